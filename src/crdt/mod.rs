@@ -1,0 +1,14 @@
+//! Replicated values: cells with one writer each, the counters made of them, and version vectors.
+//!
+//! The PN-counter is that of Shapiro et al., "A comprehensive study of convergent and commutative replicated data types"
+//! (INRIA RR-7506, 2011), section 3.1.3, with a version in each cell so that a delta can be told from its age.
+
+mod cell;
+mod delta;
+mod pn_counter;
+mod version_vector;
+
+pub use cell::{COUNT_MAX, Cell};
+pub use delta::{Delta, DigestEntry, Update};
+pub use pn_counter::{Merged, PnCounter, ReplicaIndex};
+pub use version_vector::VersionVector;

@@ -1,0 +1,244 @@
+//! A PN-counter as one replica holds it: its own cell, which it alone writes, and copies of the peers' cells.
+
+use super::{COUNT_MAX, Cell};
+use crate::id::Version;
+
+/// A replica's number in a table of this process; [`ReplicaIndex::OWN`] is the process itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplicaIndex(pub u32);
+
+impl ReplicaIndex {
+    /// The replica that holds the counter.
+    pub const OWN: ReplicaIndex = ReplicaIndex(0);
+}
+
+/// What a merge did to a counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merged {
+    /// The counter changed.
+    New,
+    /// The very same cell was held already.
+    Known,
+    /// A newer version, or a newer generation, was held already.
+    Superseded,
+}
+
+/// A counter that replicas add to and subtract from, and that converges whatever the order of merges.
+///
+/// `generation` counts the resets: a higher one replaces the lower, cells and all, and equal ones merge. Increments made
+/// elsewhere while a reset is under way may be dropped by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PnCounter {
+    own: Cell,
+    /// Sorted by replica.
+    peers: Vec<(ReplicaIndex, Cell)>,
+    /// Sums over `peers`, so that a read need not walk them.
+    peers_p: u64,
+    peers_n: u64,
+    generation: u32,
+}
+
+impl PnCounter {
+    /// `sum p - sum n`, never below zero.
+    pub fn value(&self) -> u64 {
+        let p = self.own.p.saturating_add(self.peers_p);
+        p.saturating_sub(self.own.n.saturating_add(self.peers_n))
+    }
+
+    /// How often the counter was reset.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// The cell of the replica that holds this counter.
+    pub fn own(&self) -> Cell {
+        self.own
+    }
+
+    /// Copies of the other replicas' cells, by ascending index.
+    pub fn peers(&self) -> &[(ReplicaIndex, Cell)] {
+        &self.peers
+    }
+
+    /// The cell of one replica, if held.
+    pub fn cell(&self, replica: ReplicaIndex) -> Option<Cell> {
+        if replica == ReplicaIndex::OWN {
+            return (self.own != Cell::default()).then_some(self.own);
+        }
+        let place = self.place(replica).ok()?;
+        Some(self.peers[place].1)
+    }
+
+    /// Counts `amount` more in the own cell.
+    pub fn add(&mut self, amount: u64) {
+        self.own.p = self.own.p.saturating_add(amount).min(COUNT_MAX);
+    }
+
+    /// Counts `amount` less in the own cell.
+    pub fn subtract(&mut self, amount: u64) {
+        self.own.n = self.own.n.saturating_add(amount).min(COUNT_MAX);
+    }
+
+    /// Gives the own cell's present state its version, which makes it fit to leave the process.
+    pub fn stamp_own(&mut self, version: Version) {
+        self.own.version = version;
+    }
+
+    /// Starts the next generation: every cell is forgotten. The own cell must get a new version before it is sent.
+    pub fn reset(&mut self) {
+        self.enter(self.generation.saturating_add(1));
+    }
+
+    /// Takes in the copy of another replica's cell.
+    ///
+    /// # Panics
+    /// If `replica` is the own one: nobody else writes the own cell.
+    pub fn merge(&mut self, replica: ReplicaIndex, generation: u32, cell: Cell) -> Merged {
+        assert_ne!(replica, ReplicaIndex::OWN, "only its owner writes a cell");
+        if generation < self.generation {
+            return Merged::Superseded;
+        }
+        let renewed = generation > self.generation;
+        if renewed {
+            self.enter(generation);
+        }
+        let place = match self.place(replica) {
+            Err(place) => {
+                self.peers.reserve_exact(1);
+                self.peers.insert(place, (replica, cell));
+                self.sum_up();
+                return Merged::New;
+            }
+            Ok(place) => place,
+        };
+        let held = &mut self.peers[place].1;
+        let merged = held.merge(cell);
+        if merged != *held {
+            *held = merged;
+            self.sum_up();
+            Merged::New
+        } else if merged == cell {
+            Merged::Known
+        } else {
+            Merged::Superseded
+        }
+    }
+
+    fn enter(&mut self, generation: u32) {
+        *self = PnCounter { generation, ..PnCounter::default() };
+    }
+
+    fn place(&self, replica: ReplicaIndex) -> Result<usize, usize> {
+        self.peers.binary_search_by_key(&replica, |(held, _)| *held)
+    }
+
+    fn sum_up(&mut self) {
+        let sum = |of: fn(&Cell) -> u64| {
+            self.peers.iter().fold(0_u64, |sum, (_, cell)| sum.saturating_add(of(cell)))
+        };
+        (self.peers_p, self.peers_n) = (sum(|cell| cell.p), sum(|cell| cell.n));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// One update as a replica would really send it: within a generation, `p` and `n` grow with the version.
+    type Update = (ReplicaIndex, u32, Cell);
+
+    fn update() -> impl Strategy<Value = Update> {
+        (1_u32..5, 0_u32..3, 1_u64..50).prop_map(|(replica, generation, step)| {
+            let version = Version(u64::from(generation) * 50 + step);
+            (ReplicaIndex(replica), generation, Cell { version, p: step * 3, n: step / 2 })
+        })
+    }
+
+    fn merged(updates: &[Update]) -> PnCounter {
+        let mut counter = PnCounter::default();
+        for (replica, generation, cell) in updates {
+            counter.merge(*replica, *generation, *cell);
+        }
+        counter
+    }
+
+    fn join(mut left: PnCounter, right: &PnCounter) -> PnCounter {
+        for (replica, cell) in right.peers() {
+            left.merge(*replica, right.generation(), *cell);
+        }
+        left
+    }
+
+    proptest! {
+        #[test]
+        fn merge_is_commutative(updates in prop::collection::vec(update(), 0..20), seed in any::<u64>()) {
+            let mut shuffled = updates.clone();
+            let length = shuffled.len().max(1) as u64;
+            for place in 0..shuffled.len() {
+                let other = (seed.rotate_left(place as u32) % length) as usize;
+                shuffled.swap(place, other);
+            }
+            prop_assert_eq!(merged(&updates), merged(&shuffled));
+        }
+
+        #[test]
+        fn merge_is_idempotent(updates in prop::collection::vec(update(), 0..20)) {
+            let twice: Vec<Update> = updates.iter().chain(&updates).copied().collect();
+            prop_assert_eq!(merged(&updates), merged(&twice));
+        }
+
+        #[test]
+        fn merge_is_associative(
+            a in prop::collection::vec(update(), 0..10),
+            b in prop::collection::vec(update(), 0..10),
+            c in prop::collection::vec(update(), 0..10),
+        ) {
+            let (a, b, c) = (merged(&a), merged(&b), merged(&c));
+            let left_first = join(join(a.clone(), &b), &c);
+            let right_first = join(a, &join(b, &c));
+            prop_assert_eq!(left_first, right_first);
+        }
+
+        #[test]
+        fn the_value_is_the_clamped_sum_of_the_newest_cells(updates in prop::collection::vec(update(), 0..20)) {
+            let generation = updates.iter().map(|update| update.1).max().unwrap_or(0);
+            let mut newest = std::collections::BTreeMap::new();
+            for (replica, _, cell) in updates.iter().filter(|update| update.1 == generation) {
+                let held = newest.entry(*replica).or_insert(*cell);
+                if cell.version > held.version { *held = *cell; }
+            }
+            let value: u64 = newest.values().map(|cell: &Cell| cell.p - cell.n).sum();
+            prop_assert_eq!(merged(&updates).value(), value);
+        }
+    }
+
+    #[test]
+    fn sums_saturate_instead_of_wrapping() {
+        let mut counter = PnCounter::default();
+        counter.add(COUNT_MAX);
+        counter.add(5);
+        assert_eq!(counter.value(), COUNT_MAX);
+        counter.merge(ReplicaIndex(1), 0, Cell { version: Version(1), p: u64::MAX, n: 0 });
+        assert_eq!(counter.value(), u64::MAX);
+        counter.merge(ReplicaIndex(2), 0, Cell { version: Version(1), p: 0, n: u64::MAX });
+        counter.subtract(1);
+        assert_eq!(counter.value(), 0);
+    }
+
+    #[test]
+    fn a_merge_tells_new_from_known_from_superseded() {
+        let mut counter = PnCounter::default();
+        let peer = ReplicaIndex(1);
+        let cell = |version, p| Cell { version: Version(version), p, n: 0 };
+        assert_eq!(counter.merge(peer, 0, cell(3, 4)), Merged::New);
+        assert_eq!(counter.merge(peer, 0, cell(3, 4)), Merged::Known);
+        assert_eq!(counter.merge(peer, 0, cell(2, 9)), Merged::Superseded);
+        counter.reset();
+        assert_eq!(counter.merge(peer, 0, cell(7, 9)), Merged::Superseded);
+        assert_eq!(counter.value(), 0);
+        assert_eq!(counter.merge(peer, 2, cell(8, 1)), Merged::New);
+        assert_eq!((counter.value(), counter.generation()), (1, 2));
+    }
+}

@@ -1,0 +1,289 @@
+//! Digests, deltas and requests: finding out what either side lacks, and sending it.
+
+use super::{Gossip, LinkId, News, Report};
+use crate::crdt::{Delta, DigestEntry, Update};
+use crate::id::{ReplicaId, Version};
+use crate::table::Applied;
+use crate::time::Now;
+use crate::wire::{Message, read_frame};
+
+/// Room in a frame for what is around the updates of a delta, and around the entries of a digest.
+const ENVELOPE_BYTES: usize = 512;
+/// The most that an entry of a digest takes.
+const DIGEST_ENTRY_BYTES: usize = 128;
+
+impl Gossip {
+    pub(super) fn frame(&mut self, now: Now, link: LinkId, bytes: &[u8]) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        state.heard_at = now.monotonic;
+        let messages = match read_frame(bytes, self.settings.frame_bytes_max) {
+            Ok(messages) => messages,
+            Err(error) => {
+                self.report(Report::BadFrame { link, error: error.to_string() });
+                return self.drop_link(now, link);
+            }
+        };
+        for message in messages {
+            // A message may have closed the link.
+            let Some(state) = self.links.get(&link) else { return };
+            match (message, state.peer.clone()) {
+                (Message::Hello { protocol, replica }, _) => {
+                    self.hello(now, link, protocol, replica);
+                }
+                (Message::Goodbye(reason), _) => self.goodbye(now, link, reason),
+                (message, Some(peer)) => self.message(now, link, &peer, message),
+                (_, None) => {
+                    let error = "it does not begin with a hello".to_owned();
+                    self.report(Report::BadFrame { link, error });
+                    return self.drop_link(now, link);
+                }
+            }
+        }
+    }
+
+    fn message(&mut self, now: Now, link: LinkId, peer: &ReplicaId, message: Message) {
+        match message {
+            Message::Digest { after, entries, last } => {
+                self.digest(now, link, peer, after, entries, last);
+            }
+            Message::Delta(delta) => self.delta(now, link, peer, &delta),
+            Message::Push { replica, updates } => {
+                let before = self.table.watermark(&replica);
+                let applied = self.table.apply_push(now.wall, &replica, &updates);
+                self.applied(link, peer, (&replica, before), applied);
+            }
+            Message::Ack(version) => self.acked(link, version),
+            Message::Request { replica, from } => {
+                let known = self.table.knows(&replica);
+                if let Some(state) = self.links.get_mut(&link).filter(|_| known) {
+                    state.repairs.insert(replica, from);
+                    self.pump(link);
+                }
+            }
+            Message::Ping => self.send(link, &Message::Pong { wall: now.wall }),
+            Message::Pong { wall } => self.pong(now, link, peer, wall),
+            Message::Conflict { other } => self.report(Report::NodeIdInUse { other }),
+            Message::Hello { .. } | Message::Goodbye(_) => {}
+        }
+    }
+
+    /// Says what is held of every replica, in as many parts as it takes.
+    pub(super) fn send_digest(&mut self, link: LinkId) {
+        let digest = self.table.digest();
+        let per_part =
+            ((self.settings.frame_bytes_max - ENVELOPE_BYTES) / DIGEST_ENTRY_BYTES).max(1);
+        let mut parts = digest.chunks(per_part).peekable();
+        let mut after = None;
+        while let Some(part) = parts.next() {
+            let last = parts.peek().is_none();
+            let entries = part.to_vec();
+            let next = part.last().map(|entry| entry.replica.clone());
+            self.send(link, &Message::Digest { after, entries, last });
+            after = next;
+        }
+    }
+
+    fn digest(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        peer: &ReplicaId,
+        after: Option<ReplicaId>,
+        entries: Vec<DigestEntry>,
+        last: bool,
+    ) {
+        let end = entries.last().map(|entry| entry.replica.clone());
+        let names_own = entries.iter().find(|entry| entry.replica == self.own);
+        let covers_own = after.is_none_or(|after| after < self.own)
+            && (last || end.is_some_and(|end| self.own <= end));
+        if let Some(held) = names_own.map(|entry| entry.watermark) {
+            self.place_own_stream(now, link, held);
+        } else if covers_own {
+            self.place_own_stream(now, link, Version::ZERO);
+        }
+        for theirs in &entries {
+            if theirs.replica != self.own {
+                self.compare(now, link, peer, theirs);
+            }
+        }
+        if let Some(state) = self.links.get_mut(&link)
+            && state.to_reach.is_none()
+        {
+            let ours = |entry: &DigestEntry| self.table.watermark(&entry.replica);
+            let missing = entries
+                .iter()
+                .filter(|entry| entry.replica != self.own && ours(entry) < entry.watermark);
+            let missing = missing.map(|entry| (entry.replica.clone(), entry.watermark));
+            state.to_reach_so_far.extend(missing);
+            if last {
+                state.to_reach = Some(std::mem::take(&mut state.to_reach_so_far));
+            }
+        }
+        self.pump(link);
+    }
+
+    /// Begins or corrects the stream of own updates, by what the peer says it has of them.
+    fn place_own_stream(&mut self, now: Now, link: LinkId, held: Version) {
+        let patience = self.settings.digest_interval.min(self.settings.interval * 4);
+        let Some(state) = self.links.get_mut(&link) else { return };
+        state.acked = state.acked.max(held);
+        let quiet = now.monotonic.saturating_sub(state.own_sent_at) >= patience;
+        match state.own_sent {
+            None => state.own_sent = Some(held),
+            // What was sent since may still be on its way; only after a while is it taken for lost.
+            Some(sent) if held < sent && quiet => state.own_sent = Some(held),
+            Some(_) => {}
+        }
+    }
+
+    /// Asks the peer for what it has of a replica and we have not.
+    fn compare(&mut self, now: Now, link: LinkId, peer: &ReplicaId, theirs: &DigestEntry) {
+        let ours = self.table.digest_entry(&theirs.replica);
+        let behind = ours.watermark < theirs.watermark
+            || ours.watermark == theirs.watermark
+                && theirs.ahead != 0
+                && theirs.ahead != ours.ahead;
+        if !behind {
+            self.behind_since.remove(&theirs.replica);
+            return;
+        }
+        let has_own_link = theirs.replica == *peer
+            || self.links.values().any(|link| link.peer.as_ref() == Some(&theirs.replica));
+        if self.is_direct() && has_own_link {
+            // Its own stream brings this, unless something is wrong with it.
+            let since = *self.behind_since.entry(theirs.replica.clone()).or_insert(now.monotonic);
+            if now.monotonic.saturating_sub(since) < self.settings.digest_interval * 2 {
+                return;
+            }
+        }
+        self.request(now, link, &theirs.replica, ours.watermark);
+    }
+
+    /// Asks for a replica's updates, unless somebody was asked for them just now.
+    fn request(&mut self, now: Now, link: LinkId, replica: &ReplicaId, from: Version) {
+        let again = self.settings.digest_interval / 2;
+        let asked = self.requested_at.get(replica);
+        if asked.is_some_and(|at| now.monotonic.saturating_sub(*at) < again) {
+            return;
+        }
+        self.requested_at.insert(replica.clone(), now.monotonic);
+        self.send(link, &Message::Request { replica: replica.clone(), from });
+    }
+
+    fn delta(&mut self, now: Now, link: LinkId, peer: &ReplicaId, delta: &Delta) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        let chain = state.chains.remove(&delta.replica);
+        let before = self.table.watermark(&delta.replica);
+        let applied = self.table.apply(now.wall, delta, chain);
+        if let Some(chain) = applied.chain {
+            state.chains.insert(delta.replica.clone(), chain);
+            // A chain under way is as good as an answer: nobody else need be asked.
+            self.requested_at.insert(delta.replica.clone(), now.monotonic);
+        }
+        let gap = applied.gap;
+        let watermark = self.table.watermark(&delta.replica);
+        if watermark > before {
+            self.requested_at.remove(&delta.replica);
+            self.behind_since.remove(&delta.replica);
+            self.reached(&delta.replica, watermark);
+        }
+        if delta.replica == *peer
+            && let Some(state) = self.links.get_mut(&link)
+        {
+            state.ack_due = true;
+        }
+        self.applied(link, peer, (&delta.replica, before), applied);
+        if gap {
+            self.request(now, link, &delta.replica, watermark);
+        }
+    }
+
+    fn reached(&mut self, replica: &ReplicaId, watermark: Version) {
+        for goals in self.links.values_mut().filter_map(|state| state.to_reach.as_mut()) {
+            goals.retain(|(goal, version)| goal != replica || *version > watermark);
+        }
+    }
+
+    /// Notes what a peer brought, for the next round and for the operator. `about` is whose cells came, and our watermark
+    /// of them before.
+    fn applied(
+        &mut self,
+        link: LinkId,
+        peer: &ReplicaId,
+        about: (&ReplicaId, Version),
+        applied: Applied,
+    ) {
+        let (about, before) = about;
+        if applied.implausible > 0 {
+            let updates = applied.implausible;
+            let (from, about) = (peer.clone(), about.clone());
+            self.report(Report::Implausible { from, about, updates });
+        }
+        if self.is_direct() || applied.new.is_empty() {
+            return;
+        }
+        let news = self.news.entry(about.clone()).or_insert_with(|| News::since(before));
+        let first_since_told = news.ahead.is_empty() && news.told == before;
+        news.source = (first_since_told || news.source == Some(link)).then_some(link);
+        news.ahead.extend(applied.new);
+    }
+
+    fn acked(&mut self, link: LinkId, version: Version) {
+        if let Some(state) = self.links.get_mut(&link) {
+            state.acked = state.acked.max(version);
+        }
+    }
+
+    /// Sends what the link is due, as long as it is not backed up: own updates and repairs in turn.
+    pub(super) fn pump(&mut self, link: LinkId) {
+        let bytes_max = self.settings.frame_bytes_max.saturating_sub(ENVELOPE_BYTES);
+        let direct = self.is_direct();
+        loop {
+            let Some(state) = self.links.get_mut(&link) else { return };
+            if state.peer.is_none() || state.queued >= self.settings.frames_queued_max {
+                return;
+            }
+            let mut sent = false;
+            if let Some(from) = state.own_sent.filter(|_| direct)
+                && let Some(delta) = self.table.delta(&self.own, from, bytes_max)
+            {
+                state.own_sent = Some(delta.watermark.unwrap_or(delta.to));
+                self.send(link, &Message::Delta(delta));
+                sent = true;
+            }
+            sent |= self.repair(link, bytes_max);
+            if !sent {
+                return;
+            }
+        }
+    }
+
+    /// Sends the next part of what the peer was found to lack.
+    fn repair(&mut self, link: LinkId, bytes_max: usize) -> bool {
+        let Some(state) = self.links.get_mut(&link) else { return false };
+        let Some((replica, from)) = state.repairs.pop_first() else { return false };
+        let Some(delta) = self.table.delta(&replica, from, bytes_max) else { return true };
+        if delta.watermark.is_none() {
+            state.repairs.insert(replica, delta.to);
+        }
+        self.send(link, &Message::Delta(delta));
+        true
+    }
+
+    /// Splits updates into messages that fit in a frame.
+    pub(super) fn push_updates(&mut self, link: LinkId, replica: &ReplicaId, updates: &[Update]) {
+        let bytes_max = self.settings.frame_bytes_max.saturating_sub(ENVELOPE_BYTES);
+        let mut rest = updates;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = rest.iter().take_while(|update| {
+                bytes += update.key.len() + 48;
+                bytes <= bytes_max
+            });
+            let (part, later) = rest.split_at(fits.count().max(1));
+            let (replica, updates) = (replica.clone(), part.to_vec());
+            self.send(link, &Message::Push { replica, updates });
+            rest = later;
+        }
+    }
+}

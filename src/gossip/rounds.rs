@@ -1,0 +1,207 @@
+//! What happens by the clock: rounds of news, digests, pings, time-outs, and the sweep of expired counters.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::seq::SliceRandom;
+
+use super::{Gossip, LinkId, News, Report};
+use crate::id::ReplicaId;
+use crate::table::Scope;
+use crate::time::{Now, Timestamp};
+use crate::wire::Message;
+
+impl Gossip {
+    /// Whether the cluster is small enough that everybody tells everybody.
+    pub(super) fn is_direct(&self) -> bool {
+        self.links.len() < self.settings.direct_up_to
+    }
+
+    pub(super) fn jitter(&mut self) -> f64 {
+        self.random.random()
+    }
+
+    pub(super) fn tick(&mut self, now: Now) {
+        self.drop_silent(now);
+        self.table.harvest(Scope::All);
+        let links = self.established();
+        if self.is_direct() {
+            for link in &links {
+                self.mark_sending(now, *link);
+                self.pump(*link);
+            }
+        } else {
+            self.tell_news(now);
+        }
+        for link in links {
+            self.send_ack(link);
+        }
+        self.anti_entropy(now);
+        self.sweep(now.wall);
+        // Rounds at the same beat on all nodes add up to twice the overshoot, so each is drawn anew.
+        let factor = 0.75 + self.jitter() / 2.0;
+        self.next_tick = now.monotonic + self.settings.interval.mul_f64(factor);
+    }
+
+    /// Sends the counters that went past the urgent fraction of their limit, without waiting for the round.
+    pub(super) fn push_urgent(&mut self) {
+        let slots = self.table.harvest(Scope::Urgent);
+        if slots.is_empty() {
+            return;
+        }
+        let updates = self.table.updates(&self.own, &slots);
+        let own = self.own.clone();
+        let direct = self.is_direct();
+        for link in if direct { self.established() } else { self.some_links() } {
+            let Some(state) = self.links.get(&link) else { continue };
+            if direct && state.own_sent.is_some() && state.queued == 0 {
+                // Nothing waits before it, so the ordinary stream is as quick, and sends it only once.
+                self.pump(link);
+            } else if state.queued < 2 * self.settings.frames_queued_max {
+                // A peer that is slower than this gets them with the rest.
+                self.push_updates(link, &own, &updates);
+            }
+        }
+    }
+
+    fn established(&self) -> Vec<LinkId> {
+        let links = self.links.iter().filter(|(_, state)| state.peer.is_some());
+        links.map(|(link, _)| *link).collect()
+    }
+
+    /// A few links, drawn anew each time.
+    fn some_links(&mut self) -> Vec<LinkId> {
+        let mut links = self.established();
+        let (drawn, _) = links.partial_shuffle(&mut self.random, self.settings.fanout);
+        drawn.to_vec()
+    }
+
+    fn mark_sending(&mut self, now: Now, link: LinkId) {
+        let own = self.table.watermark(&self.own);
+        if let Some(state) = self.links.get_mut(&link)
+            && state.own_sent.is_some_and(|sent| sent < own)
+        {
+            state.own_sent_at = now.monotonic;
+        }
+    }
+
+    /// Passes on what is new since the last round, whoever's it is, but not to where it came from.
+    fn tell_news(&mut self, now: Now) {
+        let own = self.own.clone();
+        self.news.entry(own).or_default();
+        let links = self.some_links();
+        let mut news = std::mem::take(&mut self.news);
+        for (replica, news) in &mut news {
+            let watermark = self.table.watermark(replica);
+            let ahead: Vec<_> = self.table.updates(replica, &std::mem::take(&mut news.ahead));
+            let ahead: Vec<_> =
+                ahead.into_iter().filter(|update| update.version > watermark).collect();
+            for link in links.iter().filter(|link| news.source != Some(**link)) {
+                self.tell(*link, replica, news, &ahead);
+            }
+            news.told = watermark;
+            news.source = None;
+        }
+        self.news = news;
+        for link in links {
+            self.mark_sending(now, link);
+            self.pump(link);
+        }
+    }
+
+    fn tell(
+        &mut self,
+        link: LinkId,
+        replica: &ReplicaId,
+        news: &News,
+        ahead: &[crate::crdt::Update],
+    ) {
+        let watermark = self.table.watermark(replica);
+        if let Some(state) = self.links.get_mut(&link)
+            && watermark > news.told
+        {
+            // An older request goes on where it is, and comes to the news by itself.
+            state.repairs.entry(replica.clone()).or_insert(news.told);
+        }
+        self.push_updates(link, replica, ahead);
+    }
+
+    fn send_ack(&mut self, link: LinkId) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        if std::mem::take(&mut state.ack_due)
+            && let Some(peer) = state.peer.clone()
+        {
+            let watermark = self.table.watermark(&peer);
+            self.send(link, &Message::Ack(watermark));
+        }
+    }
+
+    /// Compares notes: with every peer in a small cluster, with a random one in a large one.
+    fn anti_entropy(&mut self, now: Now) {
+        if now.monotonic < self.next_digest {
+            return;
+        }
+        let mut links = self.established();
+        if !self.is_direct() {
+            links.shuffle(&mut self.random);
+            links.truncate(1);
+        }
+        for link in self.established() {
+            self.ping(now, link);
+        }
+        for link in links {
+            self.send_digest(link);
+        }
+        self.table.retire_replicas();
+        let recent =
+            |at: &Duration| now.monotonic.saturating_sub(*at) < self.settings.silence_timeout * 2;
+        self.requested_at.retain(|_, at| recent(at));
+        self.behind_since.retain(|_, at| recent(at));
+        let factor = 0.75 + self.jitter() / 2.0;
+        self.next_digest = now.monotonic + self.settings.digest_interval.mul_f64(factor);
+    }
+
+    pub(super) fn ping(&mut self, now: Now, link: LinkId) {
+        if let Some(state) = self.links.get_mut(&link)
+            && state.pinged_at.is_none()
+        {
+            state.pinged_at = Some(now.monotonic);
+            self.send(link, &Message::Ping);
+        }
+    }
+
+    pub(super) fn pong(&mut self, now: Now, link: LinkId, peer: &ReplicaId, wall: Timestamp) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        let Some(pinged_at) = state.pinged_at.take() else { return };
+        let round_trip = now.monotonic.saturating_sub(pinged_at);
+        let halfway = now.wall.0.saturating_sub(round_trip.as_millis() as u64 / 2);
+        let offset_ms = wall.0 as i64 - halfway as i64;
+        state.round_trip = Some(round_trip);
+        state.clock_offset_ms = Some(offset_ms);
+        let bound = self.settings.clock_offset_max + round_trip;
+        if u128::from(offset_ms.unsigned_abs()) > bound.as_millis() {
+            let replica = peer.clone();
+            self.report(Report::ClockOffset { replica, offset_ms });
+        }
+    }
+
+    /// Closes links whose other end does not introduce itself, or is not heard any more.
+    fn drop_silent(&mut self, now: Now) {
+        let since = |at: Duration| now.monotonic.saturating_sub(at);
+        let silent = self.links.iter().filter(|(_, state)| match state.peer {
+            None => since(state.opened_at) > self.settings.handshake_timeout,
+            Some(_) => since(state.heard_at) > self.settings.silence_timeout,
+        });
+        for link in silent.map(|(link, _)| *link).collect::<Vec<_>>() {
+            self.drop_link(now, link);
+        }
+    }
+
+    /// Sweeps a part of the table, all of it within a few hundred rounds.
+    fn sweep(&mut self, now: Timestamp) {
+        let stretches = 1 + self.table.len() / (256 * 64);
+        for _ in 0..stretches {
+            self.next_sweep = self.table.sweep(now, self.next_sweep);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Who writes a cell: nodes, their incarnations and the versions they give out.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// The name of one node of the cluster, unique in it and stable across restarts.
+///
+/// 1 to 64 bytes of ASCII letters, digits, `.`, `_` and `-`.
+///
+/// ```
+/// use tallymesh::NodeId;
+///
+/// let node: NodeId = "orchestrator-1".parse()?;
+/// assert_eq!(node.as_str(), "orchestrator-1");
+/// assert!("two words".parse::<NodeId>().is_err());
+/// # Ok::<(), tallymesh::InvalidNodeId>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(Arc<str>);
+
+/// The longest node name in bytes.
+const NODE_ID_BYTES_MAX: usize = 64;
+
+/// A text that cannot name a node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no node id: use 1 to {NODE_ID_BYTES_MAX} ASCII letters, digits, '.', '_' or '-'")]
+pub struct InvalidNodeId(String);
+
+impl NodeId {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = InvalidNodeId;
+
+    fn from_str(text: &str) -> Result<NodeId, InvalidNodeId> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if text.is_empty() || text.len() > NODE_ID_BYTES_MAX || !text.bytes().all(allowed) {
+            return Err(InvalidNodeId(text.chars().take(NODE_ID_BYTES_MAX).collect()));
+        }
+        Ok(NodeId(text.into()))
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeId({})", self.0)
+    }
+}
+
+impl Serialize for NodeId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for NodeId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<NodeId, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+/// One life of one process: the boot number, plus 64 random bits that tell a restart from a cloned data directory.
+///
+/// Every start takes a new incarnation. To go on under an old one after increments were lost is the classic bug of
+/// replicated counters: peers that still hold the higher old cell swallow the new increments without a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Incarnation {
+    /// Counts the starts of this node on this data directory, from 1.
+    pub boot: u64,
+    /// Random at every start.
+    pub nonce: u64,
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:016x}", self.boot, self.nonce)
+    }
+}
+
+/// The writer of a cell: a node in one of its incarnations.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ReplicaId {
+    /// The node's name.
+    pub node: NodeId,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+}
+
+impl fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.node, self.incarnation)
+    }
+}
+
+/// A replica's own sequence number for its updates; the first update is 1, and 0 means "none yet".
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Version(pub u64);
+
+impl Version {
+    /// Before the first update.
+    pub const ZERO: Version = Version(0);
+
+    /// The version that follows.
+    pub fn next(self) -> Version {
+        Version(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,278 @@
+//! What is counted: the key of a counter, and the one byte form it has in memory, on the wire and on disk.
+
+use std::fmt;
+
+use smallvec::SmallVec;
+
+use crate::time::Timestamp;
+
+/// What one counter counts: a limit, the values that tell this counter from the limit's others (a session, a tool, ...),
+/// and the window, for limits that have one.
+///
+/// A window's index is part of the key, so a new window is a new counter and nothing is ever zeroed in place. The length
+/// is part of it too, so that a node whose config does not know the limit can still tell when the counter ends.
+///
+/// ```
+/// use tallymesh::{CounterKey, Timestamp, WindowIndex};
+///
+/// let key = CounterKey::new("calls per user", &["u7"]);
+/// assert_eq!((key.limit(), key.window()), ("calls per user", None));
+///
+/// let minute = WindowIndex::at(60_000, Timestamp(125_000));
+/// let key = CounterKey::windowed("calls per user", &["u7"], minute);
+/// assert_eq!(key.window().map(|window| window.end()), Some(Timestamp(180_000)));
+/// assert_eq!(key.values().collect::<Vec<_>>(), ["u7"]);
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CounterKey(Box<[u8]>);
+
+/// One window of wall-clock time, UTC aligned: `floor(unix_ms / length_ms)`, so that every node names it alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WindowIndex {
+    /// Length of the window in milliseconds, at least 1.
+    pub length_ms: u64,
+    /// How many windows of this length have passed since 1970.
+    pub index: u64,
+}
+
+impl WindowIndex {
+    /// The window of this length that holds `now`.
+    pub fn at(length_ms: u64, now: Timestamp) -> WindowIndex {
+        let length_ms = length_ms.max(1);
+        WindowIndex { length_ms, index: now.0 / length_ms }
+    }
+
+    /// The first moment of the window.
+    pub fn start(self) -> Timestamp {
+        Timestamp(self.index.saturating_mul(self.length_ms))
+    }
+
+    /// The first moment after the window.
+    pub fn end(self) -> Timestamp {
+        Timestamp(self.start().0.saturating_add(self.length_ms))
+    }
+}
+
+/// Bytes that are no counter key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a counter key: {0}")]
+pub struct InvalidKey(&'static str);
+
+/// The most values a key may have.
+pub(crate) const KEY_VALUES_MAX: usize = 32;
+
+/// Room for most keys, so that a decision need not allocate.
+pub(crate) type KeyBytes = SmallVec<[u8; 120]>;
+
+impl CounterKey {
+    /// The key of a counter without a window, which lives until it has not been used for its time to live.
+    pub fn new(limit: &str, values: &[&str]) -> CounterKey {
+        CounterKey::build(limit, values, None)
+    }
+
+    /// The key of a counter of one window.
+    pub fn windowed(limit: &str, values: &[&str], window: WindowIndex) -> CounterKey {
+        CounterKey::build(limit, values, Some(window))
+    }
+
+    fn build(limit: &str, values: &[&str], window: Option<WindowIndex>) -> CounterKey {
+        let mut bytes = KeyBytes::new();
+        write_key(&mut bytes, limit, values.iter().copied(), window);
+        CounterKey(bytes.as_slice().into())
+    }
+
+    /// Reads the byte form, which has exactly one spelling for each key.
+    ///
+    /// # Errors
+    /// When the bytes are not what [`as_bytes`](Self::as_bytes) gives for some key.
+    pub fn from_bytes(bytes: &[u8]) -> Result<CounterKey, InvalidKey> {
+        let mut reader = Reader(bytes);
+        reader.window()?;
+        reader.text()?;
+        let values = reader.varint()?;
+        if values > KEY_VALUES_MAX as u64 {
+            return Err(InvalidKey("too many values"));
+        }
+        for _ in 0..values {
+            reader.text()?;
+        }
+        if !reader.0.is_empty() {
+            return Err(InvalidKey("bytes after its end"));
+        }
+        Ok(CounterKey(bytes.into()))
+    }
+
+    /// The byte form: window length (varint ms, 0 for none), window index (varint, only if there is a window), limit,
+    /// number of values (varint), values; each text behind its length in bytes (varint, LEB128).
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The name of the limit.
+    pub fn limit(&self) -> &str {
+        self.parts().1
+    }
+
+    /// The window, for a counter that has one.
+    pub fn window(&self) -> Option<WindowIndex> {
+        self.parts().0
+    }
+
+    /// The values, in the order of the limit's `per`.
+    pub fn values(&self) -> impl Iterator<Item = &str> {
+        let mut reader = self.parts().2;
+        let count = reader.varint().unwrap_or(0);
+        (0..count).map_while(move |_| reader.text().ok())
+    }
+
+    fn parts(&self) -> (Option<WindowIndex>, &str, Reader<'_>) {
+        let mut reader = Reader(&self.0);
+        let head = reader.window().and_then(|window| Ok((window, reader.text()?)));
+        // Proven when the key was made: no other bytes get into a key.
+        let (window, limit) = head.expect("a key's bytes are valid");
+        (window, limit, reader)
+    }
+}
+
+impl fmt::Display for CounterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.limit())?;
+        for (place, value) in self.values().enumerate() {
+            write!(f, "{}{value:?}", if place == 0 { " of " } else { ", " })?;
+        }
+        match self.window() {
+            Some(window) => write!(f, " from {}", window.start()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for CounterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CounterKey({self})")
+    }
+}
+
+/// Appends the byte form of a key; see [`CounterKey::as_bytes`].
+pub(crate) fn write_key<'a>(
+    bytes: &mut KeyBytes,
+    limit: &str,
+    values: impl ExactSizeIterator<Item = &'a str>,
+    window: Option<WindowIndex>,
+) {
+    write_varint(bytes, window.map_or(0, |window| window.length_ms));
+    if let Some(window) = window {
+        write_varint(bytes, window.index);
+    }
+    write_text(bytes, limit);
+    write_varint(bytes, values.len() as u64);
+    for value in values {
+        write_text(bytes, value);
+    }
+}
+
+/// The window in a key's byte form, without reading the rest.
+pub(crate) fn window_of(key: &[u8]) -> Result<Option<WindowIndex>, InvalidKey> {
+    Reader(key).window()
+}
+
+fn write_text(bytes: &mut KeyBytes, text: &str) {
+    write_varint(bytes, text.len() as u64);
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+fn write_varint(bytes: &mut KeyBytes, mut value: u64) {
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+}
+
+#[derive(Clone, Copy)]
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn window(&mut self) -> Result<Option<WindowIndex>, InvalidKey> {
+        let length_ms = self.varint()?;
+        if length_ms == 0 {
+            return Ok(None);
+        }
+        Ok(Some(WindowIndex { length_ms, index: self.varint()? }))
+    }
+
+    fn text(&mut self) -> Result<&'a str, InvalidKey> {
+        let length = usize::try_from(self.varint()?).map_err(|_| InvalidKey("text too long"))?;
+        if length > self.0.len() {
+            return Err(InvalidKey("text cut off"));
+        }
+        let (text, rest) = self.0.split_at(length);
+        self.0 = rest;
+        std::str::from_utf8(text).map_err(|_| InvalidKey("text is not UTF-8"))
+    }
+
+    fn varint(&mut self) -> Result<u64, InvalidKey> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let (&byte, rest) = self.0.split_first().ok_or(InvalidKey("number cut off"))?;
+            self.0 = rest;
+            let bits = u64::from(byte & 0x7f);
+            if (bits << shift) >> shift != bits {
+                return Err(InvalidKey("number over 64 bits"));
+            }
+            value |= bits << shift;
+            if byte < 0x80 {
+                if byte == 0 && shift > 0 {
+                    return Err(InvalidKey("number with a second spelling"));
+                }
+                return Ok(value);
+            }
+        }
+        Err(InvalidKey("number over 64 bits"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_key_reads_back_as_written(
+            limit in ".{0,20}",
+            values in prop::collection::vec(".{0,20}", 0..5),
+            window in prop::option::of((1_u64.., any::<u64>())),
+        ) {
+            let texts: Vec<&str> = values.iter().map(String::as_str).collect();
+            let window = window.map(|(length_ms, index)| WindowIndex { length_ms, index });
+            let key = CounterKey::build(&limit, &texts, window);
+            prop_assert_eq!(key.limit(), &limit);
+            prop_assert_eq!(key.values().collect::<Vec<_>>(), texts);
+            prop_assert_eq!(key.window(), window);
+            prop_assert_eq!(CounterKey::from_bytes(key.as_bytes()), Ok(key));
+        }
+
+        #[test]
+        fn arbitrary_bytes_are_refused_or_the_one_spelling(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            if let Ok(key) = CounterKey::from_bytes(&bytes) {
+                let values: Vec<&str> = key.values().collect();
+                let again = CounterKey::build(key.limit(), &values, key.window());
+                prop_assert_eq!(again.as_bytes(), &bytes[..]);
+            }
+        }
+    }
+
+    #[test]
+    fn values_cannot_be_shifted_into_one_another() {
+        assert_ne!(CounterKey::new("l", &["ab", "c"]), CounterKey::new("l", &["a", "bc"]));
+        assert_ne!(CounterKey::new("l", &["a"]), CounterKey::new("l", &["a", ""]));
+    }
+
+    #[test]
+    fn a_far_window_has_an_end() {
+        let window = WindowIndex { length_ms: u64::MAX, index: u64::MAX };
+        assert_eq!(window.end(), Timestamp(u64::MAX));
+    }
+}

@@ -1,0 +1,10 @@
+//! Policy: which counters a request is charged to, what each of them allows, and what the answer looks like.
+
+mod decision;
+mod policy;
+mod request;
+
+pub use decision::{Denial, DenialReason};
+pub(crate) use policy::{Charge, WINDOW_MAX};
+pub use policy::{Limit, LimitError, Policy, Window};
+pub use request::Request;

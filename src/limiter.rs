@@ -1,0 +1,235 @@
+//! The limiter: limits on top of the counter store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::config::Config;
+use crate::gossip::PeerStatus;
+use crate::limit::{Denial, DenialReason, Limit, Policy, Request};
+use crate::node::{DurabilityError, OpenError};
+use crate::store::CounterStore;
+use crate::table::{Charged, Outcome};
+
+/// Decides whether requests may go ahead, under limits that hold across instances and restarts.
+///
+/// A cheap handle: clones share one limiter. A decision is made from memory, in well under a microsecond.
+///
+/// ```
+/// use std::time::Duration;
+/// use tallymesh::{Config, Decision, Limit, Limiter, Request, Window};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let ttl = Duration::from_secs(3600);
+/// let booking = Limit::new("booking per session", 1, Window::Session { ttl })
+///     .when("tool", "book_*")
+///     .per("session");
+/// let limiter = Limiter::open(Config::builder("a").in_memory().limit(booking).build()?).await?;
+///
+/// let request = Request::tool_call("session-42", "book_service").with("user", "u7");
+/// assert!(limiter.acquire(&request).is_allowed());
+/// match limiter.acquire(&request) {
+///     Decision::Allowed(receipt) => receipt.refund(),
+///     Decision::Denied(denial) => assert_eq!(denial.limit(), "booking per session"),
+/// }
+/// limiter.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Limiter {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: CounterStore,
+    policy: Policy,
+    key_bytes_max: usize,
+    labels_max: usize,
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+#[must_use = "a decision that is not looked at limits nothing"]
+pub enum Decision<'a> {
+    /// The request may go ahead; every limit that matched is charged.
+    Allowed(Receipt<'a>),
+    /// It may not; nothing is charged.
+    Denied(Denial),
+}
+
+impl<'a> Decision<'a> {
+    /// Whether the request may go ahead.
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Decision::Allowed(_))
+    }
+
+    /// The receipt of an allowed request.
+    pub fn allowed(self) -> Option<Receipt<'a>> {
+        match self {
+            Decision::Allowed(receipt) => Some(receipt),
+            Decision::Denied(_) => None,
+        }
+    }
+
+    /// The denial of a denied request.
+    pub fn denied(self) -> Option<Denial> {
+        match self {
+            Decision::Allowed(_) => None,
+            Decision::Denied(denial) => Some(denial),
+        }
+    }
+}
+
+/// What an admitted request was charged. Dropping it leaves the charge as it is.
+#[derive(Debug)]
+pub struct Receipt<'a> {
+    inner: &'a Inner,
+    charged: SmallVec<[Charged; 2]>,
+    remaining: u64,
+}
+
+impl Receipt<'_> {
+    /// What is left under the limit that is nearest to its end, as far as this instance knows; `u64::MAX` if none matched.
+    pub fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
+    /// Takes the charge back, because the call did not count after all. A counter that has ended or was reset since is left
+    /// as it is.
+    pub fn refund(self) {
+        self.inner.store.node.table.refund(&self.charged);
+        self.inner.store.node.disk.changed();
+    }
+}
+
+impl Limiter {
+    /// Opens the store and puts the config's limits in force.
+    ///
+    /// # Errors
+    /// As [`CounterStore::open`].
+    pub async fn open(config: Config) -> Result<Limiter, OpenError> {
+        // Proven when the config was built: it checks the very same limits.
+        let policy =
+            Policy::new(config.limits.iter().cloned()).expect("a config's limits are valid");
+        let (key_bytes_max, labels_max) = (config.bounds.key_bytes_max, config.labels_max);
+        let store = CounterStore::open(config).await?;
+        Ok(Limiter { inner: Arc::new(Inner { store, policy, key_bytes_max, labels_max }) })
+    }
+
+    /// Admits the request and charges every limit that matches it, or denies it and charges none.
+    ///
+    /// Never waits for the disk or a peer. Instances that admit at one moment may together go past a limit, by what they
+    /// admit while word travels; each by itself never does.
+    pub fn acquire(&self, request: &Request<'_>) -> Decision<'_> {
+        self.decide(request, |table, now, charges| table.acquire(now, charges))
+    }
+
+    /// What [`acquire`](Self::acquire) would answer now, with nothing charged: the receipt of an allowed one holds no
+    /// charge.
+    pub fn peek(&self, request: &Request<'_>) -> Decision<'_> {
+        self.decide(request, |table, now, charges| table.peek(now, charges))
+    }
+
+    /// Like [`acquire`](Self::acquire), and resolves only when the charge survives a crash and a loss of power. Callers at
+    /// one time share one write.
+    ///
+    /// # Errors
+    /// When the charge cannot be made durable. It is then counted in memory and told to the peers all the same: to refuse
+    /// the call is up to the caller.
+    pub async fn acquire_durable(
+        &self,
+        request: &Request<'_>,
+    ) -> Result<Decision<'_>, DurabilityError> {
+        let decision = self.acquire(request);
+        if decision.is_allowed() {
+            self.inner.store.flush().await?;
+        }
+        Ok(decision)
+    }
+
+    /// Starts every counter that the request is charged to anew, on every instance. What others admit while the reset has
+    /// not reached them may be lost by it.
+    ///
+    /// # Errors
+    /// When a key is too long, or its window has just ended.
+    pub fn reset(&self, request: &Request<'_>) -> Result<(), crate::table::CountError> {
+        let now = self.inner.store.now();
+        let charges = self.inner.policy.charges(request, now, usize::MAX);
+        for charge in charges.unwrap_or_default() {
+            // Proven: charges are made by the same code that reads keys back.
+            let key =
+                crate::key::CounterKey::from_bytes(&charge.key).expect("a charge's key is valid");
+            self.inner.store.reset(&key)?;
+        }
+        Ok(())
+    }
+
+    fn decide(
+        &self,
+        request: &Request<'_>,
+        ask: impl FnOnce(
+            &crate::table::Table,
+            crate::time::Timestamp,
+            &[crate::limit::Charge],
+        ) -> Outcome,
+    ) -> Decision<'_> {
+        let inner = &*self.inner;
+        let deny = |limit: Option<usize>, reason, remaining, retry_after: Option<Duration>| {
+            let limit = limit.map(|place| inner.policy.limits()[place].clone());
+            Decision::Denied(Denial { reason, limit, remaining, retry_after })
+        };
+        if request.labels().len() > inner.labels_max {
+            return deny(None, DenialReason::TooManyLabels, 0, None);
+        }
+        let node = &inner.store.node;
+        let now = node.clock.wall();
+        let charges = match inner.policy.charges(request, now, inner.key_bytes_max) {
+            Ok(charges) => charges,
+            Err(unchargeable) => {
+                return deny(Some(unchargeable.limit), DenialReason::KeyTooLong, 0, None);
+            }
+        };
+        match ask(&node.table, now, &charges) {
+            Outcome::Allowed { charged, remaining, urgent } => {
+                if urgent {
+                    node.wake_urgent();
+                }
+                if !charged.is_empty() {
+                    node.disk.changed();
+                }
+                Decision::Allowed(Receipt { inner, charged, remaining })
+            }
+            Outcome::Denied { limit, reason, remaining, retry_after } => {
+                deny(Some(limit), reason, remaining, retry_after)
+            }
+        }
+    }
+
+    /// The limits in force, in order.
+    pub fn limits(&self) -> impl Iterator<Item = &Limit> {
+        self.inner.policy.limits().iter().map(|limit| &**limit)
+    }
+
+    /// The counters that the limits count in; also the place of [`flush`](CounterStore::flush),
+    /// [`health`](CounterStore::health) and [`mishaps`](CounterStore::mishaps).
+    pub fn counters(&self) -> &CounterStore {
+        &self.inner.store
+    }
+
+    /// Who is connected, how far they lag, and how their clocks differ.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        self.inner.store.peers()
+    }
+
+    /// Sends what is left to the peers, tells them goodbye, writes a last checkpoint, and stops.
+    ///
+    /// # Errors
+    /// When the disk has failed.
+    pub async fn close(&self) -> Result<(), DurabilityError> {
+        self.inner.store.close().await
+    }
+}

@@ -1,0 +1,3 @@
+//! The `tallymesh` program.
+
+fn main() {}

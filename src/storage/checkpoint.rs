@@ -1,0 +1,175 @@
+//! Checkpoints: writing what changed in a table, in an order that a crash cannot make a hole of.
+//!
+//! Watermarks are captured first, then the cells are written, then they are made durable, and only then the watermarks are
+//! written. A crash in between leaves cells newer than the watermarks: peers send some of them again, and nothing is
+//! missing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::record::{
+    CounterRecord, CounterStateRecord, FORMAT, META_KEY, Meta, Totals, counter_key, decode, encode,
+    replica_key,
+};
+use super::{Recovered, Storage, StorageError};
+use crate::id::{NodeId, ReplicaId, Version};
+use crate::table::{Scope, StoredCounter, Table};
+use crate::time::Timestamp;
+
+/// How often the clock alone is worth a write to disk: well within the grace for which closed windows are kept.
+const CLOCK_EVERY: Duration = Duration::from_secs(10);
+
+/// Writes one table to one storage.
+pub(crate) struct Checkpointer {
+    storage: Box<dyn Storage>,
+    meta: Meta,
+    replica_numbers: BTreeMap<ReplicaId, u32>,
+    /// Tombstones of the checkpoint before, to be removed in the next.
+    tombstones: Vec<Vec<u8>>,
+}
+
+impl Checkpointer {
+    /// Goes on from what [`recover`](super::recover) found, and writes that down as a checkpoint of its own, since a crash
+    /// may have left the last one half written.
+    ///
+    /// # Errors
+    /// Any of the storage's.
+    pub fn on(
+        storage: Box<dyn Storage>,
+        recovered: Option<&Recovered>,
+        node: &NodeId,
+    ) -> Result<Checkpointer, StorageError> {
+        let mut checkpointer = Checkpointer {
+            storage,
+            meta: recovered
+                .map_or_else(|| Meta::first(node.clone()), |recovered| recovered.meta.clone()),
+            replica_numbers: BTreeMap::new(),
+            tombstones: Vec::new(),
+        };
+        if let Some(recovered) = recovered {
+            let numbers = recovered.replicas.iter();
+            checkpointer.replica_numbers =
+                numbers.map(|(number, replica)| (replica.clone(), *number)).collect();
+            checkpointer.tombstones.clone_from(&recovered.tombstones);
+        }
+        checkpointer.storage.sync()?;
+        checkpointer.write_meta()?;
+        checkpointer.storage.sync()?;
+        Ok(checkpointer)
+    }
+
+    /// Makes all that the table counted before this call durable. `clock` is the latest time that was acted on.
+    ///
+    /// # Errors
+    /// Any of the storage's. The table's changes are then no longer marked as unwritten, so this must not be called again:
+    /// what is on disk is as of the checkpoint before.
+    pub fn write(&mut self, table: &Table, clock: Timestamp) -> Result<(), StorageError> {
+        table.harvest(Scope::All);
+        let watermarks = table.version_vector();
+        for tombstone in std::mem::take(&mut self.tombstones) {
+            self.storage.remove(&tombstone)?;
+        }
+        self.meta.epoch += 1;
+        let mut wrote = false;
+        table.take_unpersisted(|part| {
+            wrote |= !part.changed.is_empty() || !part.dropped.is_empty();
+            for key in &part.dropped {
+                self.put_counter(key, None)?;
+            }
+            part.changed.iter().try_for_each(|counter| self.put(counter))
+        })?;
+        let watermarks: Vec<(u32, Version)> = watermarks
+            .iter()
+            .filter(|(_, watermark)| *watermark > Version::ZERO)
+            .map(|(replica, watermark)| Ok((self.replica_number(replica)?, watermark)))
+            .collect::<Result<_, StorageError>>()?;
+        let clock_is_due = clock.since(self.meta.clock) >= CLOCK_EVERY;
+        if !wrote && watermarks == self.meta.watermarks && !clock_is_due {
+            return Ok(());
+        }
+        self.storage.sync()?;
+        self.meta.watermarks = watermarks;
+        self.meta.clock = self.meta.clock.max(clock);
+        self.write_meta()
+    }
+
+    /// Makes the last checkpoint's own entry durable. [`write`](Self::write) leaves that to a moment when nobody waits: its
+    /// cells are durable already, and a crash before this costs a resync only.
+    pub fn settle(&mut self) -> Result<(), StorageError> {
+        self.storage.sync()
+    }
+
+    fn write_meta(&mut self) -> Result<(), StorageError> {
+        let (bytes, _) = encode(META_KEY, &self.meta);
+        self.storage.put(META_KEY, &bytes)?;
+        Ok(())
+    }
+
+    fn put(&mut self, counter: &StoredCounter) -> Result<(), StorageError> {
+        let mut cells = Vec::with_capacity(counter.cells.len());
+        for (replica, cell) in &counter.cells {
+            cells.push((self.replica_number(replica)?, cell.version, cell.p, cell.n));
+        }
+        let (generation, expires_at) = (counter.generation, counter.expires_at);
+        let state = CounterStateRecord { generation, expires_at, cells };
+        self.put_counter(&counter.key, Some(state))
+    }
+
+    fn put_counter(
+        &mut self,
+        key: &[u8],
+        state: Option<CounterStateRecord>,
+    ) -> Result<(), StorageError> {
+        let key = counter_key(key);
+        let held = self.storage.get(&key)?;
+        let held = held.and_then(|bytes| decode::<CounterRecord>(&key, &bytes).ok());
+        let replaced = match &held {
+            // Written earlier in this very checkpoint: what that replaced is replaced by this.
+            Some((record, _)) if record.epoch == self.meta.epoch => record.replaced,
+            Some((record, crc)) => record.state.is_some().then_some(*crc),
+            None => None,
+        };
+        let live = held.filter(|(record, _)| record.state.is_some()).map(|(_, crc)| crc);
+        if live.is_none() && state.is_none() {
+            return Ok(());
+        }
+        let is_tombstone = state.is_none();
+        let (bytes, crc) = encode(&key, &CounterRecord { epoch: self.meta.epoch, replaced, state });
+        self.storage.put(&key, &bytes)?;
+        if let Some(live) = live {
+            self.meta.totals.take_away(live);
+        }
+        if is_tombstone {
+            self.tombstones.push(key);
+        } else {
+            self.meta.totals.add(crc);
+        }
+        Ok(())
+    }
+
+    fn replica_number(&mut self, replica: &ReplicaId) -> Result<u32, StorageError> {
+        if let Some(number) = self.replica_numbers.get(replica) {
+            return Ok(*number);
+        }
+        let number = self.replica_numbers.values().max().map_or(0, |last| last + 1);
+        let key = replica_key(number);
+        let (bytes, _) = encode(&key, replica);
+        self.storage.put(&key, &bytes)?;
+        self.replica_numbers.insert(replica.clone(), number);
+        Ok(number)
+    }
+}
+
+impl Meta {
+    /// What a new directory begins with.
+    pub fn first(node: NodeId) -> Meta {
+        Meta {
+            format: FORMAT,
+            node,
+            epoch: 0,
+            totals: Totals::default(),
+            clock: Timestamp(0),
+            watermarks: Vec::new(),
+        }
+    }
+}

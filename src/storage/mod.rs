@@ -1,0 +1,102 @@
+//! Where state outlives the process: a small trait over ordered keys, its backends, and what is kept in them.
+
+mod checkpoint;
+mod directory;
+mod memory;
+mod record;
+mod recover;
+mod sled_backend;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+pub(crate) use checkpoint::Checkpointer;
+pub(crate) use directory::DataDir;
+pub(crate) use memory::MemoryStorage;
+pub(crate) use recover::{Damage, Recovered, recover};
+pub(crate) use sled_backend::SledStorage;
+
+/// Bytes by key, durable after [`sync`](Self::sync). One writer.
+///
+/// A backend need not offer transactions: after a crash any of the writes since the last sync may be there or not.
+pub(crate) trait Storage: Send {
+    /// Writes a value and returns the one it replaces.
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>, StorageError>;
+
+    /// The value under a key.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError>;
+
+    /// Removes a key.
+    fn remove(&mut self, key: &[u8]) -> Result<(), StorageError>;
+
+    /// Calls `visit` with every key and value whose key begins with `prefix`, ascending.
+    fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StorageError>;
+
+    /// Returns once all writes so far survive a loss of power.
+    fn sync(&mut self) -> Result<(), StorageError>;
+}
+
+/// A backend's refusal.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The file system refused.
+    #[error("{doing} {path}: {source}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// sled refused.
+    #[error("sled: {0}")]
+    Sled(#[from] sled::Error),
+    /// sled gave up in the middle.
+    #[error("sled panicked: {0}")]
+    Panicked(String),
+    /// Another process holds the directory.
+    #[error(
+        "data directory {path} is held by another process{}; give each instance its own data_dir, or stop that process",
+        holder.as_ref().map(|holder| format!(" ({holder})")).unwrap_or_default()
+    )]
+    Held {
+        /// The directory.
+        path: PathBuf,
+        /// Who holds it, by its own word.
+        holder: Option<String>,
+    },
+    /// The directory belongs to another node.
+    #[error(
+        "data directory {path} belongs to node {found:?}, this is node {expected:?}; set data_dir or node.id to match, \
+         and never copy a data directory"
+    )]
+    OtherNode {
+        /// The directory.
+        path: PathBuf,
+        /// The name in the directory.
+        found: String,
+        /// The name in the config.
+        expected: String,
+    },
+    /// The directory was written by another version, or by something else.
+    #[error(
+        "data directory {path} is not one of this version: {why}; choose another data_dir, or move it away"
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// What was found.
+        why: String,
+    },
+    /// There is no such directory.
+    #[error("{path} is no data directory: {why}")]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+        /// What was found.
+        why: String,
+    },
+}

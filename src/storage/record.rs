@@ -1,0 +1,128 @@
+//! The byte form of what storage holds.
+//!
+//! ```text
+//! key                      value
+//! "c" counter key bytes    a counter, or the tombstone of one
+//! "r" number, 4 bytes BE   a replica id, named by its number in the counters
+//! "m"                      meta: the last checkpoint
+//! ```
+//! Every value is `CRC-32 of key and rest (4 bytes LE)`, then the rest in MessagePack (structs as arrays).
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::id::{NodeId, Version};
+use crate::time::Timestamp;
+
+pub(super) const COUNTER_PREFIX: u8 = b'c';
+pub(super) const REPLICA_PREFIX: u8 = b'r';
+pub(super) const META_KEY: &[u8] = b"m";
+
+/// The version of this format.
+pub(crate) const FORMAT: u32 = 1;
+
+/// The last completed checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Meta {
+    pub format: u32,
+    pub node: NodeId,
+    /// Number of the checkpoint.
+    pub epoch: u64,
+    /// What is stored, as of this checkpoint.
+    pub totals: Totals,
+    /// No clock of this node may fall behind this.
+    pub clock: Timestamp,
+    /// The watermark of each replica by its number.
+    pub watermarks: Vec<(u32, Version)>,
+}
+
+/// How many counters there are, and a sum of their checksums, which does not depend on their order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Totals {
+    pub count: u64,
+    pub sum: u64,
+}
+
+impl Totals {
+    pub fn add(&mut self, crc: u32) {
+        self.count = self.count.wrapping_add(1);
+        self.sum = self.sum.wrapping_add(u64::from(crc));
+    }
+
+    pub fn take_away(&mut self, crc: u32) {
+        self.count = self.count.wrapping_sub(1);
+        self.sum = self.sum.wrapping_sub(u64::from(crc));
+    }
+}
+
+/// A stored counter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CounterRecord {
+    /// The checkpoint that wrote it.
+    pub epoch: u64,
+    /// The checksum of the live record that it replaced, so that the totals of the checkpoint before can be checked even
+    /// when a crash left this one half written.
+    pub replaced: Option<u32>,
+    /// `None` is a tombstone, which a later checkpoint removes.
+    pub state: Option<CounterStateRecord>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CounterStateRecord {
+    pub generation: u32,
+    pub expires_at: Timestamp,
+    /// Replica number, version, p, n.
+    pub cells: Vec<(u32, Version, u64, u64)>,
+}
+
+/// A value that is not what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DamagedRecord {
+    #[error("its checksum does not match")]
+    Checksum,
+    #[error("it cannot be read")]
+    Content,
+}
+
+/// A value with its checksum before it; the checksum is over the key too, so that no value passes under another key.
+pub(crate) fn encode(key: &[u8], value: &impl Serialize) -> (Vec<u8>, u32) {
+    let mut bytes = vec![0; 4];
+    // Proven: our records hold nothing that MessagePack cannot express, and a Vec takes every byte.
+    rmp_serde::encode::write(&mut bytes, value).expect("a record is encodable");
+    let crc = checksum(key, &bytes[4..]);
+    bytes[..4].copy_from_slice(&crc.to_le_bytes());
+    (bytes, crc)
+}
+
+/// The value, if it is what was written under this key, and its checksum.
+pub(crate) fn decode<T: DeserializeOwned>(
+    key: &[u8],
+    bytes: &[u8],
+) -> Result<(T, u32), DamagedRecord> {
+    let (crc, rest) = bytes.split_first_chunk().ok_or(DamagedRecord::Checksum)?;
+    let crc = u32::from_le_bytes(*crc);
+    if crc != checksum(key, rest) {
+        return Err(DamagedRecord::Checksum);
+    }
+    let value = rmp_serde::from_slice(rest).map_err(|_| DamagedRecord::Content)?;
+    Ok((value, crc))
+}
+
+fn checksum(key: &[u8], rest: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key);
+    hasher.update(rest);
+    hasher.finalize()
+}
+
+pub(crate) fn counter_key(key: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + key.len());
+    bytes.push(COUNTER_PREFIX);
+    bytes.extend_from_slice(key);
+    bytes
+}
+
+pub(crate) fn replica_key(number: u32) -> Vec<u8> {
+    let mut bytes = vec![REPLICA_PREFIX];
+    bytes.extend_from_slice(&number.to_be_bytes());
+    bytes
+}

@@ -1,0 +1,205 @@
+//! The counter store: replicated, persistent counters without any limits on them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::crdt::VersionVector;
+use crate::gossip::PeerStatus;
+use crate::id::ReplicaId;
+use crate::key::CounterKey;
+use crate::node::{DurabilityError, Health, Node, OpenError};
+use crate::table::{Change, CountError, CounterState, Scope};
+use crate::time::Timestamp;
+
+/// Counters that every instance of the cluster may add to, and that survive its restarts.
+///
+/// A cheap handle: clones share one store. Reads and writes never wait for the disk or the network.
+///
+/// ```
+/// use tallymesh::{Config, CounterKey, CounterStore};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
+/// let key = CounterKey::new("tokens", &["session-42"]);
+/// store.add(&key, 700)?;
+/// store.subtract(&key, 50)?;
+/// assert_eq!(store.value(&key), 650);
+/// store.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct CounterStore {
+    pub(crate) node: Arc<Node>,
+    ttl: Duration,
+}
+
+impl CounterStore {
+    /// Recovers what the data directory holds, takes a new incarnation, and joins the peers.
+    ///
+    /// Waits up to `gossip.sync_timeout` for the state of the peers that answer, so that a restarted instance does not
+    /// admit what the others know to be used up.
+    ///
+    /// # Errors
+    /// When the data directory is held by another process, belongs to another node or version, or cannot be written; or
+    /// when the address to listen at cannot be had. A damaged database is no error: it is set aside, said so in the log,
+    /// and the state relearned from the peers.
+    pub async fn open(config: Config) -> Result<CounterStore, OpenError> {
+        let ttl = config.counter_ttl;
+        Ok(CounterStore { node: Arc::new(Node::open(&config).await?), ttl })
+    }
+
+    /// Adds to a counter, and returns its value.
+    ///
+    /// A counter without a window lives until it has not been changed for `counters.ttl`.
+    ///
+    /// # Errors
+    /// When the counter is new and there is no room, the key is too long, or its window is not the present one.
+    pub fn add(&self, key: &CounterKey, amount: u64) -> Result<u64, CountError> {
+        self.change(key, Change::Add(amount))
+    }
+
+    /// Subtracts from a counter, and returns its value, which is never below 0.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn subtract(&self, key: &CounterKey, amount: u64) -> Result<u64, CountError> {
+        self.change(key, Change::Subtract(amount))
+    }
+
+    /// Starts a counter anew on every instance. What others add while the reset has not reached them may be lost by it.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add); a counter that does not exist is left so.
+    pub fn reset(&self, key: &CounterKey) -> Result<(), CountError> {
+        self.change(key, Change::Reset).map(drop)
+    }
+
+    fn change(&self, key: &CounterKey, change: Change) -> Result<u64, CountError> {
+        let now = self.node.clock.wall();
+        let value = self.node.table.change(now, key, change, now.plus(self.ttl))?;
+        self.node.disk.changed();
+        Ok(value)
+    }
+
+    /// The counter's value as far as this instance knows; 0 for one that does not exist or has ended.
+    pub fn value(&self, key: &CounterKey) -> u64 {
+        self.node.table.value(self.node.clock.wall(), key.as_bytes())
+    }
+
+    /// Every counter that has not ended, in no particular order. Counters that change meanwhile are shown as they were at
+    /// some moment of the iteration.
+    pub fn iter(&self) -> impl Iterator<Item = CounterState> + '_ {
+        let now = self.node.clock.wall();
+        let mut next = Some(None);
+        let pages = std::iter::from_fn(move || {
+            let (page, following) = self.node.table.page(next?);
+            next = following.map(Some);
+            Some(page)
+        });
+        pages.flatten().filter(move |counter| counter.expires_at > now)
+    }
+
+    /// How many counters are held, those that have ended but are kept for stragglers included.
+    pub fn len(&self) -> usize {
+        self.node.table.len()
+    }
+
+    /// Whether no counter is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Who this instance writes as.
+    pub fn replica(&self) -> ReplicaId {
+        self.node.table.own_replica()
+    }
+
+    /// What this instance has of each replica. Equal vectors on two instances mean equal state.
+    pub fn version_vector(&self) -> VersionVector {
+        self.node.table.harvest(Scope::All);
+        self.node.table.version_vector()
+    }
+
+    /// A sum over all counters that have not ended: equal on two instances that hold equal state. Takes time in proportion
+    /// to the number of counters.
+    pub fn fingerprint(&self) -> u64 {
+        self.node.table.fingerprint(self.node.clock.wall())
+    }
+
+    /// The time by which this instance decides: the system's, unless that stepped back.
+    pub fn now(&self) -> Timestamp {
+        self.node.clock.wall()
+    }
+
+    /// The peers, as of the last round.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        self.node.peers()
+    }
+
+    /// Where this instance listens, with the real port if the config said port 0.
+    pub fn address(&self) -> Option<std::net::SocketAddr> {
+        self.node.address
+    }
+
+    /// Whether counts reach the disk.
+    pub fn health(&self) -> Health {
+        self.node.disk.health()
+    }
+
+    /// Where the database went, if it was found damaged when the store was opened.
+    pub fn set_aside(&self) -> Option<&std::path::Path> {
+        self.node.set_aside.as_deref()
+    }
+
+    /// What went wrong since the start, in numbers.
+    pub fn mishaps(&self) -> Mishaps {
+        let read =
+            |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
+        let mishaps = &self.node.table.mishaps;
+        Mishaps {
+            counters_refused: read(&mishaps.full),
+            cells_implausible: read(&mishaps.implausible),
+            cells_late: read(&mishaps.late),
+        }
+    }
+
+    /// Resolves when everything counted before the call survives a loss of power.
+    ///
+    /// # Errors
+    /// When the disk has failed, or the store is closed.
+    pub async fn flush(&self) -> Result<(), DurabilityError> {
+        self.node.disk.flush().await
+    }
+
+    /// Sends what is left to the peers, tells them goodbye, writes a last checkpoint, and stops. Other handles of the store
+    /// go on in memory, unheard and unwritten.
+    ///
+    /// A store that is dropped instead does the same on its own threads, without anybody knowing when it is done.
+    ///
+    /// # Errors
+    /// When the disk has failed.
+    pub async fn close(&self) -> Result<(), DurabilityError> {
+        self.node.close().await
+    }
+}
+
+/// What went wrong since the start, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Mishaps {
+    /// Counters that were needed and not made, because `max_counters` were held.
+    pub counters_refused: u64,
+    /// Cells from peers that cannot be true and were dropped.
+    pub cells_implausible: u64,
+    /// Cells from peers that came after their counter's end and grace.
+    pub cells_late: u64,
+}
+
+impl std::fmt::Debug for CounterStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CounterStore({}, {} counters)", self.replica(), self.len())
+    }
+}

@@ -1,0 +1,26 @@
+//! Forgetting counters whose time has passed.
+
+use super::shard::Slot;
+use super::{SLOTS_PER_LOCK, SlotId, Table};
+use crate::time::Timestamp;
+
+impl Table {
+    /// Drops the counters of one stretch that expired longer than the grace ago; returns where the next stretch begins.
+    pub fn sweep(&self, now: Timestamp, from: Option<SlotId>) -> Option<SlotId> {
+        let from = from.unwrap_or(SlotId(0));
+        let mut shard = self.lock(from.shard());
+        let end = from.place().saturating_add(SLOTS_PER_LOCK as u32).min(shard.places());
+        for place in from.place()..end {
+            let over = |slot: &Slot| slot.expires_at.plus(self.bounds.grace) <= now;
+            if shard.slot(place).is_some_and(over) {
+                shard.remove(place);
+                self.release_counter();
+            }
+        }
+        if end < shard.places() {
+            Some(SlotId::new(from.shard(), end))
+        } else {
+            (from.shard() + 1 < self.shards.len()).then(|| SlotId::new(from.shard() + 1, 0))
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What a checkpoint takes from a table, and how a table starts from what was stored.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use super::{SLOTS_PER_LOCK, SlotId, Table, cells_of, shard_of};
+use crate::crdt::{Cell, ReplicaIndex};
+use crate::id::{ReplicaId, Version};
+use crate::time::Timestamp;
+
+/// A counter as storage keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoredCounter {
+    pub key: Vec<u8>,
+    pub generation: u32,
+    pub expires_at: Timestamp,
+    pub cells: Vec<(ReplicaId, Cell)>,
+}
+
+/// A part of what changed since the last checkpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Unpersisted {
+    pub changed: Vec<StoredCounter>,
+    /// Keys of counters that are gone.
+    pub dropped: Vec<Box<[u8]>>,
+}
+
+impl Table {
+    /// Takes all that changed since the last checkpoint, a part at a time. Own cells that change meanwhile are taken as they
+    /// are then, with a version.
+    pub fn take_unpersisted<E>(
+        &self,
+        mut part: impl FnMut(Unpersisted) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for number in 0..self.shards.len() {
+            let mut left = usize::MAX;
+            loop {
+                let mut taken = Unpersisted::default();
+                {
+                    let mut replicas = self.lock_replicas();
+                    let mut shard = self.lock(number);
+                    taken.dropped = std::mem::take(&mut shard.dropped);
+                    left = left.min(shard.unpersisted.len());
+                    for _ in 0..left.min(SLOTS_PER_LOCK) {
+                        left -= 1;
+                        let Some(place) = shard.unpersisted.pop() else { break };
+                        let Some(slot) = shard.slot_mut(place) else { continue };
+                        if !std::mem::take(&mut slot.unpersisted) {
+                            continue;
+                        }
+                        replicas.stamp(SlotId::new(number, place), slot);
+                        slot.persisted = true;
+                        let cells = cells_of(&slot.counter);
+                        taken.changed.push(StoredCounter {
+                            key: slot.key.to_vec(),
+                            generation: slot.counter.generation(),
+                            expires_at: slot.expires_at,
+                            cells: cells
+                                .map(|(index, cell)| (replicas.id(index).clone(), cell))
+                                .collect(),
+                        });
+                    }
+                }
+                part(taken)?;
+                if left == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Fills a new table with what was stored. Nothing else may use the table meanwhile.
+pub(crate) struct Restore<'a> {
+    table: &'a Table,
+    entries: BTreeMap<ReplicaIndex, Vec<(Version, SlotId)>>,
+}
+
+impl<'a> Restore<'a> {
+    pub fn into(table: &'a Table) -> Restore<'a> {
+        Restore { table, entries: BTreeMap::new() }
+    }
+
+    /// Adds one counter; each key once.
+    pub fn add(&mut self, stored: &StoredCounter) {
+        let hash = self.table.hash(&stored.key);
+        let number = shard_of(hash);
+        let mut replicas = self.table.lock_replicas();
+        let mut shard = self.table.lock(number);
+        // A bound that was lowered since must not cost counters that are held already.
+        self.table.counters.fetch_add(1, Ordering::Relaxed);
+        let place = shard.insert(hash, &stored.key, stored.expires_at);
+        // Proven: it was put there on the line above.
+        let slot = shard.slot_mut(place).expect("the place holds a counter");
+        slot.persisted = true;
+        for (replica, cell) in &stored.cells {
+            let index = replicas.index_or_insert(replica, usize::MAX);
+            if let Some(index) = index.filter(|index| *index != ReplicaIndex::OWN) {
+                slot.counter.merge(index, stored.generation, *cell);
+                let entry = (cell.version, SlotId::new(number, place));
+                self.entries.entry(index).or_default().push(entry);
+            }
+        }
+    }
+
+    /// Sets the watermarks, which makes the counters ready to be sent to peers.
+    pub fn finish(mut self, watermarks: impl IntoIterator<Item = (ReplicaId, Version)>) {
+        let mut replicas = self.table.lock_replicas();
+        let watermarks: BTreeMap<ReplicaIndex, Version> = watermarks
+            .into_iter()
+            .filter_map(|(id, version)| Some((replicas.index_or_insert(&id, usize::MAX)?, version)))
+            .collect();
+        for index in (1..replicas.len() as u32).map(ReplicaIndex) {
+            let mut entries = self.entries.remove(&index).unwrap_or_default();
+            entries.sort_unstable();
+            let watermark = watermarks.get(&index).copied().unwrap_or_default();
+            replicas.restore(index, watermark, entries);
+        }
+    }
+}

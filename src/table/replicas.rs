@@ -1,0 +1,192 @@
+//! What is known of each replica: its watermark, and where its updates are.
+
+use std::collections::BTreeMap;
+
+use super::SlotId;
+use super::shard::Slot;
+use super::update_log::UpdateLog;
+use crate::crdt::ReplicaIndex;
+use crate::id::{Incarnation, ReplicaId, Version};
+
+#[derive(Debug)]
+struct Replica {
+    id: ReplicaId,
+    /// Everything up to here is held, superseded or expired. Of the own replica: the last version given out.
+    watermark: Version,
+    /// Every live cell up to the watermark has its entry here ...
+    log: UpdateLog,
+    /// ... and every live cell past it, here.
+    ahead: BTreeMap<Version, SlotId>,
+}
+
+/// All replicas that were ever heard of; the own one is the first.
+#[derive(Debug)]
+pub(super) struct Replicas {
+    known: Vec<Replica>,
+    by_id: BTreeMap<ReplicaId, ReplicaIndex>,
+}
+
+impl Replicas {
+    pub fn new(own: ReplicaId) -> Replicas {
+        let mut replicas = Replicas { known: Vec::new(), by_id: BTreeMap::new() };
+        replicas.index_or_insert(&own, usize::MAX);
+        replicas
+    }
+
+    pub fn id(&self, index: ReplicaIndex) -> &ReplicaId {
+        &self.known[index.0 as usize].id
+    }
+
+    pub fn index(&self, id: &ReplicaId) -> Option<ReplicaIndex> {
+        self.by_id.get(id).copied()
+    }
+
+    /// The replica's index; `None` when it is not known and `replicas_max` are.
+    pub fn index_or_insert(&mut self, id: &ReplicaId, replicas_max: usize) -> Option<ReplicaIndex> {
+        if let Some(index) = self.index(id) {
+            return Some(index);
+        }
+        if self.known.len() >= replicas_max {
+            return None;
+        }
+        let index = ReplicaIndex(self.known.len() as u32);
+        self.known.push(Replica {
+            id: id.clone(),
+            watermark: Version::ZERO,
+            log: UpdateLog::default(),
+            ahead: BTreeMap::new(),
+        });
+        self.by_id.insert(id.clone(), index);
+        Some(index)
+    }
+
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    pub fn watermark(&self, index: ReplicaIndex) -> Version {
+        self.known[index.0 as usize].watermark
+    }
+
+    /// The highest version of which anything is held.
+    pub fn last_version(&self, index: ReplicaIndex) -> Version {
+        let replica = &self.known[index.0 as usize];
+        let ahead = replica.ahead.last_key_value().map(|(version, _)| *version);
+        ahead.unwrap_or_default().max(replica.watermark)
+    }
+
+    /// Where the updates after `from` are, in version order; some of them changed again since.
+    pub fn updates_after(
+        &self,
+        index: ReplicaIndex,
+        from: Version,
+    ) -> impl Iterator<Item = (Version, SlotId)> {
+        let replica = &self.known[index.0 as usize];
+        let ahead = replica.ahead.range(from.next()..).map(|(version, slot)| (*version, *slot));
+        replica.log.after(from).chain(ahead)
+    }
+
+    /// The updates held past the watermark.
+    pub fn ahead(&self, index: ReplicaIndex) -> impl Iterator<Item = (Version, SlotId)> {
+        let ahead = &self.known[index.0 as usize].ahead;
+        ahead.iter().map(|(version, slot)| (*version, *slot))
+    }
+
+    /// Notes a cell that was merged before the watermark reaches it.
+    pub fn hold_ahead(&mut self, index: ReplicaIndex, version: Version, slot: SlotId) {
+        let replica = &mut self.known[index.0 as usize];
+        if version > replica.watermark {
+            replica.ahead.insert(version, slot);
+        }
+    }
+
+    /// Moves the watermark, and the entries that it passes into the log.
+    pub fn complete(
+        &mut self,
+        index: ReplicaIndex,
+        watermark: Version,
+        mut is_live: impl FnMut(Version, SlotId) -> bool,
+    ) {
+        let replica = &mut self.known[index.0 as usize];
+        if watermark <= replica.watermark {
+            return;
+        }
+        replica.watermark = watermark;
+        let still_ahead = replica.ahead.split_off(&watermark.next());
+        for (version, slot) in std::mem::replace(&mut replica.ahead, still_ahead) {
+            if is_live(version, slot) {
+                replica.log.push(version, slot);
+            }
+        }
+        self.compact(index, is_live);
+    }
+
+    /// Drops stale log entries, if there are many.
+    pub fn compact(&mut self, index: ReplicaIndex, is_live: impl FnMut(Version, SlotId) -> bool) {
+        let log = &mut self.known[index.0 as usize].log;
+        if log.wants_compaction() {
+            log.compact(is_live);
+        }
+    }
+
+    /// Gives the own cell in a slot its next version, if it changed since it last got one.
+    pub fn stamp(&mut self, id: SlotId, slot: &mut Slot) -> bool {
+        if !std::mem::take(&mut slot.dirty) {
+            return false;
+        }
+        let own = &mut self.known[ReplicaIndex::OWN.0 as usize];
+        own.watermark = own.watermark.next();
+        own.log.push(own.watermark, id);
+        slot.counter.stamp_own(own.watermark);
+        true
+    }
+
+    /// Starts a replica's log from what was stored: entries ascend by version.
+    pub fn restore(
+        &mut self,
+        index: ReplicaIndex,
+        watermark: Version,
+        entries: impl IntoIterator<Item = (Version, SlotId)>,
+    ) {
+        let replica = &mut self.known[index.0 as usize];
+        replica.watermark = watermark;
+        for (version, slot) in entries {
+            if version <= watermark {
+                replica.log.push(version, slot);
+            } else {
+                replica.ahead.insert(version, slot);
+            }
+        }
+    }
+
+    /// The replicas that peers should hear of, with their watermarks: all but those whose node has started anew since and
+    /// of which no cell is left.
+    pub fn worth_saying(&self) -> impl Iterator<Item = (&ReplicaId, Version)> {
+        let said = self.known.iter().filter(|replica| !self.is_retired(replica));
+        said.map(|replica| (&replica.id, replica.watermark))
+    }
+
+    /// Whether a later incarnation of its node is known, so that this one will never write again.
+    pub fn has_successor(&self, index: ReplicaIndex) -> bool {
+        self.is_succeeded(&self.known[index.0 as usize])
+    }
+
+    /// Drops every entry of cells that have changed or gone.
+    pub fn prune(&mut self, index: ReplicaIndex, mut is_live: impl FnMut(Version, SlotId) -> bool) {
+        let replica = &mut self.known[index.0 as usize];
+        replica.log.compact(&mut is_live);
+        replica.ahead.retain(|version, slot| is_live(*version, *slot));
+    }
+
+    fn is_retired(&self, replica: &Replica) -> bool {
+        replica.log.is_empty() && replica.ahead.is_empty() && self.is_succeeded(replica)
+    }
+
+    fn is_succeeded(&self, replica: &Replica) -> bool {
+        let boot = replica.id.incarnation.boot.saturating_add(1);
+        let node = replica.id.node.clone();
+        let later = ReplicaId { node, incarnation: Incarnation { boot, nonce: 0 } };
+        let successor = self.by_id.range(later..).next();
+        successor.is_some_and(|(id, _)| id.node == replica.id.node)
+    }
+}

@@ -1,0 +1,402 @@
+//! Versions, watermarks and deltas: how a table's changes reach its peers, and theirs reach it.
+
+use super::replicas::Replicas;
+use super::shard::Slot;
+use super::{Mishaps, SLOTS_PER_LOCK, SlotId, Table, cells_of, shard_of, window_end};
+use crate::crdt::{COUNT_MAX, Delta, DigestEntry, Merged, ReplicaIndex, Update, VersionVector};
+use crate::id::{ReplicaId, Version};
+use crate::key::{CounterKey, WindowIndex, window_of};
+use crate::limit::WINDOW_MAX;
+use crate::time::Timestamp;
+
+/// Which changes a harvest takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    All,
+    /// Only counters past the urgent fraction of their limit.
+    Urgent,
+}
+
+/// How far a chain of deltas has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Chain {
+    from: Version,
+    to: Version,
+}
+
+/// What came of a delta.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Applied {
+    /// The cells that changed here.
+    pub new: Vec<SlotId>,
+    /// The chain goes on.
+    pub chain: Option<Chain>,
+    /// The chain ended and the watermark did not move: it began past the watermark, or there was no room for a counter.
+    pub gap: bool,
+    /// Updates that were not believed.
+    pub implausible: usize,
+}
+
+impl Table {
+    /// The replica that this table writes as.
+    pub fn own_replica(&self) -> ReplicaId {
+        self.lock_replicas().id(ReplicaIndex::OWN).clone()
+    }
+
+    /// Gives every changed own cell a version, which makes it fit to be sent and stored. Returns the slots harvested.
+    pub fn harvest(&self, scope: Scope) -> Vec<SlotId> {
+        let mut harvested = Vec::new();
+        for number in 0..self.shards.len() {
+            let mut left = usize::MAX;
+            while left > 0 {
+                let mut replicas = self.lock_replicas();
+                let mut shard = self.lock(number);
+                let listed = match scope {
+                    Scope::All => shard.dirty.len(),
+                    Scope::Urgent => shard.urgent.len(),
+                };
+                // Only what was listed at the start, or a busy thread could keep us here for ever.
+                left = left.min(listed);
+                for _ in 0..left.min(SLOTS_PER_LOCK) {
+                    left -= 1;
+                    let place = match scope {
+                        Scope::All => shard.dirty.pop(),
+                        Scope::Urgent => shard.urgent.pop(),
+                    };
+                    let Some(place) = place else { break };
+                    let Some(slot) = shard.slot_mut(place) else { continue };
+                    if scope == Scope::Urgent {
+                        slot.urgent = false;
+                    }
+                    let id = SlotId::new(number, place);
+                    if replicas.stamp(id, slot) {
+                        shard.mark_unpersisted(place);
+                        harvested.push(id);
+                    }
+                }
+            }
+        }
+        harvested
+    }
+
+    /// Whether the replica was ever heard of.
+    pub fn knows(&self, replica: &ReplicaId) -> bool {
+        self.lock_replicas().index(replica).is_some()
+    }
+
+    /// The watermark of one replica; of the own one, the last version given out.
+    pub fn watermark(&self, replica: &ReplicaId) -> Version {
+        let replicas = self.lock_replicas();
+        replicas.index(replica).map_or(Version::ZERO, |index| replicas.watermark(index))
+    }
+
+    /// The watermarks of all replicas that still matter.
+    pub fn version_vector(&self) -> VersionVector {
+        let replicas = self.lock_replicas();
+        replicas.worth_saying().map(|(replica, watermark)| (replica.clone(), watermark)).collect()
+    }
+
+    /// What a peer is told of what is held here, in the order of the replica ids.
+    pub fn digest(&self) -> Vec<DigestEntry> {
+        let replicas = self.lock_replicas();
+        let entry = |(replica, watermark): (&ReplicaId, Version)| {
+            // Proven: it comes from the replicas themselves.
+            let index = replicas.index(replica).expect("a listed replica is known");
+            DigestEntry {
+                replica: replica.clone(),
+                watermark,
+                ahead: self.ahead_fingerprint(&replicas, index),
+            }
+        };
+        let mut digest: Vec<DigestEntry> = replicas.worth_saying().map(entry).collect();
+        digest.sort_by(|a, b| a.replica.cmp(&b.replica));
+        digest
+    }
+
+    /// What is held of one replica.
+    pub fn digest_entry(&self, replica: &ReplicaId) -> DigestEntry {
+        let replicas = self.lock_replicas();
+        let (watermark, ahead) = match replicas.index(replica) {
+            Some(index) => (replicas.watermark(index), self.ahead_fingerprint(&replicas, index)),
+            None => (Version::ZERO, 0),
+        };
+        DigestEntry { replica: replica.clone(), watermark, ahead }
+    }
+
+    fn ahead_fingerprint(&self, replicas: &Replicas, index: ReplicaIndex) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        let mut any = false;
+        for (version, slot) in replicas.ahead(index) {
+            if self.is_live(index, version, slot) {
+                hasher.update(&version.0.to_le_bytes());
+                any = true;
+            }
+        }
+        if any { hasher.finalize().max(1) } else { 0 }
+    }
+
+    /// The next delta of a chain about a replica: what follows `from`, as much as fits in about `bytes_max`, at least one
+    /// update. `None` when nothing is known of the replica, or nothing after `from`.
+    pub fn delta(&self, replica: &ReplicaId, from: Version, bytes_max: usize) -> Option<Delta> {
+        let mut replicas = self.lock_replicas();
+        let index = replicas.index(replica)?;
+        let listed_max = bytes_max / UPDATE_BYTES_WITHOUT_KEY + 1;
+        let listed: Vec<(Version, SlotId)> =
+            replicas.updates_after(index, from).take(listed_max).collect();
+        if listed.is_empty() && replicas.watermark(index) <= from {
+            return None;
+        }
+        let all_listed = listed.len() < listed_max;
+        let last_before = replicas.last_version(index);
+        let mut delta = Delta {
+            replica: replica.clone(),
+            from,
+            to: from,
+            watermark: None,
+            updates: Vec::new(),
+        };
+        let mut bytes = 0;
+        for (version, slot) in listed {
+            if let Some(update) = self.update(&mut replicas, index, slot)
+                && (update.version == version || update.version > last_before)
+            {
+                bytes += update.key.len() + UPDATE_BYTES_WITHOUT_KEY;
+                if bytes > bytes_max && !delta.updates.is_empty() {
+                    return Some(delta);
+                }
+                delta.updates.push(update);
+            }
+            delta.to = version;
+        }
+        if all_listed {
+            // What got its version only now is in as well, so nothing held is left out.
+            delta.to = replicas.last_version(index);
+            delta.watermark = Some(replicas.watermark(index));
+        }
+        delta.updates.sort_by_key(|update| update.version);
+        delta.updates.dedup_by_key(|update| update.version);
+        Some(delta)
+    }
+
+    /// The cells of a replica in these slots, to be sent out of turn.
+    pub fn updates(&self, replica: &ReplicaId, slots: &[SlotId]) -> Vec<Update> {
+        let mut replicas = self.lock_replicas();
+        let Some(index) = replicas.index(replica) else { return Vec::new() };
+        slots.iter().filter_map(|slot| self.update(&mut replicas, index, *slot)).collect()
+    }
+
+    /// A cell as it is sent. An own cell that changed since the last harvest gets its version now: under the old one it
+    /// must not be seen with other values.
+    fn update(&self, replicas: &mut Replicas, index: ReplicaIndex, id: SlotId) -> Option<Update> {
+        let mut shard = self.lock(id.shard());
+        let slot = shard.slot_mut(id.place())?;
+        let stamped = index == ReplicaIndex::OWN && replicas.stamp(id, slot);
+        let cell = slot.counter.cell(index)?;
+        let windowed = window_end(&slot.key).is_some();
+        let update = Update {
+            key: slot.key.to_vec(),
+            version: cell.version,
+            generation: slot.counter.generation(),
+            p: cell.p,
+            n: cell.n,
+            expires_at: if windowed { Timestamp(0) } else { slot.expires_at },
+        };
+        if stamped {
+            shard.mark_unpersisted(id.place());
+        }
+        Some(update)
+    }
+
+    /// Takes in a peer's delta, which goes on with `chain` or begins a new one. Values count whatever their order; the
+    /// watermark moves only at the end of a chain that began at or below it.
+    ///
+    /// What it says of the own replica changes nothing: nobody else writes our cells.
+    pub fn apply(&self, now: Timestamp, delta: &Delta, chain: Option<Chain>) -> Applied {
+        let (mut applied, without_room) = self.apply_updates(now, &delta.replica, &delta.updates);
+        let mut replicas = self.lock_replicas();
+        let Some(index) = replicas.index(&delta.replica) else { return applied };
+        if index == ReplicaIndex::OWN {
+            return applied;
+        }
+        let from = match chain {
+            Some(chain) if chain.to == delta.from => chain.from,
+            _ => delta.from,
+        };
+        let contiguous = from <= replicas.watermark(index) && !without_room;
+        match delta.watermark {
+            None if without_room => applied.gap = true,
+            None => applied.chain = Some(Chain { from, to: delta.to }),
+            Some(watermark) if contiguous => {
+                let is_live = |version, slot| self.is_live(index, version, slot);
+                replicas.complete(index, watermark, is_live);
+            }
+            Some(_) => applied.gap = true,
+        }
+        applied
+    }
+
+    /// Takes in cells that a peer sent out of turn.
+    pub fn apply_push(&self, now: Timestamp, replica: &ReplicaId, updates: &[Update]) -> Applied {
+        self.apply_updates(now, replica, updates).0
+    }
+
+    /// Merges updates; also tells whether some counter had no room.
+    fn apply_updates(
+        &self,
+        now: Timestamp,
+        replica: &ReplicaId,
+        updates: &[Update],
+    ) -> (Applied, bool) {
+        let mut applied = Applied::default();
+        let mut without_room = false;
+        for some in updates.chunks(SLOTS_PER_LOCK) {
+            let mut replicas = self.lock_replicas();
+            let Some(index) = replicas.index_or_insert(replica, self.bounds.replicas_max) else {
+                applied.implausible += some.len();
+                continue;
+            };
+            if index == ReplicaIndex::OWN {
+                let given_out = replicas.watermark(index);
+                applied.implausible +=
+                    some.iter().filter(|update| update.version > given_out).count();
+                continue;
+            }
+            for update in some {
+                match self.apply_update(now, index, update) {
+                    Ok((Merged::New, slot)) => {
+                        replicas.hold_ahead(index, update.version, slot);
+                        applied.new.push(slot);
+                    }
+                    Ok((Merged::Known | Merged::Superseded, _)) => {}
+                    Err(Refused::Late) => Mishaps::count(&self.mishaps.late),
+                    Err(Refused::Full) => without_room = true,
+                    Err(Refused::Implausible) => applied.implausible += 1,
+                }
+            }
+        }
+        if updates.is_empty() {
+            // Even an empty delta makes its replica known.
+            self.lock_replicas().index_or_insert(replica, self.bounds.replicas_max);
+        }
+        (0..applied.implausible).for_each(|_| Mishaps::count(&self.mishaps.implausible));
+        (applied, without_room)
+    }
+
+    fn apply_update(
+        &self,
+        now: Timestamp,
+        replica: ReplicaIndex,
+        update: &Update,
+    ) -> Result<(Merged, SlotId), Refused> {
+        let expires_at = self.check(now, update)?;
+        let hash = self.hash(&update.key);
+        let mut shard = self.lock(shard_of(hash));
+        let place = match shard.find(hash, &update.key) {
+            Some(place) => place,
+            None if self.reserve_counter() => shard.insert(hash, &update.key, expires_at),
+            None => {
+                Mishaps::count(&self.mishaps.full);
+                return Err(Refused::Full);
+            }
+        };
+        // Proven just above: the place was found or filled.
+        let slot = shard.slot_mut(place).expect("the place holds a counter");
+        let crowded = slot.counter.peers().len() >= self.bounds.replicas_per_counter_max;
+        if crowded && slot.counter.cell(replica).is_none() {
+            return Err(Refused::Implausible);
+        }
+        let generation = slot.counter.generation();
+        let merged = slot.counter.merge(replica, update.generation, update.cell());
+        let renewed = slot.counter.generation() != generation;
+        let later = expires_at > slot.expires_at && update.generation == generation;
+        if renewed || later {
+            slot.expires_at = expires_at;
+        }
+        if renewed {
+            // The newer generation took the own cell away: there is nothing left to give a version.
+            slot.dirty = false;
+        }
+        if merged == Merged::New || later {
+            shard.mark_unpersisted(place);
+        }
+        Ok((merged, SlotId::new(shard_of(hash), place)))
+    }
+
+    /// Whether an update can be true and is still wanted; gives the end of its counter.
+    fn check(&self, now: Timestamp, update: &Update) -> Result<Timestamp, Refused> {
+        let plausible = update.p <= COUNT_MAX
+            && update.n <= COUNT_MAX
+            && update.version > Version::ZERO
+            && update.key.len() <= self.bounds.key_bytes_max
+            && CounterKey::from_bytes(&update.key).is_ok();
+        if !plausible {
+            return Err(Refused::Implausible);
+        }
+        let window = window_of(&update.key).ok().flatten();
+        let expires_at = window.map_or(update.expires_at, WindowIndex::end);
+        let latest_begin = now.plus(self.bounds.future_max);
+        let believable = match window {
+            Some(window) => window.start() <= latest_begin,
+            // A session's end is its last use, its ttl, and the rounding up by a sixteenth of that.
+            None => expires_at <= latest_begin.plus(WINDOW_MAX + WINDOW_MAX / 16),
+        };
+        if !believable {
+            return Err(Refused::Implausible);
+        }
+        if expires_at.plus(self.bounds.grace) <= now {
+            return Err(Refused::Late);
+        }
+        Ok(expires_at)
+    }
+
+    fn is_live(&self, index: ReplicaIndex, version: Version, slot: SlotId) -> bool {
+        let shard = self.lock(slot.shard());
+        let cell = shard.slot(slot.place()).and_then(|slot| slot.counter.cell(index));
+        cell.is_some_and(|cell| cell.version == version)
+    }
+
+    /// Forgets where the cells of ended incarnations were, once they are gone; called now and then.
+    pub fn retire_replicas(&self) {
+        let mut replicas = self.lock_replicas();
+        for index in (1..replicas.len() as u32).map(ReplicaIndex) {
+            if replicas.has_successor(index) {
+                replicas.prune(index, |version, slot| self.is_live(index, version, slot));
+            }
+        }
+    }
+
+    /// A sum over all counters that have not ended, equal on two nodes that hold equal state.
+    pub fn fingerprint(&self, now: Timestamp) -> u64 {
+        let replicas = self.lock_replicas();
+        let fingerprint_of = |slot: &Slot| {
+            let mut cells: Vec<_> = cells_of(&slot.counter)
+                .filter(|(_, cell)| cell.version > Version::ZERO)
+                .map(|(index, cell)| (replicas.id(index), cell))
+                .collect();
+            cells.sort();
+            let (key, generation) = (&slot.key, slot.counter.generation());
+            let text = format!("{key:?} {} {generation} {cells:?}", slot.expires_at.0);
+            siphasher::sip::SipHasher13::new().hash(text.as_bytes())
+        };
+        let mut sum = 0_u64;
+        for number in 0..self.shards.len() {
+            let shard = self.lock(number);
+            let slots = (0..shard.places()).filter_map(|place| shard.slot(place));
+            let present = slots.filter(|slot| slot.expires_at > now);
+            sum = present.map(fingerprint_of).fold(sum, u64::wrapping_add);
+        }
+        sum
+    }
+}
+
+/// About what an update adds to its key in a frame.
+const UPDATE_BYTES_WITHOUT_KEY: usize = 36;
+
+enum Refused {
+    /// Its counter expired longer than the grace ago.
+    Late,
+    /// There is no room for its counter.
+    Full,
+    /// It cannot be true.
+    Implausible,
+}

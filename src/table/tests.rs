@@ -1,0 +1,450 @@
+//! The table as a whole: admission, replication between tables, expiry and persistence.
+
+use std::time::Duration;
+
+use super::*;
+use crate::crdt::Delta;
+use crate::id::{Incarnation, Version};
+use crate::key::WindowIndex;
+use crate::limit::{DenialReason, Limit, Policy, Request, Window};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const FRAME: usize = 60_000;
+
+fn replica(node: &str, boot: u64) -> ReplicaId {
+    ReplicaId { node: node.parse().unwrap(), incarnation: Incarnation { boot, nonce: 7 } }
+}
+
+fn table(node: &str) -> Table {
+    Table::new(replica(node, 1), Bounds::default(), (1, 2))
+}
+
+fn session_limits(max_tool: u64, max_user: u64) -> Policy {
+    let window = Window::Session { ttl: HOUR };
+    Policy::new([
+        Limit::new("tool", max_tool, window).per("session").per("tool"),
+        Limit::new("user", max_user, window).per("user"),
+    ])
+    .unwrap()
+}
+
+fn ask(table: &Table, policy: &Policy, request: &Request<'_>, now: u64) -> Outcome {
+    let charges = policy.charges(request, Timestamp(now), 512).unwrap();
+    table.acquire(Timestamp(now), &charges)
+}
+
+fn admits(table: &Table, policy: &Policy, request: &Request<'_>, now: u64) -> bool {
+    matches!(ask(table, policy, request, now), Outcome::Allowed { .. })
+}
+
+/// Everything that `from` has of every replica, given to `to`.
+fn sync(from: &Table, to: &Table, now: u64) {
+    from.harvest(Scope::All);
+    for entry in from.digest() {
+        let mut at = to.watermark(&entry.replica);
+        let mut chain = None;
+        while let Some(delta) = from.delta(&entry.replica, at, FRAME) {
+            let applied = to.apply(Timestamp(now), &delta, chain);
+            assert!(!applied.gap);
+            chain = applied.chain;
+            at = delta.to;
+            if delta.watermark.is_some() {
+                break;
+            }
+        }
+    }
+}
+
+fn all(table: &Table) -> Vec<CounterState> {
+    let mut counters = Vec::new();
+    let mut next = None;
+    loop {
+        let (page, following) = table.page(next);
+        counters.extend(page);
+        next = following;
+        if next.is_none() {
+            return counters;
+        }
+    }
+}
+
+#[test]
+fn a_request_is_charged_to_all_its_limits_or_to_none() {
+    let (table, policy) = (table("a"), session_limits(5, 3));
+    let request = |session| Request::tool_call(session, "book").with("user", "u");
+    assert!((0..3).all(|_| admits(&table, &policy, &request("s1"), 0)));
+    // The user's limit is used up; the session's has room, and keeps it.
+    assert!(!admits(&table, &policy, &request("s1"), 0));
+    assert!(!admits(&table, &policy, &request("s2"), 0));
+    let values: Vec<(String, u64)> =
+        all(&table).into_iter().map(|c| (c.key.to_string(), c.value)).collect();
+    assert_eq!(values.len(), 2, "a denied request makes no counter: {values:?}");
+    assert!(values.iter().all(|(_, value)| *value == 3), "{values:?}");
+}
+
+#[test]
+fn costs_count_and_a_cost_over_the_max_never_fits() {
+    let (table, policy) = (table("a"), session_limits(5, 100));
+    let request = |cost| Request::tool_call("s", "t").cost(cost);
+    assert!(admits(&table, &policy, &request(4), 0));
+    let Outcome::Denied { reason, remaining, retry_after, .. } =
+        ask(&table, &policy, &request(2), 0)
+    else {
+        panic!("2 do not fit in 1");
+    };
+    assert_eq!((reason, remaining), (DenialReason::LimitReached, 1));
+    assert!(retry_after.unwrap() >= HOUR);
+    let Outcome::Denied { reason, retry_after, .. } = ask(&table, &policy, &request(6), 0) else {
+        panic!("6 do not fit in 5");
+    };
+    assert_eq!((reason, retry_after), (DenialReason::CostOverMax, None));
+    assert!(admits(&table, &policy, &request(1), 0));
+    assert!(admits(&table, &policy, &request(0), 0), "nothing is asked for");
+}
+
+#[test]
+fn a_refund_comes_back_once_and_only_to_the_counter_that_was_charged() {
+    let (table, policy) = (table("a"), session_limits(2, 9));
+    let request = Request::tool_call("s", "t");
+    let charge = |now| match ask(&table, &policy, &request, now) {
+        Outcome::Allowed { charged, .. } => charged,
+        Outcome::Denied { .. } => panic!("there is room"),
+    };
+    let (first, _second) = (charge(0), charge(0));
+    table.refund(&first);
+    let third = charge(0);
+    assert!(!admits(&table, &policy, &request, 0));
+    // The session ends and begins anew: what was charged before is not given back to it.
+    let later = 2 * 3_600_000;
+    let _ = charge(later);
+    table.refund(&third);
+    assert_eq!(all(&table)[0].value, 1);
+}
+
+#[test]
+fn full_tables_deny_with_their_own_reason_or_admit_uncounted() {
+    let policy = session_limits(5, 5);
+    let bounds = |admit_when_full| Bounds { counters_max: 1, admit_when_full, ..Bounds::default() };
+    let strict = Table::new(replica("a", 1), bounds(false), (1, 2));
+    assert!(admits(&strict, &policy, &Request::tool_call("s1", "t"), 0));
+    let Outcome::Denied { reason, .. } = ask(&strict, &policy, &Request::tool_call("s2", "t"), 0)
+    else {
+        panic!("there is no room");
+    };
+    assert_eq!(reason, DenialReason::TooManyCounters);
+    assert!(admits(&strict, &policy, &Request::tool_call("s1", "t"), 0), "held counters go on");
+    assert_eq!(strict.mishaps.full.load(Ordering::Relaxed), 1);
+
+    let lenient = Table::new(replica("a", 1), bounds(true), (1, 2));
+    assert!(admits(&lenient, &policy, &Request::tool_call("s1", "t"), 0));
+    assert!(admits(&lenient, &policy, &Request::tool_call("s2", "t"), 0));
+    assert_eq!(lenient.len(), 1);
+}
+
+#[test]
+fn a_limit_holds_over_what_peers_counted() {
+    let (a, b, policy) = (table("a"), table("b"), session_limits(3, 9));
+    let request = Request::tool_call("s", "t");
+    assert!(admits(&a, &policy, &request, 0) && admits(&b, &policy, &request, 0));
+    sync(&a, &b, 0);
+    assert!(admits(&b, &policy, &request, 0));
+    assert!(!admits(&b, &policy, &request, 0));
+    sync(&b, &a, 0);
+    assert!(!admits(&a, &policy, &request, 0));
+    sync(&a, &b, 0);
+    assert_eq!(a.fingerprint(Timestamp(0)), b.fingerprint(Timestamp(0)));
+}
+
+#[test]
+fn windows_roll_over_while_peers_cells_are_there() {
+    let (a, b) = (table("a"), table("b"));
+    let policy = Policy::new([Limit::new("l", 3, Window::Fixed(Duration::from_secs(60)))]).unwrap();
+    let request = Request::new();
+    assert!(admits(&a, &policy, &request, 59_000) && admits(&a, &policy, &request, 59_000));
+    sync(&a, &b, 59_500);
+    assert!(admits(&b, &policy, &request, 59_900) && !admits(&b, &policy, &request, 59_900));
+    // The new window reads 1 after one call, whatever the peers had in the old one, and however late that arrives.
+    assert!(admits(&b, &policy, &request, 60_000));
+    sync(&b, &a, 60_100);
+    sync(&a, &b, 60_200);
+    let key = CounterKey::windowed("l", &[], WindowIndex::at(60_000, Timestamp(60_000)));
+    for table in [&a, &b] {
+        assert_eq!(table.value(Timestamp(60_300), key.as_bytes()), 1);
+    }
+    let old = CounterKey::windowed("l", &[], WindowIndex::at(60_000, Timestamp(0)));
+    assert_eq!(a.value(Timestamp(60_300), old.as_bytes()), 0, "a closed window is not read again");
+    assert!(admits(&a, &policy, &request, 60_400) && admits(&a, &policy, &request, 60_400));
+    assert!(!admits(&a, &policy, &request, 60_400));
+}
+
+#[test]
+fn knocking_keeps_a_session_used_up_and_silence_ends_it() {
+    let (table, policy) = (table("a"), session_limits(1, 9));
+    let request = Request::tool_call("s", "t");
+    let minute = 60_000;
+    assert!(admits(&table, &policy, &request, 0));
+    for knock in 1..300 {
+        assert!(!admits(&table, &policy, &request, knock * minute), "after {knock} minutes");
+    }
+    let ends = 299 * minute + 3_600_000 * 17 / 16 + 1;
+    let Outcome::Denied { retry_after: Some(wait), .. } =
+        ask(&table, &policy, &request, 299 * minute)
+    else {
+        panic!("it is used up");
+    };
+    assert!(wait >= HOUR && wait <= HOUR * 17 / 16);
+    assert!(admits(&table, &policy, &request, ends));
+    assert!(!admits(&table, &policy, &request, ends));
+}
+
+#[test]
+fn a_flood_of_denials_is_not_a_flood_of_updates() {
+    let (table, policy) = (table("a"), session_limits(1, 9));
+    let request = Request::tool_call("s", "t");
+    assert!(admits(&table, &policy, &request, 0));
+    for ms in 0..3_600_000 / 4 {
+        if ms % 100 == 0 {
+            assert!(!admits(&table, &policy, &request, ms));
+            table.harvest(Scope::All);
+        }
+    }
+    assert!(table.watermark(&replica("a", 1)) <= Version(6));
+}
+
+#[test]
+fn a_session_that_comes_back_replaces_its_former_life_everywhere() {
+    let (a, b, policy) = (table("a"), table("b"), session_limits(2, 9));
+    let request = Request::tool_call("s", "t");
+    assert!(admits(&a, &policy, &request, 0) && admits(&b, &policy, &request, 0));
+    sync(&a, &b, 0);
+    sync(&b, &a, 0);
+    // Both still hold the cells of the first life when the second begins.
+    let back = 3_600_000 * 17 / 16 + 1;
+    assert!(admits(&a, &policy, &request, back));
+    sync(&a, &b, back);
+    assert!(admits(&b, &policy, &request, back));
+    assert!(!admits(&b, &policy, &request, back));
+    sync(&b, &a, back);
+    assert!(!admits(&a, &policy, &request, back));
+    assert_eq!(a.fingerprint(Timestamp(back)), b.fingerprint(Timestamp(back)));
+}
+
+#[test]
+fn expired_counters_leave_after_their_grace_and_do_not_come_back() {
+    let (a, b, policy) = (table("a"), table("b"), session_limits(2, 9));
+    assert!(admits(&a, &policy, &Request::tool_call("s", "t"), 0));
+    a.harvest(Scope::All);
+    let late: Vec<Delta> = a.delta(&replica("a", 1), Version::ZERO, FRAME).into_iter().collect();
+    let after_grace = 3_600_000 * 17 / 16 + 60_001;
+    let mut next = None;
+    while {
+        next = a.sweep(Timestamp(after_grace), next);
+        next.is_some()
+    } {}
+    assert_eq!((a.len(), all(&a).len()), (0, 0));
+    for delta in &late {
+        b.apply(Timestamp(after_grace), delta, None);
+    }
+    assert_eq!(b.len(), 0);
+    assert_eq!(b.watermark(&replica("a", 1)), Version(1), "it is not asked for again");
+    assert_eq!(b.mishaps.late.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn long_chains_are_split_and_the_watermark_moves_at_their_end() {
+    let (a, b) = (table("a"), table("b"));
+    for n in 0..2_000 {
+        let key = CounterKey::new("l", &[&n.to_string()]);
+        a.change(Timestamp(0), &key, Change::Add(n), Timestamp(9_000_000)).unwrap();
+    }
+    a.harvest(Scope::All);
+    let own = replica("a", 1);
+    let (mut at, mut chain, mut parts) = (Version::ZERO, None, 0);
+    loop {
+        let delta = a.delta(&own, at, 4_000).unwrap();
+        let bytes: usize = delta.updates.iter().map(|update| update.key.len() + 36).sum();
+        assert!(bytes <= 4_000);
+        let applied = b.apply(Timestamp(0), &delta, chain);
+        parts += 1;
+        (at, chain) = (delta.to, applied.chain);
+        if delta.watermark.is_some() {
+            break;
+        }
+        assert_eq!(b.watermark(&own), Version::ZERO);
+    }
+    assert!(parts > 10);
+    assert_eq!(b.watermark(&own), Version(2_000));
+    assert_eq!(a.fingerprint(Timestamp(0)), b.fingerprint(Timestamp(0)));
+}
+
+#[test]
+fn a_lost_part_of_a_chain_leaves_the_watermark_where_it_was() {
+    let (a, b) = (table("a"), table("b"));
+    let own = replica("a", 1);
+    for n in 0..300 {
+        let key = CounterKey::new("l", &[&n.to_string()]);
+        a.change(Timestamp(0), &key, Change::Add(1), Timestamp(9_000_000)).unwrap();
+    }
+    a.harvest(Scope::All);
+    let first = a.delta(&own, Version::ZERO, 4_000).unwrap();
+    let rest = a.delta(&own, first.to, FRAME).unwrap();
+    assert!(rest.watermark.is_some());
+    let applied = b.apply(Timestamp(0), &rest, None);
+    assert!(applied.gap);
+    assert_eq!(b.watermark(&own), Version::ZERO);
+    assert_eq!(b.len(), rest.updates.len(), "the values count all the same");
+    sync(&a, &b, 0);
+    assert_eq!(b.watermark(&own), Version(300));
+    assert_eq!(a.fingerprint(Timestamp(0)), b.fingerprint(Timestamp(0)));
+}
+
+#[test]
+fn what_is_pushed_out_of_turn_reaches_third_parties_after_its_writer_is_gone() {
+    let (a, b, c) = (table("a"), table("b"), table("c"));
+    let own = replica("a", 1);
+    let key = CounterKey::new("l", &[]);
+    a.change(Timestamp(0), &key, Change::Add(5), Timestamp(9_000_000)).unwrap();
+    let slots = a.harvest(Scope::All);
+    b.apply_push(Timestamp(0), &own, &a.updates(&own, &slots));
+    assert_eq!(b.watermark(&own), Version::ZERO);
+    let (ours, theirs) = (c.digest_entry(&own), b.digest_entry(&own));
+    assert_eq!(ours.watermark, theirs.watermark);
+    assert_ne!(ours.ahead, theirs.ahead, "the digests tell that b has more");
+    sync(&b, &c, 0);
+    assert_eq!(c.value(Timestamp(0), key.as_bytes()), 5);
+    assert_eq!(b.digest_entry(&own), c.digest_entry(&own));
+}
+
+#[test]
+fn a_cell_is_never_sent_with_values_that_its_version_did_not_have() {
+    let (a, b) = (table("a"), table("b"));
+    let own = replica("a", 1);
+    let key = CounterKey::new("l", &[]);
+    let add = || a.change(Timestamp(0), &key, Change::Add(1), Timestamp(9_000_000)).unwrap();
+    add();
+    a.harvest(Scope::All);
+    let before = a.delta(&own, Version::ZERO, FRAME).unwrap();
+    add();
+    let after = a.delta(&own, Version::ZERO, FRAME).unwrap();
+    assert_eq!((before.updates[0].p, before.updates[0].version), (1, Version(1)));
+    assert_eq!((after.updates[0].p, after.updates[0].version), (2, Version(2)));
+    b.apply(Timestamp(0), &after, None);
+    b.apply(Timestamp(0), &before, None);
+    assert_eq!(b.value(Timestamp(0), key.as_bytes()), 2);
+    assert_eq!(b.watermark(&own), Version(2));
+}
+
+#[test]
+fn implausible_updates_are_dropped_and_counted() {
+    let (a, b) = (table("a"), table("b"));
+    let key = CounterKey::new("l", &[]);
+    a.change(Timestamp(0), &key, Change::Add(1), Timestamp(9_000_000)).unwrap();
+    a.harvest(Scope::All);
+    let honest = a.delta(&replica("a", 1), Version::ZERO, FRAME).unwrap();
+    let forge = |change: &dyn Fn(&mut crate::crdt::Update)| {
+        let mut delta = honest.clone();
+        change(&mut delta.updates[0]);
+        b.apply(Timestamp(0), &delta, None).implausible
+    };
+    assert_eq!(forge(&|update| update.p = u64::MAX), 1);
+    assert_eq!(forge(&|update| update.n = 1 << 53), 1);
+    assert_eq!(forge(&|update| update.key = vec![0xff; 30]), 1);
+    assert_eq!(forge(&|update| update.key = vec![0; 3000]), 1);
+    assert_eq!(forge(&|update| update.version = Version::ZERO), 1);
+    assert_eq!(forge(&|update| update.expires_at = Timestamp(u64::MAX)), 1);
+    let far = WindowIndex::at(60_000, Timestamp(86_400_000));
+    assert_eq!(
+        forge(&|update| update.key = CounterKey::windowed("l", &[], far).as_bytes().into()),
+        1
+    );
+    assert_eq!(b.len(), 0);
+    // Our own cells are ours alone: a peer's word of them changes nothing.
+    let mut of_b = honest.clone();
+    of_b.replica = replica("b", 1);
+    assert_eq!(b.apply(Timestamp(0), &of_b, None).implausible, 1);
+    assert_eq!((b.len(), b.watermark(&replica("b", 1))), (0, Version::ZERO));
+    assert_eq!(b.mishaps.implausible.load(Ordering::Relaxed), 8);
+}
+
+#[test]
+fn a_restart_relearns_what_its_disk_had_lost() {
+    // Life 1 of a counts 5, of which the disk has 3 and the peer has all.
+    let (a1, b) = (table("a"), table("b"));
+    let key = CounterKey::new("l", &[]);
+    let add = |table: &Table, amount| {
+        table.change(Timestamp(0), &key, Change::Add(amount), Timestamp(9_000_000)).unwrap()
+    };
+    add(&a1, 3);
+    let mut disk = Vec::new();
+    a1.harvest(Scope::All);
+    let watermarks: Vec<_> = a1.version_vector().iter().map(|(r, v)| (r.clone(), v)).collect();
+    a1.take_unpersisted(|part| {
+        disk.extend(part.changed);
+        Ok::<(), ()>(())
+    })
+    .unwrap();
+    add(&a1, 2);
+    sync(&a1, &b, 0);
+    assert_eq!(b.value(Timestamp(0), key.as_bytes()), 5);
+
+    let a2 = Table::new(replica("a", 2), Bounds::default(), (1, 2));
+    let mut restore = Restore::into(&a2);
+    disk.iter().for_each(|counter| restore.add(counter));
+    restore.finish(watermarks);
+    assert_eq!(a2.value(Timestamp(0), key.as_bytes()), 3);
+    // New counts at once, before anything is heard: they must not be swallowed by the peer's newer old cell.
+    add(&a2, 1);
+    sync(&a2, &b, 0);
+    assert_eq!(b.value(Timestamp(0), key.as_bytes()), 6);
+    sync(&b, &a2, 0);
+    assert_eq!(a2.value(Timestamp(0), key.as_bytes()), 6);
+    assert_eq!(a2.fingerprint(Timestamp(0)), b.fingerprint(Timestamp(0)));
+}
+
+#[test]
+fn a_reset_wins_over_what_it_replaces_in_any_order() {
+    let (a, b) = (table("a"), table("b"));
+    let key = CounterKey::new("l", &[]);
+    let end = Timestamp(9_000_000);
+    a.change(Timestamp(0), &key, Change::Add(5), end).unwrap();
+    sync(&a, &b, 0);
+    b.change(Timestamp(0), &key, Change::Reset, end).unwrap();
+    b.change(Timestamp(0), &key, Change::Add(1), end).unwrap();
+    a.change(Timestamp(0), &key, Change::Add(1), end).unwrap();
+    sync(&a, &b, 0);
+    assert_eq!(b.value(Timestamp(0), key.as_bytes()), 1);
+    sync(&b, &a, 0);
+    assert_eq!(a.value(Timestamp(0), key.as_bytes()), 1);
+    a.change(Timestamp(0), &key, Change::Add(2), end).unwrap();
+    sync(&a, &b, 0);
+    assert_eq!(b.value(Timestamp(0), key.as_bytes()), 3);
+    assert_eq!(a.fingerprint(Timestamp(0)), b.fingerprint(Timestamp(0)));
+}
+
+#[test]
+fn threads_admit_exactly_the_limit_and_do_not_deadlock() {
+    let (table, policy) = (table("a"), session_limits(1_000_000, 500));
+    let admitted: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|thread| {
+                let (table, policy) = (&table, &policy);
+                scope.spawn(move || {
+                    let sessions: Vec<String> =
+                        (0..16).map(|n| format!("s{}", n * (thread + 1))).collect();
+                    (0..1_000)
+                        .filter(|n| {
+                            let session = &sessions[n % sessions.len()];
+                            let request = Request::tool_call(session, "t").with("user", "u");
+                            if n % 50 == 0 {
+                                table.harvest(Scope::All);
+                            }
+                            admits(table, policy, &request, 0)
+                        })
+                        .count()
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert_eq!(admitted, 500);
+}

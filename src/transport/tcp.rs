@@ -1,0 +1,223 @@
+//! Frames over TCP: one task reads each connection, one writes it.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::{Transport, TransportEvent};
+use crate::gossip::LinkId;
+use crate::wire::{FRAME_HEADER_BYTES, payload_bytes};
+
+const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a closed connection may take to send what is left.
+const LINGER: Duration = Duration::from_secs(2);
+/// Frames on their way in, from all peers; when the node falls behind, the peers are kept waiting by TCP.
+const EVENTS_MAX: usize = 256;
+/// Frames on their way out, per peer; the gossip keeps well below.
+const FRAMES_MAX: usize = 64;
+
+/// TCP connections, and the socket that listens for them.
+pub(crate) struct Tcp {
+    connections: HashMap<LinkId, Connection>,
+    next_link: u64,
+    frame_bytes_max: usize,
+    listening: Option<TcpListener>,
+    connections_max: usize,
+    raw_events: mpsc::Receiver<RawEvent>,
+    events_in: mpsc::Sender<RawEvent>,
+}
+
+struct Connection {
+    frames: mpsc::Sender<Vec<u8>>,
+    reader: AbortHandle,
+    writer: AbortHandle,
+}
+
+impl Connection {
+    /// Reads no more, and writes what is queued if the peer takes it in soon.
+    fn wind_up(self) {
+        let Connection { frames, reader, writer } = self;
+        drop(frames);
+        reader.abort();
+        tokio::spawn(async move {
+            tokio::time::sleep(LINGER).await;
+            writer.abort();
+        });
+    }
+}
+
+enum RawEvent {
+    Dialed { address: String, stream: io::Result<TcpStream> },
+    Link(TransportEvent),
+}
+
+impl Tcp {
+    /// Listens at `listen`, if given, and gives the address that it is then reached at.
+    ///
+    /// # Errors
+    /// When the system does not let us listen there.
+    pub async fn bind(
+        listen: Option<SocketAddr>,
+        frame_bytes_max: usize,
+        connections_max: usize,
+    ) -> io::Result<(Tcp, Option<SocketAddr>)> {
+        let listening = match listen {
+            Some(address) => Some(TcpListener::bind(address).await?),
+            None => None,
+        };
+        let address = listening.as_ref().map(TcpListener::local_addr).transpose()?;
+        let (events_in, raw_events) = mpsc::channel(EVENTS_MAX);
+        let tcp = Tcp {
+            connections: HashMap::new(),
+            next_link: 0,
+            frame_bytes_max,
+            listening,
+            connections_max,
+            raw_events,
+            events_in,
+        };
+        Ok((tcp, address))
+    }
+
+    fn connect(&mut self, stream: TcpStream, dialed: Option<String>) -> TransportEvent {
+        self.next_link += 1;
+        let link = LinkId(self.next_link);
+        // Small frames must not wait for each other; where that cannot be had, they are merely slower.
+        let _ = stream.set_nodelay(true);
+        let (read, write) = stream.into_split();
+        let (frames, queue) = mpsc::channel(FRAMES_MAX);
+        let reading = read_frames(link, read, self.frame_bytes_max, self.events_in.clone());
+        let reader = tokio::spawn(reading).abort_handle();
+        let writing = write_frames(link, write, queue, self.events_in.clone());
+        let writer = tokio::spawn(writing).abort_handle();
+        self.connections.insert(link, Connection { frames, reader, writer });
+        TransportEvent::Up { link, dialed }
+    }
+
+    fn take_raw(&mut self, raw: RawEvent) -> Option<TransportEvent> {
+        match raw {
+            RawEvent::Dialed { address, stream: Ok(stream) } => {
+                Some(self.connect(stream, Some(address)))
+            }
+            RawEvent::Dialed { address, stream: Err(error) } => {
+                Some(TransportEvent::DialFailed { address, error })
+            }
+            RawEvent::Link(TransportEvent::Down { link }) => {
+                self.connections.remove(&link)?.wind_up();
+                Some(TransportEvent::Down { link })
+            }
+            RawEvent::Link(event) => Some(event),
+        }
+    }
+}
+
+impl Transport for Tcp {
+    fn dial(&mut self, address: String) {
+        let events = self.events_in.clone();
+        tokio::spawn(async move {
+            let dialing = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(&address)).await;
+            let stream = dialing.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            // The receiver is only gone when the node is.
+            let _ = events.send(RawEvent::Dialed { address, stream }).await;
+        });
+    }
+
+    fn send(&mut self, link: LinkId, frame: Vec<u8>) {
+        let Some(connection) = self.connections.get(&link) else { return };
+        if connection.frames.try_send(frame).is_err() {
+            // It does not take in what it is sent: then it is as good as gone.
+            connection.reader.abort();
+            let events = self.events_in.clone();
+            tokio::spawn(async move {
+                let _ = events.send(RawEvent::Link(TransportEvent::Down { link })).await;
+            });
+        }
+    }
+
+    fn close(&mut self, link: LinkId) {
+        if let Some(connection) = self.connections.remove(&link) {
+            connection.wind_up();
+        }
+    }
+
+    async fn next_event(&mut self) -> TransportEvent {
+        loop {
+            let has_room = self.connections.len() < self.connections_max;
+            let accepting = async {
+                match &self.listening {
+                    Some(listening) if has_room => listening.accept().await,
+                    _ => std::future::pending().await,
+                }
+            };
+            let raw = tokio::select! {
+                raw = self.raw_events.recv() => raw,
+                accepted = accepting => match accepted {
+                    Ok((stream, _)) => return self.connect(stream, None),
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        // Out of file descriptors, most likely: trying again at once would only spin.
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        continue;
+                    }
+                },
+            };
+            // We hold a sender ourselves, so the channel is never closed.
+            if let Some(event) = raw.and_then(|raw| self.take_raw(raw)) {
+                return event;
+            }
+        }
+    }
+}
+
+async fn read_frames(
+    link: LinkId,
+    mut read: OwnedReadHalf,
+    frame_bytes_max: usize,
+    events: mpsc::Sender<RawEvent>,
+) {
+    while let Ok(bytes) = read_frame(&mut read, frame_bytes_max).await {
+        if events.send(RawEvent::Link(TransportEvent::Frame { link, bytes })).await.is_err() {
+            return;
+        }
+    }
+    let _ = events.send(RawEvent::Link(TransportEvent::Down { link })).await;
+}
+
+async fn read_frame(read: &mut OwnedReadHalf, frame_bytes_max: usize) -> io::Result<Vec<u8>> {
+    let mut header = [0; FRAME_HEADER_BYTES];
+    read.read_exact(&mut header).await?;
+    let length = payload_bytes(header, frame_bytes_max).map_err(|error| {
+        tracing::warn!(%error, "a peer sent something that is no frame; its connection is closed");
+        io::Error::from(io::ErrorKind::InvalidData)
+    })?;
+    let mut frame = vec![0; FRAME_HEADER_BYTES + length];
+    frame[..FRAME_HEADER_BYTES].copy_from_slice(&header);
+    read.read_exact(&mut frame[FRAME_HEADER_BYTES..]).await?;
+    Ok(frame)
+}
+
+async fn write_frames(
+    link: LinkId,
+    mut write: OwnedWriteHalf,
+    mut queue: mpsc::Receiver<Vec<u8>>,
+    events: mpsc::Sender<RawEvent>,
+) {
+    while let Some(frame) = queue.recv().await {
+        let event = match write.write_all(&frame).await {
+            Ok(()) => TransportEvent::Sent { link },
+            Err(_) => TransportEvent::Down { link },
+        };
+        let down = matches!(event, TransportEvent::Down { .. });
+        if events.send(RawEvent::Link(event)).await.is_err() || down {
+            return;
+        }
+    }
+    let _ = write.shutdown().await;
+}
