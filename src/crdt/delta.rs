@@ -8,19 +8,20 @@ use crate::time::Timestamp;
 
 /// Updates of one replica, each cell at its latest state, as in Scuttlebutt reconciliation (van Renesse et al., LADIS 2008).
 ///
-/// Deltas that belong together form a chain: each begins where the one before ended, and the last one carries the
-/// watermark. A cell that changed again while the chain was sent is left out of the earlier deltas, since a later one
-/// brings it; so only the whole chain makes the receiver's knowledge complete, and only its end moves the watermark. Were
-/// it moved at each part, a crash in between would leave a hole under it that nobody fills.
+/// Deltas that belong together form a chain. A cell that changed again while the chain was sent is left out of the earlier
+/// parts, since a later one brings it; so only the whole chain makes the receiver's knowledge complete, and only then its
+/// watermark moves. Were it moved at each part, a crash in between would leave a hole under it that nobody fills.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delta {
     /// Whose cells these are.
     pub replica: ReplicaId,
-    /// Where this delta begins: the receiver's watermark, or the end of the delta before.
+    /// Where the chain begins: at the receiver's watermark, or below.
     pub from: Version,
-    /// Where the next delta of the chain begins.
-    pub to: Version,
-    /// At the end of the chain: everything up to here is now held, superseded or expired. `None`: more follows.
+    /// Tells the chain from others on the same link.
+    pub chain: u32,
+    /// Number of this part in the chain, from 0.
+    pub part: u32,
+    /// In the last part: everything up to here is then held, superseded or expired.
     pub watermark: Option<Version>,
     /// The cells.
     pub updates: Vec<Update>,

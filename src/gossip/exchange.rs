@@ -1,5 +1,6 @@
 //! Digests, deltas and requests: finding out what either side lacks, and sending it.
 
+use super::chain::IncomingChain;
 use super::{Gossip, LinkId, News, Report};
 use crate::crdt::{Delta, DigestEntry, Update};
 use crate::id::{ReplicaId, Version};
@@ -49,14 +50,15 @@ impl Gossip {
             Message::Delta(delta) => self.delta(now, link, peer, &delta),
             Message::Push { replica, updates } => {
                 let before = self.table.watermark(&replica);
-                let applied = self.table.apply_push(now.wall, &replica, &updates);
+                let applied = self.table.apply(now.wall, &replica, &updates);
                 self.applied(link, peer, (&replica, before), applied);
             }
             Message::Ack(version) => self.acked(link, version),
             Message::Request { replica, from } => {
                 let known = self.table.knows(&replica);
                 if let Some(state) = self.links.get_mut(&link).filter(|_| known) {
-                    state.repairs.insert(replica, from);
+                    let chain = state.begin_chain(from);
+                    state.outgoing.insert(replica, chain);
                     self.pump(link);
                 }
             }
@@ -131,7 +133,10 @@ impl Gossip {
         match state.own_sent {
             None => state.own_sent = Some(held),
             // What was sent since may still be on its way; only after a while is it taken for lost.
-            Some(sent) if held < sent && quiet => state.own_sent = Some(held),
+            Some(sent) if held < sent && quiet => {
+                state.own_sent = Some(held);
+                state.outgoing.remove(&self.own);
+            }
             Some(_) => {}
         }
     }
@@ -171,31 +176,60 @@ impl Gossip {
     }
 
     fn delta(&mut self, now: Now, link: LinkId, peer: &ReplicaId, delta: &Delta) {
-        let Some(state) = self.links.get_mut(&link) else { return };
-        let chain = state.chains.remove(&delta.replica);
         let before = self.table.watermark(&delta.replica);
-        let applied = self.table.apply(now.wall, delta, chain);
-        if let Some(chain) = applied.chain {
-            state.chains.insert(delta.replica.clone(), chain);
-            // A chain under way is as good as an answer: nobody else need be asked.
-            self.requested_at.insert(delta.replica.clone(), now.monotonic);
+        let applied = self.table.apply(now.wall, &delta.replica, &delta.updates);
+        let without_room = applied.without_room;
+        self.applied(link, peer, (&delta.replica, before), applied);
+        let whole = self.part_arrived(now, link, delta, without_room);
+        let moved = match whole {
+            // The watermark stays; the cells are asked for again when the next digest shows them missing.
+            _ if without_room => return,
+            None => return,
+            Some(watermark) => self.table.complete(&delta.replica, delta.from, watermark),
+        };
+        if let Some(state) = self.links.get_mut(&link)
+            && delta.replica == *peer
+        {
+            state.ack_due = true;
         }
-        let gap = applied.gap;
         let watermark = self.table.watermark(&delta.replica);
         if watermark > before {
             self.requested_at.remove(&delta.replica);
             self.behind_since.remove(&delta.replica);
             self.reached(&delta.replica, watermark);
         }
-        if delta.replica == *peer
-            && let Some(state) = self.links.get_mut(&link)
-        {
-            state.ack_due = true;
-        }
-        self.applied(link, peer, (&delta.replica, before), applied);
-        if gap {
+        if !moved {
             self.request(now, link, &delta.replica, watermark);
         }
+    }
+
+    /// Notes a part of a chain; gives the watermark that the chain leads to once it is whole.
+    fn part_arrived(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        delta: &Delta,
+        without_room: bool,
+    ) -> Option<Version> {
+        let incoming = &mut self.links.get_mut(&link)?.incoming;
+        let chain = match incoming.remove(&delta.replica) {
+            Some(chain) if chain.includes(delta) => chain,
+            Some(newer) if newer.is_after(delta) => {
+                incoming.insert(delta.replica.clone(), newer);
+                return None;
+            }
+            _ => IncomingChain::of(delta),
+        };
+        let chain = incoming.entry(delta.replica.clone()).or_insert(chain);
+        let whole = chain.arrived(delta);
+        if without_room {
+            // A chain with a hole is no chain.
+            incoming.remove(&delta.replica);
+        } else if whole.is_none() {
+            // A chain under way is as good as an answer: nobody else need be asked.
+            self.requested_at.insert(delta.replica.clone(), now.monotonic);
+        }
+        whole
     }
 
     fn reached(&mut self, replica: &ReplicaId, watermark: Version) {
@@ -234,40 +268,50 @@ impl Gossip {
         }
     }
 
-    /// Sends what the link is due, as long as it is not backed up: own updates and repairs in turn.
+    /// Sends what the link is due, as long as it is not backed up: the chains under way in turn.
     pub(super) fn pump(&mut self, link: LinkId) {
         let bytes_max = self.settings.frame_bytes_max.saturating_sub(ENVELOPE_BYTES);
         let direct = self.is_direct();
         loop {
+            let own_watermark = self.table.watermark(&self.own);
             let Some(state) = self.links.get_mut(&link) else { return };
-            if state.peer.is_none() || state.queued >= self.settings.frames_queued_max {
+            if state.peer.is_none() {
                 return;
             }
-            let mut sent = false;
-            if let Some(from) = state.own_sent.filter(|_| direct)
-                && let Some(delta) = self.table.delta(&self.own, from, bytes_max)
-            {
-                state.own_sent = Some(delta.watermark.unwrap_or(delta.to));
-                self.send(link, &Message::Delta(delta));
-                sent = true;
+            let due = state.own_sent.filter(|sent| direct && *sent < own_watermark);
+            if let Some(from) = due.filter(|_| !state.outgoing.contains_key(&self.own)) {
+                let chain = state.begin_chain(from);
+                state.outgoing.insert(self.own.clone(), chain);
             }
-            sent |= self.repair(link, bytes_max);
-            if !sent {
+            let replicas: Vec<ReplicaId> = state.outgoing.keys().cloned().collect();
+            if replicas.is_empty() {
                 return;
+            }
+            for replica in replicas {
+                let Some(state) = self.links.get_mut(&link) else { return };
+                if state.queued >= self.settings.frames_queued_max {
+                    return;
+                }
+                self.send_part(link, &replica, bytes_max);
             }
         }
     }
 
-    /// Sends the next part of what the peer was found to lack.
-    fn repair(&mut self, link: LinkId, bytes_max: usize) -> bool {
-        let Some(state) = self.links.get_mut(&link) else { return false };
-        let Some((replica, from)) = state.repairs.pop_first() else { return false };
-        let Some(delta) = self.table.delta(&replica, from, bytes_max) else { return true };
-        if delta.watermark.is_none() {
-            state.repairs.insert(replica, delta.to);
+    /// Sends the next part of a chain, and ends the chain with its last.
+    fn send_part(&mut self, link: LinkId, replica: &ReplicaId, bytes_max: usize) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        let Some(chain) = state.outgoing.get_mut(replica) else { return };
+        let delta = chain.next_delta(&self.table, replica, bytes_max);
+        let watermark = delta.as_ref().map_or(Some(Version::ZERO), |delta| delta.watermark);
+        if let Some(watermark) = watermark {
+            state.outgoing.remove(replica);
+            if *replica == self.own {
+                state.own_sent = state.own_sent.map(|sent| sent.max(watermark));
+            }
         }
-        self.send(link, &Message::Delta(delta));
-        true
+        if let Some(delta) = delta {
+            self.send(link, &Message::Delta(delta));
+        }
     }
 
     /// Splits updates into messages that fit in a frame.

@@ -125,7 +125,10 @@ impl Gossip {
         self.drop_link(now, link);
         let Some(address) = dialed else { return };
         match reason {
-            Farewell::Myself => self.addresses.own(&address),
+            Farewell::Myself => {
+                self.addresses.own(&address);
+                self.report(Report::OwnAddress { address });
+            }
             Farewell::SecondLink => {
                 // Kept covered only while the link it was closed in favour of is there.
                 let known = self.addresses.replica_at(&address).cloned();

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::chain::{IncomingChain, OutgoingChain};
 use crate::id::{ReplicaId, Version};
-use crate::table::Chain;
 use crate::wire::Outbox;
 
 /// A connection's number, given out by the shell and never used twice.
@@ -24,16 +24,17 @@ pub(super) struct Link {
     pub outbox: Outbox,
     /// The peer's watermark of our own replica, by its own word.
     pub acked: Version,
-    /// How far our own updates were sent; `None` until the peer has said where to begin.
+    /// Up to where our own updates were sent, but for a chain under way; `None` until the peer has said where to begin.
     pub own_sent: Option<Version>,
     /// When own updates were last sent.
     pub own_sent_at: Duration,
     /// Whether the peer waits for word of our watermark of its updates.
     pub ack_due: bool,
-    /// What is being sent of which replica, and how far it has come.
-    pub repairs: BTreeMap<ReplicaId, Version>,
-    /// Chains of deltas coming in.
-    pub chains: BTreeMap<ReplicaId, Chain>,
+    /// What is being sent, of which replica.
+    pub outgoing: BTreeMap<ReplicaId, OutgoingChain>,
+    next_chain: u32,
+    /// What is coming in, of which replica.
+    pub incoming: BTreeMap<ReplicaId, IncomingChain>,
     /// What the peer had at our meeting and we had not; `None` until all parts of its digest are here.
     pub to_reach: Option<Vec<(ReplicaId, Version)>>,
     pub to_reach_so_far: Vec<(ReplicaId, Version)>,
@@ -55,14 +56,21 @@ impl Link {
             own_sent: None,
             own_sent_at: now,
             ack_due: false,
-            repairs: BTreeMap::new(),
-            chains: BTreeMap::new(),
+            outgoing: BTreeMap::new(),
+            next_chain: 0,
+            incoming: BTreeMap::new(),
             to_reach: None,
             to_reach_so_far: Vec::new(),
             pinged_at: None,
             clock_offset_ms: None,
             round_trip: None,
         }
+    }
+
+    /// A new chain, to send what follows `from`.
+    pub fn begin_chain(&mut self, from: Version) -> OutgoingChain {
+        self.next_chain = self.next_chain.wrapping_add(1);
+        OutgoingChain::new(from, self.next_chain)
     }
 
     /// Whether all that the peer had when we met is here.

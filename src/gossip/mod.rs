@@ -7,6 +7,7 @@
 //! digests find what was missed.
 
 mod addresses;
+mod chain;
 mod exchange;
 mod handshake;
 mod link;

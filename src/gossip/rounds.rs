@@ -120,8 +120,11 @@ impl Gossip {
         if let Some(state) = self.links.get_mut(&link)
             && watermark > news.told
         {
-            // An older request goes on where it is, and comes to the news by itself.
-            state.repairs.entry(replica.clone()).or_insert(news.told);
+            // A chain under way comes to the news by itself.
+            if !state.outgoing.contains_key(replica) {
+                let chain = state.begin_chain(news.told);
+                state.outgoing.insert(replica.clone(), chain);
+            }
         }
         self.push_updates(link, replica, ahead);
     }

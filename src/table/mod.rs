@@ -25,7 +25,7 @@ pub(crate) use admission::{Charged, Outcome};
 pub(crate) use change::Change;
 pub use change::CountError;
 pub(crate) use persistence::{Restore, StoredCounter};
-pub(crate) use replication::{Applied, Chain, Scope};
+pub(crate) use replication::{Applied, Scope};
 
 use crate::crdt::{Cell, PnCounter, ReplicaIndex};
 use crate::id::ReplicaId;

@@ -3,7 +3,7 @@
 use super::replicas::Replicas;
 use super::shard::Slot;
 use super::{Mishaps, SLOTS_PER_LOCK, SlotId, Table, cells_of, shard_of, window_end};
-use crate::crdt::{COUNT_MAX, Delta, DigestEntry, Merged, ReplicaIndex, Update, VersionVector};
+use crate::crdt::{COUNT_MAX, DigestEntry, Merged, ReplicaIndex, Update, VersionVector};
 use crate::id::{ReplicaId, Version};
 use crate::key::{CounterKey, WindowIndex, window_of};
 use crate::limit::WINDOW_MAX;
@@ -17,24 +17,25 @@ pub(crate) enum Scope {
     Urgent,
 }
 
-/// How far a chain of deltas has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Chain {
-    from: Version,
-    to: Version,
+/// A part of a replica's updates, read in version order.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub updates: Vec<Update>,
+    /// Where the next part begins.
+    pub to: Version,
+    /// In the last part: the reader then has everything up to here.
+    pub watermark: Option<Version>,
 }
 
-/// What came of a delta.
+/// What came of a peer's updates.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Applied {
     /// The cells that changed here.
     pub new: Vec<SlotId>,
-    /// The chain goes on.
-    pub chain: Option<Chain>,
-    /// The chain ended and the watermark did not move: it began past the watermark, or there was no room for a counter.
-    pub gap: bool,
     /// Updates that were not believed.
     pub implausible: usize,
+    /// Some counter had no room, so what was sent is not held.
+    pub without_room: bool,
 }
 
 impl Table {
@@ -90,10 +91,11 @@ impl Table {
         replicas.index(replica).map_or(Version::ZERO, |index| replicas.watermark(index))
     }
 
-    /// The watermarks of all replicas that still matter.
+    /// The watermarks of all replicas that still matter and have updates.
     pub fn version_vector(&self) -> VersionVector {
         let replicas = self.lock_replicas();
-        replicas.worth_saying().map(|(replica, watermark)| (replica.clone(), watermark)).collect()
+        let with_updates = replicas.worth_saying().filter(|(_, mark)| *mark > Version::ZERO);
+        with_updates.map(|(replica, watermark)| (replica.clone(), watermark)).collect()
     }
 
     /// What a peer is told of what is held here, in the order of the replica ids.
@@ -135,9 +137,14 @@ impl Table {
         if any { hasher.finalize().max(1) } else { 0 }
     }
 
-    /// The next delta of a chain about a replica: what follows `from`, as much as fits in about `bytes_max`, at least one
-    /// update. `None` when nothing is known of the replica, or nothing after `from`.
-    pub fn delta(&self, replica: &ReplicaId, from: Version, bytes_max: usize) -> Option<Delta> {
+    /// What follows `from` of a replica, as much as fits in about `bytes_max`, at least one update. `None` when nothing is
+    /// known of the replica, or nothing after `from`.
+    pub fn updates_after(
+        &self,
+        replica: &ReplicaId,
+        from: Version,
+        bytes_max: usize,
+    ) -> Option<Part> {
         let mut replicas = self.lock_replicas();
         let index = replicas.index(replica)?;
         let listed_max = bytes_max / UPDATE_BYTES_WITHOUT_KEY + 1;
@@ -148,34 +155,28 @@ impl Table {
         }
         let all_listed = listed.len() < listed_max;
         let last_before = replicas.last_version(index);
-        let mut delta = Delta {
-            replica: replica.clone(),
-            from,
-            to: from,
-            watermark: None,
-            updates: Vec::new(),
-        };
+        let mut part = Part { updates: Vec::new(), to: from, watermark: None };
         let mut bytes = 0;
         for (version, slot) in listed {
             if let Some(update) = self.update(&mut replicas, index, slot)
                 && (update.version == version || update.version > last_before)
             {
                 bytes += update.key.len() + UPDATE_BYTES_WITHOUT_KEY;
-                if bytes > bytes_max && !delta.updates.is_empty() {
-                    return Some(delta);
+                if bytes > bytes_max && !part.updates.is_empty() {
+                    return Some(part);
                 }
-                delta.updates.push(update);
+                part.updates.push(update);
             }
-            delta.to = version;
+            part.to = version;
         }
         if all_listed {
             // What got its version only now is in as well, so nothing held is left out.
-            delta.to = replicas.last_version(index);
-            delta.watermark = Some(replicas.watermark(index));
+            part.to = replicas.last_version(index);
+            part.watermark = Some(replicas.watermark(index));
         }
-        delta.updates.sort_by_key(|update| update.version);
-        delta.updates.dedup_by_key(|update| update.version);
-        Some(delta)
+        part.updates.sort_by_key(|update| update.version);
+        part.updates.dedup_by_key(|update| update.version);
+        Some(part)
     }
 
     /// The cells of a replica in these slots, to be sent out of turn.
@@ -207,48 +208,11 @@ impl Table {
         Some(update)
     }
 
-    /// Takes in a peer's delta, which goes on with `chain` or begins a new one. Values count whatever their order; the
-    /// watermark moves only at the end of a chain that began at or below it.
+    /// Takes in cells that a peer sent. Values count whatever their order; watermarks stay where they are.
     ///
-    /// What it says of the own replica changes nothing: nobody else writes our cells.
-    pub fn apply(&self, now: Timestamp, delta: &Delta, chain: Option<Chain>) -> Applied {
-        let (mut applied, without_room) = self.apply_updates(now, &delta.replica, &delta.updates);
-        let mut replicas = self.lock_replicas();
-        let Some(index) = replicas.index(&delta.replica) else { return applied };
-        if index == ReplicaIndex::OWN {
-            return applied;
-        }
-        let from = match chain {
-            Some(chain) if chain.to == delta.from => chain.from,
-            _ => delta.from,
-        };
-        let contiguous = from <= replicas.watermark(index) && !without_room;
-        match delta.watermark {
-            None if without_room => applied.gap = true,
-            None => applied.chain = Some(Chain { from, to: delta.to }),
-            Some(watermark) if contiguous => {
-                let is_live = |version, slot| self.is_live(index, version, slot);
-                replicas.complete(index, watermark, is_live);
-            }
-            Some(_) => applied.gap = true,
-        }
-        applied
-    }
-
-    /// Takes in cells that a peer sent out of turn.
-    pub fn apply_push(&self, now: Timestamp, replica: &ReplicaId, updates: &[Update]) -> Applied {
-        self.apply_updates(now, replica, updates).0
-    }
-
-    /// Merges updates; also tells whether some counter had no room.
-    fn apply_updates(
-        &self,
-        now: Timestamp,
-        replica: &ReplicaId,
-        updates: &[Update],
-    ) -> (Applied, bool) {
+    /// What is said of the own replica changes nothing: nobody else writes our cells.
+    pub fn apply(&self, now: Timestamp, replica: &ReplicaId, updates: &[Update]) -> Applied {
         let mut applied = Applied::default();
-        let mut without_room = false;
         for some in updates.chunks(SLOTS_PER_LOCK) {
             let mut replicas = self.lock_replicas();
             let Some(index) = replicas.index_or_insert(replica, self.bounds.replicas_max) else {
@@ -269,17 +233,29 @@ impl Table {
                     }
                     Ok((Merged::Known | Merged::Superseded, _)) => {}
                     Err(Refused::Late) => Mishaps::count(&self.mishaps.late),
-                    Err(Refused::Full) => without_room = true,
+                    Err(Refused::Full) => applied.without_room = true,
                     Err(Refused::Implausible) => applied.implausible += 1,
                 }
             }
         }
-        if updates.is_empty() {
-            // Even an empty delta makes its replica known.
-            self.lock_replicas().index_or_insert(replica, self.bounds.replicas_max);
-        }
         (0..applied.implausible).for_each(|_| Mishaps::count(&self.mishaps.implausible));
-        (applied, without_room)
+        applied
+    }
+
+    /// Moves a replica's watermark, after all its updates from `from` to there were applied. `false` when `from` is past the
+    /// present watermark, so that something in between is missing.
+    pub fn complete(&self, replica: &ReplicaId, from: Version, watermark: Version) -> bool {
+        let mut replicas = self.lock_replicas();
+        match replicas.index_or_insert(replica, self.bounds.replicas_max) {
+            // There is no room to remember it, or nothing to remember.
+            None | Some(ReplicaIndex::OWN) => true,
+            Some(index) if from > replicas.watermark(index) => false,
+            Some(index) => {
+                let is_live = |version, slot| self.is_live(index, version, slot);
+                replicas.complete(index, watermark, is_live);
+                true
+            }
+        }
     }
 
     fn apply_update(

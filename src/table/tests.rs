@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::*;
-use crate::crdt::Delta;
 use crate::id::{Incarnation, Version};
 use crate::key::WindowIndex;
 use crate::limit::{DenialReason, Limit, Policy, Request, Window};
@@ -41,14 +40,13 @@ fn admits(table: &Table, policy: &Policy, request: &Request<'_>, now: u64) -> bo
 fn sync(from: &Table, to: &Table, now: u64) {
     from.harvest(Scope::All);
     for entry in from.digest() {
-        let mut at = to.watermark(&entry.replica);
-        let mut chain = None;
-        while let Some(delta) = from.delta(&entry.replica, at, FRAME) {
-            let applied = to.apply(Timestamp(now), &delta, chain);
-            assert!(!applied.gap);
-            chain = applied.chain;
-            at = delta.to;
-            if delta.watermark.is_some() {
+        let start = to.watermark(&entry.replica);
+        let mut at = start;
+        while let Some(part) = from.updates_after(&entry.replica, at, FRAME) {
+            to.apply(Timestamp(now), &entry.replica, &part.updates);
+            at = part.to;
+            if let Some(watermark) = part.watermark {
+                assert!(to.complete(&entry.replica, start, watermark));
                 break;
             }
         }
@@ -234,7 +232,8 @@ fn expired_counters_leave_after_their_grace_and_do_not_come_back() {
     let (a, b, policy) = (table("a"), table("b"), session_limits(2, 9));
     assert!(admits(&a, &policy, &Request::tool_call("s", "t"), 0));
     a.harvest(Scope::All);
-    let late: Vec<Delta> = a.delta(&replica("a", 1), Version::ZERO, FRAME).into_iter().collect();
+    let own = replica("a", 1);
+    let late = a.updates_after(&own, Version::ZERO, FRAME).unwrap();
     let after_grace = 3_600_000 * 17 / 16 + 60_001;
     let mut next = None;
     while {
@@ -242,16 +241,15 @@ fn expired_counters_leave_after_their_grace_and_do_not_come_back() {
         next.is_some()
     } {}
     assert_eq!((a.len(), all(&a).len()), (0, 0));
-    for delta in &late {
-        b.apply(Timestamp(after_grace), delta, None);
-    }
+    b.apply(Timestamp(after_grace), &own, &late.updates);
+    assert!(b.complete(&own, Version::ZERO, late.watermark.unwrap()));
     assert_eq!(b.len(), 0);
-    assert_eq!(b.watermark(&replica("a", 1)), Version(1), "it is not asked for again");
+    assert_eq!(b.watermark(&own), Version(1), "it is not asked for again");
     assert_eq!(b.mishaps.late.load(Ordering::Relaxed), 1);
 }
 
 #[test]
-fn long_chains_are_split_and_the_watermark_moves_at_their_end() {
+fn a_long_log_is_read_in_parts_of_bounded_size() {
     let (a, b) = (table("a"), table("b"));
     for n in 0..2_000 {
         let key = CounterKey::new("l", &[&n.to_string()]);
@@ -259,18 +257,18 @@ fn long_chains_are_split_and_the_watermark_moves_at_their_end() {
     }
     a.harvest(Scope::All);
     let own = replica("a", 1);
-    let (mut at, mut chain, mut parts) = (Version::ZERO, None, 0);
+    let (mut at, mut parts) = (Version::ZERO, 0);
     loop {
-        let delta = a.delta(&own, at, 4_000).unwrap();
-        let bytes: usize = delta.updates.iter().map(|update| update.key.len() + 36).sum();
+        let part = a.updates_after(&own, at, 4_000).unwrap();
+        let bytes: usize = part.updates.iter().map(|update| update.key.len() + 36).sum();
         assert!(bytes <= 4_000);
-        let applied = b.apply(Timestamp(0), &delta, chain);
+        b.apply(Timestamp(0), &own, &part.updates);
         parts += 1;
-        (at, chain) = (delta.to, applied.chain);
-        if delta.watermark.is_some() {
+        at = part.to;
+        if let Some(watermark) = part.watermark {
+            assert!(b.complete(&own, Version::ZERO, watermark));
             break;
         }
-        assert_eq!(b.watermark(&own), Version::ZERO);
     }
     assert!(parts > 10);
     assert_eq!(b.watermark(&own), Version(2_000));
@@ -278,7 +276,7 @@ fn long_chains_are_split_and_the_watermark_moves_at_their_end() {
 }
 
 #[test]
-fn a_lost_part_of_a_chain_leaves_the_watermark_where_it_was() {
+fn what_comes_after_a_hole_counts_but_does_not_move_the_watermark() {
     let (a, b) = (table("a"), table("b"));
     let own = replica("a", 1);
     for n in 0..300 {
@@ -286,13 +284,12 @@ fn a_lost_part_of_a_chain_leaves_the_watermark_where_it_was() {
         a.change(Timestamp(0), &key, Change::Add(1), Timestamp(9_000_000)).unwrap();
     }
     a.harvest(Scope::All);
-    let first = a.delta(&own, Version::ZERO, 4_000).unwrap();
-    let rest = a.delta(&own, first.to, FRAME).unwrap();
-    assert!(rest.watermark.is_some());
-    let applied = b.apply(Timestamp(0), &rest, None);
-    assert!(applied.gap);
+    let first = a.updates_after(&own, Version::ZERO, 4_000).unwrap();
+    let rest = a.updates_after(&own, first.to, FRAME).unwrap();
+    b.apply(Timestamp(0), &own, &rest.updates);
+    assert!(!b.complete(&own, first.to, rest.watermark.unwrap()));
     assert_eq!(b.watermark(&own), Version::ZERO);
-    assert_eq!(b.len(), rest.updates.len(), "the values count all the same");
+    assert_eq!(b.len(), rest.updates.len());
     sync(&a, &b, 0);
     assert_eq!(b.watermark(&own), Version(300));
     assert_eq!(a.fingerprint(Timestamp(0)), b.fingerprint(Timestamp(0)));
@@ -305,7 +302,7 @@ fn what_is_pushed_out_of_turn_reaches_third_parties_after_its_writer_is_gone() {
     let key = CounterKey::new("l", &[]);
     a.change(Timestamp(0), &key, Change::Add(5), Timestamp(9_000_000)).unwrap();
     let slots = a.harvest(Scope::All);
-    b.apply_push(Timestamp(0), &own, &a.updates(&own, &slots));
+    b.apply(Timestamp(0), &own, &a.updates(&own, &slots));
     assert_eq!(b.watermark(&own), Version::ZERO);
     let (ours, theirs) = (c.digest_entry(&own), b.digest_entry(&own));
     assert_eq!(ours.watermark, theirs.watermark);
@@ -323,15 +320,15 @@ fn a_cell_is_never_sent_with_values_that_its_version_did_not_have() {
     let add = || a.change(Timestamp(0), &key, Change::Add(1), Timestamp(9_000_000)).unwrap();
     add();
     a.harvest(Scope::All);
-    let before = a.delta(&own, Version::ZERO, FRAME).unwrap();
+    let before = a.updates_after(&own, Version::ZERO, FRAME).unwrap();
     add();
-    let after = a.delta(&own, Version::ZERO, FRAME).unwrap();
+    let after = a.updates_after(&own, Version::ZERO, FRAME).unwrap();
     assert_eq!((before.updates[0].p, before.updates[0].version), (1, Version(1)));
     assert_eq!((after.updates[0].p, after.updates[0].version), (2, Version(2)));
-    b.apply(Timestamp(0), &after, None);
-    b.apply(Timestamp(0), &before, None);
+    b.apply(Timestamp(0), &own, &after.updates);
+    b.apply(Timestamp(0), &own, &before.updates);
     assert_eq!(b.value(Timestamp(0), key.as_bytes()), 2);
-    assert_eq!(b.watermark(&own), Version(2));
+    assert_eq!(after.watermark, Some(Version(2)));
 }
 
 #[test]
@@ -340,11 +337,12 @@ fn implausible_updates_are_dropped_and_counted() {
     let key = CounterKey::new("l", &[]);
     a.change(Timestamp(0), &key, Change::Add(1), Timestamp(9_000_000)).unwrap();
     a.harvest(Scope::All);
-    let honest = a.delta(&replica("a", 1), Version::ZERO, FRAME).unwrap();
+    let own = replica("a", 1);
+    let honest = a.updates_after(&own, Version::ZERO, FRAME).unwrap().updates.remove(0);
     let forge = |change: &dyn Fn(&mut crate::crdt::Update)| {
-        let mut delta = honest.clone();
-        change(&mut delta.updates[0]);
-        b.apply(Timestamp(0), &delta, None).implausible
+        let mut forged = honest.clone();
+        change(&mut forged);
+        b.apply(Timestamp(0), &own, &[forged]).implausible
     };
     assert_eq!(forge(&|update| update.p = u64::MAX), 1);
     assert_eq!(forge(&|update| update.n = 1 << 53), 1);
@@ -359,9 +357,7 @@ fn implausible_updates_are_dropped_and_counted() {
     );
     assert_eq!(b.len(), 0);
     // Our own cells are ours alone: a peer's word of them changes nothing.
-    let mut of_b = honest.clone();
-    of_b.replica = replica("b", 1);
-    assert_eq!(b.apply(Timestamp(0), &of_b, None).implausible, 1);
+    assert_eq!(b.apply(Timestamp(0), &replica("b", 1), &[honest]).implausible, 1);
     assert_eq!((b.len(), b.watermark(&replica("b", 1))), (0, Version::ZERO));
     assert_eq!(b.mishaps.implausible.load(Ordering::Relaxed), 8);
 }

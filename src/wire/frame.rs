@@ -135,7 +135,8 @@ mod tests {
                 |(replica, from, watermark, updates)| Message::Delta(Delta {
                     replica,
                     from: Version(from),
-                    to: Version(from),
+                    chain: from as u32,
+                    part: 3,
                     watermark: watermark.map(Version),
                     updates,
                 })

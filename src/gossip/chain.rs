@@ -1,0 +1,111 @@
+//! Chains of deltas, as they are sent and as they arrive.
+
+use std::collections::BTreeSet;
+
+use crate::crdt::Delta;
+use crate::id::{ReplicaId, Version};
+use crate::table::Table;
+
+/// A chain on its way out.
+#[derive(Debug)]
+pub(super) struct OutgoingChain {
+    from: Version,
+    chain: u32,
+    part: u32,
+    sent: Version,
+}
+
+impl OutgoingChain {
+    pub fn new(from: Version, chain: u32) -> OutgoingChain {
+        OutgoingChain { from, chain, part: 0, sent: from }
+    }
+
+    /// The next part; `None` when there is nothing to send. The part with a watermark is the last.
+    pub fn next_delta(
+        &mut self,
+        table: &Table,
+        replica: &ReplicaId,
+        bytes_max: usize,
+    ) -> Option<Delta> {
+        let part = table.updates_after(replica, self.sent, bytes_max)?;
+        let delta = Delta {
+            replica: replica.clone(),
+            from: self.from,
+            chain: self.chain,
+            part: self.part,
+            watermark: part.watermark,
+            updates: part.updates,
+        };
+        self.sent = part.to;
+        self.part += 1;
+        Some(delta)
+    }
+}
+
+/// A chain on its way in. Its parts may come in any order, and more than once.
+#[derive(Debug)]
+pub(super) struct IncomingChain {
+    chain: u32,
+    /// All parts before this number are here ...
+    complete_to: u32,
+    /// ... and these.
+    beyond: BTreeSet<u32>,
+    last: Option<(u32, Version)>,
+}
+
+impl IncomingChain {
+    pub fn of(delta: &Delta) -> IncomingChain {
+        IncomingChain { chain: delta.chain, complete_to: 0, beyond: BTreeSet::new(), last: None }
+    }
+
+    /// Whether the delta is of this chain; another one's parts must not be counted into it, since cells may have moved from
+    /// one part to another between the two.
+    pub fn includes(&self, delta: &Delta) -> bool {
+        self.chain == delta.chain
+    }
+
+    /// Whether the delta is of a chain that was begun before this one.
+    pub fn is_after(&self, delta: &Delta) -> bool {
+        (self.chain.wrapping_sub(delta.chain) as i32) > 0
+    }
+
+    /// Notes a part that was applied; gives the new watermark once all parts are here.
+    pub fn arrived(&mut self, delta: &Delta) -> Option<Version> {
+        if delta.part >= self.complete_to {
+            self.beyond.insert(delta.part);
+        }
+        while self.beyond.remove(&self.complete_to) {
+            self.complete_to += 1;
+        }
+        if let Some(watermark) = delta.watermark {
+            self.last = Some((delta.part, watermark));
+        }
+        let (last, watermark) = self.last?;
+        (self.complete_to > last).then_some(watermark)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Incarnation;
+
+    fn delta(chain: u32, part: u32, watermark: Option<u64>) -> Delta {
+        let incarnation = Incarnation { boot: 1, nonce: 1 };
+        let replica = ReplicaId { node: "a".parse().unwrap(), incarnation };
+        let watermark = watermark.map(Version);
+        Delta { replica, from: Version::ZERO, chain, part, watermark, updates: Vec::new() }
+    }
+
+    #[test]
+    fn a_chain_is_whole_when_every_part_is_here_in_any_order() {
+        let mut chain = IncomingChain::of(&delta(7, 2, None));
+        assert_eq!(chain.arrived(&delta(7, 2, None)), None);
+        assert_eq!(chain.arrived(&delta(7, 3, Some(9))), None);
+        assert_eq!(chain.arrived(&delta(7, 0, None)), None);
+        assert_eq!(chain.arrived(&delta(7, 0, None)), None);
+        assert_eq!(chain.arrived(&delta(7, 1, None)), Some(Version(9)));
+        assert!(chain.includes(&delta(7, 0, None)) && !chain.includes(&delta(8, 0, None)));
+        assert!(chain.is_after(&delta(6, 0, None)) && !chain.is_after(&delta(8, 0, None)));
+    }
+}
