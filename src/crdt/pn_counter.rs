@@ -50,11 +50,6 @@ impl PnCounter {
         self.generation
     }
 
-    /// The cell of the replica that holds this counter.
-    pub fn own(&self) -> Cell {
-        self.own
-    }
-
     /// Copies of the other replicas' cells, by ascending index.
     pub fn peers(&self) -> &[(ReplicaIndex, Cell)] {
         &self.peers

@@ -67,10 +67,8 @@ pub(super) async fn start(config: &Config) -> Result<(Arc<Disk>, Joining, Opened
                         Durability::Relaxed { every } => every,
                         Durability::Sync => Duration::from_millis(10),
                     };
-                    disk.run(checkpointer, &table, &clock, every);
+                    disk.run(checkpointer, dir, (&table, &clock), every);
                 }
-                // Let go of the directory only when nothing writes to it any more.
-                drop(dir);
             }
             Err(error) => {
                 let _ = tell.send(Err(error));
@@ -208,19 +206,31 @@ impl Disk {
         wanted
     }
 
-    fn run(&self, mut checkpointer: Checkpointer, table: &Table, clock: &Clock, every: Duration) {
+    /// Writes checkpoints until told to stop. The directory is let go only after the last.
+    fn run(
+        &self,
+        mut checkpointer: Checkpointer,
+        mut dir: Option<DataDir>,
+        (table, clock): (&Table, &Clock),
+        every: Duration,
+    ) {
+        let mut noted = 0;
         loop {
             let (wanted, stop) = self.wait(every);
-            let written = checkpointer.write(table, clock.wall());
             let done = self.progress.borrow().done;
+            let mut written = checkpointer.write(table, clock.wall());
+            if written.is_ok() {
+                self.progress.send_modify(|progress| progress.done = wanted);
+                if wanted > done || stop {
+                    written = checkpointer.settle();
+                }
+            }
+            if let Some(dir) = dir.as_mut().filter(|_| checkpointer.durable_epoch() > noted) {
+                noted = checkpointer.durable_epoch();
+                written = written.and_then(|()| dir.note_checkpoint(noted));
+            }
             if let Err(error) = written {
                 return self.fail(&error);
-            }
-            self.progress.send_modify(|progress| progress.done = wanted);
-            if wanted > done || stop {
-                if let Err(error) = checkpointer.settle() {
-                    return self.fail(&error);
-                }
             }
             if stop {
                 self.progress.send_modify(|progress| progress.stopped = true);

@@ -26,6 +26,9 @@ pub(crate) struct Checkpointer {
     replica_numbers: BTreeMap<ReplicaId, u32>,
     /// Tombstones of the checkpoint before, to be removed in the next.
     tombstones: Vec<Vec<u8>>,
+    /// The last checkpoint that is in storage, and the last one that is certain to stay there.
+    written_epoch: u64,
+    durable_epoch: u64,
 }
 
 impl Checkpointer {
@@ -45,6 +48,8 @@ impl Checkpointer {
                 .map_or_else(|| Meta::first(node.clone()), |recovered| recovered.meta.clone()),
             replica_numbers: BTreeMap::new(),
             tombstones: Vec::new(),
+            written_epoch: 0,
+            durable_epoch: 0,
         };
         if let Some(recovered) = recovered {
             let numbers = recovered.replicas.iter();
@@ -54,7 +59,7 @@ impl Checkpointer {
         }
         checkpointer.storage.sync()?;
         checkpointer.write_meta()?;
-        checkpointer.storage.sync()?;
+        checkpointer.settle()?;
         Ok(checkpointer)
     }
 
@@ -87,7 +92,7 @@ impl Checkpointer {
         if !wrote && watermarks == self.meta.watermarks && !clock_is_due {
             return Ok(());
         }
-        self.storage.sync()?;
+        self.settle()?;
         self.meta.watermarks = watermarks;
         self.meta.clock = self.meta.clock.max(clock);
         self.write_meta()
@@ -95,13 +100,24 @@ impl Checkpointer {
 
     /// Makes the last checkpoint's own entry durable. [`write`](Self::write) leaves that to a moment when nobody waits: its
     /// cells are durable already, and a crash before this costs a resync only.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
     pub fn settle(&mut self) -> Result<(), StorageError> {
-        self.storage.sync()
+        self.storage.sync()?;
+        self.durable_epoch = self.written_epoch;
+        Ok(())
+    }
+
+    /// The last checkpoint that is certain to be found again.
+    pub fn durable_epoch(&self) -> u64 {
+        self.durable_epoch
     }
 
     fn write_meta(&mut self) -> Result<(), StorageError> {
         let (bytes, _) = encode(META_KEY, &self.meta);
         self.storage.put(META_KEY, &bytes)?;
+        self.written_epoch = self.meta.epoch;
         Ok(())
     }
 

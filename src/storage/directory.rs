@@ -3,12 +3,14 @@
 //! ```text
 //! LOCK             locked while a process uses the directory; holds that process's number
 //! identity.toml    format, node id, boot number: written anew, durably, at every start
+//! checkpoint       number of the last checkpoint that is certain to be in the database (8 bytes LE), and their CRC-32
+//!                  (4 bytes LE); a database that ends before it has lost its end
 //! db/              the sled database
 //! db.damaged-N/    a database that could not be trusted, kept aside
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +28,7 @@ pub(crate) struct DataDir {
     path: PathBuf,
     _lock: File,
     identity: Option<Identity>,
+    checkpoint: Option<File>,
 }
 
 /// What a directory says of itself outside the database, so that a lost database is never taken for a new one.
@@ -50,6 +53,7 @@ pub(crate) struct OpenedDatabase {
 
 const IDENTITY: &str = "identity.toml";
 const DATABASE: &str = "db";
+const CHECKPOINT: &str = "checkpoint";
 
 impl DataDir {
     /// Makes the directory if need be, and locks it.
@@ -103,7 +107,7 @@ impl DataDir {
         lock.set_len(0).map_err(io_error("write", &lock_path))?;
         write!(lock, "process {}", std::process::id()).map_err(io_error("write", &lock_path))?;
         let identity = read_identity(path)?;
-        Ok(DataDir { path: path.to_owned(), _lock: lock, identity })
+        Ok(DataDir { path: path.to_owned(), _lock: lock, identity, checkpoint: None })
     }
 
     /// What the directory said of itself when it was opened.
@@ -150,17 +154,23 @@ impl DataDir {
         Ok(OpenedDatabase { storage, recovered: None, set_aside: Some((aside, damage)) })
     }
 
-    /// Reads the database without changing the directory's course: for inspection.
-    pub fn read_only(
-        &self,
-        mut visit: impl FnMut(StoredCounter),
-    ) -> Result<Option<Recovered>, StorageError> {
-        match self.read_database(&self.path.join(DATABASE), &mut visit) {
-            Ok((_, recovered)) => Ok(recovered),
-            Err(ReadError::Other(error)) => Err(error),
+    /// Reads the database and leaves everything as it is.
+    ///
+    /// # Errors
+    /// When there is none, or it is damaged, or the file system refuses.
+    pub fn read(&self, mut visit: impl FnMut(StoredCounter)) -> Result<Recovered, StorageError> {
+        let foreign = |why: String| StorageError::Foreign { path: self.path.clone(), why };
+        let path = self.path.join(DATABASE);
+        if !path.is_dir() {
+            return Err(foreign("its db is missing".to_owned()));
+        }
+        match self.read_database(&path, &mut visit) {
+            Ok((_, Some(recovered))) => Ok(recovered),
+            Ok((_, None)) => Err(foreign(Damage::NoMeta.to_string())),
             Err(ReadError::Damage(damage)) => {
-                Err(StorageError::Foreign { path: self.path.clone(), why: damage.to_string() })
+                Err(StorageError::Damaged { path, why: damage.to_string() })
             }
+            Err(ReadError::Other(error)) => Err(error),
         }
     }
 
@@ -178,6 +188,10 @@ impl DataDir {
                 other => ReadError::Other(other),
             })?;
         match recover(&storage, visit) {
+            Ok(Some(recovered)) if recovered.checkpoint < self.noted_checkpoint() => {
+                let (expected, found) = (self.noted_checkpoint(), recovered.checkpoint);
+                Err(ReadError::Damage(Damage::Older { expected, found }))
+            }
             Ok(recovered) => Ok((storage, recovered)),
             Err(RecoverError::Damage(damage)) => Err(ReadError::Damage(damage)),
             Err(error @ RecoverError::OtherFormat { .. }) => {
@@ -219,7 +233,36 @@ impl DataDir {
         if let Some(identity) = self.identity.clone().filter(|identity| !identity.database) {
             self.write_identity(Identity { database: true, ..identity })?;
         }
+        let path = self.path.join(CHECKPOINT);
+        let file = OpenOptions::new().create(true).write(true).truncate(true).open(&path);
+        self.checkpoint = Some(file.map_err(io_error("open", &path))?);
+        self.note_checkpoint(checkpointer.durable_epoch())?;
         Ok(checkpointer)
+    }
+
+    /// Notes, outside the database, how far it is certain to go. This is not synced: after a loss of power an older number
+    /// may be found, which is as true.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn note_checkpoint(&mut self, epoch: u64) -> Result<(), StorageError> {
+        let Some(file) = &mut self.checkpoint else { return Ok(()) };
+        let epoch = epoch.to_le_bytes();
+        let mut bytes = epoch.to_vec();
+        bytes.extend_from_slice(&crc32fast::hash(&epoch).to_le_bytes());
+        let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&bytes));
+        written.map_err(io_error("write", &self.path.join(CHECKPOINT)))
+    }
+
+    /// How far the database is certain to go; 0 when that is not known.
+    fn noted_checkpoint(&self) -> u64 {
+        let Ok(bytes) = fs::read(self.path.join(CHECKPOINT)) else { return 0 };
+        match (bytes.first_chunk::<8>(), bytes.get(8..)) {
+            (Some(epoch), Some(crc)) if crc == crc32fast::hash(epoch).to_le_bytes() => {
+                u64::from_le_bytes(*epoch)
+            }
+            _ => 0,
+        }
     }
 
     fn write_identity(&mut self, identity: Identity) -> Result<(), StorageError> {

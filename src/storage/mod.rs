@@ -91,6 +91,17 @@ pub enum StorageError {
         /// What was found.
         why: String,
     },
+    /// What the directory holds cannot be trusted.
+    #[error(
+        "{path} is damaged: {why}; when its node starts, it sets the damaged database aside and relearns the state from \
+         its peers"
+    )]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What was found.
+        why: String,
+    },
     /// There is no such directory.
     #[error("{path} is no data directory: {why}")]
     Missing {

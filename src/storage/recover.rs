@@ -14,6 +14,8 @@ use crate::table::StoredCounter;
 #[derive(Debug)]
 pub(crate) struct Recovered {
     pub meta: Meta,
+    /// Number of the last completed checkpoint.
+    pub checkpoint: u64,
     /// Every replica by its number.
     pub replicas: Vec<(u32, ReplicaId)>,
     /// Keys of tombstones that are still to be removed.
@@ -45,6 +47,10 @@ pub(crate) enum Damage {
         "the last checkpoint counted {expected} counters and {found} are there, or some of them are older than it says"
     )]
     Totals { expected: u64, found: u64 },
+    #[error(
+        "the database ends at checkpoint {found}, and checkpoint {expected} had been completed"
+    )]
+    Older { expected: u64, found: u64 },
     #[error("the database cannot be read: {0}")]
     Unreadable(#[source] StorageError),
 }
@@ -110,9 +116,10 @@ pub(crate) fn recover(
         let (expected, found) = (meta.totals.count, found.at_checkpoint.count);
         return Err(Damage::Totals { expected, found }.into());
     }
+    let checkpoint = meta.epoch;
     meta.totals = found.now;
     meta.epoch = meta.epoch.max(found.last_epoch);
-    Ok(Some(Recovered { meta, replicas, tombstones: found.tombstones }))
+    Ok(Some(Recovered { meta, checkpoint, replicas, tombstones: found.tombstones }))
 }
 
 #[derive(Default)]

@@ -1,1 +1,433 @@
+//! One suite for every backend, and what recovery makes of crashes and damage.
 
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use proptest::prelude::*;
+
+use super::record::{META_KEY, counter_key};
+use super::recover::RecoverError;
+use super::*;
+use crate::id::{Incarnation, NodeId, ReplicaId};
+use crate::key::CounterKey;
+use crate::table::{Bounds, Change, Restore, Table};
+use crate::time::Timestamp;
+
+const END: Timestamp = Timestamp(9_000_000);
+
+fn node() -> NodeId {
+    "a".parse().unwrap()
+}
+
+fn table(boot: u64) -> Table {
+    let own = ReplicaId { node: node(), incarnation: Incarnation { boot, nonce: 7 } };
+    Table::new(own, Bounds::default(), (1, 2))
+}
+
+fn add(table: &Table, name: &str, amount: u64) {
+    let key = CounterKey::new(name, &[]);
+    table.change(Timestamp(0), &key, Change::Add(amount), END).unwrap();
+}
+
+fn value(table: &Table, name: &str) -> u64 {
+    table.value(Timestamp(0), CounterKey::new(name, &[]).as_bytes())
+}
+
+fn sweep(table: &Table, now: u64) {
+    let mut next = table.sweep(Timestamp(now), None);
+    while next.is_some() {
+        next = table.sweep(Timestamp(now), next);
+    }
+}
+
+/// What a new life finds.
+fn recovered(storage: &dyn Storage) -> Result<(Table, Option<Recovered>), RecoverError> {
+    recovered_as(2, storage)
+}
+
+fn recovered_as(
+    boot: u64,
+    storage: &dyn Storage,
+) -> Result<(Table, Option<Recovered>), RecoverError> {
+    let table = table(boot);
+    let mut restore = Restore::into(&table);
+    let found = recover(storage, |counter| restore.add(&counter))?;
+    if let Some(found) = &found {
+        restore.finish(found.watermarks());
+    }
+    Ok((table, found))
+}
+
+/// The behaviour that every backend owes.
+fn conforms(mut open: impl FnMut() -> Box<dyn Storage>) {
+    let mut storage = open();
+    assert_eq!(storage.get(b"a").unwrap(), None);
+    assert_eq!(storage.put(b"a", b"1").unwrap(), None);
+    assert_eq!(storage.put(b"a", b"2").unwrap(), Some(b"1".to_vec()));
+    storage.put(b"b2", b"4").unwrap();
+    storage.put(b"b1", b"3").unwrap();
+    storage.put(b"c", b"").unwrap();
+    storage.remove(b"c").unwrap();
+    storage.remove(b"never there").unwrap();
+    storage.sync().unwrap();
+    drop(storage);
+    let storage = open();
+    let scan = |prefix: &[u8]| {
+        let mut found = Vec::new();
+        storage.scan(prefix, &mut |key, value| found.push((key.to_vec(), value.to_vec()))).unwrap();
+        found
+    };
+    let entry = |key: &[u8], value: &[u8]| (key.to_vec(), value.to_vec());
+    assert_eq!(scan(b"b"), [entry(b"b1", b"3"), entry(b"b2", b"4")]);
+    assert_eq!(scan(b""), [entry(b"a", b"2"), entry(b"b1", b"3"), entry(b"b2", b"4")]);
+    assert_eq!(storage.get(b"c").unwrap(), None);
+}
+
+#[test]
+fn sled_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    conforms(|| Box::new(SledStorage::open(&dir.path().join("db")).unwrap()));
+}
+
+#[test]
+fn memory_conforms() {
+    let shared = Shared::default();
+    conforms(|| Box::new(shared.clone()));
+}
+
+/// Memory that several handles share, and that can be told to lose writes as a crash would, or to fail.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Disk>>);
+
+#[derive(Default)]
+struct Disk {
+    kept: MemoryStorage,
+    /// After so many writes, the rest are lost.
+    writes_left: Option<usize>,
+    fails: bool,
+}
+
+impl Shared {
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Disk {
+    fn takes_write(&mut self) -> bool {
+        match &mut self.writes_left {
+            None => true,
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+        }
+    }
+}
+
+impl Storage for Shared {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        let mut disk = self.disk();
+        if disk.takes_write() { disk.kept.put(key, value) } else { Ok(None) }
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        self.disk().kept.get(key)
+    }
+
+    fn remove(&mut self, key: &[u8]) -> Result<(), StorageError> {
+        let mut disk = self.disk();
+        if disk.takes_write() { disk.kept.remove(key) } else { Ok(()) }
+    }
+
+    fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StorageError> {
+        self.disk().kept.scan(prefix, visit)
+    }
+
+    fn sync(&mut self) -> Result<(), StorageError> {
+        match self.disk().fails {
+            true => Err(StorageError::Panicked("no".into())),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A life of a node: counts over several checkpoints, with new, changed and expired counters among them. Gives what was
+/// counted in `x` as of each completed checkpoint.
+fn live(shared: &Shared, table: &Table, found: Option<&Recovered>) -> Vec<u64> {
+    let mut checkpointer = Checkpointer::on(Box::new(shared.clone()), found, &node()).unwrap();
+    let mut written = vec![value(table, "x")];
+    for round in 0..4_u64 {
+        add(table, "x", 1);
+        add(table, &format!("y{round}"), 1);
+        let brief = CounterKey::new(&format!("brief{round}"), &[]);
+        table.change(Timestamp(round), &brief, Change::Add(1), Timestamp(round + 1)).unwrap();
+        if round == 2 {
+            sweep(table, 2 + 60_000);
+        }
+        checkpointer.write(table, Timestamp(round)).unwrap();
+        written.push(value(table, "x"));
+        checkpointer.settle().unwrap();
+    }
+    written
+}
+
+#[test]
+fn what_a_checkpoint_wrote_is_found_again() {
+    let (shared, first) = (Shared::default(), table(1));
+    assert!(recovered(&shared).unwrap().1.is_none(), "a new storage is empty, not damaged");
+    live(&shared, &first, None);
+    let (second, found) = recovered(&shared).unwrap();
+    let found = found.unwrap();
+    assert_eq!(value(&second, "x"), 4);
+    assert_eq!(second.fingerprint(Timestamp(0)), first.fingerprint(Timestamp(0)));
+    assert_eq!(
+        found.watermarks().collect::<Vec<_>>(),
+        [(first.own_replica(), first.watermark(&first.own_replica()))]
+    );
+    assert_eq!(found.meta.clock, Timestamp(3));
+}
+
+#[test]
+fn a_crash_at_any_write_leaves_the_last_checkpoint_or_a_newer_state() {
+    let all_writes = {
+        let shared = Shared::default();
+        shared.disk().writes_left = Some(usize::MAX);
+        live(&shared, &table(1), None);
+        usize::MAX - shared.disk().writes_left.unwrap()
+    };
+    assert!(all_writes > 20);
+    for crash_at in 1..=all_writes {
+        let shared = Shared::default();
+        shared.disk().writes_left = Some(crash_at);
+        live(&shared, &table(1), None);
+        shared.disk().writes_left = None;
+        let (second, found) = match recovered(&shared) {
+            Ok(recovered) => recovered,
+            Err(error) => panic!("a crash at write {crash_at} is taken for damage: {error}"),
+        };
+        assert!(value(&second, "x") <= 4);
+        // The next life goes on from there, and crashes nowhere.
+        live(&shared, &second, found.as_ref());
+        let (third, _) = recovered_as(3, &shared).unwrap();
+        assert_eq!(value(&third, "x"), value(&second, "x"));
+        assert_eq!(
+            third.fingerprint(Timestamp(0)),
+            second.fingerprint(Timestamp(0)),
+            "at {crash_at}"
+        );
+    }
+}
+
+#[test]
+fn expired_counters_leave_the_storage() {
+    let (shared, table) = (Shared::default(), table(1));
+    let mut checkpointer = Checkpointer::on(Box::new(shared.clone()), None, &node()).unwrap();
+    for n in 0..50 {
+        let key = CounterKey::new(&n.to_string(), &[]);
+        table.change(Timestamp(0), &key, Change::Add(1), Timestamp(1_000)).unwrap();
+    }
+    checkpointer.write(&table, Timestamp(0)).unwrap();
+    sweep(&table, 70_000);
+    checkpointer.write(&table, Timestamp(70_000)).unwrap();
+    checkpointer.write(&table, Timestamp(90_000)).unwrap();
+    let mut counters = 0;
+    shared.scan(b"c", &mut |_, _| counters += 1).unwrap();
+    assert_eq!(counters, 0);
+    assert!(recovered(&shared).is_ok());
+}
+
+#[test]
+fn a_failed_sync_is_an_error() {
+    let (shared, table) = (Shared::default(), table(1));
+    let mut checkpointer = Checkpointer::on(Box::new(shared.clone()), None, &node()).unwrap();
+    add(&table, "x", 1);
+    shared.disk().fails = true;
+    assert!(checkpointer.write(&table, Timestamp(0)).is_err());
+}
+
+#[test]
+fn a_missing_counter_an_old_one_and_a_flipped_bit_are_damage() {
+    let damage = |harm: &dyn Fn(&mut MemoryStorage)| {
+        let shared = Shared::default();
+        live(&shared, &table(1), None);
+        harm(&mut shared.disk().kept);
+        match recovered(&shared) {
+            Err(RecoverError::Damage(damage)) => damage.to_string(),
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("it went unnoticed"),
+        }
+    };
+    let x = counter_key(CounterKey::new("x", &[]).as_bytes());
+    let missing = damage(&|storage| storage.remove(&x).unwrap());
+    assert!(missing.contains("counted 7 counters and 6"), "{missing}");
+    let flipped = damage(&|storage| {
+        let mut bytes = storage.get(&x).unwrap().unwrap();
+        bytes[6] ^= 1;
+        storage.put(&x, &bytes).unwrap();
+    });
+    assert!(flipped.contains("1 of"), "{flipped}");
+    let y = counter_key(CounterKey::new("y1", &[]).as_bytes());
+    let elsewhere = damage(&|storage| {
+        let bytes = storage.get(&x).unwrap().unwrap();
+        storage.put(&y, &bytes).unwrap();
+    });
+    assert!(elsewhere.contains("1 of"), "{elsewhere}");
+    let no_meta = damage(&|storage| storage.remove(META_KEY).unwrap());
+    assert!(no_meta.contains("missing"), "{no_meta}");
+    let old = {
+        let shared = Shared::default();
+        let table = table(1);
+        let mut checkpointer = Checkpointer::on(Box::new(shared.clone()), None, &node()).unwrap();
+        add(&table, "x", 1);
+        checkpointer.write(&table, Timestamp(0)).unwrap();
+        shared.get(&x).unwrap().unwrap()
+    };
+    damage(&|storage| {
+        storage.put(&x, &old).unwrap();
+    });
+}
+
+#[test]
+fn another_format_is_refused_by_its_number() {
+    let shared = Shared::default();
+    live(&shared, &table(1), None);
+    let (_, found) = recovered(&shared).unwrap();
+    let meta = record::Meta { format: 7, ..found.unwrap().meta };
+    let (bytes, _) = record::encode(META_KEY, &meta);
+    shared.disk().kept.put(META_KEY, &bytes).unwrap();
+    let error = recovered(&shared).err().unwrap().to_string();
+    assert!(error.contains("format 7"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_records_are_damage_or_nothing_and_never_panic(
+        entries in prop::collection::vec((prop::collection::vec(any::<u8>(), 1..30), prop::collection::vec(any::<u8>(), 0..60)), 0..8),
+    ) {
+        let mut storage = MemoryStorage::default();
+        for (key, value) in &entries {
+            storage.put(key, value).unwrap();
+            let (encoded, _) = record::encode(key, value);
+            storage.put(&counter_key(key), &encoded).unwrap();
+        }
+        let _ = recovered(&storage);
+    }
+}
+
+mod directory {
+    use super::*;
+
+    fn open(
+        path: &Path,
+        name: &str,
+    ) -> Result<(Option<std::path::PathBuf>, u64, u64), StorageError> {
+        let name: NodeId = name.parse().unwrap();
+        let mut dir = DataDir::open(path)?;
+        let boot = dir.next_boot(&name)?;
+        let table = table(boot);
+        let mut restore = Some(Restore::into(&table));
+        let database = dir.open_database(
+            &name,
+            |counter| {
+                if let Some(restore) = &mut restore {
+                    restore.add(&counter);
+                }
+            },
+            || {},
+        )?;
+        if let (Some(restore), Some(found)) = (restore, &database.recovered) {
+            restore.finish(found.watermarks());
+        }
+        let before = value(&table, "x");
+        let storage = Box::new(database.storage);
+        let mut checkpointer =
+            dir.begin_checkpoints(storage, database.recovered.as_ref(), &name)?;
+        add(&table, "x", 1);
+        checkpointer.write(&table, Timestamp(0))?;
+        checkpointer.settle()?;
+        dir.note_checkpoint(checkpointer.durable_epoch())?;
+        Ok((database.set_aside.map(|(path, _)| path), boot, before))
+    }
+
+    #[test]
+    fn every_start_takes_the_next_boot_number_and_finds_the_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/down");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        for boot in 1..4 {
+            assert_eq!(open(&path, "a").unwrap(), (None, boot, boot - 1));
+        }
+        let contents = crate::inspect(&path).unwrap();
+        assert_eq!((contents.node.as_str(), contents.boot), ("a", 3));
+        assert_eq!((contents.counters[0].value, contents.counters[0].cells.len()), (3, 3));
+        assert_eq!(contents.replicas.len(), 3);
+    }
+
+    #[test]
+    fn a_directory_is_one_process_s_and_one_node_s() {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path(), "a").unwrap();
+        let error = open(dir.path(), "b").unwrap_err().to_string();
+        assert!(error.contains("\"a\"") && error.contains("\"b\""), "{error}");
+        let held = DataDir::open(dir.path()).unwrap();
+        let error = open(dir.path(), "a").unwrap_err().to_string();
+        let process = format!("process {}", std::process::id());
+        assert!(error.contains(&process) && error.contains("its own data_dir"), "{error}");
+        drop(held);
+        open(dir.path(), "a").unwrap();
+    }
+
+    #[test]
+    fn a_lost_or_damaged_database_is_set_aside_and_never_taken_for_a_new_one() {
+        for (number, harm) in [
+            (|path: &Path| std::fs::remove_dir_all(path.join("db")).unwrap()) as fn(&Path),
+            |path| std::fs::remove_file(path.join("db/db")).unwrap(),
+            |path| std::fs::write(path.join("db/db"), b"").unwrap(),
+            |path| std::fs::write(path.join("db/db"), [0x5a; 100_000]).unwrap(),
+            |path| {
+                let file =
+                    std::fs::OpenOptions::new().write(true).open(path.join("db/db")).unwrap();
+                file.set_len(250).unwrap();
+            },
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let dir = tempfile::tempdir().unwrap();
+            open(dir.path(), "a").unwrap();
+            open(dir.path(), "a").unwrap();
+            harm(dir.path());
+            let (set_aside, boot, before) = open(dir.path(), "a").unwrap();
+            assert!(set_aside.is_some(), "harm number {number}: {boot} {before}");
+            assert_eq!((boot, before), (3, 0));
+            assert_eq!(open(dir.path(), "a").unwrap(), (None, 4, 1), "and goes on from there");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let foreign = sled::open(dir.path().join("db")).unwrap();
+        foreign.insert("somebody", "else's").unwrap();
+        foreign.flush().unwrap();
+        drop(foreign);
+        let error = open(dir.path(), "a").unwrap_err().to_string();
+        assert!(error.contains("not tallymesh's"), "{error}");
+        std::fs::write(
+            dir.path().join("identity.toml"),
+            "format = 9\nnode = \"a\"\nboot = 1\ndatabase = true",
+        )
+        .unwrap();
+        let error = open(dir.path(), "a").unwrap_err().to_string();
+        assert!(error.contains("format 9"), "{error}");
+        let nothing = tempfile::tempdir().unwrap();
+        assert!(crate::inspect(nothing.path()).is_err());
+        assert_eq!(
+            std::fs::read_dir(nothing.path()).unwrap().count(),
+            0,
+            "inspection leaves nothing behind"
+        );
+    }
+}
