@@ -1,6 +1,6 @@
 //! One suite for every backend, and what recovery makes of crashes and damage.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use proptest::prelude::*;
@@ -319,33 +319,26 @@ proptest! {
 mod directory {
     use super::*;
 
-    fn open(
-        path: &Path,
-        name: &str,
-    ) -> Result<(Option<std::path::PathBuf>, u64, u64), StorageError> {
+    /// One life on a directory, which counts 1: what was set aside, the boot number, and what it found.
+    fn open(path: &Path, name: &str) -> Result<(Option<PathBuf>, u64, u64), StorageError> {
         let name: NodeId = name.parse().unwrap();
         let mut dir = DataDir::open(path)?;
         let boot = dir.next_boot(&name)?;
-        let table = table(boot);
-        let mut restore = Some(Restore::into(&table));
-        let database = dir.open_database(
-            &name,
-            |counter| {
-                if let Some(restore) = &mut restore {
-                    restore.add(&counter);
-                }
-            },
-            || {},
-        )?;
-        if let (Some(restore), Some(found)) = (restore, &database.recovered) {
+        let (recovered, mut counters) = (table(boot), Vec::new());
+        let mut start_over = false;
+        let database =
+            dir.open_database(&name, |counter| counters.push(counter), || start_over = true)?;
+        if let Some(found) = database.recovered.as_ref().filter(|_| !start_over) {
+            let mut restore = Restore::into(&recovered);
+            counters.iter().for_each(|counter| restore.add(counter));
             restore.finish(found.watermarks());
         }
-        let before = value(&table, "x");
+        let before = value(&recovered, "x");
         let storage = Box::new(database.storage);
         let mut checkpointer =
             dir.begin_checkpoints(storage, database.recovered.as_ref(), &name)?;
-        add(&table, "x", 1);
-        checkpointer.write(&table, Timestamp(0))?;
+        add(&recovered, "x", 1);
+        checkpointer.write(&recovered, Timestamp(0))?;
         checkpointer.settle()?;
         dir.note_checkpoint(checkpointer.durable_epoch())?;
         Ok((database.set_aside.map(|(path, _)| path), boot, before))
