@@ -1,1 +1,90 @@
-fn main() {}
+//! What a decision costs on a warm counter, beside governor's keyed limiter in the same run.
+//!
+//! Both decide for keys drawn in one shuffled order, so that neither profits from neighbours in memory. governor neither
+//! replicates nor persists; tallymesh gossips and writes its checkpoints meanwhile, in memory.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
+use governor::{Quota, RateLimiter};
+use tallymesh::{Config, Limit, Limiter, Request, Window};
+
+/// Keys in use, after one another.
+const KEYS: &[usize] = &[10_000, 100_000];
+
+fn main() {
+    divan::main();
+}
+
+fn sessions(count: usize) -> Vec<String> {
+    // A step that shares no factor with the count visits every key once, far apart.
+    let step = 7_919;
+    (0..count).map(|n| format!("session-{:08}", n * step % count)).collect()
+}
+
+/// A limiter with one limit per session and tool, and a counter for each session.
+fn tallymesh(sessions: &[String], max: u64) -> (tokio::runtime::Runtime, Limiter) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("the system gives us an event loop");
+    let window = Window::Session { ttl: Duration::from_secs(3600) };
+    let limit = Limit::new("calls", max, window).per("session").per("tool");
+    let config = Config::builder("bench").in_memory().limit(limit).build();
+    let limiter = runtime
+        .block_on(Limiter::open(config.expect("the settings are valid")))
+        .expect("nothing is in the way of a store in memory");
+    for session in sessions {
+        let _ = black_box(limiter.acquire(&Request::tool_call(session, "book_service")));
+    }
+    (runtime, limiter)
+}
+
+#[divan::bench(args = KEYS)]
+fn tallymesh_allowed(bencher: Bencher<'_, '_>, keys: usize) {
+    decide_for_all(bencher, keys, 1 << 40);
+}
+
+#[divan::bench(args = KEYS)]
+fn tallymesh_denied(bencher: Bencher<'_, '_>, keys: usize) {
+    decide_for_all(bencher, keys, 1);
+}
+
+/// One iteration is a decision for every key.
+fn decide_for_all(bencher: Bencher<'_, '_>, keys: usize, max: u64) {
+    let sessions = sessions(keys);
+    let (_runtime, limiter) = tallymesh(&sessions, max);
+    bencher.counter(ItemsCount::new(keys)).bench_local(|| {
+        let allowed = |session: &&String| {
+            limiter.acquire(&Request::tool_call(session, "book_service")).is_allowed()
+        };
+        sessions.iter().filter(allowed).count()
+    });
+}
+
+#[divan::bench(args = KEYS)]
+fn governor_allowed(bencher: Bencher<'_, '_>, keys: usize) {
+    check_all(bencher, keys, Quota::per_second(NonZeroU32::MAX));
+}
+
+#[divan::bench(args = KEYS)]
+fn governor_denied(bencher: Bencher<'_, '_>, keys: usize) {
+    let quota = Quota::with_period(Duration::from_secs(3600));
+    check_all(bencher, keys, quota.expect("an hour is not zero"));
+}
+
+/// The same with governor. Its key is the session and the tool in one string, made before the clock starts; tallymesh is
+/// given the two and makes its key each time.
+fn check_all(bencher: Bencher<'_, '_>, keys: usize, quota: Quota) {
+    let sessions: Vec<String> =
+        sessions(keys).iter().map(|session| format!("{session}/book_service")).collect();
+    let limiter = RateLimiter::keyed(quota);
+    for session in &sessions {
+        let _ = black_box(limiter.check_key(session));
+    }
+    bencher.counter(ItemsCount::new(keys)).bench_local(|| {
+        sessions.iter().filter(|session| limiter.check_key(session).is_ok()).count()
+    });
+}

@@ -138,6 +138,11 @@ impl Config {
     pub fn node_id(&self) -> &NodeId {
         &self.node
     }
+
+    /// The limits, in order.
+    pub fn limits(&self) -> &[Limit] {
+        &self.limits
+    }
 }
 
 /// Settings on their way to a [`Config`]. Every method is a key of the file; see there for what it means.

@@ -246,6 +246,9 @@ impl Gossip {
 
     /// Does what is due by now.
     pub fn handle_timeout(&mut self, now: Now) {
+        if now.monotonic >= self.next_digest {
+            self.compare_notes(now);
+        }
         if now.monotonic >= self.next_tick {
             self.tick(now);
         }
@@ -255,7 +258,7 @@ impl Gossip {
 
     /// When to call [`handle_timeout`](Self::handle_timeout) next, on the monotonic clock.
     pub fn poll_timeout(&self) -> Duration {
-        self.next_tick
+        self.next_tick.min(self.next_digest)
     }
 
     /// The next thing to do.

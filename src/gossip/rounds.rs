@@ -22,7 +22,6 @@ impl Gossip {
     }
 
     pub(super) fn tick(&mut self, now: Now) {
-        self.drop_silent(now);
         self.table.harvest(Scope::All);
         let links = self.established();
         if self.is_direct() {
@@ -36,7 +35,6 @@ impl Gossip {
         for link in links {
             self.send_ack(link);
         }
-        self.anti_entropy(now);
         self.sweep(now.wall);
         // Rounds at the same beat on all nodes add up to twice the overshoot, so each is drawn anew.
         let factor = 0.75 + self.jitter() / 2.0;
@@ -139,11 +137,10 @@ impl Gossip {
         }
     }
 
-    /// Compares notes: with every peer in a small cluster, with a random one in a large one.
-    fn anti_entropy(&mut self, now: Now) {
-        if now.monotonic < self.next_digest {
-            return;
-        }
+    /// Anti-entropy: sends digests to every peer in a small cluster, to a random one in a large one. Also finds out who is
+    /// still there.
+    pub(super) fn compare_notes(&mut self, now: Now) {
+        self.drop_silent(now);
         let mut links = self.established();
         if !self.is_direct() {
             links.shuffle(&mut self.random);

@@ -44,7 +44,8 @@ impl Table {
         self.lock_replicas().id(ReplicaIndex::OWN).clone()
     }
 
-    /// Gives every changed own cell a version, which makes it fit to be sent and stored. Returns the slots harvested.
+    /// Gives every changed own cell a version, which makes it fit to be sent and stored. Returns the slots that this was
+    /// about: of urgent ones also those that got their version elsewhere meanwhile.
     pub fn harvest(&self, scope: Scope) -> Vec<SlotId> {
         let mut harvested = Vec::new();
         for number in 0..self.shards.len() {
@@ -70,8 +71,11 @@ impl Table {
                         slot.urgent = false;
                     }
                     let id = SlotId::new(number, place);
-                    if replicas.stamp(id, slot) {
+                    let stamped = replicas.stamp(id, slot);
+                    if stamped {
                         shard.mark_unpersisted(place);
+                    }
+                    if stamped || scope == Scope::Urgent {
                         harvested.push(id);
                     }
                 }
