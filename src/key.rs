@@ -62,7 +62,7 @@ pub struct InvalidKey(&'static str);
 pub(crate) const KEY_VALUES_MAX: usize = 32;
 
 /// Room for most keys, so that a decision need not allocate.
-pub(crate) type KeyBytes = SmallVec<[u8; 120]>;
+pub(crate) type KeyBytes = SmallVec<[u8; 256]>;
 
 impl CounterKey {
     /// The key of a counter without a window, which lives until it has not been used for its time to live.
@@ -77,7 +77,9 @@ impl CounterKey {
 
     fn build(limit: &str, values: &[&str], window: Option<WindowIndex>) -> CounterKey {
         let mut bytes = KeyBytes::new();
-        write_key(&mut bytes, limit, values.iter().copied(), window);
+        write_window(&mut bytes, window);
+        write_name_and_count(&mut bytes, limit, values.len());
+        values.iter().for_each(|value| write_text(&mut bytes, value));
         CounterKey(bytes.as_slice().into())
     }
 
@@ -153,22 +155,21 @@ impl fmt::Debug for CounterKey {
     }
 }
 
-/// Appends the byte form of a key; see [`CounterKey::as_bytes`].
-pub(crate) fn write_key<'a>(
-    bytes: &mut KeyBytes,
-    limit: &str,
-    values: impl ExactSizeIterator<Item = &'a str>,
-    window: Option<WindowIndex>,
-) {
-    write_varint(bytes, window.map_or(0, |window| window.length_ms));
-    if let Some(window) = window {
-        write_varint(bytes, window.index);
+/// Appends the first part of a key's byte form; see [`CounterKey::as_bytes`].
+pub(crate) fn write_window(bytes: &mut KeyBytes, window: Option<WindowIndex>) {
+    match window {
+        None => bytes.push(0),
+        Some(window) => {
+            write_varint(bytes, window.length_ms);
+            write_varint(bytes, window.index);
+        }
     }
+}
+
+/// Appends the second part. The values follow, each a text.
+pub(crate) fn write_name_and_count(bytes: &mut KeyBytes, limit: &str, values: usize) {
     write_text(bytes, limit);
-    write_varint(bytes, values.len() as u64);
-    for value in values {
-        write_text(bytes, value);
-    }
+    write_varint(bytes, values as u64);
 }
 
 /// The window in a key's byte form, without reading the rest.
@@ -176,7 +177,7 @@ pub(crate) fn window_of(key: &[u8]) -> Result<Option<WindowIndex>, InvalidKey> {
     Reader(key).window()
 }
 
-fn write_text(bytes: &mut KeyBytes, text: &str) {
+pub(crate) fn write_text(bytes: &mut KeyBytes, text: &str) {
     write_varint(bytes, text.len() as u64);
     bytes.extend_from_slice(text.as_bytes());
 }

@@ -7,10 +7,12 @@ use smallvec::SmallVec;
 
 use crate::config::Config;
 use crate::gossip::PeerStatus;
-use crate::limit::{Denial, DenialReason, Limit, Policy, Request};
+use crate::key::CounterKey;
+use crate::limit::{Charges, Denial, DenialReason, Limit, Policy, Request};
 use crate::node::{DurabilityError, OpenError};
 use crate::store::CounterStore;
-use crate::table::{Charged, Outcome};
+use crate::table::{Charged, CountError, Outcome, Table};
+use crate::time::Timestamp;
 
 /// Decides whether requests may go ahead, under limits that hold across instances and restarts.
 ///
@@ -156,14 +158,15 @@ impl Limiter {
     ///
     /// # Errors
     /// When a key is too long, or its window has just ended.
-    pub fn reset(&self, request: &Request<'_>) -> Result<(), crate::table::CountError> {
+    pub fn reset(&self, request: &Request<'_>) -> Result<(), CountError> {
         let now = self.inner.store.now();
-        let charges = self.inner.policy.charges(request, now, usize::MAX);
-        for charge in charges.unwrap_or_default() {
+        let mut charges = Charges::default();
+        // Without a bound on the key it cannot be refused here; a key too long is found to have no counter.
+        let _ = self.inner.policy.charge(request, now, usize::MAX, &mut charges);
+        for charge in &charges.list {
+            let key = CounterKey::from_bytes(charges.key(charge));
             // Proven: charges are made by the same code that reads keys back.
-            let key =
-                crate::key::CounterKey::from_bytes(&charge.key).expect("a charge's key is valid");
-            self.inner.store.reset(&key)?;
+            self.inner.store.reset(&key.expect("a charge's key is valid"))?;
         }
         Ok(())
     }
@@ -171,11 +174,7 @@ impl Limiter {
     fn decide(
         &self,
         request: &Request<'_>,
-        ask: impl FnOnce(
-            &crate::table::Table,
-            crate::time::Timestamp,
-            &[crate::limit::Charge],
-        ) -> Outcome,
+        ask: impl FnOnce(&Table, Timestamp, &Charges) -> Outcome,
     ) -> Decision<'_> {
         let inner = &*self.inner;
         let deny = |limit: Option<usize>, reason, remaining, retry_after: Option<Duration>| {
@@ -187,12 +186,11 @@ impl Limiter {
         }
         let node = &inner.store.node;
         let now = node.clock.wall();
-        let charges = match inner.policy.charges(request, now, inner.key_bytes_max) {
-            Ok(charges) => charges,
-            Err(unchargeable) => {
-                return deny(Some(unchargeable.limit), DenialReason::KeyTooLong, 0, None);
-            }
-        };
+        let mut charges = Charges::default();
+        let charged = inner.policy.charge(request, now, inner.key_bytes_max, &mut charges);
+        if let Err(unchargeable) = charged {
+            return deny(Some(unchargeable.limit), DenialReason::KeyTooLong, 0, None);
+        }
         match ask(&node.table, now, &charges) {
             Outcome::Allowed { charged, remaining, urgent } => {
                 if urgent {

@@ -260,7 +260,8 @@ fn what_is_urgent_does_not_wait_for_the_round() {
     let peers = net.members[0].gossip.peers(net.time());
     assert!(peers.iter().all(|peer| peer.connected), "slow rounds do not make peers seem gone");
     for _ in 0..2 {
-        let charges = policy.charges(&crate::limit::Request::new(), now, 512).unwrap();
+        let mut charges = crate::limit::Charges::default();
+        policy.charge(&crate::limit::Request::new(), now, 512, &mut charges).unwrap();
         net.members[0].table.acquire(now, &charges);
     }
     // A checkpoint may give the change its version before the news of it is sent.

@@ -1,5 +1,6 @@
 //! The limits in force, and the counters that a request is charged to under them.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,7 +9,9 @@ use smallvec::SmallVec;
 use wildmatch::WildMatch;
 
 use super::Request;
-use crate::key::{KEY_VALUES_MAX, KeyBytes, WindowIndex, write_key};
+use crate::key::{
+    KEY_VALUES_MAX, KeyBytes, WindowIndex, write_name_and_count, write_text, write_window,
+};
 use crate::time::{Timestamp, whole_ms};
 
 /// Over what time a limit counts.
@@ -131,6 +134,8 @@ pub struct LimitError {
 #[derive(Debug, Default)]
 pub struct Policy {
     limits: Vec<Arc<Limit>>,
+    /// For each limit, what the keys of all its counters have in common.
+    key_parts: Vec<KeyParts>,
     /// For each limit, whether a request matched but lacked a label of its `per`; that is said only once.
     label_missing: Vec<AtomicBool>,
 }
@@ -154,7 +159,8 @@ impl Policy {
             }
         }
         let label_missing = limits.iter().map(|_| AtomicBool::new(false)).collect();
-        Ok(Policy { limits, label_missing })
+        let key_parts = limits.iter().map(|limit| KeyParts::of(limit)).collect();
+        Ok(Policy { limits, key_parts, label_missing })
     }
 
     /// The limits, in order.
@@ -162,73 +168,122 @@ impl Policy {
         &self.limits
     }
 
-    /// The counters to charge, one for each limit that matches.
-    pub(crate) fn charges(
+    /// Finds the counters to charge, one for each limit that matches, and puts them in `charges`.
+    pub(crate) fn charge(
         &self,
         request: &Request<'_>,
         now: Timestamp,
         key_bytes_max: usize,
-    ) -> Result<Charges, Unchargeable> {
-        let mut charges = Charges::new();
-        for (place, limit) in self.limits.iter().enumerate().filter(|(_, l)| l.matches(request)) {
-            let values: SmallVec<[&str; 6]> =
-                limit.per.iter().map_while(|label| request.value(label)).collect();
-            if values.len() < limit.per.len() {
+        charges: &mut Charges,
+    ) -> Result<(), Unchargeable> {
+        for (place, limit) in self.limits.iter().enumerate() {
+            if !limit.matches(request) {
+                continue;
+            }
+            let start = charges.keys.len();
+            self.key_parts[place].begin(&mut charges.keys, now);
+            let missing = limit.per.iter().find(|label| {
+                let value = request.value(label);
+                value.map(|value| write_text(&mut charges.keys, value)).is_none()
+            });
+            if let Some(label) = missing {
+                charges.keys.truncate(start);
                 if !self.label_missing[place].swap(true, Ordering::Relaxed) {
-                    warn_of_missing_label(limit, &limit.per[values.len()]);
+                    warn_of_missing_label(limit, label);
                 }
                 continue;
             }
-            let (window, ends_at, touch_step_ms) = match limit.window {
-                Window::Fixed(length) => {
-                    let window = WindowIndex::at(whole_ms(length), now);
-                    (Some(window), window.end(), 0)
-                }
-                Window::Session { ttl } => (None, now.plus(ttl), (whole_ms(ttl) / 16).max(1)),
-            };
-            let mut key = KeyBytes::new();
-            write_key(&mut key, &limit.name, values.iter().copied(), window);
-            if key.len() > key_bytes_max {
+            let end = charges.keys.len();
+            if end - start > key_bytes_max {
                 return Err(Unchargeable { limit: place });
             }
-            charges.push(Charge {
+            charges.list.push(Charge {
                 limit: place,
-                key,
+                key: start..end,
                 cost: request.charged_cost(),
                 max: limit.max,
-                expires_at: round_up(ends_at, touch_step_ms),
+                expires_at: self.key_parts[place].ends_at(now),
             });
         }
-        Ok(charges)
+        Ok(())
     }
 }
 
-/// One counter that a request is charged to, if it is admitted.
+/// What all keys of a limit begin with, made once.
+#[derive(Debug)]
+struct KeyParts {
+    window: Window,
+    /// Length of the window, or of a sixteenth of a session's time to live.
+    step_ms: u64,
+    /// What follows the window's index.
+    name_and_count: Box<[u8]>,
+}
+
+impl KeyParts {
+    fn of(limit: &Limit) -> KeyParts {
+        let mut name_and_count = KeyBytes::new();
+        write_name_and_count(&mut name_and_count, &limit.name, limit.per.len());
+        let step_ms = match limit.window {
+            Window::Fixed(length) => whole_ms(length),
+            Window::Session { ttl } => (whole_ms(ttl) / 16).max(1),
+        };
+        let name_and_count = name_and_count.as_slice().into();
+        KeyParts { window: limit.window, step_ms, name_and_count }
+    }
+
+    fn begin(&self, bytes: &mut KeyBytes, now: Timestamp) {
+        let window = match self.window {
+            Window::Fixed(_) => Some(WindowIndex::at(self.step_ms, now)),
+            Window::Session { .. } => None,
+        };
+        write_window(bytes, window);
+        bytes.extend_from_slice(&self.name_and_count);
+    }
+
+    /// When a counter that is used now ends. The end of a session is rounded up to whole steps, so that uses within one step
+    /// have one end and only the first is worth telling.
+    fn ends_at(&self, now: Timestamp) -> Timestamp {
+        match self.window {
+            Window::Fixed(_) => WindowIndex::at(self.step_ms, now).end(),
+            Window::Session { ttl } => {
+                let steps = now.plus(ttl).0.div_ceil(self.step_ms);
+                Timestamp(steps.saturating_mul(self.step_ms))
+            }
+        }
+    }
+}
+
+/// The counters that a request is charged to, if it is admitted. Made anew for each request, on the stack.
+#[derive(Debug, Default)]
+pub(crate) struct Charges {
+    /// All keys, one after the other.
+    pub keys: KeyBytes,
+    pub list: SmallVec<[Charge; 3]>,
+}
+
+/// One counter that a request is charged to.
 #[derive(Debug)]
 pub(crate) struct Charge {
     /// The limit's place in the policy.
     pub limit: usize,
-    pub key: KeyBytes,
+    /// Where its key is.
+    key: Range<usize>,
     pub cost: u64,
     pub max: u64,
     /// When the counter ends, if this request is the last to use it.
     pub expires_at: Timestamp,
 }
 
-pub(crate) type Charges = SmallVec<[Charge; 2]>;
+impl Charges {
+    pub fn key(&self, charge: &Charge) -> &[u8] {
+        &self.keys[charge.key.clone()]
+    }
+}
 
 /// The limit at this place makes too long a key of the request.
 #[derive(Debug)]
 pub(crate) struct Unchargeable {
     pub limit: usize,
-}
-
-/// The end of a session in whole steps, so that uses within one step have one end and only the first is worth telling.
-fn round_up(moment: Timestamp, step_ms: u64) -> Timestamp {
-    match step_ms {
-        0 => moment,
-        step => Timestamp(moment.0.div_ceil(step).saturating_mul(step)),
-    }
 }
 
 #[cold]
@@ -247,10 +302,17 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
+    fn charges(policy: &Policy, request: &Request<'_>, now: u64) -> Charges {
+        let mut charges = Charges::default();
+        policy.charge(request, Timestamp(now), 512, &mut charges).unwrap();
+        charges
+    }
+
     fn keys(policy: &Policy, request: &Request<'_>, now: u64) -> Vec<String> {
-        let charges = policy.charges(request, Timestamp(now), 512).unwrap();
-        let key = |charge: &Charge| CounterKey::from_bytes(&charge.key).unwrap().to_string();
-        charges.iter().map(key).collect()
+        let charges = charges(policy, request, now);
+        let key =
+            |charge: &Charge| CounterKey::from_bytes(charges.key(charge)).unwrap().to_string();
+        charges.list.iter().map(key).collect()
     }
 
     #[test]
@@ -276,8 +338,8 @@ mod tests {
         let ttl = Duration::from_secs(16);
         let policy = Policy::new([Limit::new("l", 1, Window::Session { ttl })]).unwrap();
         for now in [0, 1, 999, 1000, 123_456] {
-            let charges = policy.charges(&Request::new(), Timestamp(now), 512).unwrap();
-            let left = charges[0].expires_at.since(Timestamp(now));
+            let charges = charges(&policy, &Request::new(), now);
+            let left = charges.list[0].expires_at.since(Timestamp(now));
             assert!(left >= ttl && left < ttl + Duration::from_secs(1), "{left:?} at {now}");
         }
     }
@@ -289,7 +351,8 @@ mod tests {
                 .unwrap();
         let long = "x".repeat(600);
         let request = Request::new().with("session", &long);
-        assert_eq!(policy.charges(&request, Timestamp(0), 512).unwrap_err().limit, 0);
+        let refused = policy.charge(&request, Timestamp(0), 512, &mut Charges::default());
+        assert_eq!(refused.unwrap_err().limit, 0);
     }
 
     #[test]

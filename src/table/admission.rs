@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::shard::Shard;
 use super::{SlotId, Table, shard_of, value_at};
-use crate::limit::{Charge, DenialReason};
+use crate::limit::{Charge, Charges, DenialReason};
 use crate::time::Timestamp;
 
 /// The answer to a request.
@@ -38,8 +38,16 @@ pub(crate) struct Charged {
     cost: u64,
 }
 
-/// The counter of one charge, with its shard locked.
+/// Every shard that a request touches, locked, and each of its counters in them.
+struct Locked<'a> {
+    /// By ascending number of the shard.
+    guards: SmallVec<[(usize, MutexGuard<'a, Shard>); 3]>,
+    /// One for each charge.
+    found: SmallVec<[Found; 3]>,
+}
+
 struct Found {
+    /// Where its shard is among the guards.
     guard: usize,
     hash: u64,
     place: Option<u32>,
@@ -51,10 +59,10 @@ impl Table {
     /// Admits a request and charges every counter, or denies it and charges none.
     ///
     /// A denied attempt is use all the same: it keeps a session's counters alive.
-    pub fn acquire(&self, now: Timestamp, charges: &[Charge]) -> Outcome {
-        let (mut guards, found) = self.lock_all(now, charges);
+    pub fn acquire(&self, now: Timestamp, charges: &Charges) -> Outcome {
+        let Locked { mut guards, found } = self.lock_all(now, charges);
         if let Some(denied) = deny(now, charges, &found) {
-            for (charge, found) in charges.iter().zip(&found) {
+            for (charge, found) in charges.list.iter().zip(&found) {
                 if let Some(place) = found.place {
                     touch(now, &mut guards[found.guard].1, place, charge.expires_at);
                 }
@@ -74,7 +82,7 @@ impl Table {
         let mut charged = SmallVec::new();
         let mut remaining = u64::MAX;
         let mut urgent = false;
-        for (charge, found) in charges.iter().zip(&found) {
+        for (charge, found) in charges.list.iter().zip(&found) {
             let used = found.value.saturating_add(charge.cost);
             remaining = remaining.min(charge.max.saturating_sub(used));
             let (shard_number, shard) = &mut guards[found.guard];
@@ -84,23 +92,22 @@ impl Table {
                 None if room == 0 => continue,
                 None => {
                     room -= 1;
-                    shard.insert(found.hash, &charge.key, charge.expires_at)
+                    shard.insert(found.hash, charges.key(charge), charge.expires_at)
                 }
             };
-            let generation = count(now, shard, place, charge);
+            let (life, generation) = count(now, shard, place, charge);
             if used as f64 >= charge.max as f64 * self.bounds.urgent_fraction {
                 urgent |= shard.mark_urgent(place);
             }
             let slot = SlotId::new(*shard_number, place);
-            let life = shard.slot(place).map_or(0, |slot| slot.life);
             charged.push(Charged { slot, life, generation, cost: charge.cost });
         }
         Outcome::Allowed { charged, remaining, urgent }
     }
 
     /// What [`acquire`](Self::acquire) would answer, with nothing charged and nothing touched.
-    pub fn peek(&self, now: Timestamp, charges: &[Charge]) -> Outcome {
-        let (_guards, found) = self.lock_all(now, charges);
+    pub fn peek(&self, now: Timestamp, charges: &Charges) -> Outcome {
+        let Locked { found, .. } = self.lock_all(now, charges);
         if let Some(denied) = deny(now, charges, &found) {
             return denied;
         }
@@ -112,7 +119,7 @@ impl Table {
         let left = |(charge, found): (&Charge, &Found)| {
             charge.max.saturating_sub(found.value.saturating_add(charge.cost))
         };
-        let remaining = charges.iter().zip(&found).map(left).min().unwrap_or(u64::MAX);
+        let remaining = charges.list.iter().zip(&found).map(left).min().unwrap_or(u64::MAX);
         Outcome::Allowed { charged: SmallVec::new(), remaining, urgent: false }
     }
 
@@ -129,49 +136,67 @@ impl Table {
     }
 
     /// Locks every shard that the charges touch, each once and in ascending order, and looks the counters up.
-    #[allow(clippy::type_complexity)] // A name for a pair used once would say less.
-    fn lock_all(
-        &self,
-        now: Timestamp,
-        charges: &[Charge],
-    ) -> (SmallVec<[(usize, MutexGuard<'_, Shard>); 2]>, SmallVec<[Found; 2]>) {
-        let hashes: SmallVec<[u64; 2]> =
-            charges.iter().map(|charge| self.hash(&charge.key)).collect();
-        let mut numbers: SmallVec<[usize; 2]> = hashes.iter().map(|hash| shard_of(*hash)).collect();
+    fn lock_all(&self, now: Timestamp, charges: &Charges) -> Locked<'_> {
+        let mut found = SmallVec::new();
+        let mut guards = SmallVec::new();
+        if let [charge] = &charges.list[..] {
+            // By far the most frequent case: nothing to put in order.
+            let hash = self.hash(charges.key(charge));
+            let shard = self.lock(shard_of(hash));
+            found.push(find(now, charges, charge, hash, 0, &shard));
+            guards.push((shard_of(hash), shard));
+            return Locked { guards, found };
+        }
+        let mut hashes: SmallVec<[u64; 3]> = SmallVec::new();
+        let mut numbers: SmallVec<[usize; 3]> = SmallVec::new();
+        for charge in &charges.list {
+            let hash = self.hash(charges.key(charge));
+            hashes.push(hash);
+            numbers.push(shard_of(hash));
+        }
         numbers.sort_unstable();
         numbers.dedup();
-        let guards: SmallVec<[_; 2]> =
-            numbers.iter().map(|number| (*number, self.lock(*number))).collect();
-        let find = |(charge, hash): (&Charge, &u64)| {
+        for number in &numbers {
+            guards.push((*number, self.lock(*number)));
+        }
+        for (charge, hash) in charges.list.iter().zip(hashes) {
             // Proven above: every charge's shard is among the numbers.
-            let guard = numbers.binary_search(&shard_of(*hash)).expect("the shard is locked");
-            let shard: &Shard = &guards[guard].1;
-            let place = shard.find(*hash, &charge.key);
-            let slot = place.and_then(|place| shard.slot(place));
-            Found {
-                guard,
-                hash: *hash,
-                place,
-                value: slot.map_or(0, |slot| value_at(now, slot)),
-                expires_at: slot.map_or(charge.expires_at, |slot| slot.expires_at),
-            }
-        };
-        let found = charges.iter().zip(&hashes).map(find).collect();
-        (guards, found)
+            let guard = numbers.binary_search(&shard_of(hash)).expect("the shard is locked");
+            let shard: &(usize, MutexGuard<'_, Shard>) = &guards[guard];
+            found.push(find(now, charges, charge, hash, guard, &shard.1));
+        }
+        Locked { guards, found }
     }
 }
 
-/// Counts a charge in its counter; a counter whose time had passed starts anew. Returns the generation charged.
-fn count(now: Timestamp, shard: &mut Shard, place: u32, charge: &Charge) -> u32 {
-    let Some(slot) = shard.slot_mut(place) else { return 0 };
+fn find(
+    now: Timestamp,
+    charges: &Charges,
+    charge: &Charge,
+    hash: u64,
+    guard: usize,
+    shard: &Shard,
+) -> Found {
+    let place = shard.find(hash, charges.key(charge));
+    let slot = place.and_then(|place| shard.slot(place));
+    let (value, expires_at) = match slot {
+        Some(slot) => (value_at(now, slot), slot.expires_at),
+        None => (0, charge.expires_at),
+    };
+    Found { guard, hash, place, value, expires_at }
+}
+
+/// Counts a charge in its counter; a counter whose time had passed starts anew. Returns the life and the generation charged.
+fn count(now: Timestamp, shard: &mut Shard, place: u32, charge: &Charge) -> (u32, u32) {
+    let Some(slot) = shard.slot_mut(place) else { return (0, 0) };
     if slot.expires_at <= now {
         slot.counter.reset();
     }
     slot.counter.add(charge.cost);
     slot.expires_at = slot.expires_at.max(charge.expires_at);
-    let generation = slot.counter.generation();
+    let charged = (slot.life, slot.counter.generation());
     shard.mark_dirty(place);
-    generation
+    charged
 }
 
 /// Notes a denied use of a counter, where that moves its end: once a step, not once a call.
@@ -184,8 +209,8 @@ fn touch(now: Timestamp, shard: &mut Shard, place: u32, expires_at: Timestamp) {
 }
 
 /// The denial with the longest wait, if any counter has no room.
-fn deny(now: Timestamp, charges: &[Charge], found: &[Found]) -> Option<Outcome> {
-    let denials = charges.iter().zip(found).filter_map(|(charge, found)| {
+fn deny(now: Timestamp, charges: &Charges, found: &[Found]) -> Option<Outcome> {
+    let denials = charges.list.iter().zip(found).filter_map(|(charge, found)| {
         if found.value.saturating_add(charge.cost) <= charge.max {
             return None;
         }
@@ -208,14 +233,14 @@ fn deny(now: Timestamp, charges: &[Charge], found: &[Found]) -> Option<Outcome> 
 }
 
 /// The charges that need a new counter.
-fn missing<'a>(charges: &'a [Charge], found: &'a [Found]) -> impl Iterator<Item = &'a Charge> {
-    let pairs = charges.iter().zip(found);
+fn missing<'a>(charges: &'a Charges, found: &'a [Found]) -> impl Iterator<Item = &'a Charge> {
+    let pairs = charges.list.iter().zip(found);
     pairs
         .filter(|(charge, found)| found.place.is_none() && charge.cost > 0)
         .map(|(charge, _)| charge)
 }
 
-fn denied_for_room(charges: &[Charge], found: &[Found], room: usize) -> Outcome {
+fn denied_for_room(charges: &Charges, found: &[Found], room: usize) -> Outcome {
     let limit = missing(charges, found).nth(room).map_or(0, |charge| charge.limit);
     let reason = DenialReason::TooManyCounters;
     Outcome::Denied { limit, reason, remaining: 0, retry_after: None }

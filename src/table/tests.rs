@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::id::{Incarnation, Version};
 use crate::key::WindowIndex;
-use crate::limit::{DenialReason, Limit, Policy, Request, Window};
+use crate::limit::{Charges, DenialReason, Limit, Policy, Request, Window};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const FRAME: usize = 60_000;
@@ -28,7 +28,8 @@ fn session_limits(max_tool: u64, max_user: u64) -> Policy {
 }
 
 fn ask(table: &Table, policy: &Policy, request: &Request<'_>, now: u64) -> Outcome {
-    let charges = policy.charges(request, Timestamp(now), 512).unwrap();
+    let mut charges = Charges::default();
+    policy.charge(request, Timestamp(now), 512, &mut charges).unwrap();
     table.acquire(Timestamp(now), &charges)
 }
 
