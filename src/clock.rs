@@ -1,9 +1,9 @@
 //! The one place where the time is read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use crate::time::{Now, Timestamp, whole_ms};
+use crate::time::{Now, Timestamp};
 
 /// The system's clocks; the wall clock never steps back, so that a closed window stays closed.
 #[derive(Debug)]
@@ -45,10 +45,21 @@ impl Clock {
     }
 }
 
-/// What the system's wall clock shows, forwards or backwards.
-#[allow(clippy::disallowed_methods)]
+/// What the system's wall clock shows, forwards or backwards; on Linux as of the last tick of the kernel, at most 10 ms ago.
 pub(crate) fn system_wall() -> Timestamp {
-    Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, whole_ms))
+    #[cfg(target_os = "linux")]
+    {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        Timestamp(seconds.saturating_mul(1_000) + time.tv_nsec as u64 / 1_000_000)
+    }
+    #[cfg(not(target_os = "linux"))]
+    #[allow(clippy::disallowed_methods)]
+    {
+        use std::time::{SystemTime, UNIX_EPOCH};
+        let time = SystemTime::now().duration_since(UNIX_EPOCH);
+        Timestamp(time.map_or(0, crate::time::whole_ms))
+    }
 }
 
 #[cfg(test)]

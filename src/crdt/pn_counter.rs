@@ -28,13 +28,14 @@ pub enum Merged {
 /// `generation` counts the resets: a higher one replaces the lower, cells and all, and equal ones merge. Increments made
 /// elsewhere while a reset is under way may be dropped by it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[repr(C)] // What a read needs comes first, to be close to what lies before the counter in memory.
 pub struct PnCounter {
     own: Cell,
-    /// Sorted by replica.
-    peers: Vec<(ReplicaIndex, Cell)>,
     /// Sums over `peers`, so that a read need not walk them.
     peers_p: u64,
     peers_n: u64,
+    /// Sorted by replica.
+    peers: Vec<(ReplicaIndex, Cell)>,
     generation: u32,
 }
 

@@ -7,6 +7,7 @@
 mod admission;
 mod change;
 mod expiry;
+mod index;
 mod persistence;
 mod replicas;
 mod replication;

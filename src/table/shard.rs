@@ -1,20 +1,19 @@
 //! One shard of the table: slots that hold counters, and the index that finds them by key.
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
-
+use super::index::Index;
 use crate::crdt::PnCounter;
 use crate::time::Timestamp;
 
-/// A counter in its place.
+/// A counter in its place. What a decision reads comes first, to lie in one cache line, or two neighbouring ones.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Slot {
     pub key: Box<[u8]>,
-    pub counter: PnCounter,
     pub expires_at: Timestamp,
+    pub counter: PnCounter,
     /// Tells this counter from earlier ones in the same place.
     pub life: u32,
-    /// Bits that stay in the index, so that growing it need not read keys.
+    /// The part of the key's hash that the index goes by.
     tag: u32,
     /// The own cell changed since the last harvest.
     pub dirty: bool,
@@ -28,7 +27,7 @@ pub(super) struct Slot {
 
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    index: HashTable<IndexEntry>,
+    index: Index,
     slots: Vec<Option<Slot>>,
     free: Vec<u32>,
     lives: u32,
@@ -40,28 +39,9 @@ pub(super) struct Shard {
     pub dropped: Vec<Box<[u8]>>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct IndexEntry {
-    tag: u32,
-    place: u32,
-}
-
-impl IndexEntry {
-    /// The index wants 64 bits of which it uses the highest and the lowest.
-    fn spread(&self) -> u64 {
-        spread(self.tag)
-    }
-}
-
-fn spread(tag: u32) -> u64 {
-    u64::from(tag) << 32 | u64::from(tag)
-}
-
 impl Shard {
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
-        let tag = hash as u32;
-        let is_it = |entry: &IndexEntry| entry.tag == tag && self.holds(entry.place, key);
-        self.index.find(spread(tag), is_it).map(|entry| entry.place)
+        self.index.find(hash as u32, |place| self.holds(place, key))
     }
 
     fn holds(&self, place: u32, key: &[u8]) -> bool {
@@ -106,19 +86,14 @@ impl Shard {
                 self.slots.len() as u32 - 1
             }
         };
-        self.index.insert_unique(spread(tag), IndexEntry { tag, place }, IndexEntry::spread);
+        self.index.insert(tag, place);
         place
     }
 
     /// Drops the counter in a place, and notes its key if storage has to forget it too.
     pub fn remove(&mut self, place: u32) {
         let Some(slot) = self.slots[place as usize].take() else { return };
-        let same_place = |entry: &IndexEntry| entry.place == place;
-        if let Entry::Occupied(entry) =
-            self.index.entry(spread(slot.tag), same_place, IndexEntry::spread)
-        {
-            entry.remove();
-        }
+        self.index.remove(slot.tag, place);
         self.free.push(place);
         if slot.persisted {
             self.dropped.push(slot.key);
