@@ -1,6 +1,6 @@
 //! What a decision costs on a warm counter, beside governor's keyed limiter in the same run.
 //!
-//! Both decide for keys drawn in one shuffled order, so that neither profits from neighbours in memory. governor neither
+//! Both decide for all keys in one shuffled order, so that neither profits from neighbours in memory. governor neither
 //! replicates nor persists; tallymesh gossips and writes its checkpoints meanwhile, in memory.
 
 use std::num::NonZeroU32;
@@ -18,10 +18,22 @@ fn main() {
     divan::main();
 }
 
+/// The sessions in the order in which they come up first.
 fn sessions(count: usize) -> Vec<String> {
-    // A step that shares no factor with the count visits every key once, far apart.
-    let step = 7_919;
-    (0..count).map(|n| format!("session-{:08}", n * step % count)).collect()
+    (0..count).map(|n| format!("session-{n:08}")).collect()
+}
+
+/// The same in another order, or whoever keeps them one after the other would find them by prefetching.
+fn shuffled(mut sessions: Vec<String>) -> Vec<String> {
+    let length = sessions.len() as u64;
+    let mut state = 1_u64;
+    for place in (1..sessions.len()).rev() {
+        // The generator of Knuth's MMIX: good enough to shuffle with, and the same in every run.
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        sessions.swap(place, ((state >> 33) % length.min(place as u64 + 1)) as usize);
+    }
+    sessions
 }
 
 /// A limiter with one limit per session and tool, and a counter for each session.
@@ -56,6 +68,7 @@ fn tallymesh_denied(bencher: Bencher<'_, '_>, keys: usize) {
 fn decide_for_all(bencher: Bencher<'_, '_>, keys: usize, max: u64) {
     let sessions = sessions(keys);
     let (_runtime, limiter) = tallymesh(&sessions, max);
+    let sessions = shuffled(sessions);
     bencher.counter(ItemsCount::new(keys)).bench_local(|| {
         let allowed = |session: &&String| {
             limiter.acquire(&Request::tool_call(session, "book_service")).is_allowed()
@@ -84,6 +97,7 @@ fn check_all(bencher: Bencher<'_, '_>, keys: usize, quota: Quota) {
     for session in &sessions {
         let _ = black_box(limiter.check_key(session));
     }
+    let sessions = shuffled(sessions);
     bencher.counter(ItemsCount::new(keys)).bench_local(|| {
         sessions.iter().filter(|session| limiter.check_key(session).is_ok()).count()
     });

@@ -177,11 +177,13 @@ pub(crate) fn window_of(key: &[u8]) -> Result<Option<WindowIndex>, InvalidKey> {
     Reader(key).window()
 }
 
+#[inline]
 pub(crate) fn write_text(bytes: &mut KeyBytes, text: &str) {
     write_varint(bytes, text.len() as u64);
     bytes.extend_from_slice(text.as_bytes());
 }
 
+#[inline]
 fn write_varint(bytes: &mut KeyBytes, mut value: u64) {
     while value >= 0x80 {
         bytes.push(value as u8 | 0x80);

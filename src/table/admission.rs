@@ -60,6 +60,57 @@ impl Table {
     ///
     /// A denied attempt is use all the same: it keeps a session's counters alive.
     pub fn acquire(&self, now: Timestamp, charges: &Charges) -> Outcome {
+        match &charges.list[..] {
+            [charge] => self.acquire_one(now, charge, charges.key(charge)),
+            _ => self.acquire_all(now, charges),
+        }
+    }
+
+    /// The most frequent case, in which nothing has to be put in order.
+    fn acquire_one(&self, now: Timestamp, charge: &Charge, key: &[u8]) -> Outcome {
+        let hash = self.hash(key);
+        let number = shard_of(hash);
+        let mut shard = self.lock(number);
+        let found = find(now, charge, key, hash, 0, &shard);
+        if !found.has_room_for(charge) {
+            if let Some(place) = found.place {
+                touch(now, &mut shard, place, charge.expires_at);
+            }
+            return found.denial(now, charge);
+        }
+        let used = found.value.saturating_add(charge.cost);
+        let remaining = charge.max.saturating_sub(used);
+        let mut charged = SmallVec::new();
+        if charge.cost == 0 {
+            return Outcome::Allowed { charged, remaining, urgent: false };
+        }
+        let place = match found.place {
+            Some(place) => place,
+            None if self.reserve_counter() => shard.insert(hash, key, charge.expires_at),
+            None => {
+                super::Mishaps::count(&self.mishaps.full);
+                return match self.bounds.admit_when_full {
+                    true => Outcome::Allowed { charged, remaining, urgent: false },
+                    false => denied_for_room(charge.limit),
+                };
+            }
+        };
+        let (life, generation) = count(now, &mut shard, place, charge);
+        let urgent = self.is_urgent(used, charge) && shard.mark_urgent(place);
+        charged.push(Charged {
+            slot: SlotId::new(number, place),
+            life,
+            generation,
+            cost: charge.cost,
+        });
+        Outcome::Allowed { charged, remaining, urgent }
+    }
+
+    fn is_urgent(&self, used: u64, charge: &Charge) -> bool {
+        used as f64 >= charge.max as f64 * self.bounds.urgent_fraction
+    }
+
+    fn acquire_all(&self, now: Timestamp, charges: &Charges) -> Outcome {
         let Locked { mut guards, found } = self.lock_all(now, charges);
         if let Some(denied) = deny(now, charges, &found) {
             for (charge, found) in charges.list.iter().zip(&found) {
@@ -75,7 +126,7 @@ impl Table {
             super::Mishaps::count(&self.mishaps.full);
             if !self.bounds.admit_when_full {
                 (0..reserved).for_each(|_| self.release_counter());
-                return denied_for_room(charges, &found, reserved);
+                return denied_for_room(first_missing(charges, &found, reserved));
             }
         }
         let mut room = reserved;
@@ -96,9 +147,7 @@ impl Table {
                 }
             };
             let (life, generation) = count(now, shard, place, charge);
-            if used as f64 >= charge.max as f64 * self.bounds.urgent_fraction {
-                urgent |= shard.mark_urgent(place);
-            }
+            urgent |= self.is_urgent(used, charge) && shard.mark_urgent(place);
             let slot = SlotId::new(*shard_number, place);
             charged.push(Charged { slot, life, generation, cost: charge.cost });
         }
@@ -114,7 +163,7 @@ impl Table {
         let missing = missing(charges, &found).count();
         let room = self.bounds.counters_max.saturating_sub(self.len());
         if missing > room && !self.bounds.admit_when_full {
-            return denied_for_room(charges, &found, room);
+            return denied_for_room(first_missing(charges, &found, room));
         }
         let left = |(charge, found): (&Charge, &Found)| {
             charge.max.saturating_sub(found.value.saturating_add(charge.cost))
@@ -139,14 +188,6 @@ impl Table {
     fn lock_all(&self, now: Timestamp, charges: &Charges) -> Locked<'_> {
         let mut found = SmallVec::new();
         let mut guards = SmallVec::new();
-        if let [charge] = &charges.list[..] {
-            // By far the most frequent case: nothing to put in order.
-            let hash = self.hash(charges.key(charge));
-            let shard = self.lock(shard_of(hash));
-            found.push(find(now, charges, charge, hash, 0, &shard));
-            guards.push((shard_of(hash), shard));
-            return Locked { guards, found };
-        }
         let mut hashes: SmallVec<[u64; 3]> = SmallVec::new();
         let mut numbers: SmallVec<[usize; 3]> = SmallVec::new();
         for charge in &charges.list {
@@ -163,7 +204,7 @@ impl Table {
             // Proven above: every charge's shard is among the numbers.
             let guard = numbers.binary_search(&shard_of(hash)).expect("the shard is locked");
             let shard: &(usize, MutexGuard<'_, Shard>) = &guards[guard];
-            found.push(find(now, charges, charge, hash, guard, &shard.1));
+            found.push(find(now, charge, charges.key(charge), hash, guard, &shard.1));
         }
         Locked { guards, found }
     }
@@ -171,19 +212,43 @@ impl Table {
 
 fn find(
     now: Timestamp,
-    charges: &Charges,
     charge: &Charge,
+    key: &[u8],
     hash: u64,
     guard: usize,
     shard: &Shard,
 ) -> Found {
-    let place = shard.find(hash, charges.key(charge));
+    let place = shard.find(hash, key);
     let slot = place.and_then(|place| shard.slot(place));
     let (value, expires_at) = match slot {
         Some(slot) => (value_at(now, slot), slot.expires_at),
         None => (0, charge.expires_at),
     };
     Found { guard, hash, place, value, expires_at }
+}
+
+impl Found {
+    fn has_room_for(&self, charge: &Charge) -> bool {
+        self.value.saturating_add(charge.cost) <= charge.max
+    }
+
+    /// How long until the counter ends; `None` where that does not help.
+    fn wait(&self, now: Timestamp, charge: &Charge) -> Option<Duration> {
+        (charge.cost <= charge.max).then(|| self.expires_at.since(now))
+    }
+
+    fn denial(&self, now: Timestamp, charge: &Charge) -> Outcome {
+        let retry_after = self.wait(now, charge);
+        Outcome::Denied {
+            limit: charge.limit,
+            reason: match retry_after {
+                Some(_) => DenialReason::LimitReached,
+                None => DenialReason::CostOverMax,
+            },
+            remaining: charge.max.saturating_sub(self.value),
+            retry_after,
+        }
+    }
 }
 
 /// Counts a charge in its counter; a counter whose time had passed starts anew. Returns the life and the generation charged.
@@ -208,28 +273,13 @@ fn touch(now: Timestamp, shard: &mut Shard, place: u32, expires_at: Timestamp) {
     }
 }
 
-/// The denial with the longest wait, if any counter has no room.
+/// The denial with the longest wait, if any counter has no room. No help in waiting is the longest wait.
 fn deny(now: Timestamp, charges: &Charges, found: &[Found]) -> Option<Outcome> {
-    let denials = charges.list.iter().zip(found).filter_map(|(charge, found)| {
-        if found.value.saturating_add(charge.cost) <= charge.max {
-            return None;
-        }
-        let impossible = charge.cost > charge.max;
-        let wait = (!impossible).then(|| found.expires_at.since(now));
-        Some((charge, found, wait))
-    });
-    // No wait helps at all: that is the longest one.
-    let (charge, found, retry_after) =
-        denials.max_by_key(|(_, _, wait)| wait.unwrap_or(Duration::MAX))?;
-    Some(Outcome::Denied {
-        limit: charge.limit,
-        reason: match retry_after {
-            Some(_) => DenialReason::LimitReached,
-            None => DenialReason::CostOverMax,
-        },
-        remaining: charge.max.saturating_sub(found.value),
-        retry_after,
-    })
+    let pairs = charges.list.iter().zip(found);
+    let full = pairs.filter(|(charge, found)| !found.has_room_for(charge));
+    let (charge, found) =
+        full.max_by_key(|(charge, found)| found.wait(now, charge).unwrap_or(Duration::MAX))?;
+    Some(found.denial(now, charge))
 }
 
 /// The charges that need a new counter.
@@ -240,8 +290,12 @@ fn missing<'a>(charges: &'a Charges, found: &'a [Found]) -> impl Iterator<Item =
         .map(|(charge, _)| charge)
 }
 
-fn denied_for_room(charges: &Charges, found: &[Found], room: usize) -> Outcome {
-    let limit = missing(charges, found).nth(room).map_or(0, |charge| charge.limit);
+/// The limit of the first new counter for which there is no room.
+fn first_missing(charges: &Charges, found: &[Found], room: usize) -> usize {
+    missing(charges, found).nth(room).map_or(0, |charge| charge.limit)
+}
+
+fn denied_for_room(limit: usize) -> Outcome {
     let reason = DenialReason::TooManyCounters;
     Outcome::Denied { limit, reason, remaining: 0, retry_after: None }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use super::shard::SlotKey;
 use super::{SLOTS_PER_LOCK, SlotId, Table, cells_of, shard_of};
 use crate::crdt::{Cell, ReplicaIndex};
 use crate::id::{ReplicaId, Version};
@@ -22,7 +23,7 @@ pub(crate) struct StoredCounter {
 pub(crate) struct Unpersisted {
     pub changed: Vec<StoredCounter>,
     /// Keys of counters that are gone.
-    pub dropped: Vec<Box<[u8]>>,
+    pub dropped: Vec<SlotKey>,
 }
 
 impl Table {

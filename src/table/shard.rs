@@ -1,5 +1,7 @@
 //! One shard of the table: slots that hold counters, and the index that finds them by key.
 
+use smallvec::SmallVec;
+
 use super::index::Index;
 use crate::crdt::PnCounter;
 use crate::time::Timestamp;
@@ -8,7 +10,7 @@ use crate::time::Timestamp;
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Slot {
-    pub key: Box<[u8]>,
+    pub key: SlotKey,
     pub expires_at: Timestamp,
     pub counter: PnCounter,
     /// Tells this counter from earlier ones in the same place.
@@ -25,6 +27,9 @@ pub(super) struct Slot {
     pub persisted: bool,
 }
 
+/// Keys of the usual length stand in the slot itself, which saves a decision a cache miss.
+pub(super) type SlotKey = SmallVec<[u8; 40]>;
+
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     index: Index,
@@ -36,7 +41,7 @@ pub(super) struct Shard {
     pub urgent: Vec<u32>,
     pub unpersisted: Vec<u32>,
     /// Keys that storage still holds and the table has dropped.
-    pub dropped: Vec<Box<[u8]>>,
+    pub dropped: Vec<SlotKey>,
 }
 
 impl Shard {
@@ -45,7 +50,7 @@ impl Shard {
     }
 
     fn holds(&self, place: u32, key: &[u8]) -> bool {
-        self.slot(place).is_some_and(|slot| *slot.key == *key)
+        self.slot(place).is_some_and(|slot| slot.key[..] == *key)
     }
 
     pub fn slot(&self, place: u32) -> Option<&Slot> {
@@ -66,7 +71,7 @@ impl Shard {
         let tag = hash as u32;
         self.lives = self.lives.wrapping_add(1);
         let slot = Slot {
-            key: key.into(),
+            key: SmallVec::from_slice(key),
             counter: PnCounter::default(),
             expires_at,
             life: self.lives,
