@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use smallvec::SmallVec;
-
 use crate::time::Timestamp;
 
 /// What one counter counts: a limit, the values that tell this counter from the limit's others (a session, a tool, ...),
@@ -61,9 +59,6 @@ pub struct InvalidKey(&'static str);
 /// The most values a key may have.
 pub(crate) const KEY_VALUES_MAX: usize = 32;
 
-/// Room for most keys, so that a decision need not allocate.
-pub(crate) type KeyBytes = SmallVec<[u8; 256]>;
-
 impl CounterKey {
     /// The key of a counter without a window, which lives until it has not been used for its time to live.
     pub fn new(limit: &str, values: &[&str]) -> CounterKey {
@@ -76,11 +71,11 @@ impl CounterKey {
     }
 
     fn build(limit: &str, values: &[&str], window: Option<WindowIndex>) -> CounterKey {
-        let mut bytes = KeyBytes::new();
+        let mut bytes = Vec::new();
         write_window(&mut bytes, window);
         write_name_and_count(&mut bytes, limit, values.len());
         values.iter().for_each(|value| write_text(&mut bytes, value));
-        CounterKey(bytes.as_slice().into())
+        CounterKey(bytes.into())
     }
 
     /// Reads the byte form, which has exactly one spelling for each key.
@@ -156,7 +151,7 @@ impl fmt::Debug for CounterKey {
 }
 
 /// Appends the first part of a key's byte form; see [`CounterKey::as_bytes`].
-pub(crate) fn write_window(bytes: &mut KeyBytes, window: Option<WindowIndex>) {
+pub(crate) fn write_window(bytes: &mut Vec<u8>, window: Option<WindowIndex>) {
     match window {
         None => bytes.push(0),
         Some(window) => {
@@ -167,7 +162,7 @@ pub(crate) fn write_window(bytes: &mut KeyBytes, window: Option<WindowIndex>) {
 }
 
 /// Appends the second part. The values follow, each a text.
-pub(crate) fn write_name_and_count(bytes: &mut KeyBytes, limit: &str, values: usize) {
+pub(crate) fn write_name_and_count(bytes: &mut Vec<u8>, limit: &str, values: usize) {
     write_text(bytes, limit);
     write_varint(bytes, values as u64);
 }
@@ -178,13 +173,13 @@ pub(crate) fn window_of(key: &[u8]) -> Result<Option<WindowIndex>, InvalidKey> {
 }
 
 #[inline]
-pub(crate) fn write_text(bytes: &mut KeyBytes, text: &str) {
+pub(crate) fn write_text(bytes: &mut Vec<u8>, text: &str) {
     write_varint(bytes, text.len() as u64);
     bytes.extend_from_slice(text.as_bytes());
 }
 
 #[inline]
-fn write_varint(bytes: &mut KeyBytes, mut value: u64) {
+fn write_varint(bytes: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         bytes.push(value as u8 | 0x80);
         value >>= 7;

@@ -1,5 +1,6 @@
 //! The limiter: limits on top of the counter store.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,11 @@ use crate::node::{DurabilityError, OpenError};
 use crate::store::CounterStore;
 use crate::table::{Charged, CountError, Outcome, Table};
 use crate::time::Timestamp;
+
+thread_local! {
+    /// Room for the counters of a request, used again and again.
+    static CHARGES: Cell<Charges> = Cell::default();
+}
 
 /// Decides whether requests may go ahead, under limits that hold across instances and restarts.
 ///
@@ -186,12 +192,15 @@ impl Limiter {
         }
         let node = &inner.store.node;
         let now = node.clock.wall();
-        let mut charges = Charges::default();
+        // Taken, not borrowed: a log subscriber may well ask the limiter something meanwhile.
+        let mut charges = CHARGES.take();
         let charged = inner.policy.charge(request, now, inner.key_bytes_max, &mut charges);
         if let Err(unchargeable) = charged {
             return deny(Some(unchargeable.limit), DenialReason::KeyTooLong, 0, None);
         }
-        match ask(&node.table, now, &charges) {
+        let outcome = ask(&node.table, now, &charges);
+        CHARGES.set(charges);
+        match outcome {
             Outcome::Allowed { charged, remaining, urgent } => {
                 if urgent {
                     node.wake_urgent();

@@ -34,8 +34,8 @@ pub struct PnCounter {
     /// Sums over `peers`, so that a read need not walk them.
     peers_p: u64,
     peers_n: u64,
-    /// Sorted by replica.
-    peers: Vec<(ReplicaIndex, Cell)>,
+    /// Sorted by replica. A boxed slice, since there are many counters and their replicas change seldom.
+    peers: Box<[(ReplicaIndex, Cell)]>,
     generation: u32,
 }
 
@@ -100,8 +100,10 @@ impl PnCounter {
         }
         let place = match self.place(replica) {
             Err(place) => {
-                self.peers.reserve_exact(1);
-                self.peers.insert(place, (replica, cell));
+                let mut peers = std::mem::take(&mut self.peers).into_vec();
+                peers.reserve_exact(1);
+                peers.insert(place, (replica, cell));
+                self.peers = peers.into();
                 self.sum_up();
                 return Merged::New;
             }

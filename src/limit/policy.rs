@@ -5,13 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use smallvec::SmallVec;
 use wildmatch::WildMatch;
 
 use super::Request;
-use crate::key::{
-    KEY_VALUES_MAX, KeyBytes, WindowIndex, write_name_and_count, write_text, write_window,
-};
+use crate::key::{KEY_VALUES_MAX, WindowIndex, write_name_and_count, write_text, write_window};
 use crate::time::{Timestamp, whole_ms};
 
 /// Over what time a limit counts.
@@ -168,7 +165,7 @@ impl Policy {
         &self.limits
     }
 
-    /// Finds the counters to charge, one for each limit that matches, and puts them in `charges`.
+    /// Finds the counters to charge, one for each limit that matches, and makes them the content of `charges`.
     pub(crate) fn charge(
         &self,
         request: &Request<'_>,
@@ -176,6 +173,7 @@ impl Policy {
         key_bytes_max: usize,
         charges: &mut Charges,
     ) -> Result<(), Unchargeable> {
+        charges.clear();
         for (place, limit) in self.limits.iter().enumerate() {
             if !limit.matches(request) {
                 continue;
@@ -221,17 +219,17 @@ struct KeyParts {
 
 impl KeyParts {
     fn of(limit: &Limit) -> KeyParts {
-        let mut name_and_count = KeyBytes::new();
+        let mut name_and_count = Vec::new();
         write_name_and_count(&mut name_and_count, &limit.name, limit.per.len());
         let step_ms = match limit.window {
             Window::Fixed(length) => whole_ms(length),
             Window::Session { ttl } => (whole_ms(ttl) / 16).max(1),
         };
-        let name_and_count = name_and_count.as_slice().into();
+        let name_and_count = name_and_count.into();
         KeyParts { window: limit.window, step_ms, name_and_count }
     }
 
-    fn begin(&self, bytes: &mut KeyBytes, now: Timestamp) {
+    fn begin(&self, bytes: &mut Vec<u8>, now: Timestamp) {
         let window = match self.window {
             Window::Fixed(_) => Some(WindowIndex::at(self.step_ms, now)),
             Window::Session { .. } => None,
@@ -253,12 +251,13 @@ impl KeyParts {
     }
 }
 
-/// The counters that a request is charged to, if it is admitted. Made anew for each request, on the stack.
+/// The counters that a request is charged to, if it is admitted. Kept from one request to the next, so that a decision need
+/// not allocate.
 #[derive(Debug, Default)]
 pub(crate) struct Charges {
     /// All keys, one after the other.
-    pub keys: KeyBytes,
-    pub list: SmallVec<[Charge; 3]>,
+    keys: Vec<u8>,
+    pub list: Vec<Charge>,
 }
 
 /// One counter that a request is charged to.
@@ -275,6 +274,11 @@ pub(crate) struct Charge {
 }
 
 impl Charges {
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.list.clear();
+    }
+
     pub fn key(&self, charge: &Charge) -> &[u8] {
         &self.keys[charge.key.clone()]
     }

@@ -1,6 +1,5 @@
 //! Forgetting counters whose time has passed.
 
-use super::shard::Slot;
 use super::{SLOTS_PER_LOCK, SlotId, Table};
 use crate::time::Timestamp;
 
@@ -11,9 +10,10 @@ impl Table {
         let mut shard = self.lock(from.shard());
         let end = from.place().saturating_add(SLOTS_PER_LOCK as u32).min(shard.places());
         for place in from.place()..end {
-            let over = |slot: &Slot| slot.expires_at.plus(self.bounds.grace) <= now;
-            if shard.slot(place).is_some_and(over) {
-                shard.remove(place);
+            let slot = shard.slot(place);
+            let over = slot.filter(|slot| slot.expires_at.plus(self.bounds.grace) <= now);
+            if let Some(hash) = over.map(|slot| self.hash(&slot.key)) {
+                shard.remove(hash, place);
                 self.release_counter();
             }
         }
