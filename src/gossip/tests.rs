@@ -69,7 +69,7 @@ impl Net {
 
     /// Adds a member that knows everybody's address, itself included: the place in the list.
     fn add(&mut self, replica: ReplicaId, settings: &GossipSettings) {
-        let table = Arc::new(Table::new(replica, Bounds::default(), (3, 4)));
+        let table = Arc::new(Table::new(replica, Bounds::default(), [1, 2, 3, 4]));
         let seed = self.members.len() as u64;
         let gossip = Gossip::new(table.clone(), settings.clone(), seed, self.time());
         self.members.push(Member { gossip, table, up: true });

@@ -84,7 +84,7 @@ fn open(config: &Config) -> Result<(Opened, Checkpointer, Option<DataDir>), Open
     let boot = dir.as_mut().map_or(Ok(1), |dir| dir.next_boot(&config.node))?;
     let incarnation = Incarnation { boot, nonce: random()? };
     let own = ReplicaId { node: config.node.clone(), incarnation };
-    let seed = (random()?, random()?);
+    let seed = [random()?, random()?, random()?, random()?];
     let new_table = || Table::new(own.clone(), config.bounds.clone(), seed);
     let Some(mut dir) = dir else {
         let checkpointer =

@@ -21,7 +21,7 @@ fn node() -> NodeId {
 
 fn table(boot: u64) -> Table {
     let own = ReplicaId { node: node(), incarnation: Incarnation { boot, nonce: 7 } };
-    Table::new(own, Bounds::default(), (1, 2))
+    Table::new(own, Bounds::default(), [1, 2, 3, 4])
 }
 
 fn add(table: &Table, name: &str, amount: u64) {

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use siphasher::sip::SipHasher13;
+use ahash::RandomState;
 
 pub(crate) use admission::{Charged, Outcome};
 pub(crate) use change::Change;
@@ -119,7 +119,7 @@ pub(crate) struct Table {
     replicas: Mutex<Replicas>,
     counters: AtomicUsize,
     bounds: Bounds,
-    hasher: SipHasher13,
+    hasher: RandomState,
     pub mishaps: Mishaps,
 }
 
@@ -140,13 +140,13 @@ pub struct CounterState {
 
 impl Table {
     /// An empty table of the replica `own`. `seed` keys the hash, so that nobody can choose keys that collide.
-    pub fn new(own: ReplicaId, bounds: Bounds, seed: (u64, u64)) -> Table {
+    pub fn new(own: ReplicaId, bounds: Bounds, seed: [u64; 4]) -> Table {
         Table {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             replicas: Mutex::new(Replicas::new(own)),
             counters: AtomicUsize::new(0),
             bounds,
-            hasher: SipHasher13::new_with_keys(seed.0, seed.1),
+            hasher: RandomState::with_seeds(seed[0], seed[1], seed[2], seed[3]),
             mishaps: Mishaps::default(),
         }
     }
@@ -181,7 +181,7 @@ impl Table {
     }
 
     fn hash(&self, key: &[u8]) -> u64 {
-        self.hasher.hash(key)
+        self.hasher.hash_one(key)
     }
 
     fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {

@@ -15,7 +15,7 @@ fn replica(node: &str, boot: u64) -> ReplicaId {
 }
 
 fn table(node: &str) -> Table {
-    Table::new(replica(node, 1), Bounds::default(), (1, 2))
+    Table::new(replica(node, 1), Bounds::default(), [1, 2, 3, 4])
 }
 
 fn session_limits(max_tool: u64, max_user: u64) -> Policy {
@@ -124,7 +124,7 @@ fn a_refund_comes_back_once_and_only_to_the_counter_that_was_charged() {
 fn full_tables_deny_with_their_own_reason_or_admit_uncounted() {
     let policy = session_limits(5, 5);
     let bounds = |admit_when_full| Bounds { counters_max: 1, admit_when_full, ..Bounds::default() };
-    let strict = Table::new(replica("a", 1), bounds(false), (1, 2));
+    let strict = Table::new(replica("a", 1), bounds(false), [1, 2, 3, 4]);
     assert!(admits(&strict, &policy, &Request::tool_call("s1", "t"), 0));
     let Outcome::Denied { reason, .. } = ask(&strict, &policy, &Request::tool_call("s2", "t"), 0)
     else {
@@ -134,7 +134,7 @@ fn full_tables_deny_with_their_own_reason_or_admit_uncounted() {
     assert!(admits(&strict, &policy, &Request::tool_call("s1", "t"), 0), "held counters go on");
     assert_eq!(strict.mishaps.full.load(Ordering::Relaxed), 1);
 
-    let lenient = Table::new(replica("a", 1), bounds(true), (1, 2));
+    let lenient = Table::new(replica("a", 1), bounds(true), [1, 2, 3, 4]);
     assert!(admits(&lenient, &policy, &Request::tool_call("s1", "t"), 0));
     assert!(admits(&lenient, &policy, &Request::tool_call("s2", "t"), 0));
     assert_eq!(lenient.len(), 1);
@@ -384,7 +384,7 @@ fn a_restart_relearns_what_its_disk_had_lost() {
     sync(&a1, &b, 0);
     assert_eq!(b.value(Timestamp(0), key.as_bytes()), 5);
 
-    let a2 = Table::new(replica("a", 2), Bounds::default(), (1, 2));
+    let a2 = Table::new(replica("a", 2), Bounds::default(), [1, 2, 3, 4]);
     let mut restore = Restore::into(&a2);
     disk.iter().for_each(|counter| restore.add(counter));
     restore.finish(watermarks);
