@@ -16,6 +16,9 @@ use crate::storage::{Checkpointer, DataDir, MemoryStorage, StorageError};
 use crate::table::{Restore, Table};
 use crate::time::Timestamp;
 
+/// How often to look whether the database is much larger than what is in it; also done at the start.
+const COMPACT_EVERY: Duration = Duration::from_secs(600);
+
 /// The rest of the process's view of the disk thread.
 #[derive(Debug)]
 pub(crate) struct Disk {
@@ -215,6 +218,7 @@ impl Disk {
         every: Duration,
     ) {
         let mut noted = 0;
+        let mut next_compaction = clock.monotonic();
         loop {
             let (wanted, stop) = self.wait(every);
             let done = self.progress.borrow().done;
@@ -228,6 +232,14 @@ impl Disk {
             if let Some(dir) = dir.as_mut().filter(|_| checkpointer.durable_epoch() > noted) {
                 noted = checkpointer.durable_epoch();
                 written = written.and_then(|()| dir.note_checkpoint(noted));
+            }
+            if written.is_ok() && clock.monotonic() >= next_compaction {
+                next_compaction = clock.monotonic() + COMPACT_EVERY;
+                written = checkpointer.compact().map(|gained| {
+                    if gained {
+                        tracing::info!("the database was rewritten, to give back disk space");
+                    }
+                });
             }
             if let Err(error) = written {
                 return self.fail(&error);

@@ -201,13 +201,16 @@ impl<T: Transport> Run<T> {
 /// Looks the peers' names up, again and again: a name may have several addresses, and they may change.
 async fn look_up(peers: Vec<String>, tell: mpsc::Sender<Vec<String>>) {
     let mut known: Vec<Vec<String>> = vec![Vec::new(); peers.len()];
+    let mut failed_before = false;
     loop {
         let mut failed = false;
         for (peer, known) in peers.iter().zip(&mut known) {
             match tokio::net::lookup_host(peer).await {
                 Ok(found) => *known = found.map(|address| address.to_string()).collect(),
                 Err(error) => {
-                    tracing::warn!(peer, %error, "this peer's name cannot be looked up");
+                    if !failed_before {
+                        tracing::warn!(peer, %error, "this peer's name cannot be looked up");
+                    }
                     failed = true;
                 }
             }
@@ -218,6 +221,7 @@ async fn look_up(peers: Vec<String>, tell: mpsc::Sender<Vec<String>>) {
         if tell.send(addresses).await.is_err() {
             return;
         }
+        failed_before = failed;
         tokio::time::sleep(if failed { LOOK_UP_AGAIN } else { LOOK_UP_EVERY }).await;
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Checkpointer {
 }
 
 impl Checkpointer {
-    /// Goes on from what [`recover`](super::recover) found, and writes that down as a checkpoint of its own, since a crash
+    /// Goes on from what [`recover()`](super::recover()) found, and writes that down as a checkpoint of its own, since a crash
     /// may have left the last one half written.
     ///
     /// # Errors
@@ -107,6 +107,14 @@ impl Checkpointer {
         self.storage.sync()?;
         self.durable_epoch = self.written_epoch;
         Ok(())
+    }
+
+    /// Gives back disk space, if there is much to give; see [`Storage::compact`].
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn compact(&mut self) -> Result<bool, StorageError> {
+        self.storage.compact()
     }
 
     /// The last checkpoint that is certain to be found again.

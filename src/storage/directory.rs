@@ -6,6 +6,7 @@
 //! checkpoint       number of the last checkpoint that is certain to be in the database (8 bytes LE), and their CRC-32
 //!                  (4 bytes LE); a database that ends before it has lost its end
 //! db/              the sled database
+//! db.new/, db.old/ a compaction under way
 //! db.damaged-N/    a database that could not be trusted, kept aside
 //! ```
 
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::record::FORMAT;
 use super::recover::RecoverError;
-use super::sled_backend::sync_dir;
+use super::sled_backend::{io_error, sync_dir};
 use super::{Checkpointer, Damage, Recovered, SledStorage, Storage, StorageError, recover};
 use crate::id::NodeId;
 use crate::table::StoredCounter;
@@ -321,11 +322,4 @@ fn read_identity(path: &Path) -> Result<Option<Identity>, StorageError> {
         return Err(foreign(format!("it has format {found}, and this version reads {FORMAT}")));
     }
     Ok(Some(identity))
-}
-
-fn io_error<'a>(
-    doing: &'static str,
-    path: &'a Path,
-) -> impl FnOnce(io::Error) -> StorageError + 'a {
-    move |source| StorageError::Io { doing, path: path.to_owned(), source }
 }

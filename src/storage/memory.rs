@@ -33,4 +33,8 @@ impl Storage for MemoryStorage {
     fn sync(&mut self) -> Result<(), StorageError> {
         Ok(())
     }
+
+    fn compact(&mut self) -> Result<bool, StorageError> {
+        Ok(false)
+    }
 }

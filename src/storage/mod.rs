@@ -35,6 +35,9 @@ pub(crate) trait Storage: Send {
 
     /// Returns once all writes so far survive a loss of power.
     fn sync(&mut self) -> Result<(), StorageError>;
+
+    /// Gives back disk space that is no longer needed, if there is much of it; says whether there was.
+    fn compact(&mut self) -> Result<bool, StorageError>;
 }
 
 /// A backend's refusal.

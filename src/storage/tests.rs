@@ -81,6 +81,62 @@ fn conforms(mut open: impl FnMut() -> Box<dyn Storage>) {
     assert_eq!(scan(b"b"), [entry(b"b1", b"3"), entry(b"b2", b"4")]);
     assert_eq!(scan(b""), [entry(b"a", b"2"), entry(b"b1", b"3"), entry(b"b2", b"4")]);
     assert_eq!(storage.get(b"c").unwrap(), None);
+    drop(storage);
+    let mut storage = open();
+    storage.compact().unwrap();
+    assert_eq!(storage.put(b"a", b"5").unwrap(), Some(b"2".to_vec()), "compaction loses nothing");
+    storage.sync().unwrap();
+}
+
+#[test]
+fn sled_gives_disk_back_when_little_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let open = || SledStorage::open_compacting_from(&path, 100_000).unwrap();
+    let mut storage = open();
+    for n in 0..20_000_u32 {
+        storage.put(&n.to_be_bytes(), &[7; 100]).unwrap();
+    }
+    storage.sync().unwrap();
+    assert!(!storage.compact().unwrap(), "nothing is superfluous yet");
+    for n in 100..20_000_u32 {
+        storage.remove(&n.to_be_bytes()).unwrap();
+    }
+    storage.sync().unwrap();
+    let before = std::fs::metadata(path.join("db")).unwrap().len();
+    assert!(storage.compact().unwrap());
+    let after = std::fs::metadata(path.join("db")).unwrap().len();
+    assert!(after * 2 < before, "{before} to {after} bytes");
+    // It goes on in the new place, and is found there.
+    storage.put(b"new", b"1").unwrap();
+    storage.sync().unwrap();
+    drop(storage);
+    let mut keys = 0;
+    open().scan(&[], &mut |_, _| keys += 1).unwrap();
+    assert_eq!(keys, 101);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
+}
+
+#[test]
+fn a_crash_in_a_compaction_leaves_the_old_or_the_new() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, old, new) =
+        (dir.path().join("db"), dir.path().join("db.old"), dir.path().join("db.new"));
+    let mut storage = SledStorage::open(&path).unwrap();
+    storage.put(b"a", b"1").unwrap();
+    storage.sync().unwrap();
+    drop(storage);
+    let has_it = || SledStorage::open(&path).unwrap().get(b"a").unwrap().is_some();
+    // While the copy was being written.
+    std::fs::create_dir(&new).unwrap();
+    assert!(has_it() && !new.exists());
+    // Between the two renames.
+    std::fs::rename(&path, &old).unwrap();
+    std::fs::create_dir(&new).unwrap();
+    assert!(has_it() && !old.exists() && !new.exists());
+    // Before the old one was removed.
+    std::fs::create_dir(&old).unwrap();
+    assert!(has_it() && !old.exists());
 }
 
 #[test]
@@ -150,6 +206,10 @@ impl Storage for Shared {
             true => Err(StorageError::Panicked("no".into())),
             false => Ok(()),
         }
+    }
+
+    fn compact(&mut self) -> Result<bool, StorageError> {
+        self.disk().kept.compact()
     }
 }
 
