@@ -37,6 +37,8 @@ pub struct PnCounter {
     /// Sorted by replica. A boxed slice, since there are many counters and their replicas change seldom.
     peers: Box<[(ReplicaIndex, Cell)]>,
     generation: u32,
+    /// What was added to the own cell since it last got a version.
+    unversioned: u32,
 }
 
 impl PnCounter {
@@ -68,6 +70,8 @@ impl PnCounter {
     /// Counts `amount` more in the own cell.
     pub fn add(&mut self, amount: u64) {
         self.own.p = self.own.p.saturating_add(amount).min(COUNT_MAX);
+        let amount = u32::try_from(amount).unwrap_or(u32::MAX);
+        self.unversioned = self.unversioned.saturating_add(amount);
     }
 
     /// Counts `amount` less in the own cell.
@@ -78,6 +82,12 @@ impl PnCounter {
     /// Gives the own cell's present state its version, which makes it fit to leave the process.
     pub fn stamp_own(&mut self, version: Version) {
         self.own.version = version;
+        self.unversioned = 0;
+    }
+
+    /// What was added to the own cell since it last got a version, and which so nobody else can know: up to `u32::MAX`.
+    pub fn unversioned(&self) -> u64 {
+        u64::from(self.unversioned)
     }
 
     /// Starts the next generation: every cell is forgotten. The own cell must get a new version before it is sent.

@@ -30,6 +30,7 @@ impl Gossip {
 
     pub(super) fn link_down(&mut self, now: Now, link: LinkId) {
         let Some(gone) = self.links.remove(&link) else { return };
+        self.count_peers();
         let jitter = self.jitter();
         if let Some(address) = &gone.dialed {
             self.addresses.failed(address, now.monotonic, jitter);
@@ -71,6 +72,7 @@ impl Gossip {
         if let Some(state) = self.links.get_mut(&link) {
             state.peer = Some(replica.clone());
         }
+        self.count_peers();
         self.report(Report::PeerUp { replica });
         self.send_digest(link);
         self.ping(now, link);

@@ -177,6 +177,10 @@ pub(crate) struct Gossip {
     next_tick: Duration,
     next_digest: Duration,
     next_sweep: Option<SlotId>,
+    /// When something urgent is to be sent.
+    urgent_at: Option<Duration>,
+    /// From when on that may be.
+    urgent_from: Duration,
     /// Of each replica, how far and from whom its news were passed on; kept only where news travel by rounds.
     news: BTreeMap<ReplicaId, News>,
     /// Since when a peer's digest shows us behind on a replica whose own link should bring it.
@@ -214,6 +218,8 @@ impl Gossip {
             next_tick: now.monotonic,
             next_digest: now.monotonic,
             next_sweep: None,
+            urgent_at: None,
+            urgent_from: now.monotonic,
             news: BTreeMap::new(),
             behind_since: BTreeMap::new(),
             requested_at: BTreeMap::new(),
@@ -237,7 +243,7 @@ impl Gossip {
                 }
             }
             Input::LinkDown { link } => self.link_down(now, link),
-            Input::Urgent => self.push_urgent(),
+            Input::Urgent => self.want_urgent(now),
             Input::Stop => self.stop(),
         }
         self.dial(now);
@@ -246,6 +252,9 @@ impl Gossip {
 
     /// Does what is due by now.
     pub fn handle_timeout(&mut self, now: Now) {
+        if self.urgent_at.is_some_and(|at| now.monotonic >= at) {
+            self.push_urgent(now);
+        }
         if now.monotonic >= self.next_digest {
             self.compare_notes(now);
         }
@@ -258,7 +267,8 @@ impl Gossip {
 
     /// When to call [`handle_timeout`](Self::handle_timeout) next, on the monotonic clock.
     pub fn poll_timeout(&self) -> Duration {
-        self.next_tick.min(self.next_digest)
+        let regular = self.next_tick.min(self.next_digest);
+        self.urgent_at.map_or(regular, |at| regular.min(at))
     }
 
     /// The next thing to do.
@@ -344,6 +354,12 @@ impl Gossip {
         }
         self.outputs.push_back(Output::Close { link });
         self.link_down(now, link);
+    }
+
+    /// Tells the table how many peers may count unheard.
+    fn count_peers(&self) {
+        let peers = self.links.values().filter(|link| link.peer.is_some()).count();
+        self.table.set_peers(peers);
     }
 
     fn stop(&mut self) {

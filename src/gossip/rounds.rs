@@ -11,6 +11,9 @@ use crate::table::Scope;
 use crate::time::{Now, Timestamp};
 use crate::wire::Message;
 
+/// The least time between two urgent pushes: a limit that is hit hard must not cost a frame for each call.
+const URGENT_SPACING: Duration = Duration::from_millis(1);
+
 impl Gossip {
     /// Whether the cluster is small enough that everybody tells everybody.
     pub(super) fn is_direct(&self) -> bool {
@@ -41,8 +44,18 @@ impl Gossip {
         self.next_tick = now.monotonic + self.settings.interval.mul_f64(factor);
     }
 
+    /// Something urgent is there to be sent: at once, unless the last time was only just now.
+    pub(super) fn want_urgent(&mut self, now: Now) {
+        self.urgent_at.get_or_insert(self.urgent_from.max(now.monotonic));
+        if self.urgent_from <= now.monotonic {
+            self.push_urgent(now);
+        }
+    }
+
     /// Sends the counters that went past the urgent fraction of their limit, without waiting for the round.
-    pub(super) fn push_urgent(&mut self) {
+    pub(super) fn push_urgent(&mut self, now: Now) {
+        self.urgent_at = None;
+        self.urgent_from = now.monotonic + URGENT_SPACING;
         let slots = self.table.harvest(Scope::Urgent);
         if slots.is_empty() {
             return;

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{Storage, StorageError};
 
@@ -22,6 +23,10 @@ const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 const COMPACT_FROM_BYTES: u64 = 64 * 1024 * 1024;
 /// Single inserts keep the file at about four times what is in it; from here on, most of it is waste.
 const COMPACT_FROM_RATIO: u64 = 16;
+
+/// The directory's own lock is ours by now, so who holds sled's is a thread of sled's that has not ended yet.
+const LOCK_ATTEMPTS: u32 = 500;
+const LOCK_WAIT: Duration = Duration::from_millis(10);
 
 impl SledStorage {
     /// Opens the database in this directory, or makes one.
@@ -57,7 +62,14 @@ impl SledStorage {
 /// Opens the database and its file, and makes both names durable.
 fn open_database(path: &Path) -> Result<(sled::Db, File), StorageError> {
     let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES);
-    let db = without_panic(|| config.open())??;
+    let mut attempts_left = LOCK_ATTEMPTS;
+    let db = loop {
+        attempts_left -= 1;
+        match without_panic(|| config.open())? {
+            Err(error) if attempts_left > 0 && is_locked(&error) => std::thread::sleep(LOCK_WAIT),
+            opened => break opened?,
+        }
+    };
     let file_path = path.join("db");
     let file = File::open(&file_path).map_err(io_error("open", &file_path))?;
     sync_dir(path)?;
@@ -65,6 +77,11 @@ fn open_database(path: &Path) -> Result<(sled::Db, File), StorageError> {
         sync_dir(parent)?;
     }
     Ok((db, file))
+}
+
+/// Whether somebody holds the database. sled says so only in words.
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("acquire lock"))
 }
 
 /// Where a compaction writes the copy, and where it puts the original until the copy has its name.

@@ -1,6 +1,7 @@
 //! Check and charge in one step: all of a request's counters or none.
 
 use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -96,7 +97,7 @@ impl Table {
             }
         };
         let (life, generation) = count(now, &mut shard, place, charge);
-        let urgent = self.is_urgent(used, charge) && shard.mark_urgent(place);
+        let urgent = self.is_urgent(&shard, place, used, charge) && shard.mark_urgent(place);
         charged.push(Charged {
             slot: SlotId::new(number, place),
             life,
@@ -106,8 +107,14 @@ impl Table {
         Outcome::Allowed { charged, remaining, urgent }
     }
 
-    fn is_urgent(&self, used: u64, charge: &Charge) -> bool {
-        used as f64 >= charge.max as f64 * self.bounds.urgent_fraction
+    /// Whether the peers should hear of a charge at once: the counter is past the urgent fraction of its limit, or would be
+    /// if every peer had counted as much unheard as we have. Without that second part, calls spread evenly over the nodes
+    /// use a small limit up before any of them sees it near.
+    fn is_urgent(&self, shard: &Shard, place: u32, used: u64, charge: &Charge) -> bool {
+        let unheard = shard.slot(place).map_or(0, |slot| slot.counter.unversioned());
+        let elsewhere = unheard.saturating_mul(self.peers.load(Ordering::Relaxed));
+        let perhaps_used = used.saturating_add(elsewhere);
+        perhaps_used as f64 >= charge.max as f64 * self.bounds.urgent_fraction
     }
 
     fn acquire_all(&self, now: Timestamp, charges: &Charges) -> Outcome {
@@ -147,7 +154,7 @@ impl Table {
                 }
             };
             let (life, generation) = count(now, shard, place, charge);
-            urgent |= self.is_urgent(used, charge) && shard.mark_urgent(place);
+            urgent |= self.is_urgent(shard, place, used, charge) && shard.mark_urgent(place);
             let slot = SlotId::new(*shard_number, place);
             charged.push(Charged { slot, life, generation, cost: charge.cost });
         }

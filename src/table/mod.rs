@@ -118,6 +118,8 @@ pub(crate) struct Table {
     shards: Box<[Mutex<Shard>]>,
     replicas: Mutex<Replicas>,
     counters: AtomicUsize,
+    /// How many peers are connected.
+    peers: AtomicU64,
     bounds: Bounds,
     hasher: RandomState,
     pub mishaps: Mishaps,
@@ -145,10 +147,16 @@ impl Table {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             replicas: Mutex::new(Replicas::new(own)),
             counters: AtomicUsize::new(0),
+            peers: AtomicU64::new(0),
             bounds,
             hasher: RandomState::with_seeds(seed[0], seed[1], seed[2], seed[3]),
             mishaps: Mishaps::default(),
         }
+    }
+
+    /// Notes how many peers are connected, which tells how much may have been counted unheard.
+    pub fn set_peers(&self, peers: usize) {
+        self.peers.store(peers as u64, Ordering::Relaxed);
     }
 
     /// How many counters are held, expired ones within their grace included.
