@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
-#![deny(missing_docs)]
+#![cfg_attr(not(feature = "simulation"), deny(missing_docs))]
+#![cfg_attr(feature = "simulation", allow(missing_docs))]
 
 mod clock;
 mod config;
@@ -31,3 +32,14 @@ pub use storage::StorageError;
 pub use store::{CounterStore, Mishaps};
 pub use table::{Bounds, CountError, CounterState};
 pub use time::Timestamp;
+
+/// The machines below the shell, for the simulator of this repository; no part of the public interface.
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub mod simulation {
+    pub use crate::gossip::{Gossip, Input, LinkId, Output, Report};
+    pub use crate::limit::{Charges, Policy};
+    pub use crate::storage::{Checkpointer, Recovered, Storage, recover};
+    pub use crate::table::{Change, Charged, Outcome, Restore, Scope, StoredCounter, Table};
+    pub use crate::time::Now;
+}

@@ -9,7 +9,7 @@ use crate::wire::Outbox;
 
 /// A connection's number, given out by the shell and never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct LinkId(pub u64);
+pub struct LinkId(pub u64);
 
 #[derive(Debug)]
 pub(super) struct Link {

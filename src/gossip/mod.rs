@@ -28,7 +28,7 @@ use crate::time::Now;
 use crate::wire::{Farewell, Message};
 use addresses::Addresses;
 use link::Link;
-pub(crate) use link::LinkId;
+pub use link::LinkId;
 
 /// How a node gossips.
 #[derive(Debug, Clone)]
@@ -74,7 +74,7 @@ impl Default for GossipSettings {
 
 /// What happens to the machine.
 #[derive(Debug)]
-pub(crate) enum Input<'a> {
+pub enum Input<'a> {
     /// These are the peers' addresses now.
     Addresses(Vec<String>),
     /// A connection stands: one that we dialed, or one that came in.
@@ -95,7 +95,7 @@ pub(crate) enum Input<'a> {
 
 /// What the machine wants done.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Output {
+pub enum Output {
     Dial { address: String },
     Send { link: LinkId, frame: Vec<u8> },
     Close { link: LinkId },
@@ -104,7 +104,7 @@ pub(crate) enum Output {
 
 /// Something that the operator may want to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Report {
+pub enum Report {
     PeerUp {
         replica: ReplicaId,
     },
@@ -166,7 +166,7 @@ pub struct PeerStatus {
 
 /// The machine.
 #[derive(Debug)]
-pub(crate) struct Gossip {
+pub struct Gossip {
     table: Arc<Table>,
     own: ReplicaId,
     settings: GossipSettings,

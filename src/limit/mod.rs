@@ -5,6 +5,6 @@ mod policy;
 mod request;
 
 pub use decision::{Denial, DenialReason};
-pub(crate) use policy::{Charge, Charges, WINDOW_MAX};
+pub use policy::{Charge, Charges, WINDOW_MAX};
 pub use policy::{Limit, LimitError, Policy, Window};
 pub use request::Request;

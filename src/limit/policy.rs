@@ -27,7 +27,7 @@ pub enum Window {
 }
 
 /// The longest window and the longest time to live.
-pub(crate) const WINDOW_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+pub const WINDOW_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// One limit: for requests that match, at most `max` in each window, counted apart for each distinct value of `per`.
 ///
@@ -166,7 +166,7 @@ impl Policy {
     }
 
     /// Finds the counters to charge, one for each limit that matches, and makes them the content of `charges`.
-    pub(crate) fn charge(
+    pub fn charge(
         &self,
         request: &Request<'_>,
         now: Timestamp,
@@ -254,7 +254,7 @@ impl KeyParts {
 /// The counters that a request is charged to, if it is admitted. Kept from one request to the next, so that a decision need
 /// not allocate.
 #[derive(Debug, Default)]
-pub(crate) struct Charges {
+pub struct Charges {
     /// All keys, one after the other.
     keys: Vec<u8>,
     pub list: Vec<Charge>,
@@ -262,7 +262,7 @@ pub(crate) struct Charges {
 
 /// One counter that a request is charged to.
 #[derive(Debug)]
-pub(crate) struct Charge {
+pub struct Charge {
     /// The limit's place in the policy.
     pub limit: usize,
     /// Where its key is.
@@ -286,7 +286,7 @@ impl Charges {
 
 /// The limit at this place makes too long a key of the request.
 #[derive(Debug)]
-pub(crate) struct Unchargeable {
+pub struct Unchargeable {
     pub limit: usize,
 }
 

@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
 
 /// Writes one table to one storage.
-pub(crate) struct Checkpointer {
+pub struct Checkpointer {
     storage: Box<dyn Storage>,
     meta: Meta,
     replica_numbers: BTreeMap<ReplicaId, u32>,
@@ -69,6 +69,10 @@ impl Checkpointer {
     /// Any of the storage's. The table's changes are then no longer marked as unwritten, so this must not be called again:
     /// what is on disk is as of the checkpoint before.
     pub fn write(&mut self, table: &Table, clock: Timestamp) -> Result<(), StorageError> {
+        if self.written_epoch > self.durable_epoch {
+            // Records must never be newer than a checkpoint entry by two: the totals could then not be verified.
+            self.settle()?;
+        }
         table.harvest(Scope::All);
         let watermarks = table.version_vector();
         for tombstone in std::mem::take(&mut self.tombstones) {
@@ -179,6 +183,8 @@ impl Checkpointer {
         let key = replica_key(number);
         let (bytes, _) = encode(&key, replica);
         self.storage.put(&key, &bytes)?;
+        // No counter may name it before it is certain to be there. New replicas are rare.
+        self.storage.sync()?;
         self.replica_numbers.insert(replica.clone(), number);
         Ok(number)
     }

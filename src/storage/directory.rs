@@ -25,7 +25,7 @@ use crate::table::StoredCounter;
 
 /// A directory held by this process; let go when dropped.
 #[derive(Debug)]
-pub(crate) struct DataDir {
+pub struct DataDir {
     path: PathBuf,
     _lock: File,
     identity: Option<Identity>,
@@ -34,7 +34,7 @@ pub(crate) struct DataDir {
 
 /// What a directory says of itself outside the database, so that a lost database is never taken for a new one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Identity {
+pub struct Identity {
     pub format: u32,
     pub node: String,
     /// How often a node has started on this directory.
@@ -44,7 +44,7 @@ pub(crate) struct Identity {
 }
 
 /// A database that passed every check, or a new one.
-pub(crate) struct OpenedDatabase {
+pub struct OpenedDatabase {
     pub storage: SledStorage,
     /// `None` for a new one.
     pub recovered: Option<Recovered>,

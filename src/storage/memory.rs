@@ -6,7 +6,7 @@ use super::{Storage, StorageError};
 
 /// Keys and values in memory.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct MemoryStorage(BTreeMap<Vec<u8>, Vec<u8>>);
+pub struct MemoryStorage(BTreeMap<Vec<u8>, Vec<u8>>);
 
 impl Storage for MemoryStorage {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {

@@ -11,16 +11,16 @@ mod tests;
 
 use std::path::PathBuf;
 
-pub(crate) use checkpoint::Checkpointer;
-pub(crate) use directory::DataDir;
-pub(crate) use memory::MemoryStorage;
-pub(crate) use recover::{Damage, Recovered, recover};
-pub(crate) use sled_backend::SledStorage;
+pub use checkpoint::Checkpointer;
+pub use directory::DataDir;
+pub use memory::MemoryStorage;
+pub use recover::{Damage, Recovered, recover};
+pub use sled_backend::SledStorage;
 
 /// Bytes by key, durable after [`sync`](Self::sync). One writer.
 ///
 /// A backend need not offer transactions: after a crash any of the writes since the last sync may be there or not.
-pub(crate) trait Storage: Send {
+pub trait Storage: Send {
     /// Writes a value and returns the one it replaces.
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>, StorageError>;
 

@@ -18,11 +18,11 @@ pub(super) const REPLICA_PREFIX: u8 = b'r';
 pub(super) const META_KEY: &[u8] = b"m";
 
 /// The version of this format.
-pub(crate) const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 1;
 
 /// The last completed checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Meta {
+pub struct Meta {
     pub format: u32,
     pub node: NodeId,
     /// Number of the checkpoint.
@@ -37,7 +37,7 @@ pub(crate) struct Meta {
 
 /// How many counters there are, and a sum of their checksums, which does not depend on their order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Totals {
+pub struct Totals {
     pub count: u64,
     pub sum: u64,
 }
@@ -56,7 +56,7 @@ impl Totals {
 
 /// A stored counter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct CounterRecord {
+pub struct CounterRecord {
     /// The checkpoint that wrote it.
     pub epoch: u64,
     /// The checksum of the live record that it replaced, so that the totals of the checkpoint before can be checked even
@@ -67,7 +67,7 @@ pub(crate) struct CounterRecord {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct CounterStateRecord {
+pub struct CounterStateRecord {
     pub generation: u32,
     pub expires_at: Timestamp,
     /// Replica number, version, p, n.
@@ -76,7 +76,7 @@ pub(crate) struct CounterStateRecord {
 
 /// A value that is not what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum DamagedRecord {
+pub enum DamagedRecord {
     #[error("its checksum does not match")]
     Checksum,
     #[error("it cannot be read")]
@@ -84,7 +84,7 @@ pub(crate) enum DamagedRecord {
 }
 
 /// A value with its checksum before it; the checksum is over the key too, so that no value passes under another key.
-pub(crate) fn encode(key: &[u8], value: &impl Serialize) -> (Vec<u8>, u32) {
+pub fn encode(key: &[u8], value: &impl Serialize) -> (Vec<u8>, u32) {
     let mut bytes = vec![0; 4];
     // Proven: our records hold nothing that MessagePack cannot express, and a Vec takes every byte.
     rmp_serde::encode::write(&mut bytes, value).expect("a record is encodable");
@@ -94,10 +94,7 @@ pub(crate) fn encode(key: &[u8], value: &impl Serialize) -> (Vec<u8>, u32) {
 }
 
 /// The value, if it is what was written under this key, and its checksum.
-pub(crate) fn decode<T: DeserializeOwned>(
-    key: &[u8],
-    bytes: &[u8],
-) -> Result<(T, u32), DamagedRecord> {
+pub fn decode<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<(T, u32), DamagedRecord> {
     let (crc, rest) = bytes.split_first_chunk().ok_or(DamagedRecord::Checksum)?;
     let crc = u32::from_le_bytes(*crc);
     if crc != checksum(key, rest) {
@@ -114,14 +111,14 @@ fn checksum(key: &[u8], rest: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-pub(crate) fn counter_key(key: &[u8]) -> Vec<u8> {
+pub fn counter_key(key: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 + key.len());
     bytes.push(COUNTER_PREFIX);
     bytes.extend_from_slice(key);
     bytes
 }
 
-pub(crate) fn replica_key(number: u32) -> Vec<u8> {
+pub fn replica_key(number: u32) -> Vec<u8> {
     let mut bytes = vec![REPLICA_PREFIX];
     bytes.extend_from_slice(&number.to_be_bytes());
     bytes

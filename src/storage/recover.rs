@@ -9,10 +9,11 @@ use super::{Storage, StorageError};
 use crate::crdt::Cell;
 use crate::id::{ReplicaId, Version};
 use crate::table::StoredCounter;
+use crate::time::Timestamp;
 
 /// What storage holds besides the counters.
 #[derive(Debug)]
-pub(crate) struct Recovered {
+pub struct Recovered {
     pub meta: Meta,
     /// Number of the last completed checkpoint.
     pub checkpoint: u64,
@@ -23,6 +24,11 @@ pub(crate) struct Recovered {
 }
 
 impl Recovered {
+    /// No clock of this node may fall behind this.
+    pub fn clock(&self) -> Timestamp {
+        self.meta.clock
+    }
+
     /// The watermark of every replica that has one.
     pub fn watermarks(&self) -> impl Iterator<Item = (ReplicaId, Version)> {
         let by_number: BTreeMap<u32, &ReplicaId> =
@@ -36,7 +42,7 @@ impl Recovered {
 
 /// Why what is stored cannot be trusted.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Damage {
+pub enum Damage {
     #[error("the entry of the last checkpoint is damaged")]
     Meta,
     #[error("the entry of the last checkpoint is missing")]
@@ -57,7 +63,7 @@ pub(crate) enum Damage {
 
 /// Why nothing was recovered.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RecoverError {
+pub enum RecoverError {
     #[error("{0}")]
     Damage(#[from] Damage),
     #[error("it has format {found}, and this version reads format {FORMAT}")]
@@ -68,7 +74,7 @@ pub(crate) enum RecoverError {
 ///
 /// # Errors
 /// When any of it is damaged or missing; what was visited by then must be thrown away.
-pub(crate) fn recover(
+pub fn recover(
     storage: &dyn Storage,
     mut visit: impl FnMut(StoredCounter),
 ) -> Result<Option<Recovered>, RecoverError> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Storage, StorageError};
 
 /// A sled database, plus our own handle of its file.
-pub(crate) struct SledStorage {
+pub struct SledStorage {
     db: sled::Db,
     file: File,
     /// The directory of the database.

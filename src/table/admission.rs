@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 
 /// The answer to a request.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     Allowed {
         charged: SmallVec<[Charged; 2]>,
         /// What is left in the fullest of its counters; `u64::MAX` when it was charged to none.
@@ -32,7 +32,7 @@ pub(crate) enum Outcome {
 
 /// What a request was charged in one counter, for a refund.
 #[derive(Debug)]
-pub(crate) struct Charged {
+pub struct Charged {
     slot: SlotId,
     life: u32,
     generation: u32,

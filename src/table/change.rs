@@ -35,7 +35,7 @@ pub enum CountError {
 
 /// A change of one counter.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Change {
+pub enum Change {
     Add(u64),
     Subtract(u64),
     Reset,

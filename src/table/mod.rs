@@ -22,11 +22,11 @@ use std::time::Duration;
 
 use ahash::RandomState;
 
-pub(crate) use admission::{Charged, Outcome};
-pub(crate) use change::Change;
+pub use admission::{Charged, Outcome};
+pub use change::Change;
 pub use change::CountError;
-pub(crate) use persistence::{Restore, StoredCounter};
-pub(crate) use replication::{Applied, Scope};
+pub use persistence::{Restore, StoredCounter};
+pub use replication::{Applied, Scope};
 
 use crate::crdt::{Cell, PnCounter, ReplicaIndex};
 use crate::id::ReplicaId;
@@ -43,7 +43,7 @@ const SLOTS_PER_LOCK: usize = 256;
 
 /// Where a counter is: its place and its shard in one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct SlotId(u32);
+pub struct SlotId(u32);
 
 impl SlotId {
     fn new(shard: usize, place: u32) -> SlotId {
@@ -97,7 +97,7 @@ impl Default for Bounds {
 
 /// Counts of what went wrong, since the start.
 #[derive(Debug, Default)]
-pub(crate) struct Mishaps {
+pub struct Mishaps {
     /// Counters that were needed and not made, because of `counters_max`.
     pub full: AtomicU64,
     /// Cells from peers that were not believed.
@@ -114,7 +114,7 @@ impl Mishaps {
 
 /// All counters of one process. Shared between threads; every call is short.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub struct Table {
     shards: Box<[Mutex<Shard>]>,
     replicas: Mutex<Replicas>,
     counters: AtomicUsize,

@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 
 /// A counter as storage keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StoredCounter {
+pub struct StoredCounter {
     pub key: Vec<u8>,
     pub generation: u32,
     pub expires_at: Timestamp,
@@ -20,7 +20,7 @@ pub(crate) struct StoredCounter {
 
 /// A part of what changed since the last checkpoint.
 #[derive(Debug, Default)]
-pub(crate) struct Unpersisted {
+pub struct Unpersisted {
     pub changed: Vec<StoredCounter>,
     /// Keys of counters that are gone.
     pub dropped: Vec<SlotKey>,
@@ -73,7 +73,7 @@ impl Table {
 }
 
 /// Fills a new table with what was stored. Nothing else may use the table meanwhile.
-pub(crate) struct Restore<'a> {
+pub struct Restore<'a> {
     table: &'a Table,
     entries: BTreeMap<ReplicaIndex, Vec<(Version, SlotId)>>,
 }

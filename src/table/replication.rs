@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 
 /// Which changes a harvest takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scope {
+pub enum Scope {
     All,
     /// Only counters past the urgent fraction of their limit.
     Urgent,
@@ -19,7 +19,7 @@ pub(crate) enum Scope {
 
 /// A part of a replica's updates, read in version order.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Part {
+pub struct Part {
     pub updates: Vec<Update>,
     /// Where the next part begins.
     pub to: Version,
@@ -29,7 +29,7 @@ pub(crate) struct Part {
 
 /// What came of a peer's updates.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Applied {
+pub struct Applied {
     /// The cells that changed here.
     pub new: Vec<SlotId>,
     /// Updates that were not believed.

@@ -10,11 +10,11 @@
 use super::Message;
 
 /// Length and checksum.
-pub(crate) const FRAME_HEADER_BYTES: usize = 8;
+pub const FRAME_HEADER_BYTES: usize = 8;
 
 /// Bytes that are no frame of ours.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FrameError {
+pub enum FrameError {
     #[error("the frame is cut off")]
     CutOff,
     #[error("the frame's checksum does not match")]
@@ -26,7 +26,7 @@ pub(crate) enum FrameError {
 }
 
 /// The payload's length by a frame's header, if it is within bounds.
-pub(crate) fn payload_bytes(
+pub fn payload_bytes(
     header: [u8; FRAME_HEADER_BYTES],
     bytes_max: usize,
 ) -> Result<usize, FrameError> {
@@ -36,7 +36,7 @@ pub(crate) fn payload_bytes(
 }
 
 /// The messages of a whole frame.
-pub(crate) fn read_frame(frame: &[u8], bytes_max: usize) -> Result<Vec<Message>, FrameError> {
+pub fn read_frame(frame: &[u8], bytes_max: usize) -> Result<Vec<Message>, FrameError> {
     let (header, payload) = frame.split_first_chunk().ok_or(FrameError::CutOff)?;
     if payload_bytes(*header, bytes_max)? != payload.len() {
         return Err(FrameError::CutOff);
@@ -55,7 +55,7 @@ pub(crate) fn read_frame(frame: &[u8], bytes_max: usize) -> Result<Vec<Message>,
 
 /// Messages on their way into frames: as many to a frame as fit.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox {
+pub struct Outbox {
     frame: Vec<u8>,
 }
 

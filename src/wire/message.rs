@@ -7,11 +7,11 @@ use crate::id::{ReplicaId, Version};
 use crate::time::Timestamp;
 
 /// The version of the protocol. Peers of another version are refused at the handshake.
-pub(crate) const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 1;
 
 /// One message. Encoded by MessagePack: structs as arrays, variants by the names below.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Message {
+pub enum Message {
     /// The first message each way.
     #[serde(rename = "h")]
     Hello { protocol: u32, replica: ReplicaId },
@@ -44,7 +44,7 @@ pub(crate) enum Message {
 
 /// Why a link is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Farewell {
+pub enum Farewell {
     /// The sender stops.
     #[serde(rename = "s")]
     Stopping,

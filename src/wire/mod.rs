@@ -3,5 +3,5 @@
 mod frame;
 mod message;
 
-pub(crate) use frame::{FRAME_HEADER_BYTES, Outbox, payload_bytes, read_frame};
-pub(crate) use message::{Farewell, Message, PROTOCOL};
+pub use frame::{FRAME_HEADER_BYTES, Outbox, payload_bytes, read_frame};
+pub use message::{Farewell, Message, PROTOCOL};
