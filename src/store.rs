@@ -109,7 +109,7 @@ impl CounterStore {
 
     /// Whether no counter is held.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.node.table.is_empty()
     }
 
     /// Who this instance writes as.

@@ -134,3 +134,40 @@ fn parse_range(text: &str) -> Result<Range<u64>, String> {
         format!("{text:?} is no range of seeds; expected two numbers, such as 0..1000")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_with_all_faults_hold() {
+        for seed in 0..30 {
+            let options = Options::of_seed(seed, None, Faults::all());
+            let outcomes = world::run(&options, false);
+            assert_eq!(outcomes.violation, None, "seed {seed}, {:#?}", outcomes.last_events);
+            assert!(outcomes.calls > 50, "a run in which nothing happens proves nothing");
+        }
+    }
+
+    #[test]
+    fn a_seed_replays_event_for_event() {
+        for seed in [3, 14] {
+            let options = Options::of_seed(seed, None, Faults::all());
+            let (first, second) = (world::run(&options, false), world::run(&options, false));
+            assert_eq!(first.trace_hash, second.trace_hash);
+            assert_eq!(first.events, second.events);
+        }
+    }
+
+    #[test]
+    fn faults_and_seeds_are_read_and_refused_with_what_is_allowed() {
+        let some: Faults = "loss,crash".parse().unwrap();
+        assert_eq!(some.to_string(), "loss,crash");
+        assert_eq!("none".parse::<Faults>().unwrap().to_string(), "none");
+        assert!("lost".parse::<Faults>().unwrap_err().contains("disk-error"));
+        assert_eq!(parse_range("3..9").unwrap(), 3..9);
+        for text in ["9..3", "3", "a..b"] {
+            assert!(parse_range(text).is_err());
+        }
+    }
+}

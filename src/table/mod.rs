@@ -164,6 +164,11 @@ impl Table {
         self.counters.load(Ordering::Relaxed)
     }
 
+    /// Whether no counter is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The counter's value now; 0 when there is none or it has ended.
     pub fn value(&self, now: Timestamp, key: &[u8]) -> u64 {
         let hash = self.hash(key);
