@@ -52,7 +52,7 @@ pub fn inspect(data_dir: impl AsRef<Path>) -> Result<Contents, StorageError> {
     })?;
     counters.sort_by(|a, b| a.key.cmp(&b.key));
     let watermarks: std::collections::BTreeMap<_, _> = recovered.watermarks().collect();
-    let replicas = recovered.replicas.into_iter().map(|(_, replica)| {
+    let replicas = recovered.replicas.iter().cloned().map(|(_, replica)| {
         let watermark = watermarks.get(&replica).copied().unwrap_or_default();
         (replica, watermark)
     });
@@ -61,7 +61,7 @@ pub fn inspect(data_dir: impl AsRef<Path>) -> Result<Contents, StorageError> {
         boot: dir.identity().map_or(0, |identity| identity.boot),
         format: recovered.meta.format,
         checkpoint: recovered.checkpoint,
-        clock: recovered.meta.clock,
+        clock: recovered.clock(),
         replicas: replicas.collect(),
         counters,
     })

@@ -196,9 +196,11 @@ impl<'a> World<'a> {
             Event::Timer { node } => self.timer(node),
             Event::Checkpoint { node, life } => self.checkpoint(node, life),
             Event::Deliver { link, frame } => self.deliver(link, frame),
-            Event::LinkUp { link, dialed } => self.to_link(link, Input::LinkUp { link, dialed }),
+            Event::LinkUp { link, dialed } => {
+                self.input_of_link(link, Input::LinkUp { link, dialed })
+            }
             Event::LinkDown { link } => {
-                self.to_link(link, Input::LinkDown { link });
+                self.input_of_link(link, Input::LinkDown { link });
                 self.links.remove(&link);
             }
             Event::DialFailed { node, life, address } => {
@@ -405,7 +407,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn to_link(&mut self, link: LinkId, input: Input<'_>) {
+    fn input_of_link(&mut self, link: LinkId, input: Input<'_>) {
         let Some(end) = self.links.get(&link) else { return };
         let place = end.node;
         if self.life(place).is_some_and(|life| life.number == end.life) {
@@ -500,7 +502,7 @@ impl<'a> World<'a> {
             return self.after(resumes - self.now, Event::Deliver { link, frame });
         }
         self.hasher.update(&frame);
-        self.to_link(link, Input::Frame { link, bytes: &frame });
+        self.input_of_link(link, Input::Frame { link, bytes: &frame });
     }
 
     // --- the workload

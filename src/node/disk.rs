@@ -125,7 +125,7 @@ fn open(config: &Config) -> Result<(Opened, Checkpointer, Option<DataDir>), Open
              Check the disk; delete the directory that was set aside when it is no longer wanted"
         );
     }
-    let high_water = database.recovered.as_ref().map_or(Timestamp(0), |found| found.meta.clock);
+    let high_water = database.recovered.as_ref().map_or(Timestamp(0), |found| found.clock());
     warn_of_clock_behind(high_water);
     let set_aside = database.set_aside.map(|(path, _)| path);
     let checkpointer = dir.begin_checkpoints(
