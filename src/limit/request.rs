@@ -60,7 +60,7 @@ impl<'a> Request<'a> {
         &self.labels
     }
 
-    pub fn charged_cost(&self) -> u64 {
+    pub(crate) fn charged_cost(&self) -> u64 {
         self.cost
     }
 }
