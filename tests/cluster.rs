@@ -240,6 +240,29 @@ async fn a_held_directory_and_a_taken_port_are_told_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn an_opening_that_is_given_up_lets_go_of_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    // A peer that takes the connection and says nothing keeps the opening waiting.
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = || {
+        let peer = mute.local_addr().unwrap().to_string();
+        config(dir.path(), "a").peers([peer]).sync_timeout(Duration::from_secs(60))
+    };
+    let opening = Limiter::open(settings().build().unwrap());
+    let (given_up, stream) =
+        tokio::join!(tokio::time::timeout(Duration::from_millis(300), opening), mute.accept());
+    assert!(given_up.is_err() && stream.is_ok());
+    let again = config(dir.path(), "a").sync_timeout(Duration::ZERO);
+    let mut opened = Limiter::open(again.clone().build().unwrap()).await;
+    while let Err(error) = &opened {
+        assert!(error.to_string().contains("held by another process"), "{error}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        opened = Limiter::open(again.clone().build().unwrap()).await;
+    }
+    opened.unwrap().close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_name_given_twice_and_our_own_address_do_no_harm() {
     let dir = tempfile::tempdir().unwrap();
     let limit = || session_limit(100);

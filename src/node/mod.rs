@@ -130,16 +130,19 @@ impl Node {
         let (disk, disk_thread, opened) = disk::start(config).await?;
         let disk::Opened { table, clock, set_aside } = opened;
         let signals = Arc::new(Signals::default());
+        // Whoever gives the opening up must not leave threads behind that hold the directory.
+        let abandoned = StopOnDrop(Some((disk.clone(), signals.clone())));
         let started =
             gossip_loop::start(config, table.clone(), clock.clone(), signals.clone()).await;
         let (gossip_thread, address) = match started {
             Ok(started) => started,
             Err(error) => {
-                disk.stop();
+                drop(abandoned);
                 disk_thread.join().await;
                 return Err(error);
             }
         };
+        abandoned.disarm();
         let threads = Threads { gossip: gossip_thread, disk: disk_thread };
         let threads = Mutex::new(Some(threads));
         Ok(Node { table, clock, disk, signals, threads, address, set_aside })
@@ -164,6 +167,24 @@ impl Node {
             disk.join().await;
         }
         self.disk.outcome()
+    }
+}
+
+/// Stops the threads of an opening that does not come to its end.
+struct StopOnDrop(Option<(Arc<Disk>, Arc<Signals>)>);
+
+impl StopOnDrop {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        if let Some((disk, signals)) = &self.0 {
+            signals.stop.notify_one();
+            disk.stop();
+        }
     }
 }
 
