@@ -40,6 +40,15 @@ enum Command {
         #[arg(long)]
         trace: bool,
     },
+    /// Looks for the simplest run that breaks the same invariant as a seed does.
+    Minimise {
+        #[arg(long)]
+        seed: u64,
+        #[arg(long)]
+        nodes: Option<usize>,
+        #[arg(long, default_value = "all")]
+        faults: Faults,
+    },
     /// Runs many seeds, up to the first that fails.
     Sweep {
         /// From the first number up to, but not including, the second.
@@ -61,6 +70,9 @@ fn main() -> ExitCode {
             let options = Options::of_seed(seed, nodes, faults);
             tell(&options, &world::run(&options, trace))
         }
+        Command::Minimise { seed, nodes, faults } => {
+            minimise(Options::of_seed(seed, nodes, faults))
+        }
         Command::Sweep { seeds, nodes, faults, jobs } => sweep(&seeds, nodes, &faults, jobs),
     }
 }
@@ -81,6 +93,18 @@ fn tell(options: &Options, outcomes: &Outcomes) -> ExitCode {
         println!("  {event}");
     }
     ExitCode::FAILURE
+}
+
+fn minimise(options: Options) -> ExitCode {
+    let broken = |options: &Options| {
+        world::run(options, false).violation.map(|violation| violation.invariant)
+    };
+    let Some(invariant) = broken(&options) else {
+        println!("seed {} breaks nothing", options.seed);
+        return ExitCode::SUCCESS;
+    };
+    let smallest = options.minimise(|simpler| broken(simpler) == Some(invariant));
+    tell(&smallest, &world::run(&smallest, false))
 }
 
 fn sweep(seeds: &Range<u64>, nodes: Option<usize>, faults: &Faults, jobs: usize) -> ExitCode {

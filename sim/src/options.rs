@@ -57,6 +57,13 @@ impl Faults {
     pub fn has(&self, fault: Fault) -> bool {
         self.0.contains(&fault)
     }
+
+    /// These, each time without one of them.
+    fn each_without_one(&self) -> impl Iterator<Item = Faults> + '_ {
+        self.0
+            .iter()
+            .map(|gone| Faults(self.0.iter().filter(|fault| *fault != gone).copied().collect()))
+    }
 }
 
 impl FromStr for Faults {
@@ -127,6 +134,57 @@ impl Options {
             sessions: random.random_range(2..60),
             frame_bytes_max: if random.random_bool(0.3) { 16_384 } else { 65_536 },
             faults,
+        }
+    }
+}
+
+impl Options {
+    /// Simpler runs that may fail as this one does, the much simpler ones first.
+    fn simpler(&self) -> Vec<Options> {
+        let fewer_faults = self.faults.each_without_one();
+        let mut simpler: Vec<Options> =
+            fewer_faults.map(|faults| Options { faults, ..self.clone() }).collect();
+        simpler.push(Options { nodes: self.nodes.saturating_sub(1).max(2), ..self.clone() });
+        for share in [2, 4] {
+            let busy_ms = self.busy_ms - self.busy_ms / share;
+            simpler.push(Options { busy_ms, ..self.clone() });
+        }
+        let calls_per_s = (self.calls_per_s / 2).max(5);
+        simpler.push(Options { calls_per_s, ..self.clone() });
+        simpler.push(Options { sessions: (self.sessions / 2).max(1), ..self.clone() });
+        simpler.retain(|options| options.size() < self.size());
+        simpler
+    }
+
+    /// What is to become less.
+    fn size(&self) -> (usize, usize, u64, u64, u64) {
+        (self.faults.0.len(), self.nodes, self.busy_ms / 100, self.calls_per_s, self.sessions)
+    }
+
+    /// The simplest run found that `fails` as this one does: fewer faults and nodes, shorter, calmer.
+    pub fn minimise(self, fails: impl Fn(&Options) -> bool) -> Options {
+        let mut smallest = self;
+        while let Some(simpler) = smallest.simpler().into_iter().find(&fails) {
+            smallest = simpler;
+        }
+        smallest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_run_is_reduced_to_what_makes_it_fail() {
+        let needs = |options: &Options| {
+            options.faults.has(Fault::Crash) && options.nodes >= 3 && options.busy_ms >= 1_000
+        };
+        for seed in 0..20 {
+            let options = Options::of_seed(seed, None, Faults::all()).minimise(needs);
+            assert_eq!(options.faults.to_string(), "crash");
+            assert_eq!(options.nodes, 3);
+            assert!((1_000..1_400).contains(&options.busy_ms), "{}", options.busy_ms);
         }
     }
 }
