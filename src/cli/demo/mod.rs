@@ -93,6 +93,12 @@ async fn play(stage: &mut Stage, cluster: &mut Cluster) -> Result<(), Box<dyn st
     stage.show("the same session on A", "0 admitted", count(admitted), began)?;
     let began = stage.clock();
     for place in ALL {
+        // Peers remember what one node had not written yet; when all die at once, the disks must.
+        cluster.ask(place, "flush").await?;
+    }
+    stage.show("the last 10 ms reach the disks (flush)", "written", "written", began)?;
+    let began = stage.clock();
+    for place in ALL {
         cluster.kill(place).await?;
     }
     for place in ALL {
