@@ -6,6 +6,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use super::{Gossip, LinkId, News, Report};
+use crate::crdt::Update;
 use crate::id::ReplicaId;
 use crate::table::Scope;
 use crate::time::{Now, Timestamp};
@@ -67,6 +68,7 @@ impl Gossip {
             let Some(state) = self.links.get(&link) else { continue };
             if direct && state.own_sent.is_some() && state.queued == 0 {
                 // Nothing waits before it, so the ordinary stream is as quick, and sends it only once.
+                self.mark_sending(now, link);
                 self.pump(link);
             } else if state.queued < 2 * self.settings.frames_queued_max {
                 // A peer that is slower than this gets them with the rest.
@@ -120,22 +122,15 @@ impl Gossip {
         }
     }
 
-    fn tell(
-        &mut self,
-        link: LinkId,
-        replica: &ReplicaId,
-        news: &News,
-        ahead: &[crate::crdt::Update],
-    ) {
+    fn tell(&mut self, link: LinkId, replica: &ReplicaId, news: &News, ahead: &[Update]) {
         let watermark = self.table.watermark(replica);
+        // A chain under way comes to the news by itself.
         if let Some(state) = self.links.get_mut(&link)
             && watermark > news.told
+            && !state.outgoing.contains_key(replica)
         {
-            // A chain under way comes to the news by itself.
-            if !state.outgoing.contains_key(replica) {
-                let chain = state.begin_chain(news.told);
-                state.outgoing.insert(replica.clone(), chain);
-            }
+            let chain = state.begin_chain(news.told);
+            state.outgoing.insert(replica.clone(), chain);
         }
         self.push_updates(link, replica, ahead);
     }

@@ -217,6 +217,7 @@ impl Disk {
         (table, clock): (&Table, &Clock),
         every: Duration,
     ) {
+        let _ending = Ending(self);
         let mut noted = 0;
         let mut next_compaction = clock.monotonic();
         loop {
@@ -245,7 +246,6 @@ impl Disk {
                 return self.fail(&error);
             }
             if stop {
-                self.progress.send_modify(|progress| progress.stopped = true);
                 return;
             }
         }
@@ -268,5 +268,19 @@ impl Disk {
              Mend the disk and restart this instance"
         );
         self.progress.send_modify(|progress| progress.failed = Some(error.to_string()));
+    }
+}
+
+/// Sees to it that nobody waits for a thread that is over, even if a panic ended it.
+struct Ending<'a>(&'a Disk);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.progress.send_modify(|progress| {
+            if std::thread::panicking() {
+                progress.failed.get_or_insert_with(|| "the disk thread panicked".to_owned());
+            }
+            progress.stopped = true;
+        });
     }
 }
