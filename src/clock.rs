@@ -1,27 +1,26 @@
 //! The one place where the time is read.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::time::{Now, Timestamp};
+use crate::time::{HighWater, Now, Timestamp};
 
 /// The system's clocks; the wall clock never steps back, so that a closed window stays closed.
 #[derive(Debug)]
 pub(crate) struct Clock {
     start: Instant,
-    high_water: AtomicU64,
+    high_water: HighWater,
 }
 
 impl Clock {
     /// A clock that starts at `high_water` if the system's is behind that.
     #[allow(clippy::disallowed_methods)]
     pub fn new(high_water: Timestamp) -> Clock {
-        Clock { start: Instant::now(), high_water: AtomicU64::new(high_water.0) }
+        Clock { start: Instant::now(), high_water: HighWater::at(high_water) }
     }
 
     /// The wall clock, or the latest time it ever showed if that is later.
     pub fn wall(&self) -> Timestamp {
-        self.not_before_high_water(system_wall())
+        self.high_water.show(system_wall())
     }
 
     /// Both clocks.
@@ -33,15 +32,6 @@ impl Clock {
     #[allow(clippy::disallowed_methods)]
     pub fn monotonic(&self) -> Duration {
         Instant::now() - self.start
-    }
-
-    fn not_before_high_water(&self, reading: Timestamp) -> Timestamp {
-        let high_water = self.high_water.load(Ordering::Relaxed);
-        if reading.0 <= high_water {
-            return Timestamp(high_water);
-        }
-        // Written once a millisecond at the most, so that threads do not fight over it at every decision.
-        Timestamp(self.high_water.fetch_max(reading.0, Ordering::Relaxed).max(reading.0))
     }
 }
 
@@ -65,14 +55,6 @@ pub(crate) fn system_wall() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_wall_clock_never_steps_back() {
-        let clock = Clock::new(Timestamp(1_000));
-        let readings = [900, 1_100, 1_050, 1_200];
-        let shown = readings.map(|reading| clock.not_before_high_water(Timestamp(reading)).0);
-        assert_eq!(shown, [1_000, 1_100, 1_100, 1_200]);
-    }
 
     #[test]
     fn a_high_water_mark_in_the_future_holds() {

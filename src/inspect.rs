@@ -34,8 +34,7 @@ pub struct Contents {
 /// # Errors
 /// When there is no data directory, a process holds it, or what is in it is damaged.
 pub fn inspect(data_dir: impl AsRef<Path>) -> Result<Contents, StorageError> {
-    let path = data_dir.as_ref();
-    let dir = DataDir::open_existing(path)?;
+    let mut dir = DataDir::open_existing(data_dir.as_ref())?;
     let mut counters = Vec::new();
     let recovered = dir.read(|stored| {
         let mut peers = PnCounter::default();

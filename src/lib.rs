@@ -11,6 +11,7 @@ mod inspect;
 mod key;
 mod limit;
 mod limiter;
+mod mutant;
 mod node;
 mod storage;
 mod store;
@@ -37,9 +38,12 @@ pub use time::Timestamp;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub mod simulation {
+    pub use crate::crdt::{Delta, Update};
     pub use crate::gossip::{Gossip, Input, LinkId, Output, Report};
     pub use crate::limit::{Charges, Policy};
-    pub use crate::storage::{Checkpointer, Recovered, Storage, recover};
-    pub use crate::table::{Change, Charged, Outcome, Restore, Scope, StoredCounter, Table};
-    pub use crate::time::Now;
+    pub use crate::mutant::Mutant;
+    pub use crate::storage::{Damage, DataDir, Files, Opened, Persister, Storage};
+    pub use crate::table::{Change, Charged, Outcome, Scope, Table};
+    pub use crate::time::{HighWater, Now};
+    pub use crate::wire::{Message, Outbox, read_frame};
 }

@@ -1,9 +1,12 @@
 //! Time as a value: what the floors below the shell are handed instead of a clock.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::mutant::mutant;
 
 /// A moment in wall-clock time: milliseconds since the Unix epoch, UTC.
 #[derive(
@@ -48,6 +51,31 @@ pub struct Now {
     pub monotonic: Duration,
 }
 
+/// The latest time that was acted on. No reading of a wall clock counts that is behind it, so that a closed window stays
+/// closed whatever the system's clock does.
+#[derive(Debug)]
+pub struct HighWater(AtomicU64);
+
+impl HighWater {
+    /// Nothing before `mark` will be shown.
+    pub fn at(mark: Timestamp) -> HighWater {
+        HighWater(AtomicU64::new(mark.0))
+    }
+
+    /// The reading, or the high-water mark if that is later.
+    pub fn show(&self, reading: Timestamp) -> Timestamp {
+        let mark = self.0.load(Ordering::Relaxed);
+        if mutant!(ClockStepsBack) {
+            return reading;
+        }
+        if reading.0 <= mark {
+            return Timestamp(mark);
+        }
+        // Written once a millisecond at the most, so that threads do not fight over it at every decision.
+        Timestamp(self.0.fetch_max(reading.0, Ordering::Relaxed).max(reading.0))
+    }
+}
+
 /// A duration in whole milliseconds, at most `u64::MAX` of them.
 pub(crate) fn whole_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -56,6 +84,13 @@ pub(crate) fn whole_ms(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_high_water_mark_never_falls() {
+        let mark = HighWater::at(Timestamp(1_000));
+        let shown = [900, 1_100, 1_050, 1_200].map(|reading| mark.show(Timestamp(reading)).0);
+        assert_eq!(shown, [1_000, 1_100, 1_100, 1_200]);
+    }
 
     #[test]
     fn a_timestamp_prints_as_utc_and_never_panics() {

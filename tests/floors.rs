@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module of the library with its floor; `lib.rs` is the front page and `main.rs` and `cli` are above it.
 const FLOORS: &[(&str, u8)] = &[
+    ("mutant", 0),
     ("id", 0),
     ("time", 0),
     ("key", 0),

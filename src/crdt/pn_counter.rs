@@ -95,6 +95,12 @@ impl PnCounter {
         self.enter(self.generation.saturating_add(1));
     }
 
+    /// What no counter may do: forgets its own count within a generation.
+    #[cfg(feature = "simulation")]
+    pub fn zero_own(&mut self) {
+        (self.own.p, self.own.n) = (0, 0);
+    }
+
     /// Takes in the copy of another replica's cell.
     ///
     /// # Panics

@@ -4,6 +4,7 @@ use super::chain::IncomingChain;
 use super::{Gossip, LinkId, News, Report};
 use crate::crdt::{Delta, DigestEntry, Update};
 use crate::id::{ReplicaId, Version};
+use crate::mutant::mutant;
 use crate::table::Applied;
 use crate::time::Now;
 use crate::wire::{Message, read_frame};
@@ -52,6 +53,9 @@ impl Gossip {
                 let before = self.table.watermark(&replica);
                 let applied = self.table.apply(now.wall, &replica, &updates);
                 self.applied(link, peer, (&replica, before), applied);
+                if let Some(update) = updates.last().filter(|_| mutant!(WatermarkMovedByPush)) {
+                    self.table.complete(&replica, before, update.version);
+                }
             }
             Message::Ack(version) => self.acked(link, version),
             Message::Request { replica, from } => {
@@ -180,7 +184,10 @@ impl Gossip {
         let applied = self.table.apply(now.wall, &delta.replica, &delta.updates);
         let without_room = applied.without_room;
         self.applied(link, peer, (&delta.replica, before), applied);
-        let whole = self.part_arrived(now, link, delta, without_room);
+        let mut whole = self.part_arrived(now, link, delta, without_room);
+        if mutant!(WatermarkMovedByPart) {
+            whole = whole.or(delta.updates.last().map(|update| update.version));
+        }
         let moved = match whole {
             // The watermark stays; the cells are asked for again when the next digest shows them missing.
             _ if without_room => return,

@@ -11,13 +11,15 @@ use tokio::sync::{oneshot, watch};
 use super::{DurabilityError, Health, Joining, OpenError, lock};
 use crate::clock::{Clock, system_wall};
 use crate::config::{Config, Durability};
-use crate::id::{Incarnation, ReplicaId};
-use crate::storage::{Checkpointer, DataDir, MemoryStorage, StorageError};
-use crate::table::{Restore, Table};
+use crate::storage::{DataDir, Opened, Persister, StorageError};
+use crate::table::Table;
 use crate::time::Timestamp;
 
 /// How often to look whether the database is much larger than what is in it; also done at the start.
 const COMPACT_EVERY: Duration = Duration::from_secs(600);
+/// How long to wait before the disk is tried again after it failed; twice as long after each time, up to a bound.
+const TRY_AGAIN_FIRST: Duration = Duration::from_secs(1);
+const TRY_AGAIN_MAX: Duration = Duration::from_secs(30);
 
 /// The rest of the process's view of the disk thread.
 #[derive(Debug)]
@@ -44,14 +46,14 @@ struct Progress {
 }
 
 /// What the disk thread found or made.
-pub(super) struct Opened {
+pub(super) struct Started {
     pub table: Arc<Table>,
     pub clock: Arc<Clock>,
     pub set_aside: Option<PathBuf>,
 }
 
 /// Starts the thread and waits until the state is recovered.
-pub(super) async fn start(config: &Config) -> Result<(Arc<Disk>, Joining, Opened), OpenError> {
+pub(super) async fn start(config: &Config) -> Result<(Arc<Disk>, Joining, Started), OpenError> {
     let (progress, _) = watch::channel(Progress::default());
     let disk = Arc::new(Disk {
         wishes: Mutex::default(),
@@ -63,14 +65,14 @@ pub(super) async fn start(config: &Config) -> Result<(Arc<Disk>, Joining, Opened
     let thread = Joining::spawn("disk", {
         let (config, disk) = (config.clone(), disk.clone());
         move || match open(&config) {
-            Ok((opened, checkpointer, dir)) => {
-                let (table, clock) = (opened.table.clone(), opened.clock.clone());
-                if tell.send(Ok(opened)).is_ok() {
+            Ok((started, persister)) => {
+                let (table, clock) = (started.table.clone(), started.clock.clone());
+                if tell.send(Ok(started)).is_ok() {
                     let every = match config.durability {
                         Durability::Relaxed { every } => every,
                         Durability::Sync => Duration::from_millis(10),
                     };
-                    disk.run(checkpointer, dir, (&table, &clock), every);
+                    Run { disk: &disk, persister, table: &table, clock: &clock, every }.run();
                 }
             }
             Err(error) => {
@@ -78,46 +80,19 @@ pub(super) async fn start(config: &Config) -> Result<(Arc<Disk>, Joining, Opened
             }
         }
     })?;
-    let opened = told.await.map_err(|_| OpenError::Stopped("disk"))??;
-    Ok((disk, thread, opened))
+    let started = told.await.map_err(|_| OpenError::Stopped("disk"))??;
+    Ok((disk, thread, started))
 }
 
-fn open(config: &Config) -> Result<(Opened, Checkpointer, Option<DataDir>), OpenError> {
-    let mut dir = config.data_dir.as_deref().map(DataDir::open).transpose()?;
-    let boot = dir.as_mut().map_or(Ok(1), |dir| dir.next_boot(&config.node))?;
-    let incarnation = Incarnation { boot, nonce: random()? };
-    let own = ReplicaId { node: config.node.clone(), incarnation };
-    let seed = [random()?, random()?, random()?, random()?];
-    let new_table = || Table::new(own.clone(), config.bounds.clone(), seed);
-    let Some(mut dir) = dir else {
-        let checkpointer =
-            Checkpointer::on(Box::new(MemoryStorage::default()), None, &config.node)?;
-        let (table, clock) = (Arc::new(new_table()), Arc::new(Clock::new(Timestamp(0))));
-        return Ok((Opened { table, clock, set_aside: None }, checkpointer, None));
+fn open(config: &Config) -> Result<(Started, Persister), OpenError> {
+    let random = (random()?, [random()?, random()?, random()?, random()?]);
+    let (node, bounds) = (&config.node, &config.bounds);
+    let opened = match &config.data_dir {
+        Some(path) => Persister::open(DataDir::open(path)?, node, bounds, random)?,
+        None => Persister::in_memory(node, bounds, random)?,
     };
-
-    let mut table = new_table();
-    let mut damaged = false;
-    let database = {
-        let mut restore = Some(Restore::into(&table));
-        let database = dir.open_database(
-            &config.node,
-            |counter| {
-                if let Some(restore) = &mut restore {
-                    restore.add(&counter);
-                }
-            },
-            || damaged = true,
-        )?;
-        if let (Some(restore), Some(recovered)) = (restore, &database.recovered) {
-            restore.finish(recovered.watermarks());
-        }
-        database
-    };
-    if damaged {
-        table = new_table();
-    }
-    if let Some((path, damage)) = &database.set_aside {
+    let Opened { persister, table, clock: high_water, set_aside } = opened;
+    if let Some((path, damage)) = &set_aside {
         tracing::error!(
             kept_at = %path.display(),
             %damage,
@@ -125,17 +100,11 @@ fn open(config: &Config) -> Result<(Opened, Checkpointer, Option<DataDir>), Open
              Check the disk; delete the directory that was set aside when it is no longer wanted"
         );
     }
-    let high_water = database.recovered.as_ref().map_or(Timestamp(0), |found| found.clock());
     warn_of_clock_behind(high_water);
-    let set_aside = database.set_aside.map(|(path, _)| path);
-    let checkpointer = dir.begin_checkpoints(
-        Box::new(database.storage),
-        database.recovered.as_ref(),
-        &config.node,
-    )?;
-    tracing::info!(replica = %own, counters = table.len(), "state recovered");
+    tracing::info!(replica = %table.own_replica(), counters = table.len(), "state recovered");
     let (table, clock) = (Arc::new(table), Arc::new(Clock::new(high_water)));
-    Ok((Opened { table, clock, set_aside }, checkpointer, Some(dir)))
+    let set_aside = set_aside.map(|(path, _)| path);
+    Ok((Started { table, clock, set_aside }, persister))
 }
 
 fn warn_of_clock_behind(high_water: Timestamp) {
@@ -164,6 +133,7 @@ impl Disk {
     /// Resolves when everything counted before the call is durable. Callers at one time share one checkpoint.
     pub async fn flush(&self) -> Result<(), DurabilityError> {
         let mut progress = self.progress.subscribe();
+        self.outcome()?;
         let wanted = self.want();
         let over = |progress: &Progress| {
             progress.done >= wanted || progress.failed.is_some() || progress.stopped
@@ -209,65 +179,106 @@ impl Disk {
         wanted
     }
 
-    /// Writes checkpoints until told to stop. The directory is let go only after the last.
-    fn run(
+    /// Waits until a checkpoint is wanted, or due; gives the number of the last one wanted, and whether to stop.
+    fn wait(&self, every: Duration) -> (u64, bool) {
+        let done = self.progress.borrow().done;
+        self.wait_while(every, |wishes| wishes.wanted <= done && !wishes.stop)
+    }
+
+    fn wait_while(
         &self,
-        mut checkpointer: Checkpointer,
-        mut dir: Option<DataDir>,
-        (table, clock): (&Table, &Clock),
-        every: Duration,
-    ) {
-        let _ending = Ending(self);
-        let mut noted = 0;
-        let mut next_compaction = clock.monotonic();
+        at_most: Duration,
+        condition: impl FnMut(&mut Wishes) -> bool,
+    ) -> (u64, bool) {
+        let waited = self.wake.wait_timeout_while(lock(&self.wishes), at_most, condition);
+        let (wishes, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+        (wishes.wanted, wishes.stop)
+    }
+}
+
+/// The thread's work.
+struct Run<'a> {
+    disk: &'a Disk,
+    persister: Persister,
+    table: &'a Table,
+    clock: &'a Clock,
+    every: Duration,
+}
+
+impl Run<'_> {
+    /// Writes checkpoints until told to stop. The directory is let go only after the last.
+    fn run(mut self) {
+        let _ending = Ending(self.disk);
+        let mut next_compaction = self.clock.monotonic();
         loop {
-            let (wanted, stop) = self.wait(every);
-            let done = self.progress.borrow().done;
-            let mut written = checkpointer.write(table, clock.wall());
-            if written.is_ok() {
-                self.progress.send_modify(|progress| progress.done = wanted);
-                if wanted > done || stop {
-                    written = checkpointer.settle();
-                }
-            }
-            if let Some(dir) = dir.as_mut().filter(|_| checkpointer.durable_epoch() > noted) {
-                noted = checkpointer.durable_epoch();
-                written = written.and_then(|()| dir.note_checkpoint(noted));
-            }
-            if written.is_ok() && clock.monotonic() >= next_compaction {
-                next_compaction = clock.monotonic() + COMPACT_EVERY;
-                written = checkpointer.compact().map(|gained| {
+            let (wanted, stop) = self.disk.wait(self.every);
+            let mut written = self.write(wanted, stop);
+            if written.is_ok() && self.clock.monotonic() >= next_compaction {
+                next_compaction = self.clock.monotonic() + COMPACT_EVERY;
+                written = self.persister.compact().map(|gained| {
                     if gained {
                         tracing::info!("the database was rewritten, to give back disk space");
                     }
                 });
             }
-            if let Err(error) = written {
-                return self.fail(&error);
-            }
+            let stop = match written {
+                Ok(()) => stop,
+                Err(error) => self.without_disk(&error, stop),
+            };
             if stop {
                 return;
             }
         }
     }
 
-    /// Waits until a checkpoint is wanted, or due; gives the number of the last one wanted, and whether to stop.
-    fn wait(&self, every: Duration) -> (u64, bool) {
-        let wishes = lock(&self.wishes);
-        let done = self.progress.borrow().done;
-        let idle = |wishes: &mut Wishes| wishes.wanted <= done && !wishes.stop;
-        let waited = self.wake.wait_timeout_while(wishes, every, idle);
-        let (wishes, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
-        (wishes.wanted, wishes.stop)
+    fn write(&mut self, wanted: u64, stop: bool) -> Result<(), StorageError> {
+        let done = self.disk.progress.borrow().done;
+        self.persister.write(self.table, self.clock.wall())?;
+        self.disk.progress.send_modify(|progress| progress.done = wanted);
+        if wanted > done || stop { self.persister.settle() } else { Ok(()) }
     }
 
-    fn fail(&self, error: &StorageError) {
+    /// Goes on in memory until the disk takes a whole new database; says whether to stop.
+    fn without_disk(&mut self, error: &StorageError, mut stop: bool) -> bool {
         tracing::error!(
             %error,
-            "the disk failed: counts are kept in memory only from now on, and durable requests fail. \
-             Mend the disk and restart this instance"
+            "the disk failed: counts are kept in memory only, and durable requests fail, until a new database can be \
+             written. Free some space, or mend the disk"
         );
-        self.progress.send_modify(|progress| progress.failed = Some(error.to_string()));
+        let fail = |error: &StorageError| {
+            let reason = Some(error.to_string());
+            self.disk.progress.send_modify(|progress| progress.failed = reason);
+        };
+        fail(error);
+        let mut pause = TRY_AGAIN_FIRST;
+        loop {
+            if !stop {
+                (_, stop) = self.disk.wait_while(pause, |wishes| !wishes.stop);
+            }
+            self.table.forget_dropped();
+            // Whoever asked for durability by then was told no, so nobody waits for what is counted done here.
+            let wanted = lock(&self.disk.wishes).wanted;
+            match self.persister.begin_again(self.table, self.clock.wall()) {
+                Ok(()) => {
+                    tracing::info!("the disk takes writes again: all counts are in a new database");
+                    self.disk.progress.send_modify(|progress| {
+                        progress.done = wanted;
+                        progress.failed = None;
+                    });
+                    return stop;
+                }
+                Err(error) => {
+                    if pause == TRY_AGAIN_MAX {
+                        tracing::warn!(%error, "the disk still fails");
+                    }
+                    fail(&error);
+                }
+            }
+            if stop {
+                return true;
+            }
+            pause = (pause * 2).min(TRY_AGAIN_MAX);
+        }
     }
 }
 

@@ -48,13 +48,13 @@ pub enum OpenError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DurabilityError {
-    /// Writing failed, now or earlier. Decisions go on from memory and nothing is durable any more; mend the disk and
-    /// restart the instance.
+    /// Writing failed, now or earlier. Decisions go on from memory, and nothing is durable until all of it could be written
+    /// into a new database, which is tried again and again.
     #[error(
-        "the disk failed ({reason}); counts are kept in memory only until this instance is restarted"
+        "the disk failed ({reason}); counts are kept in memory only until it takes writes again: free some space, or mend it"
     )]
     Degraded {
-        /// What failed first.
+        /// What failed last.
         reason: String,
     },
     /// The store is closed.
@@ -67,7 +67,7 @@ pub enum DurabilityError {
 pub enum Health {
     /// They do.
     Durable,
-    /// They do not any more, for this reason; decisions go on from memory.
+    /// They do not, for this reason; decisions go on from memory, and the disk is tried again.
     Degraded(String),
 }
 
@@ -127,14 +127,14 @@ impl Joining {
 impl Node {
     /// Recovers the state, starts to listen and to write, and waits a bounded while for the peers' state.
     pub async fn open(config: &Config) -> Result<Node, OpenError> {
-        let (disk, disk_thread, opened) = disk::start(config).await?;
-        let disk::Opened { table, clock, set_aside } = opened;
+        let (disk, disk_thread, started) = disk::start(config).await?;
+        let disk::Started { table, clock, set_aside } = started;
         let signals = Arc::new(Signals::default());
         // Whoever gives the opening up must not leave threads behind that hold the directory.
         let abandoned = StopOnDrop(Some((disk.clone(), signals.clone())));
-        let started =
+        let gossip =
             gossip_loop::start(config, table.clone(), clock.clone(), signals.clone()).await;
-        let (gossip_thread, address) = match started {
+        let (gossip_thread, address) = match gossip {
             Ok(started) => started,
             Err(error) => {
                 drop(abandoned);

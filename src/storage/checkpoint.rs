@@ -11,7 +11,8 @@ use super::record::{
     CounterRecord, CounterStateRecord, FORMAT, META_KEY, Meta, Totals, counter_key, decode, encode,
     replica_key,
 };
-use super::{Recovered, Storage, StorageError};
+use super::{Files, Recovered, Storage, StorageError};
+use crate::crdt::VersionVector;
 use crate::id::{NodeId, ReplicaId, Version};
 use crate::table::{Scope, StoredCounter, Table};
 use crate::time::Timestamp;
@@ -29,33 +30,36 @@ pub struct Checkpointer {
     /// The last checkpoint that is in storage, and the last one that is certain to stay there.
     written_epoch: u64,
     durable_epoch: u64,
+    /// Bytes of keys and values in storage.
+    live_bytes: u64,
 }
 
 impl Checkpointer {
     /// Goes on from what [`recover()`](super::recover()) found, and writes that down as a checkpoint of its own, since a crash
-    /// may have left the last one half written.
+    /// may have left the last one half written. Without it, the storage must be empty.
     ///
     /// # Errors
     /// Any of the storage's.
     pub fn on(
         storage: Box<dyn Storage>,
+        meta: Meta,
         recovered: Option<&Recovered>,
-        node: &NodeId,
     ) -> Result<Checkpointer, StorageError> {
         let mut checkpointer = Checkpointer {
             storage,
-            meta: recovered
-                .map_or_else(|| Meta::first(node.clone()), |recovered| recovered.meta.clone()),
+            meta,
             replica_numbers: BTreeMap::new(),
             tombstones: Vec::new(),
             written_epoch: 0,
             durable_epoch: 0,
+            live_bytes: 0,
         };
         if let Some(recovered) = recovered {
             let numbers = recovered.replicas.iter();
             checkpointer.replica_numbers =
                 numbers.map(|(number, replica)| (replica.clone(), *number)).collect();
             checkpointer.tombstones.clone_from(&recovered.tombstones);
+            checkpointer.live_bytes = recovered.live_bytes;
         }
         checkpointer.storage.sync()?;
         checkpointer.write_meta()?;
@@ -75,6 +79,10 @@ impl Checkpointer {
         }
         table.harvest(Scope::All);
         let watermarks = table.version_vector();
+        #[cfg(feature = "simulation")]
+        if mutant!(WatermarkBeforeCells) {
+            self.write_watermarks(&watermarks)?;
+        }
         for tombstone in std::mem::take(&mut self.tombstones) {
             self.storage.remove(&tombstone)?;
         }
@@ -87,11 +95,7 @@ impl Checkpointer {
             }
             part.changed.iter().try_for_each(|counter| self.put(counter))
         })?;
-        let watermarks: Vec<(u32, Version)> = watermarks
-            .iter()
-            .filter(|(_, watermark)| *watermark > Version::ZERO)
-            .map(|(replica, watermark)| Ok((self.replica_number(replica)?, watermark)))
-            .collect::<Result<_, StorageError>>()?;
+        let watermarks = self.numbered(&watermarks)?;
         let clock_is_due = clock.since(self.meta.clock) >= CLOCK_EVERY;
         if !wrote && watermarks == self.meta.watermarks && !clock_is_due {
             return Ok(());
@@ -113,17 +117,66 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// Gives back disk space, if there is much to give; see [`Storage::compact`].
+    /// Whether a rewrite would give back much disk space.
     ///
     /// # Errors
-    /// As [`write`](Self::write).
-    pub fn compact(&mut self) -> Result<bool, StorageError> {
-        self.storage.compact()
+    /// When the storage cannot be measured.
+    pub fn is_wasteful(&self) -> Result<bool, StorageError> {
+        self.storage.is_wasteful(self.live_bytes)
+    }
+
+    /// Copies what is in storage into a new database, which then takes the place of the present one.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write); the present database is then as it was.
+    pub fn moved(mut self, files: &mut dyn Files) -> Result<Checkpointer, StorageError> {
+        let mut copy = files.begin_database()?;
+        let mut written = Ok(());
+        self.storage.scan(&[], &mut |key, value| {
+            if written.is_ok() {
+                written = copy.put(key, value).map(drop);
+            }
+        })?;
+        written?;
+        copy.sync()?;
+        self.storage = copy;
+        self.installed(files)
+    }
+
+    /// Puts the storage, a database that was begun beside the present one and is synced, in the place of that.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn installed(self, files: &mut dyn Files) -> Result<Checkpointer, StorageError> {
+        let Checkpointer { storage, .. } = self;
+        drop(storage);
+        Ok(Checkpointer { storage: files.install_database()?, ..self })
+    }
+
+    /// Number of the last checkpoint that was begun.
+    pub fn epoch(&self) -> u64 {
+        self.meta.epoch
     }
 
     /// The last checkpoint that is certain to be found again.
     pub fn durable_epoch(&self) -> u64 {
         self.durable_epoch
+    }
+
+    /// The watermarks that are worth a record, by the replicas' numbers.
+    fn numbered(&mut self, vector: &VersionVector) -> Result<Vec<(u32, Version)>, StorageError> {
+        let with_updates = vector.iter().filter(|(_, watermark)| *watermark > Version::ZERO);
+        with_updates
+            .map(|(replica, watermark)| Ok((self.replica_number(replica)?, watermark)))
+            .collect()
+    }
+
+    /// What [`write`](Self::write) must not do before the cells are there.
+    #[cfg(feature = "simulation")]
+    fn write_watermarks(&mut self, vector: &VersionVector) -> Result<(), StorageError> {
+        self.meta.watermarks = self.numbered(vector)?;
+        self.write_meta()?;
+        self.settle()
     }
 
     fn write_meta(&mut self) -> Result<(), StorageError> {
@@ -150,6 +203,7 @@ impl Checkpointer {
     ) -> Result<(), StorageError> {
         let key = counter_key(key);
         let held = self.storage.get(&key)?;
+        let held_bytes = held.as_ref().map_or(0, |bytes| key.len() + bytes.len());
         let held = held.and_then(|bytes| decode::<CounterRecord>(&key, &bytes).ok());
         let replaced = match &held {
             // Written earlier in this very checkpoint: what that replaced is replaced by this.
@@ -164,6 +218,8 @@ impl Checkpointer {
         let is_tombstone = state.is_none();
         let (bytes, crc) = encode(&key, &CounterRecord { epoch: self.meta.epoch, replaced, state });
         self.storage.put(&key, &bytes)?;
+        self.live_bytes = self.live_bytes.saturating_sub(held_bytes as u64);
+        self.live_bytes += (key.len() + bytes.len()) as u64;
         if let Some(live) = live {
             self.meta.totals.take_away(live);
         }
@@ -191,12 +247,12 @@ impl Checkpointer {
 }
 
 impl Meta {
-    /// What a new directory begins with.
-    pub fn first(node: NodeId) -> Meta {
+    /// What a new database begins with.
+    pub fn first(node: NodeId, epoch: u64) -> Meta {
         Meta {
             format: FORMAT,
             node,
-            epoch: 0,
+            epoch,
             totals: Totals::default(),
             clock: Timestamp(0),
             watermarks: Vec::new(),

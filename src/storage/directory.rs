@@ -1,4 +1,4 @@
-//! A node's data directory: who may use it, what it has been, and what to do when the database in it is damaged.
+//! A node's data directory: whose it is, what it has been, and what to do when the database in it is damaged.
 //!
 //! ```text
 //! LOCK             locked while a process uses the directory; holds that process's number
@@ -6,30 +6,28 @@
 //! checkpoint       number of the last checkpoint that is certain to be in the database (8 bytes LE), and their CRC-32
 //!                  (4 bytes LE); a database that ends before it has lost its end
 //! db/              the sled database
-//! db.new/, db.old/ a compaction under way
+//! db.new/, db.old/ a rewrite of the database under way
 //! db.damaged-N/    a database that could not be trusted, kept aside
 //! ```
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::file_system::FileSystem;
 use super::record::FORMAT;
-use super::recover::RecoverError;
-use super::sled_backend::{io_error, sync_dir};
-use super::{Checkpointer, Damage, Recovered, SledStorage, Storage, StorageError, recover};
+use super::recover::{Damage, RecoverError, boots_of};
+use super::{Files, Recovered, Storage, StorageError, recover};
 use crate::id::NodeId;
+use crate::mutant::mutant;
 use crate::table::StoredCounter;
 
-/// A directory held by this process; let go when dropped.
-#[derive(Debug)]
+/// A directory that belongs to this process alone; let go when dropped.
 pub struct DataDir {
-    path: PathBuf,
-    _lock: File,
+    files: Box<dyn Files>,
     identity: Option<Identity>,
-    checkpoint: Option<File>,
+    /// The last checkpoint that the file of this name tells of.
+    noted: u64,
 }
 
 /// What a directory says of itself outside the database, so that a lost database is never taken for a new one.
@@ -43,17 +41,17 @@ pub struct Identity {
     pub database: bool,
 }
 
-/// A database that passed every check, or a new one.
-pub struct OpenedDatabase {
-    pub storage: SledStorage,
-    /// `None` for a new one.
-    pub recovered: Option<Recovered>,
-    /// Where the damaged one before it went, and what was wrong.
-    pub set_aside: Option<(PathBuf, Damage)>,
+/// A database as it was found.
+pub enum Found {
+    /// It passed every check.
+    Whole(Box<dyn Storage>, Recovered),
+    /// There was none.
+    New(Box<dyn Storage>),
+    /// It cannot be trusted; what was visited must be thrown away.
+    Damaged(Damage),
 }
 
 const IDENTITY: &str = "identity.toml";
-const DATABASE: &str = "db";
 const CHECKPOINT: &str = "checkpoint";
 
 impl DataDir {
@@ -62,11 +60,7 @@ impl DataDir {
     /// # Errors
     /// When another process holds it, or it is no directory of this version, or the file system refuses.
     pub fn open(path: &Path) -> Result<DataDir, StorageError> {
-        fs::create_dir_all(path).map_err(io_error("create", path))?;
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            sync_dir(parent)?;
-        }
-        DataDir::lock(path)
+        DataDir::over(Box::new(FileSystem::open(path)?))
     }
 
     /// Locks a directory that must be there already.
@@ -79,36 +73,25 @@ impl DataDir {
         if !path.is_dir() {
             return Err(missing("there is no directory"));
         }
-        if !path.join(IDENTITY).exists() && !path.join(DATABASE).exists() {
+        if !path.join(IDENTITY).exists() && !path.join("db").exists() {
             return Err(missing("it holds neither identity.toml nor db"));
         }
-        DataDir::lock(path)
+        DataDir::over(Box::new(FileSystem::lock(path)?))
     }
 
-    fn lock(path: &Path) -> Result<DataDir, StorageError> {
-        let lock_path = path.join("LOCK");
-        let mut lock = OpenOptions::new()
-            .create(true)
-            .read(true)
-            .write(true)
-            .truncate(false)
-            .open(&lock_path)
-            .map_err(io_error("open", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // Who it is helps, but not knowing it must not hide that somebody is.
-                let _ = lock.read_to_string(&mut holder);
-                let holder = Some(holder.trim().to_owned()).filter(|text| !text.is_empty());
-                return Err(StorageError::Held { path: path.to_owned(), holder });
-            }
-            Err(TryLockError::Error(source)) => return Err(io_error("lock", &lock_path)(source)),
-        }
-        lock.set_len(0).map_err(io_error("write", &lock_path))?;
-        write!(lock, "process {}", std::process::id()).map_err(io_error("write", &lock_path))?;
-        let identity = read_identity(path)?;
-        Ok(DataDir { path: path.to_owned(), _lock: lock, identity, checkpoint: None })
+    /// A directory on these files, which nobody else may use.
+    ///
+    /// # Errors
+    /// When it is no directory of this version, or the files cannot be read.
+    pub fn over(files: Box<dyn Files>) -> Result<DataDir, StorageError> {
+        let identity = read_identity(&*files)?;
+        let noted = files.read(CHECKPOINT)?.as_deref().and_then(read_checkpoint).unwrap_or(0);
+        Ok(DataDir { files, identity, noted })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.files.path()
     }
 
     /// What the directory said of itself when it was opened.
@@ -116,129 +99,131 @@ impl DataDir {
         self.identity.as_ref()
     }
 
-    /// Opens the database and hands each counter in it to `visit`. A damaged one is kept aside under a new name and a new
-    /// one begun; `start_over` is called then, to throw away what was visited.
-    ///
-    /// # Errors
-    /// When the directory is another node's or another version's, or the file system refuses.
-    pub fn open_database(
-        &self,
-        node: &NodeId,
-        mut visit: impl FnMut(StoredCounter),
-        mut start_over: impl FnMut(),
-    ) -> Result<OpenedDatabase, StorageError> {
-        let path = self.path.join(DATABASE);
-        let used_before = self.identity.as_ref().is_some_and(|identity| identity.database);
-        let damage = match self.read_database(&path, &mut visit) {
-            Ok((storage, Some(recovered))) => {
-                self.check_node(node.as_str(), Some(recovered.meta.node.as_str()))?;
-                return Ok(OpenedDatabase { storage, recovered: Some(recovered), set_aside: None });
-            }
-            Ok((storage, None)) if !used_before => {
-                return Ok(OpenedDatabase { storage, recovered: None, set_aside: None });
-            }
-            Ok((_, None)) => Damage::NoMeta,
-            Err(ReadError::Damage(damage)) => damage,
-            Err(ReadError::Other(error)) => return Err(error),
-        };
-        if !used_before && matches!(damage, Damage::NoMeta) {
-            let why = "its db is not tallymesh's".to_owned();
-            return Err(StorageError::Foreign { path: self.path.clone(), why });
-        }
-        start_over();
-        let aside = self.free_name();
-        if path.exists() {
-            fs::rename(&path, &aside).map_err(io_error("rename", &path))?;
-            sync_dir(&self.path)?;
-        }
-        let storage = SledStorage::open(&path)?;
-        Ok(OpenedDatabase { storage, recovered: None, set_aside: Some((aside, damage)) })
+    /// Whether a database was in use here before.
+    fn was_used(&self) -> bool {
+        self.noted > 0 || self.identity.as_ref().is_some_and(|identity| identity.database)
     }
 
-    /// Reads the database and leaves everything as it is.
-    ///
-    /// # Errors
-    /// When there is none, or it is damaged, or the file system refuses.
-    pub fn read(&self, mut visit: impl FnMut(StoredCounter)) -> Result<Recovered, StorageError> {
-        let foreign = |why: String| StorageError::Foreign { path: self.path.clone(), why };
-        let path = self.path.join(DATABASE);
-        if !path.is_dir() {
-            return Err(foreign("its db is missing".to_owned()));
-        }
-        match self.read_database(&path, &mut visit) {
-            Ok((_, Some(recovered))) => Ok(recovered),
-            Ok((_, None)) => Err(foreign(Damage::NoMeta.to_string())),
-            Err(ReadError::Damage(damage)) => {
-                Err(StorageError::Damaged { path, why: damage.to_string() })
-            }
-            Err(ReadError::Other(error)) => Err(error),
-        }
-    }
-
-    fn read_database(
-        &self,
-        path: &Path,
-        visit: &mut impl FnMut(StoredCounter),
-    ) -> Result<(SledStorage, Option<Recovered>), ReadError> {
-        let storage =
-            SledStorage::open(path).map_err(|error| match error {
-                StorageError::Panicked(_)
-                | StorageError::Sled(
-                    sled::Error::Corruption { .. } | sled::Error::ReportableBug(_),
-                ) => ReadError::Damage(Damage::Unreadable(error)),
-                other => ReadError::Other(other),
-            })?;
-        match recover(&storage, visit) {
-            Ok(Some(recovered)) if recovered.checkpoint < self.noted_checkpoint() => {
-                let (expected, found) = (self.noted_checkpoint(), recovered.checkpoint);
-                Err(ReadError::Damage(Damage::Older { expected, found }))
-            }
-            Ok(recovered) => Ok((storage, recovered)),
-            Err(RecoverError::Damage(damage)) => Err(ReadError::Damage(damage)),
-            Err(error @ RecoverError::OtherFormat { .. }) => {
-                let (path, why) = (self.path.clone(), error.to_string());
-                Err(ReadError::Other(StorageError::Foreign { path, why }))
-            }
-        }
-    }
-
-    /// Takes the next boot number, durably. Nothing may be admitted before this.
+    /// Opens the database. `Damaged` when it cannot even be opened.
     ///
     /// # Errors
     /// When the directory is another node's, or the file system refuses.
-    pub fn next_boot(&mut self, node: &NodeId) -> Result<u64, StorageError> {
+    pub fn open_database(&mut self, node: &NodeId) -> Result<Opening, StorageError> {
         self.check_node(node.as_str(), self.identity.as_ref().map(|identity| &*identity.node))?;
-        let before = self.identity.as_ref();
-        let identity = Identity {
+        if self.was_used() && !self.files.has_database() {
+            return Ok(Opening::Damaged(Damage::NoMeta));
+        }
+        match self.files.open_database() {
+            Ok(storage) => Ok(Opening::Open(storage)),
+            Err(error) if is_damage(&error) => Ok(Opening::Damaged(Damage::Unreadable(error))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the next boot number, durably: higher than the identity says, and than any incarnation of the node that the
+    /// database knows. Nothing may be admitted before this.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn next_boot(&mut self, node: &NodeId, opening: &Opening) -> Result<u64, StorageError> {
+        let in_identity = self.identity.as_ref().map_or(0, |identity| identity.boot);
+        let in_database = match opening {
+            Opening::Open(storage) => boots_of(&**storage, node),
+            Opening::Damaged(_) => 0,
+        };
+        let step = if mutant!(ReplicaIdReused) { 0 } else { 1 };
+        let boot = in_identity.max(in_database).saturating_add(step).max(1);
+        self.write_identity(Identity {
             format: FORMAT,
             node: node.as_str().to_owned(),
-            boot: before.map_or(0, |identity| identity.boot) + 1,
-            database: before.is_some_and(|identity| identity.database),
-        };
-        let boot = identity.boot;
-        self.write_identity(identity)?;
+            boot,
+            database: self.was_used(),
+        })?;
         Ok(boot)
     }
 
-    /// Begins checkpoints on a database that was just opened; from then on, its absence is damage.
+    /// Checks all that is in an opened database, and hands each counter in it to `visit`.
     ///
     /// # Errors
-    /// Any of the storage's.
-    pub fn begin_checkpoints(
-        &mut self,
-        storage: Box<dyn Storage>,
-        recovered: Option<&Recovered>,
-        node: &NodeId,
-    ) -> Result<Checkpointer, StorageError> {
-        let checkpointer = Checkpointer::on(storage, recovered, node)?;
-        if let Some(identity) = self.identity.clone().filter(|identity| !identity.database) {
-            self.write_identity(Identity { database: true, ..identity })?;
+    /// When the database is another node's, another version's, or something else's.
+    pub fn read_database(
+        &self,
+        opening: Opening,
+        node: Option<&NodeId>,
+        visit: impl FnMut(StoredCounter),
+    ) -> Result<Found, StorageError> {
+        let storage = match opening {
+            Opening::Open(storage) => storage,
+            Opening::Damaged(damage) => return Ok(Found::Damaged(damage)),
+        };
+        let foreign = |why: String| StorageError::Foreign { path: self.path().to_owned(), why };
+        match recover(&*storage, visit) {
+            Ok(Some(recovered)) => {
+                if let Some(node) = node {
+                    self.check_node(node.as_str(), Some(recovered.meta.node.as_str()))?;
+                }
+                if recovered.checkpoint < self.noted {
+                    let (expected, found) = (self.noted, recovered.checkpoint);
+                    return Ok(Found::Damaged(Damage::Older { expected, found }));
+                }
+                Ok(Found::Whole(storage, recovered))
+            }
+            Ok(None) if !self.was_used() => Ok(Found::New(storage)),
+            Ok(None) => Ok(Found::Damaged(Damage::NoMeta)),
+            Err(RecoverError::Damage(Damage::NoMeta)) if !self.was_used() => {
+                Err(foreign("its db is not tallymesh's".to_owned()))
+            }
+            Err(RecoverError::Damage(damage)) => Ok(Found::Damaged(damage)),
+            Err(error @ RecoverError::OtherFormat { .. }) => Err(foreign(error.to_string())),
         }
-        let path = self.path.join(CHECKPOINT);
-        let file = OpenOptions::new().create(true).write(true).truncate(true).open(&path);
-        self.checkpoint = Some(file.map_err(io_error("open", &path))?);
-        self.note_checkpoint(checkpointer.durable_epoch())?;
-        Ok(checkpointer)
+    }
+
+    /// Reads a database that must be there, and leaves everything as it is.
+    ///
+    /// # Errors
+    /// When there is none, or it is damaged, or the file system refuses.
+    pub fn read(&mut self, visit: impl FnMut(StoredCounter)) -> Result<Recovered, StorageError> {
+        let damaged = |dir: &DataDir, damage: &Damage| {
+            let path = dir.path().join("db");
+            StorageError::Damaged { path, why: damage.to_string() }
+        };
+        if !self.files.has_database() {
+            return Err(damaged(self, &Damage::NoMeta));
+        }
+        let opening = match self.files.open_database() {
+            Ok(storage) => Opening::Open(storage),
+            Err(error) if is_damage(&error) => Opening::Damaged(Damage::Unreadable(error)),
+            Err(error) => return Err(error),
+        };
+        match self.read_database(opening, None, visit)? {
+            Found::Whole(_, recovered) => Ok(recovered),
+            Found::New(_) => Err(damaged(self, &Damage::NoMeta)),
+            Found::Damaged(damage) => Err(damaged(self, &damage)),
+        }
+    }
+
+    /// Keeps a damaged database aside, and begins a new one.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn replace_damaged(&mut self) -> Result<(PathBuf, Box<dyn Storage>), StorageError> {
+        let boot = self.identity.as_ref().map_or(0, |identity| identity.boot);
+        let aside = self.files.set_database_aside(boot)?;
+        // It told of the database that is no longer there.
+        self.noted = 0;
+        self.write_note(0)?;
+        Ok((aside, self.files.open_database()?))
+    }
+
+    /// Notes that there is a database now: from here on, its absence is damage.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn note_database(&mut self) -> Result<(), StorageError> {
+        match self.identity.clone().filter(|identity| !identity.database) {
+            Some(identity) => self.write_identity(Identity { database: true, ..identity }),
+            None => Ok(()),
+        }
     }
 
     /// Notes, outside the database, how far it is certain to go. This is not synced: after a loss of power an older number
@@ -247,37 +232,29 @@ impl DataDir {
     /// # Errors
     /// When the file system refuses.
     pub fn note_checkpoint(&mut self, epoch: u64) -> Result<(), StorageError> {
-        let Some(file) = &mut self.checkpoint else { return Ok(()) };
+        if epoch > self.noted {
+            self.write_note(epoch)?;
+            self.noted = epoch;
+        }
+        Ok(())
+    }
+
+    /// The files, for a rewrite of the database.
+    pub fn files(&mut self) -> &mut dyn Files {
+        &mut *self.files
+    }
+
+    fn write_note(&mut self, epoch: u64) -> Result<(), StorageError> {
         let epoch = epoch.to_le_bytes();
         let mut bytes = epoch.to_vec();
         bytes.extend_from_slice(&crc32fast::hash(&epoch).to_le_bytes());
-        let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&bytes));
-        written.map_err(io_error("write", &self.path.join(CHECKPOINT)))
-    }
-
-    /// How far the database is certain to go; 0 when that is not known.
-    fn noted_checkpoint(&self) -> u64 {
-        let Ok(bytes) = fs::read(self.path.join(CHECKPOINT)) else { return 0 };
-        match (bytes.first_chunk::<8>(), bytes.get(8..)) {
-            (Some(epoch), Some(crc)) if crc == crc32fast::hash(epoch).to_le_bytes() => {
-                u64::from_le_bytes(*epoch)
-            }
-            _ => 0,
-        }
+        self.files.overwrite(CHECKPOINT, &bytes)
     }
 
     fn write_identity(&mut self, identity: Identity) -> Result<(), StorageError> {
-        let path = self.path.join(IDENTITY);
-        let new = self.path.join("identity.toml.new");
         // Proven: plain fields are always valid TOML.
         let text = toml::to_string(&identity).expect("an identity is valid TOML");
-        let written = File::create(&new).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        });
-        written.map_err(io_error("write", &new))?;
-        fs::rename(&new, &path).map_err(io_error("rename", &new))?;
-        sync_dir(&self.path)?;
+        self.files.replace(IDENTITY, text.as_bytes())?;
         self.identity = Some(identity);
         Ok(())
     }
@@ -286,37 +263,51 @@ impl DataDir {
         match found.filter(|found| *found != expected) {
             None => Ok(()),
             Some(found) => Err(StorageError::OtherNode {
-                path: self.path.clone(),
+                path: self.path().to_owned(),
                 found: found.to_owned(),
                 expected: expected.to_owned(),
             }),
         }
     }
+}
 
-    fn free_name(&self) -> PathBuf {
-        let boot = self.identity.as_ref().map_or(0, |identity| identity.boot);
-        let name = |n: u64| self.path.join(format!("{DATABASE}.damaged-{n}"));
-        let free = (boot..).map(name).find(|name| !name.exists());
-        // Proven: there are more numbers than files.
-        free.expect("some name is free")
+/// A database that was opened and not yet checked.
+pub enum Opening {
+    Open(Box<dyn Storage>),
+    Damaged(Damage),
+}
+
+/// Whether an error of the database's speaks of what is in it, and not of the file system around it.
+fn is_damage(error: &StorageError) -> bool {
+    match error {
+        StorageError::Panicked(_) => true,
+        StorageError::Sled(sled::Error::Io(error)) => matches!(
+            error.kind(),
+            std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
+        ),
+        StorageError::Sled(error) => {
+            matches!(error, sled::Error::Corruption { .. } | sled::Error::ReportableBug(_))
+        }
+        _ => false,
     }
 }
 
-enum ReadError {
-    Damage(Damage),
-    Other(StorageError),
+fn read_checkpoint(bytes: &[u8]) -> Option<u64> {
+    let (epoch, crc) = bytes.split_first_chunk::<8>()?;
+    (crc == crc32fast::hash(epoch).to_le_bytes()).then(|| u64::from_le_bytes(*epoch))
 }
 
-fn read_identity(path: &Path) -> Result<Option<Identity>, StorageError> {
-    let file = path.join(IDENTITY);
-    let text = match fs::read_to_string(&file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error("read", &file)(error)),
-    };
-    let foreign = |why: String| StorageError::Foreign { path: path.to_owned(), why };
-    let identity: Identity =
-        toml::from_str(&text).map_err(|error| foreign(format!("{IDENTITY}: {error}")))?;
+fn read_identity(files: &dyn Files) -> Result<Option<Identity>, StorageError> {
+    let Some(bytes) = files.read(IDENTITY)? else { return Ok(None) };
+    let foreign = |why: String| StorageError::Foreign { path: files.path().to_owned(), why };
+    let text = String::from_utf8_lossy(&bytes);
+    let identity: Identity = toml::from_str(&text).map_err(|error| {
+        foreign(format!(
+            "{IDENTITY} cannot be read ({}); if the directory is this node's, delete that file and the boot number is taken \
+             from the database",
+            error.message()
+        ))
+    })?;
     if identity.format != FORMAT {
         let found = identity.format;
         return Err(foreign(format!("it has format {found}, and this version reads {FORMAT}")));

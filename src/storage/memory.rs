@@ -34,7 +34,7 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
-    fn compact(&mut self) -> Result<bool, StorageError> {
+    fn is_wasteful(&self, _live_bytes: u64) -> Result<bool, StorageError> {
         Ok(false)
     }
 }

@@ -2,20 +2,26 @@
 
 mod checkpoint;
 mod directory;
+mod file_system;
 mod memory;
+mod persister;
 mod record;
 mod recover;
 mod sled_backend;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-pub use checkpoint::Checkpointer;
 pub use directory::DataDir;
-pub use memory::MemoryStorage;
-pub use recover::{Damage, Recovered, recover};
-pub use sled_backend::SledStorage;
+pub use persister::{Opened, Persister};
+#[cfg(feature = "simulation")]
+pub use recover::Damage;
+
+use checkpoint::Checkpointer;
+use memory::MemoryStorage;
+use recover::{Recovered, recover};
+use sled_backend::SledStorage;
 
 /// Bytes by key, durable after [`sync`](Self::sync). One writer.
 ///
@@ -36,8 +42,42 @@ pub trait Storage: Send {
     /// Returns once all writes so far survive a loss of power.
     fn sync(&mut self) -> Result<(), StorageError>;
 
-    /// Gives back disk space that is no longer needed, if there is much of it; says whether there was.
-    fn compact(&mut self) -> Result<bool, StorageError>;
+    /// Whether a copy of what is in it, `live_bytes` of keys and values, would give back much disk space.
+    fn is_wasteful(&self, live_bytes: u64) -> Result<bool, StorageError>;
+}
+
+/// What [`DataDir`] needs of a file system: a few small files, and the database. The simulator brings its own.
+pub trait Files: Send {
+    /// Where this is, for messages.
+    fn path(&self) -> &Path;
+
+    /// The content of a file; `None` when there is none.
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StorageError>;
+
+    /// Gives a file new content, durably: after a crash it has the old or the new.
+    fn replace(&mut self, name: &str, bytes: &[u8]) -> Result<(), StorageError>;
+
+    /// Writes to a file in place, without waiting for the disk.
+    fn overwrite(&mut self, name: &str, bytes: &[u8]) -> Result<(), StorageError>;
+
+    /// Whether there is a database, in whatever state.
+    fn has_database(&self) -> bool;
+
+    /// Opens the database, or makes one.
+    fn open_database(&mut self) -> Result<Box<dyn Storage>, StorageError>;
+
+    /// Gives the database a name that no other has, from this number on, so that the next one opened is new.
+    fn set_database_aside(&mut self, number: u64) -> Result<PathBuf, StorageError>;
+
+    /// Makes a new, empty database beside the present one, in the place of any that was begun before.
+    fn begin_database(&mut self) -> Result<Box<dyn Storage>, StorageError>;
+
+    /// Puts the database begun last in the place of the present one, and opens it. Both must have been let go, and the new
+    /// one synced. A crash leaves one of the two.
+    fn install_database(&mut self) -> Result<Box<dyn Storage>, StorageError>;
+
+    /// Removes a database that was begun and will not be installed.
+    fn abandon_database(&mut self);
 }
 
 /// A backend's refusal.
@@ -60,6 +100,9 @@ pub enum StorageError {
     /// sled gave up in the middle.
     #[error("sled panicked: {0}")]
     Panicked(String),
+    /// An earlier refusal ended the writing.
+    #[error("writing ended at an earlier error")]
+    GivenUp,
     /// Another process holds the directory.
     #[error(
         "data directory {path} is held by another process{}; give each instance its own data_dir, or stop that process",

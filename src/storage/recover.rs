@@ -7,7 +7,7 @@ use super::record::{
 };
 use super::{Storage, StorageError};
 use crate::crdt::Cell;
-use crate::id::{ReplicaId, Version};
+use crate::id::{NodeId, ReplicaId, Version};
 use crate::table::StoredCounter;
 use crate::time::Timestamp;
 
@@ -21,6 +21,8 @@ pub struct Recovered {
     pub replicas: Vec<(u32, ReplicaId)>,
     /// Keys of tombstones that are still to be removed.
     pub tombstones: Vec<Vec<u8>>,
+    /// Bytes of keys and values of counters.
+    pub live_bytes: u64,
 }
 
 impl Recovered {
@@ -125,7 +127,22 @@ pub fn recover(
     let checkpoint = meta.epoch;
     meta.totals = found.now;
     meta.epoch = meta.epoch.max(found.last_epoch);
-    Ok(Some(Recovered { meta, checkpoint, replicas, tombstones: found.tombstones }))
+    let Found { tombstones, live_bytes, .. } = found;
+    Ok(Some(Recovered { meta, checkpoint, replicas, tombstones, live_bytes }))
+}
+
+/// The highest boot number among a node's incarnations in storage, as far as it can be read.
+pub fn boots_of(storage: &dyn Storage, node: &NodeId) -> u64 {
+    let mut boot = 0;
+    // What cannot be read is found out, and dealt with, when everything is read.
+    let _ = storage.scan(&[REPLICA_PREFIX], &mut |key, value| {
+        if let Ok((replica, _)) = decode::<ReplicaId>(key, value)
+            && replica.node == *node
+        {
+            boot = boot.max(replica.incarnation.boot);
+        }
+    });
+    boot
 }
 
 #[derive(Default)]
@@ -137,6 +154,7 @@ struct Found {
     now: Totals,
     last_epoch: u64,
     tombstones: Vec<Vec<u8>>,
+    live_bytes: u64,
 }
 
 impl Found {
@@ -157,6 +175,7 @@ impl Found {
             self.at_checkpoint.add(crc);
         }
         self.last_epoch = self.last_epoch.max(record.epoch);
+        self.live_bytes += (key.len() + value.len()) as u64;
         let Some(state) = record.state else {
             self.tombstones.push(key.to_vec());
             return Some(None);

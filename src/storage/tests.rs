@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use proptest::prelude::*;
 
-use super::record::{META_KEY, counter_key};
-use super::recover::RecoverError;
+use super::file_system::FileSystem;
+use super::record::{META_KEY, Meta, counter_key};
+use super::recover::{Damage, RecoverError};
 use super::*;
 use crate::id::{Incarnation, NodeId, ReplicaId};
 use crate::key::CounterKey;
@@ -58,6 +59,11 @@ fn recovered_as(
     Ok((table, found))
 }
 
+fn checkpointer(shared: &Shared, found: Option<&Recovered>) -> Checkpointer {
+    let meta = found.map_or_else(|| Meta::first(node(), 0), |found| found.meta.clone());
+    Checkpointer::on(Box::new(shared.clone()), meta, found).unwrap()
+}
+
 /// The behaviour that every backend owes.
 fn conforms(mut open: impl FnMut() -> Box<dyn Storage>) {
     let mut storage = open();
@@ -81,52 +87,51 @@ fn conforms(mut open: impl FnMut() -> Box<dyn Storage>) {
     assert_eq!(scan(b"b"), [entry(b"b1", b"3"), entry(b"b2", b"4")]);
     assert_eq!(scan(b""), [entry(b"a", b"2"), entry(b"b1", b"3"), entry(b"b2", b"4")]);
     assert_eq!(storage.get(b"c").unwrap(), None);
-    drop(storage);
-    let mut storage = open();
-    storage.compact().unwrap();
-    assert_eq!(storage.put(b"a", b"5").unwrap(), Some(b"2".to_vec()), "compaction loses nothing");
-    storage.sync().unwrap();
+    assert!(!storage.is_wasteful(0).unwrap(), "so small a storage is not worth a copy");
 }
 
 #[test]
-fn sled_gives_disk_back_when_little_is_left() {
+fn a_rewrite_gives_disk_back_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("db");
-    let open = || SledStorage::open_compacting_from(&path, 100_000).unwrap();
-    let mut storage = open();
-    for n in 0..20_000_u32 {
-        storage.put(&n.to_be_bytes(), &[7; 100]).unwrap();
+    let mut files = FileSystem::open(dir.path()).unwrap();
+    let mut checkpointer =
+        Checkpointer::on(files.open_database().unwrap(), Meta::first(node(), 0), None).unwrap();
+    let table = table(1);
+    for n in 0..10_000 {
+        let key = CounterKey::new(&n.to_string(), &["a value of some length, to fill the disk"]);
+        let end = Timestamp(if n < 100 { END.0 } else { 1_000 });
+        table.change(Timestamp(0), &key, Change::Add(1), end).unwrap();
     }
-    storage.sync().unwrap();
-    assert!(!storage.compact().unwrap(), "nothing is superfluous yet");
-    for n in 100..20_000_u32 {
-        storage.remove(&n.to_be_bytes()).unwrap();
-    }
-    storage.sync().unwrap();
-    let before = std::fs::metadata(path.join("db")).unwrap().len();
-    assert!(storage.compact().unwrap());
-    let after = std::fs::metadata(path.join("db")).unwrap().len();
-    assert!(after * 2 < before, "{before} to {after} bytes");
+    checkpointer.write(&table, Timestamp(0)).unwrap();
+    sweep(&table, 70_000);
+    checkpointer.write(&table, Timestamp(70_000)).unwrap();
+    checkpointer.write(&table, Timestamp(90_000)).unwrap();
+    let bytes = || std::fs::metadata(dir.path().join("db/db")).unwrap().len();
+    let before = bytes();
+    let mut checkpointer = checkpointer.moved(&mut files).unwrap();
+    assert!(bytes() * 2 < before, "{before} to {} bytes", bytes());
     // It goes on in the new place, and is found there.
-    storage.put(b"new", b"1").unwrap();
-    storage.sync().unwrap();
-    drop(storage);
-    let mut keys = 0;
-    open().scan(&[], &mut |_, _| keys += 1).unwrap();
-    assert_eq!(keys, 101);
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
+    add(&table, "new", 1);
+    checkpointer.write(&table, Timestamp(90_000)).unwrap();
+    checkpointer.settle().unwrap();
+    drop(checkpointer);
+    let (second, _) = recovered(&*files.open_database().unwrap()).unwrap();
+    assert_eq!(second.len(), 101);
+    let left = [dir.path().join("db.new"), dir.path().join("db.old")];
+    assert!(left.iter().all(|path| !path.exists()), "nothing else is left");
 }
 
 #[test]
-fn a_crash_in_a_compaction_leaves_the_old_or_the_new() {
+fn a_crash_in_a_rewrite_leaves_the_old_or_the_new() {
     let dir = tempfile::tempdir().unwrap();
     let (path, old, new) =
         (dir.path().join("db"), dir.path().join("db.old"), dir.path().join("db.new"));
-    let mut storage = SledStorage::open(&path).unwrap();
+    let mut files = FileSystem::open(dir.path()).unwrap();
+    let mut storage = files.open_database().unwrap();
     storage.put(b"a", b"1").unwrap();
     storage.sync().unwrap();
     drop(storage);
-    let has_it = || SledStorage::open(&path).unwrap().get(b"a").unwrap().is_some();
+    let mut has_it = || files.open_database().unwrap().get(b"a").unwrap().is_some();
     // While the copy was being written.
     std::fs::create_dir(&new).unwrap();
     assert!(has_it() && !new.exists());
@@ -208,15 +213,15 @@ impl Storage for Shared {
         }
     }
 
-    fn compact(&mut self) -> Result<bool, StorageError> {
-        self.disk().kept.compact()
+    fn is_wasteful(&self, live_bytes: u64) -> Result<bool, StorageError> {
+        self.disk().kept.is_wasteful(live_bytes)
     }
 }
 
 /// A life of a node: counts over several checkpoints, with new, changed and expired counters among them. Gives what was
 /// counted in `x` as of each completed checkpoint.
 fn live(shared: &Shared, table: &Table, found: Option<&Recovered>) -> Vec<u64> {
-    let mut checkpointer = Checkpointer::on(Box::new(shared.clone()), found, &node()).unwrap();
+    let mut checkpointer = checkpointer(shared, found);
     let mut written = vec![value(table, "x")];
     for round in 0..4_u64 {
         add(table, "x", 1);
@@ -283,7 +288,7 @@ fn a_crash_at_any_write_leaves_the_last_checkpoint_or_a_newer_state() {
 #[test]
 fn expired_counters_leave_the_storage() {
     let (shared, table) = (Shared::default(), table(1));
-    let mut checkpointer = Checkpointer::on(Box::new(shared.clone()), None, &node()).unwrap();
+    let mut checkpointer = checkpointer(&shared, None);
     for n in 0..50 {
         let key = CounterKey::new(&n.to_string(), &[]);
         table.change(Timestamp(0), &key, Change::Add(1), Timestamp(1_000)).unwrap();
@@ -301,7 +306,7 @@ fn expired_counters_leave_the_storage() {
 #[test]
 fn a_failed_sync_is_an_error() {
     let (shared, table) = (Shared::default(), table(1));
-    let mut checkpointer = Checkpointer::on(Box::new(shared.clone()), None, &node()).unwrap();
+    let mut checkpointer = checkpointer(&shared, None);
     add(&table, "x", 1);
     shared.disk().fails = true;
     assert!(checkpointer.write(&table, Timestamp(0)).is_err());
@@ -339,7 +344,7 @@ fn a_missing_counter_an_old_one_and_a_flipped_bit_are_damage() {
     let old = {
         let shared = Shared::default();
         let table = table(1);
-        let mut checkpointer = Checkpointer::on(Box::new(shared.clone()), None, &node()).unwrap();
+        let mut checkpointer = checkpointer(&shared, None);
         add(&table, "x", 1);
         checkpointer.write(&table, Timestamp(0)).unwrap();
         shared.get(&x).unwrap().unwrap()
@@ -382,26 +387,52 @@ mod directory {
     /// One life on a directory, which counts 1: what was set aside, the boot number, and what it found.
     fn open(path: &Path, name: &str) -> Result<(Option<PathBuf>, u64, u64), StorageError> {
         let name: NodeId = name.parse().unwrap();
-        let mut dir = DataDir::open(path)?;
-        let boot = dir.next_boot(&name)?;
-        let (recovered, mut counters) = (table(boot), Vec::new());
-        let mut start_over = false;
-        let database =
-            dir.open_database(&name, |counter| counters.push(counter), || start_over = true)?;
-        if let Some(found) = database.recovered.as_ref().filter(|_| !start_over) {
-            let mut restore = Restore::into(&recovered);
-            counters.iter().for_each(|counter| restore.add(counter));
-            restore.finish(found.watermarks());
+        let opened =
+            Persister::open(DataDir::open(path)?, &name, &Bounds::default(), (7, [1, 2, 3, 4]))?;
+        let Opened { mut persister, table, set_aside, .. } = opened;
+        let (boot, before) = (table.own_replica().incarnation.boot, value(&table, "x"));
+        add(&table, "x", 1);
+        persister.write(&table, Timestamp(0))?;
+        persister.settle()?;
+        Ok((set_aside.map(|(path, _)| path), boot, before))
+    }
+
+    #[test]
+    fn a_lost_identity_is_made_up_for_by_the_database() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..3 {
+            open(dir.path(), "a").unwrap();
         }
-        let before = value(&recovered, "x");
-        let storage = Box::new(database.storage);
-        let mut checkpointer =
-            dir.begin_checkpoints(storage, database.recovered.as_ref(), &name)?;
-        add(&recovered, "x", 1);
-        checkpointer.write(&recovered, Timestamp(0))?;
-        checkpointer.settle()?;
-        dir.note_checkpoint(checkpointer.durable_epoch())?;
-        Ok((database.set_aside.map(|(path, _)| path), boot, before))
+        std::fs::write(dir.path().join("identity.toml"), b"").unwrap();
+        let error = open(dir.path(), "a").unwrap_err().to_string();
+        assert!(error.contains("delete that file"), "{error}");
+        std::fs::remove_file(dir.path().join("identity.toml")).unwrap();
+        assert!(open(dir.path(), "b").unwrap_err().to_string().contains("\"a\""));
+        std::fs::remove_file(dir.path().join("identity.toml")).unwrap();
+        assert_eq!(open(dir.path(), "a").unwrap(), (None, 4, 3));
+    }
+
+    #[test]
+    fn after_a_failure_everything_is_written_into_a_new_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = node();
+        let data_dir = DataDir::open(dir.path()).unwrap();
+        let opened =
+            Persister::open(data_dir, &node, &Bounds::default(), (7, [1, 2, 3, 4])).unwrap();
+        let Opened { mut persister, table, .. } = opened;
+        add(&table, "x", 1);
+        persister.write(&table, Timestamp(0)).unwrap();
+        add(&table, "x", 2);
+        add(&table, "y", 1);
+        persister.begin_again(&table, Timestamp(5)).unwrap();
+        add(&table, "y", 1);
+        persister.write(&table, Timestamp(6)).unwrap();
+        persister.settle().unwrap();
+        drop(persister);
+        let contents = crate::inspect(dir.path()).unwrap();
+        let values: Vec<u64> = contents.counters.iter().map(|counter| counter.value).collect();
+        assert_eq!(values, [3, 2]);
+        assert_eq!(open(dir.path(), "a").unwrap(), (None, 2, 3));
     }
 
     #[test]

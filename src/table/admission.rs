@@ -39,6 +39,14 @@ pub struct Charged {
     cost: u64,
 }
 
+#[cfg(feature = "simulation")]
+impl Charged {
+    /// The generation of the counter that was charged.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+}
+
 /// Every shard that a request touches, locked, and each of its counters in them.
 struct Locked<'a> {
     /// By ascending number of the shard.
@@ -262,7 +270,13 @@ impl Found {
 fn count(now: Timestamp, shard: &mut Shard, place: u32, charge: &Charge) -> (u32, u32) {
     let Some(slot) = shard.slot_mut(place) else { return (0, 0) };
     if slot.expires_at <= now {
-        slot.counter.reset();
+        #[cfg(feature = "simulation")]
+        if crate::mutant::mutant!(OwnCellZeroed) {
+            slot.counter.zero_own();
+        }
+        if !crate::mutant::mutant!(OwnCellZeroed) {
+            slot.counter.reset();
+        }
     }
     slot.counter.add(charge.cost);
     slot.expires_at = slot.expires_at.max(charge.expires_at);

@@ -177,6 +177,30 @@ impl Table {
         slot.map_or(0, |slot| value_at(now, slot))
     }
 
+    /// One counter as it stands, expired or not.
+    #[cfg(feature = "simulation")]
+    pub fn counter(&self, key: &[u8]) -> Option<CounterState> {
+        let hash = self.hash(key);
+        let replicas = self.lock_replicas();
+        let shard = self.lock(shard_of(hash));
+        let slot = shard.find(hash, key).and_then(|place| shard.slot(place));
+        slot.map(|slot| state_of(slot, &replicas))
+    }
+
+    /// The generation of one counter, and the version of a replica's cell in it.
+    #[cfg(feature = "simulation")]
+    pub fn held(&self, key: &[u8], replica: &ReplicaId) -> Option<(u32, crate::id::Version)> {
+        let hash = self.hash(key);
+        let index = self.lock_replicas().index(replica);
+        let shard = self.lock(shard_of(hash));
+        let slot = shard.find(hash, key).and_then(|place| shard.slot(place))?;
+        let cell = index.and_then(|index| slot.counter.cell(index));
+        Some((
+            slot.counter.generation(),
+            cell.map_or(crate::id::Version::ZERO, |cell| cell.version),
+        ))
+    }
+
     /// The counters of one stretch of one shard, and where the next stretch begins.
     pub fn page(&self, from: Option<SlotId>) -> (Vec<CounterState>, Option<SlotId>) {
         let from = from.unwrap_or(SlotId(0));

@@ -27,6 +27,32 @@ pub struct Unpersisted {
 }
 
 impl Table {
+    /// Lists every counter for the next checkpoint, for a storage that holds nothing yet.
+    pub fn mark_all_unpersisted(&self) {
+        for number in 0..self.shards.len() {
+            let mut from = 0;
+            loop {
+                let mut shard = self.lock(number);
+                shard.dropped.clear();
+                let end = shard.places().min(from + SLOTS_PER_LOCK as u32);
+                for place in from..end {
+                    if shard.slot(place).is_some() {
+                        shard.mark_unpersisted(place);
+                    }
+                }
+                if end == shard.places() {
+                    break;
+                }
+                from = end;
+            }
+        }
+    }
+
+    /// Forgets which counters storage has to forget, while there is no storage.
+    pub fn forget_dropped(&self) {
+        (0..self.shards.len()).for_each(|number| self.lock(number).dropped.clear());
+    }
+
     /// Takes all that changed since the last checkpoint, a part at a time. Own cells that change meanwhile are taken as they
     /// are then, with a version.
     pub fn take_unpersisted<E>(

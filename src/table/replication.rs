@@ -7,6 +7,7 @@ use crate::crdt::{COUNT_MAX, DigestEntry, Merged, ReplicaIndex, Update, VersionV
 use crate::id::{ReplicaId, Version};
 use crate::key::{CounterKey, WindowIndex, window_of};
 use crate::limit::WINDOW_MAX;
+use crate::mutant::mutant;
 use crate::time::Timestamp;
 
 /// Which changes a harvest takes.
@@ -195,6 +196,9 @@ impl Table {
     fn update(&self, replicas: &mut Replicas, index: ReplicaIndex, id: SlotId) -> Option<Update> {
         let mut shard = self.lock(id.shard());
         let slot = shard.slot_mut(id.place())?;
+        if mutant!(DirtyClearedAtSend) && index == ReplicaIndex::OWN {
+            slot.dirty = false;
+        }
         let stamped = index == ReplicaIndex::OWN && replicas.stamp(id, slot);
         let cell = slot.counter.cell(index)?;
         let windowed = window_end(&slot.key).is_some();
@@ -309,7 +313,7 @@ impl Table {
             && update.version > Version::ZERO
             && update.key.len() <= self.bounds.key_bytes_max
             && CounterKey::from_bytes(&update.key).is_ok();
-        if !plausible {
+        if !plausible && !mutant!(ForgedCellMerged) {
             return Err(Refused::Implausible);
         }
         let window = window_of(&update.key).ok().flatten();
@@ -320,10 +324,10 @@ impl Table {
             // A session's end is its last use, its ttl, and the rounding up by a sixteenth of that.
             None => expires_at <= latest_begin.plus(WINDOW_MAX + WINDOW_MAX / 16),
         };
-        if !believable {
+        if !believable && !mutant!(ForgedCellMerged) {
             return Err(Refused::Implausible);
         }
-        if expires_at.plus(self.bounds.grace) <= now {
+        if expires_at.plus(self.bounds.grace) <= now && !mutant!(ExpiredRecreated) {
             return Err(Refused::Late);
         }
         Ok(expires_at)

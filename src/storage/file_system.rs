@@ -1,0 +1,186 @@
+//! A data directory on a real file system: locked by this process, with its database in sled.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use super::sled_backend::wait_until_closed;
+use super::{Files, SledStorage, Storage, StorageError};
+
+/// A directory held by this process; let go when dropped.
+#[derive(Debug)]
+pub struct FileSystem {
+    path: PathBuf,
+    _lock: File,
+    /// The file that is written in place, kept open.
+    in_place: Option<(String, File)>,
+}
+
+const DATABASE: &str = "db";
+/// A database on its way to the place of the present one, and the present one until the other has its name.
+const DATABASE_NEW: &str = "db.new";
+const DATABASE_OLD: &str = "db.old";
+
+impl FileSystem {
+    /// Makes the directory if need be, and locks it.
+    ///
+    /// # Errors
+    /// When another process holds it, or the file system refuses.
+    pub fn open(path: &Path) -> Result<FileSystem, StorageError> {
+        fs::create_dir_all(path).map_err(io_error("create", path))?;
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_dir(parent)?;
+        }
+        FileSystem::lock(path)
+    }
+
+    /// Locks a directory that must be there already.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn lock(path: &Path) -> Result<FileSystem, StorageError> {
+        let lock_path = path.join("LOCK");
+        let mut lock = OpenOptions::new()
+            .create(true)
+            .read(true)
+            .write(true)
+            .truncate(false)
+            .open(&lock_path)
+            .map_err(io_error("open", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Who it is helps, but not knowing it must not hide that somebody is.
+                let _ = lock.read_to_string(&mut holder);
+                let holder = Some(holder.trim().to_owned()).filter(|text| !text.is_empty());
+                return Err(StorageError::Held { path: path.to_owned(), holder });
+            }
+            Err(TryLockError::Error(source)) => return Err(io_error("lock", &lock_path)(source)),
+        }
+        lock.set_len(0).map_err(io_error("write", &lock_path))?;
+        write!(lock, "process {}", std::process::id()).map_err(io_error("write", &lock_path))?;
+        Ok(FileSystem { path: path.to_owned(), _lock: lock, in_place: None })
+    }
+
+    /// Clears up after a rewrite that a crash interrupted: the present database counts until the new one has its name.
+    fn finish_rewrite(&self) -> Result<(), StorageError> {
+        let [present, new, old] =
+            [DATABASE, DATABASE_NEW, DATABASE_OLD].map(|name| self.path.join(name));
+        if old.exists() && !present.exists() {
+            fs::rename(&old, &present).map_err(io_error("rename", &old))?;
+        }
+        remove_dir(&new)?;
+        remove_dir(&old)
+    }
+}
+
+impl Files for FileSystem {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StorageError> {
+        let path = self.path.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error("read", &path)(error)),
+        }
+    }
+
+    fn replace(&mut self, name: &str, bytes: &[u8]) -> Result<(), StorageError> {
+        let path = self.path.join(name);
+        let new = self.path.join(format!("{name}.new"));
+        let written = File::create(&new).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        });
+        written.map_err(io_error("write", &new))?;
+        fs::rename(&new, &path).map_err(io_error("rename", &new))?;
+        sync_dir(&self.path)
+    }
+
+    fn overwrite(&mut self, name: &str, bytes: &[u8]) -> Result<(), StorageError> {
+        let path = self.path.join(name);
+        if self.in_place.as_ref().is_none_or(|(open, _)| open != name) {
+            let file = OpenOptions::new().create(true).write(true).truncate(false).open(&path);
+            self.in_place = Some((name.to_owned(), file.map_err(io_error("open", &path))?));
+        }
+        let Some((_, file)) = &mut self.in_place else { return Ok(()) };
+        let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(bytes));
+        written.and_then(|()| file.set_len(bytes.len() as u64)).map_err(io_error("write", &path))
+    }
+
+    fn has_database(&self) -> bool {
+        [DATABASE, DATABASE_OLD].iter().any(|name| self.path.join(name).exists())
+    }
+
+    fn open_database(&mut self) -> Result<Box<dyn Storage>, StorageError> {
+        self.finish_rewrite()?;
+        Ok(Box::new(SledStorage::open(&self.path.join(DATABASE))?))
+    }
+
+    fn set_database_aside(&mut self, number: u64) -> Result<PathBuf, StorageError> {
+        let name = |n: u64| self.path.join(format!("{DATABASE}.damaged-{n}"));
+        let free = (number..).map(name).find(|name| !name.exists());
+        // Proven: there are more numbers than files.
+        let aside = free.expect("some name is free");
+        let path = self.path.join(DATABASE);
+        if path.exists() {
+            wait_until_closed(&path)?;
+            fs::rename(&path, &aside).map_err(io_error("rename", &path))?;
+            sync_dir(&self.path)?;
+        }
+        Ok(aside)
+    }
+
+    fn begin_database(&mut self) -> Result<Box<dyn Storage>, StorageError> {
+        let path = self.path.join(DATABASE_NEW);
+        remove_dir(&path)?;
+        Ok(Box::new(SledStorage::open(&path)?))
+    }
+
+    fn install_database(&mut self) -> Result<Box<dyn Storage>, StorageError> {
+        let [present, new, old] =
+            [DATABASE, DATABASE_NEW, DATABASE_OLD].map(|name| self.path.join(name));
+        wait_until_closed(&new)?;
+        wait_until_closed(&present)?;
+        remove_dir(&old)?;
+        if present.exists() {
+            fs::rename(&present, &old).map_err(io_error("rename", &present))?;
+        }
+        fs::rename(&new, &present).map_err(io_error("rename", &new))?;
+        sync_dir(&self.path)?;
+        let storage = SledStorage::open(&present)?;
+        remove_dir(&old)?;
+        Ok(Box::new(storage))
+    }
+
+    fn abandon_database(&mut self) {
+        // What cannot be removed now is removed at the next start.
+        let _ = remove_dir(&self.path.join(DATABASE_NEW));
+    }
+}
+
+fn remove_dir(path: &Path) -> Result<(), StorageError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync_dir(path: &Path) -> Result<(), StorageError> {
+    let synced = File::open(path).and_then(|dir| dir.sync_all());
+    synced.map_err(io_error("sync directory", path))
+}
+
+pub(super) fn io_error<'a>(
+    doing: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> StorageError + 'a {
+    move |source| StorageError::Io { doing, path: path.to_owned(), source }
+}
