@@ -1,20 +1,14 @@
-//! Simulated clusters of tallymesh: production machines, virtual time, injected faults, one seed.
-
-mod checker;
-mod disk;
-mod options;
-mod world;
+//! The simulator's command line.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use options::{Faults, Options};
-use world::Outcomes;
+use tallymesh_sim::sweep::Sweep;
+use tallymesh_sim::{Faults, Kind, Options, Outcomes, Workload, run, run_focused, study};
 
 /// Finds bugs by running whole clusters in virtual time, with faults drawn from a seed.
 #[derive(Debug, Parser)]
@@ -28,124 +22,220 @@ struct Arguments {
 enum Command {
     /// Runs one seed, and tells how it went.
     Run {
-        #[arg(long)]
-        seed: u64,
-        /// How many nodes; without it, drawn from the seed.
-        #[arg(long)]
-        nodes: Option<usize>,
-        /// all, none, or a list of faults with commas between.
-        #[arg(long, default_value = "all")]
-        faults: Faults,
+        #[command(flatten)]
+        which: Which,
         /// Prints every event.
         #[arg(long)]
         trace: bool,
     },
     /// Looks for the simplest run that breaks the same invariant as a seed does.
     Minimise {
-        #[arg(long)]
-        seed: u64,
-        #[arg(long)]
-        nodes: Option<usize>,
-        #[arg(long, default_value = "all")]
-        faults: Faults,
+        #[command(flatten)]
+        which: Which,
     },
     /// Runs many seeds, up to the first that fails.
     Sweep {
         /// From the first number up to, but not including, the second.
         #[arg(long, value_parser = parse_range, default_value = "0..1000")]
         seeds: Range<u64>,
-        #[arg(long)]
+        /// How many nodes; without it, drawn from each seed.
+        #[arg(long, value_parser = parse_nodes)]
         nodes: Option<usize>,
+        /// all, none, or a list of faults with commas between.
         #[arg(long, default_value = "all")]
         faults: Faults,
+        /// Only runs of this kind.
+        #[arg(long)]
+        kind: Option<KindArgument>,
         /// How many seeds run at a time.
         #[arg(long, default_value_t = 2)]
         jobs: usize,
     },
+    /// Runs a large cluster under steady load, without looking closely.
+    Steady {
+        /// How many nodes.
+        #[arg(long, value_parser = parse_nodes, default_value = "1000")]
+        nodes: usize,
+        /// For how many virtual seconds.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Measures overshoot, convergence and traffic, and draws them beside what the formulas say.
+    Study {
+        /// The directory for the plots and the page.
+        #[arg(long)]
+        out: PathBuf,
+        /// Fewer runs for each point.
+        #[arg(long)]
+        quick: bool,
+    },
+}
+
+/// Which run.
+#[derive(Debug, clap::Args)]
+struct Which {
+    #[arg(long)]
+    seed: u64,
+    /// How many nodes; without it, drawn from the seed.
+    #[arg(long, value_parser = parse_nodes)]
+    nodes: Option<usize>,
+    /// all, none, or a list of faults with commas between.
+    #[arg(long, default_value = "all")]
+    faults: Faults,
+    /// What the run is to show; without it, drawn from the seed.
+    #[arg(long)]
+    kind: Option<KindArgument>,
+    /// What the calls look like; without it, drawn from the seed.
+    #[arg(long)]
+    workload: Option<WorkloadArgument>,
+    /// Calls in a virtual second, all nodes together; without it, drawn from the seed.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    calls_per_s: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum KindArgument {
+    Safety,
+    Liveness,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum WorkloadArgument {
+    Sessions,
+    HotKey,
+    WindowEdges,
+    ColdKeys,
+}
+
+impl Which {
+    fn options(self) -> Options {
+        let options = Options::of_seed(self.seed, self.nodes, self.faults);
+        Options {
+            kind: self.kind.map_or(options.kind, Kind::from),
+            workload: self.workload.map_or(options.workload, Workload::from),
+            calls_per_s: self.calls_per_s.unwrap_or(options.calls_per_s),
+            ..options
+        }
+    }
+}
+
+impl From<KindArgument> for Kind {
+    fn from(kind: KindArgument) -> Kind {
+        match kind {
+            KindArgument::Safety => Kind::Safety,
+            KindArgument::Liveness => Kind::Liveness,
+        }
+    }
+}
+
+impl From<WorkloadArgument> for Workload {
+    fn from(workload: WorkloadArgument) -> Workload {
+        match workload {
+            WorkloadArgument::Sessions => Workload::Sessions,
+            WorkloadArgument::HotKey => Workload::HotKey,
+            WorkloadArgument::WindowEdges => Workload::WindowEdges,
+            WorkloadArgument::ColdKeys => Workload::ColdKeys,
+        }
+    }
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { seed, nodes, faults, trace } => {
-            let options = Options::of_seed(seed, nodes, faults);
-            tell(&options, &world::run(&options, trace))
+        Command::Run { which, trace } => {
+            let options = which.options();
+            tell(&options, run(&options, trace))
         }
-        Command::Minimise { seed, nodes, faults } => {
-            minimise(Options::of_seed(seed, nodes, faults))
+        Command::Minimise { which } => minimise(which.options()),
+        Command::Sweep { seeds, nodes, faults, kind, jobs } => {
+            sweep(&Sweep { seeds, nodes, faults, kind: kind.map(Kind::from), jobs })
         }
-        Command::Sweep { seeds, nodes, faults, jobs } => sweep(&seeds, nodes, &faults, jobs),
+        Command::Steady { nodes, seconds, seed } => {
+            let options = Options::steady(seed, nodes, seconds);
+            let outcomes = run(&options, false);
+            println!(
+                "{nodes} nodes, {seconds} virtual seconds: {} frames of {} bytes in all",
+                outcomes.measured.frames_sent, outcomes.measured.bytes_sent
+            );
+            tell(&options, outcomes)
+        }
+        Command::Study { out, quick } => match study::run(&out, quick) {
+            Ok(page) => {
+                println!("{}", page.display());
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 
-fn tell(options: &Options, outcomes: &Outcomes) -> ExitCode {
+fn tell(options: &Options, outcomes: Outcomes) -> ExitCode {
     println!("seed {}: {} events, {} calls", options.seed, outcomes.events, outcomes.calls);
     println!("trace hash {:08x}", outcomes.trace_hash);
-    let Some(violation) = &outcomes.violation else {
+    let Some(violation) = outcomes.violation else {
         println!("every invariant held");
         return ExitCode::SUCCESS;
     };
     println!("\n{} is broken: {}", violation.invariant, violation.what);
-    if let Some(counter) = &violation.counter {
-        println!("counter: {counter}");
-    }
-    println!("\noptions: {options:#?}\nfaults: {}\n\nthe last events:", options.faults);
-    for event in &outcomes.last_events {
+    println!("\noptions: {options:#?}\nfaults: {}", options.faults);
+    let last_events = match &violation.counter {
+        None => {
+            println!("\nthe last events:");
+            outcomes.last_events
+        }
+        Some(counter) => {
+            println!("\nthe last events that touch the counter {counter}:");
+            run_focused(options, counter).last_events
+        }
+    };
+    for event in &last_events {
         println!("  {event}");
     }
     ExitCode::FAILURE
 }
 
 fn minimise(options: Options) -> ExitCode {
-    let broken = |options: &Options| {
-        world::run(options, false).violation.map(|violation| violation.invariant)
-    };
+    let broken =
+        |options: &Options| run(options, false).violation.map(|violation| violation.invariant);
     let Some(invariant) = broken(&options) else {
         println!("seed {} breaks nothing", options.seed);
         return ExitCode::SUCCESS;
     };
     let smallest = options.minimise(|simpler| broken(simpler) == Some(invariant));
-    tell(&smallest, &world::run(&smallest, false))
+    tell(&smallest, run(&smallest, false))
 }
 
-fn sweep(seeds: &Range<u64>, nodes: Option<usize>, faults: &Faults, jobs: usize) -> ExitCode {
-    let progress = ProgressBar::new(seeds.end.saturating_sub(seeds.start));
+fn sweep(sweep: &Sweep) -> ExitCode {
+    let progress = ProgressBar::new(sweep.seeds.end.saturating_sub(sweep.seeds.start));
     // Proven: the template is valid.
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left");
     progress.set_style(style.expect("a valid template"));
-    let next = AtomicU64::new(seeds.start);
-    let failed: Mutex<Option<u64>> = Mutex::new(None);
-    let first_failed = || *failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end || first_failed().is_some_and(|failed| failed < seed) {
-                        return;
-                    }
-                    let options = Options::of_seed(seed, nodes, faults.clone());
-                    let run = || world::run(&options, false).violation.is_some();
-                    // A panic of a machine is a finding like any other.
-                    let broken = std::panic::catch_unwind(run).unwrap_or(true);
-                    if broken {
-                        let mut failed =
-                            failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                        *failed = Some(failed.map_or(seed, |before| before.min(seed)));
-                    }
-                    progress.inc(1);
-                }
-            });
-        }
-    });
+    let swept = sweep.run(|| progress.inc(1));
+    let (per_s, took) = (progress.per_sec(), progress.elapsed());
     progress.finish_and_clear();
-    match first_failed() {
+    println!(
+        "{} safety and {} liveness runs, {} calls, {} runs replayed, {per_s:.0} seeds a second, {:.0} s",
+        swept.safety,
+        swept.liveness,
+        swept.calls,
+        swept.replayed,
+        took.as_secs_f64()
+    );
+    match swept.failed {
         None => {
-            println!("seeds {}..{} hold, faults: {faults}", seeds.start, seeds.end);
+            let (start, end) = (sweep.seeds.start, sweep.seeds.end);
+            println!("seeds {start}..{end} hold, faults: {}", sweep.faults);
             ExitCode::SUCCESS
         }
         Some(seed) => {
-            let options = Options::of_seed(seed, nodes, faults.clone());
-            tell(&options, &world::run(&options, false))
+            println!("seed {seed} fails\n");
+            let options = sweep.options(seed);
+            tell(&options, run(&options, false));
+            ExitCode::FAILURE
         }
     }
 }
@@ -159,39 +249,24 @@ fn parse_range(text: &str) -> Result<Range<u64>, String> {
     })
 }
 
+fn parse_nodes(text: &str) -> Result<usize, String> {
+    let nodes = text.parse::<usize>().ok().filter(|nodes| (2..=1_000).contains(nodes));
+    nodes.ok_or_else(|| format!("{text:?} nodes cannot be simulated; use 2 to 1000"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn seeds_with_all_faults_hold() {
-        for seed in 0..30 {
-            let options = Options::of_seed(seed, None, Faults::all());
-            let outcomes = world::run(&options, false);
-            assert_eq!(outcomes.violation, None, "seed {seed}, {:#?}", outcomes.last_events);
-            assert!(outcomes.calls > 50, "a run in which nothing happens proves nothing");
-        }
-    }
-
-    #[test]
-    fn a_seed_replays_event_for_event() {
-        for seed in [3, 14] {
-            let options = Options::of_seed(seed, None, Faults::all());
-            let (first, second) = (world::run(&options, false), world::run(&options, false));
-            assert_eq!(first.trace_hash, second.trace_hash);
-            assert_eq!(first.events, second.events);
-        }
-    }
-
-    #[test]
-    fn faults_and_seeds_are_read_and_refused_with_what_is_allowed() {
-        let some: Faults = "loss,crash".parse().unwrap();
-        assert_eq!(some.to_string(), "loss,crash");
-        assert_eq!("none".parse::<Faults>().unwrap().to_string(), "none");
-        assert!("lost".parse::<Faults>().unwrap_err().contains("disk-error"));
+    fn seeds_and_nodes_are_read_and_refused() {
         assert_eq!(parse_range("3..9").unwrap(), 3..9);
         for text in ["9..3", "3", "a..b"] {
             assert!(parse_range(text).is_err());
+        }
+        assert_eq!(parse_nodes("1000").unwrap(), 1_000);
+        for text in ["0", "1", "1001", "many"] {
+            assert!(parse_nodes(text).is_err());
         }
     }
 }

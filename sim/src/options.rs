@@ -1,118 +1,106 @@
 //! Everything that a run is made of, derived from its seed.
 
-use std::collections::BTreeSet;
-use std::fmt;
-use std::str::FromStr;
-
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tallymesh::simulation::Mutant;
 
-/// A kind of fault that a run may inject.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
-    /// Frames are lost, sent twice, delayed and so reordered.
-    Loss,
-    /// Frames arrive with flipped bits, or cut off.
-    Corruption,
-    /// Nodes are cut off from each other, in one direction or both.
-    Partition,
-    /// Processes are killed, lose part of what they had not synced, and start again.
-    Crash,
-    /// A killed process finds its disk empty.
-    Wipe,
-    /// Syncs fail.
-    DiskError,
-    /// Wall clocks are off, and jump.
-    Clock,
-    /// Processes do nothing for a while.
-    Pause,
-    /// Counters are reset.
-    Reset,
+use crate::faults::{Fault, Faults};
+
+/// What a run is to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing forbidden happens, with faults to the very end.
+    Safety,
+    /// What is mended makes progress: first a part of the cluster while the rest stays broken, then all of it.
+    Liveness,
 }
 
-impl Fault {
-    const ALL: [(Fault, &'static str); 9] = [
-        (Fault::Loss, "loss"),
-        (Fault::Corruption, "corruption"),
-        (Fault::Partition, "partition"),
-        (Fault::Crash, "crash"),
-        (Fault::Wipe, "wipe"),
-        (Fault::DiskError, "disk-error"),
-        (Fault::Clock, "clock"),
-        (Fault::Pause, "pause"),
-        (Fault::Reset, "reset"),
-    ];
+/// What the calls look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workload {
+    /// Tool calls of some sessions, one of them busier than the others.
+    Sessions,
+    /// Nearly all calls in one session.
+    HotKey,
+    /// Calls crowd around the edges of windows.
+    WindowEdges,
+    /// Every call is a session of its own.
+    ColdKeys,
 }
 
-/// Which faults a run may inject.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Faults(BTreeSet<Fault>);
-
-impl Faults {
-    /// All of them.
-    pub fn all() -> Faults {
-        Faults(Fault::ALL.iter().map(|(fault, _)| *fault).collect())
-    }
-
-    pub fn has(&self, fault: Fault) -> bool {
-        self.0.contains(&fault)
-    }
-
-    /// These, each time without one of them.
-    fn each_without_one(&self) -> impl Iterator<Item = Faults> + '_ {
-        self.0
-            .iter()
-            .map(|gone| Faults(self.0.iter().filter(|fault| *fault != gone).copied().collect()))
-    }
+/// Which limits are in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limits {
+    /// Sessions long and short, a window, and one counter for everything.
+    Varied,
+    /// One counter for everything, with this limit.
+    Single {
+        /// The limit.
+        max: u64,
+    },
 }
 
-impl FromStr for Faults {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Faults, String> {
-        match text {
-            "all" => return Ok(Faults::all()),
-            "none" => return Ok(Faults(BTreeSet::new())),
-            _ => {}
-        }
-        let fault = |name: &str| {
-            let known = Fault::ALL.iter().find(|(_, known)| *known == name);
-            known.map(|(fault, _)| *fault).ok_or_else(|| {
-                let names: Vec<&str> = Fault::ALL.iter().map(|(_, name)| *name).collect();
-                format!("{name:?} is no fault; use all, none, or some of {}", names.join(","))
-            })
-        };
-        text.split(',').map(fault).collect::<Result<_, _>>().map(Faults)
-    }
+/// How much is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checks {
+    /// Every invariant, at every step where it is meant.
+    All,
+    /// Only what costs nothing; for large clusters.
+    Few,
 }
 
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = Fault::ALL.iter().filter(|(fault, _)| self.has(*fault));
-        let names: Vec<&str> = named.map(|(_, name)| *name).collect();
-        f.write_str(if names.is_empty() { "none" } else { "" })?;
-        f.write_str(&names.join(","))
-    }
+/// What is done to the cluster beside faults drawn by chance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scene {
+    /// Nothing.
+    None,
+    /// At one second, the first node's disk is copied and a second process started on the copy.
+    Clone,
+    /// From one second on, two halves are cut off from each other for so long.
+    Halves {
+        /// Length of the partition.
+        cut_ms: u64,
+    },
 }
 
 /// One run.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub seed: u64,
+    pub kind: Kind,
     pub nodes: usize,
     pub faults: Faults,
+    pub workload: Workload,
+    pub limits: Limits,
+    pub scene: Scene,
     /// How long faults are injected and calls made, in virtual milliseconds.
     pub busy_ms: u64,
     /// Calls in a virtual second, all nodes together.
     pub calls_per_s: u64,
+    /// The share of calls that go to the first node, beyond its even share.
+    pub skew: f64,
+    pub sessions: u64,
     /// The share of frames lost, and of frames sent twice.
     pub loss: f64,
+    /// The least delay of a link is drawn up to this.
     pub delay_ms_max: u64,
+    /// What comes on top of the least delay, on average (exponential).
+    pub delay_tail_ms: f64,
     pub gossip_interval_ms: u64,
-    /// Up to how many nodes everybody tells everybody.
+    pub digest_interval_ms: u64,
+    /// Up to how many links everybody tells everybody.
     pub direct_up_to: usize,
-    pub sessions: u64,
+    pub fanout: usize,
+    /// How many others each node is told of, all of them if `None`.
+    pub peers_known: Option<usize>,
+    pub urgent_fraction: f64,
     pub frame_bytes_max: usize,
+    /// Time between two checkpoints, at the least.
+    pub checkpoint_ms: u64,
+    pub counters_max: usize,
+    pub checks: Checks,
+    /// A deliberate mistake in the production code.
+    pub mutant: Option<Mutant>,
 }
 
 impl Options {
@@ -121,24 +109,67 @@ impl Options {
         let mut random = StdRng::seed_from_u64(seed);
         let drawn = random.random_range(3..=7);
         let loss = if faults.has(Fault::Loss) { random.random_range(0.0..0.2) } else { 0.0 };
-        let delay_ms_max = random.random_range(1..40);
+        let workload = match random.random_range(0..8_u32) {
+            0 => Workload::HotKey,
+            1 | 2 => Workload::WindowEdges,
+            3 => Workload::ColdKeys,
+            _ => Workload::Sessions,
+        };
+        let kind = if random.random_bool(0.5) { Kind::Safety } else { Kind::Liveness };
+        // Nodes without room for all counters need not come to agree.
+        let is_small = random.random_bool(0.2) && kind == Kind::Safety;
         Options {
             seed,
+            kind,
             nodes: nodes.unwrap_or(drawn),
+            workload,
+            limits: Limits::Varied,
+            scene: Scene::None,
             busy_ms: random.random_range(4_000..12_000),
             calls_per_s: random.random_range(20..200),
-            loss,
-            delay_ms_max,
-            gossip_interval_ms: random.random_range(10..100),
-            direct_up_to: if random.random_bool(0.3) { 2 } else { 32 },
+            skew: random.random_range(0.0..0.5),
             sessions: random.random_range(2..60),
+            loss,
+            delay_ms_max: random.random_range(1..40),
+            delay_tail_ms: random.random_range(0.0..10.0),
+            gossip_interval_ms: random.random_range(10..100),
+            digest_interval_ms: 500,
+            direct_up_to: if random.random_bool(0.3) { 2 } else { 32 },
+            fanout: 3,
+            peers_known: None,
+            urgent_fraction: 0.7,
             frame_bytes_max: if random.random_bool(0.3) { 16_384 } else { 65_536 },
+            checkpoint_ms: 20,
+            counters_max: if is_small { 60 } else { 1_000_000 },
+            checks: Checks::All,
+            mutant: None,
             faults,
         }
     }
-}
 
-impl Options {
+    /// A large cluster under steady load, as the speed of the simulator is measured by.
+    pub fn steady(seed: u64, nodes: usize, seconds: u64) -> Options {
+        Options {
+            kind: Kind::Safety,
+            workload: Workload::Sessions,
+            busy_ms: seconds * 1_000,
+            calls_per_s: 100,
+            skew: 0.0,
+            sessions: 200,
+            delay_ms_max: 5,
+            delay_tail_ms: 1.0,
+            gossip_interval_ms: 100,
+            digest_interval_ms: 5_000,
+            direct_up_to: 0,
+            fanout: 4,
+            peers_known: Some(8),
+            checkpoint_ms: 1_000,
+            checks: Checks::Few,
+            counters_max: 1_000_000,
+            ..Options::of_seed(seed, Some(nodes), Faults::none())
+        }
+    }
+
     /// Simpler runs that may fail as this one does, the much simpler ones first.
     fn simpler(&self) -> Vec<Options> {
         let fewer_faults = self.faults.each_without_one();
@@ -158,7 +189,7 @@ impl Options {
 
     /// What is to become less.
     fn size(&self) -> (usize, usize, u64, u64, u64) {
-        (self.faults.0.len(), self.nodes, self.busy_ms / 100, self.calls_per_s, self.sessions)
+        (self.faults.len(), self.nodes, self.busy_ms / 100, self.calls_per_s, self.sessions)
     }
 
     /// The simplest run found that `fails` as this one does: fewer faults and nodes, shorter, calmer.

@@ -80,7 +80,7 @@ impl Checkpointer {
         table.harvest(Scope::All);
         let watermarks = table.version_vector();
         #[cfg(feature = "simulation")]
-        if mutant!(WatermarkBeforeCells) {
+        if crate::mutant::mutant!(WatermarkBeforeCells) {
             self.write_watermarks(&watermarks)?;
         }
         for tombstone in std::mem::take(&mut self.tombstones) {

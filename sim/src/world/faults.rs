@@ -1,4 +1,4 @@
-//! What goes wrong, and the end of it.
+//! What goes wrong.
 
 use std::time::Duration;
 
@@ -7,43 +7,137 @@ use tallymesh::CounterKey;
 use tallymesh::simulation::Change;
 
 use super::{Event, World};
-use crate::options::Fault;
+use crate::faults::Fault;
 
 impl World<'_> {
     pub(super) fn fault(&mut self) {
-        let place = self.random.get_mut().random_range(0..self.nodes.len());
-        let faults = self.options.faults.clone();
-        match self.random.get_mut().random_range(0..8_u32) {
-            0 | 1 if faults.has(Fault::Partition) => self.partition(place),
-            2 if faults.has(Fault::Partition) => self.cut.clear(),
-            3 | 4 if faults.has(Fault::Crash) => {
-                self.kill(place);
-                if faults.has(Fault::Wipe) && self.chance(0.2) {
-                    self.nodes[place].disk.wipe();
-                    for former in self.nodes[place].formers.clone() {
-                        self.checker.forget_disk(&former);
-                    }
-                }
-                let delay = self.draw_ms(1_500);
-                self.after(delay, Event::Start { node: place });
+        if self.is_over() {
+            return;
+        }
+        let delay = self.draw_ms(1_000);
+        self.after(delay, Event::Fault);
+        let place = self.random.get_mut().random_range(0..self.options.nodes);
+        if self.is_calm(place) {
+            return;
+        }
+        let has = |fault| self.options.faults.has(fault);
+        match self.random.get_mut().random_range(0..16_u32) {
+            0 | 1 if has(Fault::Partition) => self.partition(place),
+            2 if has(Fault::Partition) => {
+                let calm = self.calm.clone();
+                self.cut.retain(|(from, to)| calm.contains(from) || calm.contains(to));
             }
-            5 if faults.has(Fault::DiskError) => self.nodes[place].disk.break_down(),
-            6 if faults.has(Fault::Clock) => {
-                self.nodes[place].clock_offset_ms =
-                    self.random.get_mut().random_range(-3_000..3_000);
+            3 if has(Fault::Flapping) => {
+                let other = self.random.get_mut().random_range(0..self.options.nodes);
+                let left = self.random.get_mut().random_range(4..20);
+                self.after(Duration::ZERO, Event::Flap { from: place, to: other, left });
             }
-            7 if faults.has(Fault::Pause) && self.chance(0.5) => {
-                let pause = self.draw_ms(4_000);
+            4..=6 if has(Fault::Crash) => self.crash(place),
+            7 if has(Fault::Storm) => self.storm(),
+            8 if has(Fault::DiskError) => {
+                self.nodes[place].disk.set_sync_fails(true);
+                let delay = self.draw_ms(3_000);
+                self.after(delay, Event::MendDisk { node: place });
+            }
+            9 if has(Fault::FullDisk) => {
+                self.nodes[place].disk.set_full(true);
+                let delay = self.draw_ms(3_000);
+                self.after(delay, Event::MendDisk { node: place });
+            }
+            10 if has(Fault::BitRot) => self.nodes[place].disk.rot(),
+            11 if has(Fault::Clock) => {
+                let offset_ms = self.random.get_mut().random_range(-3_000..3_000);
+                self.nodes[place].clock.offset_ms = offset_ms;
+            }
+            12 if has(Fault::Pause) => {
+                let pause = self.draw_ms(5_000);
                 self.nodes[place].paused_until = self.now + pause;
             }
-            7 if faults.has(Fault::Reset) => self.reset(place),
+            13 if has(Fault::Reset) => self.reset(place),
+            14 if has(Fault::Clone) && self.chance(0.3) => {
+                self.after(Duration::ZERO, Event::Clone { node: place });
+            }
+            15 if has(Fault::Backup) => self.back_up(place),
             _ => {}
         }
     }
 
-    pub(super) fn partition(&mut self, place: usize) {
+    /// Kills a process now, or in the middle of its next writes or sends.
+    fn crash(&mut self, place: usize) {
+        match self.random.get_mut().random_range(0..4_u32) {
+            0 => {
+                let operations = self.random.get_mut().random_range(1..60);
+                self.nodes[place].disk.set_fuse(operations);
+            }
+            1 => {
+                let sends = self.random.get_mut().random_range(1..20);
+                self.nodes[place].sends_left = Some(sends);
+            }
+            _ => {
+                self.kill_and_restart(place);
+                if self.options.faults.has(Fault::Wipe) && self.chance(0.15) {
+                    self.nodes[place].disk.wipe();
+                    self.forget_disk(place);
+                } else if self.options.faults.has(Fault::Backup) && self.chance(0.5) {
+                    self.restore(place);
+                }
+            }
+        }
+    }
+
+    fn back_up(&mut self, place: usize) {
+        let node = &self.nodes[place];
+        let durable =
+            |former: &tallymesh::ReplicaId| (former.clone(), self.checker.durable(former));
+        let owed = node.formers.iter().map(durable).collect();
+        self.nodes[place].backup = Some((node.disk.backup(), owed));
+    }
+
+    /// Puts an old copy of the disk in the place of the present one.
+    fn restore(&mut self, place: usize) {
+        let Some((backup, owed)) = self.nodes[place].backup.take() else { return };
+        self.nodes[place].disk.restore(&backup);
+        self.forget_newer(place, &owed);
+    }
+
+    fn forget_newer(&mut self, place: usize, owed: &[(tallymesh::ReplicaId, tallymesh::Version)]) {
+        for former in self.nodes[place].formers.clone() {
+            let owed = owed.iter().find(|(known, _)| *known == former);
+            let version = owed.map_or(tallymesh::Version::ZERO, |(_, version)| *version);
+            self.checker.forget_disk(place, &former, version);
+        }
+    }
+
+    fn storm(&mut self) {
+        let kills = self.random.get_mut().random_range(3..12);
+        for number in 0..kills {
+            let node = self.random.get_mut().random_range(0..self.options.nodes);
+            let at = Duration::from_millis(number * 60) + self.draw_ms(60);
+            self.after(at, Event::Kill { node });
+            self.after(at + Duration::from_millis(80), Event::Start { node });
+        }
+    }
+
+    /// A second process begins on a copy of a node's disk, and ends some seconds later.
+    pub(super) fn start_clone(&mut self, node: usize) {
+        if self.nodes.iter().any(|node| node.is_clone && node.life.is_some()) {
+            return;
+        }
+        let seed = self.random.get_mut().random();
+        let clone = self.nodes[node].cloned(seed);
+        let place = self.nodes.len();
+        self.nodes.push(clone);
+        self.after(Duration::from_millis(1), Event::Start { node: place });
+        let stays = Duration::from_millis(1_000) + self.draw_ms(4_000);
+        self.after(stays, Event::Kill { node: place });
+    }
+
+    fn partition(&mut self, place: usize) {
         let both_ways = self.chance(0.7);
-        for other in (0..self.nodes.len()).filter(|other| *other != place) {
+        let others: Vec<usize> = (0..self.nodes.len())
+            .filter(|other| *other != place && !self.is_calm(*other))
+            .collect();
+        for other in others {
             if self.chance(0.8) {
                 self.cut.insert((place, other));
                 if both_ways {
@@ -53,7 +147,22 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn reset(&mut self, place: usize) {
+    pub(super) fn flap(&mut self, from: usize, to: usize, left: u32) {
+        if self.is_calm(from) || self.is_calm(to) {
+            return;
+        }
+        if left == 0 {
+            self.cut.remove(&(from, to));
+            return;
+        }
+        if !self.cut.remove(&(from, to)) {
+            self.cut.insert((from, to));
+        }
+        let delay = Duration::from_millis(20) + self.draw_ms(300);
+        self.after(delay, Event::Flap { from, to, left: left - 1 });
+    }
+
+    fn reset(&mut self, place: usize) {
         let session = self.random.get_mut().random_range(0..self.options.sessions);
         let tool = self.random.get_mut().random_range(0..3);
         let key = CounterKey::new("tool", &[&format!("s{session}"), &format!("t{tool}")]);
@@ -63,18 +172,6 @@ impl World<'_> {
             // There is room, the key is short, and it has no window: nothing is refused.
             let _ = life.table.change(now, &key, Change::Reset, end);
             self.checker.reset(&key);
-        }
-    }
-
-    pub(super) fn heal(&mut self) {
-        self.healed = true;
-        self.cut.clear();
-        for place in 0..self.nodes.len() {
-            self.nodes[place].paused_until = self.now;
-            self.nodes[place].clock_offset_ms = 0;
-            if self.nodes[place].life.is_none() {
-                self.after(Duration::from_millis(1), Event::Start { node: place });
-            }
         }
     }
 }

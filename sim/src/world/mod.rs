@@ -3,97 +3,96 @@
 mod checks;
 mod faults;
 mod network;
+mod node;
+mod phases;
 mod processes;
+mod record;
 mod workload;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tallymesh::simulation::{Charged, Checkpointer, Gossip, Input, LinkId, Now, Policy, Table};
-use tallymesh::{CounterKey, CounterState, Limit, NodeId, ReplicaId, Timestamp, Window};
+use tallymesh::simulation::{Charged, LinkId, Mutant};
+use tallymesh::{CounterKey, Timestamp};
 
-use crate::checker::{Checker, Violation};
-use crate::disk::SimDisk;
-use crate::options::Options;
+use crate::checker::{Checked, Checker, Violation};
+use crate::options::{Checks, Options};
+use network::End;
+use node::Node;
+use phases::Phase;
+use record::Record;
 
 /// How a run ended.
 #[derive(Debug)]
 pub struct Outcomes {
     /// Equal for equal runs.
     pub trace_hash: u32,
+    /// How many events there were.
     pub events: u64,
+    /// How many calls were decided.
     pub calls: u64,
+    /// What was broken, if anything was.
     pub violation: Option<Violation>,
-    /// The last events before the end.
+    /// The last events before the end, or the last that touched the counter in focus.
     pub last_events: Vec<String>,
+    /// Which nodes were told that their name is used twice.
+    pub conflicts: BTreeSet<usize>,
+    /// What the run measured.
+    pub measured: Measured,
+}
+
+/// Figures of a run, for the studies.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Measured {
+    /// Bytes that nodes gave to the network.
+    pub bytes_sent: u64,
+    /// Frames that nodes gave to the network.
+    pub frames_sent: u64,
+    /// What was admitted in all, less refunds.
+    pub admitted: u64,
+    /// Virtual time from the end of the last fault to agreement.
+    pub converged_after: Option<Duration>,
 }
 
 /// Runs one seed to its end.
 pub fn run(options: &Options, trace: bool) -> Outcomes {
-    let mut world = World::new(options, trace);
-    let violation = world.live().err();
-    Outcomes {
-        trace_hash: world.hasher.clone().finalize(),
-        events: world.events,
-        calls: world.calls,
-        violation,
-        last_events: world.last_events.into(),
-    }
+    World::new(options, Record::new(trace, None)).run()
 }
 
-const UNIX_START_MS: i64 = 1_790_000_000_000;
-const QUIET_MS: u64 = 30_000;
-const LAST_EVENTS: usize = 40;
-
-type Checked = Result<(), Violation>;
+/// The same run, keeping in mind what happens to one counter.
+pub fn run_focused(options: &Options, counter: &CounterKey) -> Outcomes {
+    World::new(options, Record::new(false, Some(counter.clone()))).run()
+}
 
 #[derive(Debug)]
 enum Event {
     Timer { node: usize },
     Checkpoint { node: usize, life: u64 },
-    Deliver { link: LinkId, frame: Vec<u8> },
+    Deliver { link: LinkId, frame: Vec<u8>, whole: bool },
+    DeliverLate { from: usize, to: usize, frame: Vec<u8> },
     LinkUp { link: LinkId, dialed: Option<String> },
     LinkDown { link: LinkId },
     DialFailed { node: usize, life: u64, address: String },
     Call,
-    Refund { node: usize, life: u64, charged: Vec<Charged>, counted: Vec<(CounterKey, u64)> },
+    Burst { session: u64 },
+    Refund { node: usize, life: u64, charged: Vec<Charged>, keys: Vec<CounterKey> },
     Fault,
+    Flap { from: usize, to: usize, left: u32 },
+    Kill { node: usize },
     Start { node: usize },
-    Heal,
+    MendDisk { node: usize },
+    Clone { node: usize },
+    CutHalves,
+    Phase(Phase),
 }
 
-struct Node {
-    name: NodeId,
-    disk: SimDisk,
-    boot: u64,
-    formers: Vec<ReplicaId>,
-    life: Option<Life>,
-    lives: u64,
-    timer_at: Option<Duration>,
-    paused_until: Duration,
-    clock_offset_ms: i64,
-    high_water: Timestamp,
-}
-
-struct Life {
-    number: u64,
-    replica: ReplicaId,
-    table: Arc<Table>,
-    gossip: Gossip,
-    /// Gone once the disk has failed.
-    checkpointer: Option<Checkpointer>,
-}
-
-struct End {
-    node: usize,
-    life: u64,
-    far: LinkId,
-    far_node: usize,
-}
+/// How long an ended counter is kept: short, so that runs get past it.
+const GRACE: Duration = Duration::from_secs(2);
+/// How often the nodes are looked at as a whole.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 struct World<'a> {
     options: &'a Options,
@@ -105,56 +104,55 @@ struct World<'a> {
     links: BTreeMap<LinkId, End>,
     next_link: u64,
     cut: BTreeSet<(usize, usize)>,
-    policy: Policy,
     checker: Checker,
-    healed: bool,
-    hasher: crc32fast::Hasher,
-    events: u64,
+    phase: Phase,
+    /// The nodes that are mended while the others are not.
+    calm: BTreeSet<usize>,
+    /// Until when there may be calls.
+    calls_until: Duration,
+    record: Record,
     calls: u64,
-    trace: bool,
-    last_events: VecDeque<String>,
+    measured: Measured,
 }
 
 impl<'a> World<'a> {
-    fn new(options: &'a Options, trace: bool) -> World<'a> {
-        let node = |place: usize| Node {
-            // Proven: letters and digits are a valid name.
-            name: format!("n{place}").parse().expect("a valid name"),
-            disk: SimDisk::default(),
-            boot: 0,
-            formers: Vec::new(),
-            life: None,
-            lives: 0,
-            timer_at: None,
-            paused_until: Duration::ZERO,
-            clock_offset_ms: 0,
-            high_water: Timestamp(0),
-        };
-        let hour = Duration::from_secs(3600);
-        let policy = Policy::new([
-            Limit::new("tool", 5, Window::Session { ttl: hour }).per("session").per("tool"),
-            Limit::new("window", 8, Window::Fixed(Duration::from_secs(2))).per("user"),
-            Limit::new("all", 1_000, Window::Session { ttl: hour }),
-        ]);
+    fn new(options: &'a Options, record: Record) -> World<'a> {
+        let mut random = StdRng::seed_from_u64(options.seed);
+        let nodes =
+            (0..options.nodes).map(|place| Node::new(place, options, &mut random)).collect();
         World {
             options,
-            random: RefCell::new(StdRng::seed_from_u64(options.seed)),
+            random: RefCell::new(random),
             now: Duration::ZERO,
             queue: BTreeMap::new(),
             queued: 0,
-            nodes: (0..options.nodes).map(node).collect(),
+            nodes,
             links: BTreeMap::new(),
             next_link: 0,
             cut: BTreeSet::new(),
-            // Proven: these limits are in range and have names of their own.
-            policy: policy.expect("valid limits"),
-            checker: Checker::default(),
-            healed: false,
-            hasher: crc32fast::Hasher::new(),
-            events: 0,
+            checker: Checker::new(GRACE),
+            phase: Phase::Busy,
+            calm: BTreeSet::new(),
+            calls_until: Duration::from_millis(options.busy_ms),
+            record,
             calls: 0,
-            trace,
-            last_events: VecDeque::new(),
+            measured: Measured::default(),
+        }
+    }
+
+    fn run(mut self) -> Outcomes {
+        Mutant::set(self.options.mutant);
+        let violation = self.live().err();
+        Mutant::set(None);
+        self.measured.admitted = self.checker.admitted();
+        Outcomes {
+            trace_hash: self.record.hash(),
+            events: self.record.events(),
+            calls: self.calls,
+            violation,
+            last_events: self.record.into_last_events(),
+            conflicts: self.checker.conflicts().clone(),
+            measured: self.measured,
         }
     }
 
@@ -163,77 +161,103 @@ impl<'a> World<'a> {
             let delay = self.draw_ms(50);
             self.after(delay, Event::Start { node });
         }
+        self.begin_phases();
         self.after(Duration::from_millis(100), Event::Call);
-        self.after(Duration::from_millis(300), Event::Fault);
-        self.after(Duration::from_millis(self.options.busy_ms), Event::Heal);
-        let mut next_check = Duration::ZERO;
-        let end = Duration::from_millis(self.options.busy_ms + QUIET_MS);
+        if !self.options.faults.is_empty() {
+            self.after(Duration::from_millis(300), Event::Fault);
+        }
+        let mut next_look = Duration::ZERO;
         while let Some(((at, _), event)) = self.queue.pop_first() {
             self.now = at;
-            self.events += 1;
-            self.note(&event);
+            let node = self.node_of(&event);
+            self.record.happens(self.now, &event, node);
             self.happen(event)?;
-            if self.now >= next_check {
-                next_check = self.now + Duration::from_millis(200);
-                self.check_cells()?;
-                if self.healed && self.has_converged() {
+            if let Some(place) = node {
+                self.focus_on(place);
+            }
+            if self.now >= next_look {
+                next_look = self.now + LOOK_EVERY;
+                if self.options.checks == Checks::All {
+                    self.check_cells()?;
+                }
+                if self.look_at_phase()? {
                     break;
                 }
             }
-            if self.now > end {
-                let states = self.states().join("; ");
-                let what = format!("after {QUIET_MS} quiet ms the nodes differ: {states}");
-                return Err(Violation { invariant: "I3", what, counter: None });
-            }
         }
-        self.account()
+        self.check_at_end()
     }
 
     fn happen(&mut self, event: Event) -> Checked {
         match event {
-            Event::Start { node } => self.start(node)?,
+            Event::Start { node } => self.start(node),
             Event::Timer { node } => self.timer(node),
             Event::Checkpoint { node, life } => self.checkpoint(node, life),
-            Event::Deliver { link, frame } => self.deliver(link, frame),
-            Event::LinkUp { link, dialed } => {
-                self.input_of_link(link, Input::LinkUp { link, dialed })
-            }
-            Event::LinkDown { link } => {
-                self.input_of_link(link, Input::LinkDown { link });
-                self.links.remove(&link);
-            }
-            Event::DialFailed { node, life, address } => {
-                if self.life(node).is_some_and(|alive| alive.number == life) {
-                    self.input(node, Input::DialFailed { address });
-                }
-            }
-            Event::Call => {
-                if !self.healed {
-                    self.call()?;
-                    let gap = Duration::from_micros(1_000_000 / self.options.calls_per_s);
-                    let factor = self.random.get_mut().random_range(0.0..2.0);
-                    self.after(gap.mul_f64(factor), Event::Call);
-                }
-            }
-            Event::Refund { node, life, charged, counted } => {
-                if let Some(alive) = self.life(node).filter(|alive| alive.number == life) {
-                    alive.table.refund(&charged);
-                    let replica = alive.replica.clone();
-                    for (key, cost) in counted {
-                        self.checker.refunded(&key, &replica, cost);
-                    }
-                }
-            }
+            Event::Deliver { link, frame, whole } => self.deliver(link, frame, whole),
+            Event::DeliverLate { from, to, frame } => self.deliver_late(from, to, frame),
+            Event::LinkUp { link, dialed } => self.link_up(link, dialed),
+            Event::LinkDown { link } => self.link_down(link),
+            Event::DialFailed { node, life, address } => self.dial_failed(node, life, address),
+            Event::Call => self.call(),
+            Event::Burst { session } => self.burst(session),
+            Event::Refund { node, life, charged, keys } => self.refund(node, life, &charged, &keys),
             Event::Fault => {
-                if !self.healed {
-                    self.fault();
-                    let delay = self.draw_ms(1_200);
-                    self.after(delay, Event::Fault);
-                }
+                self.fault();
+                Ok(())
             }
-            Event::Heal => self.heal(),
+            Event::Flap { from, to, left } => {
+                self.flap(from, to, left);
+                Ok(())
+            }
+            Event::Kill { node } => {
+                if !self.is_calm(node) {
+                    self.kill(node);
+                }
+                Ok(())
+            }
+            Event::MendDisk { node } => {
+                self.nodes[node].mend_disk();
+                Ok(())
+            }
+            Event::Clone { node } => {
+                self.start_clone(node);
+                Ok(())
+            }
+            Event::CutHalves => {
+                self.cut_halves();
+                Ok(())
+            }
+            Event::Phase(phase) => {
+                self.enter(phase);
+                Ok(())
+            }
         }
-        Ok(())
+    }
+
+    /// The node that an event happens at.
+    fn node_of(&self, event: &Event) -> Option<usize> {
+        match event {
+            Event::Timer { node }
+            | Event::Checkpoint { node, .. }
+            | Event::DialFailed { node, .. }
+            | Event::Refund { node, .. }
+            | Event::Kill { node }
+            | Event::Start { node }
+            | Event::MendDisk { node }
+            | Event::Clone { node } => Some(*node),
+            Event::Deliver { link, .. } | Event::LinkUp { link, .. } | Event::LinkDown { link } => {
+                self.links.get(link).map(|end| end.node)
+            }
+            Event::DeliverLate { to, .. } => Some(*to),
+            _ => None,
+        }
+    }
+
+    /// Notes what an event did to the counter in focus, for the account of a failed run.
+    fn focus_on(&mut self, place: usize) {
+        let Some(key) = self.record.focus() else { return };
+        let state = self.nodes[place].life.as_ref().map(|life| life.table.counter(key.as_bytes()));
+        self.record.focused(place, &format!("{state:?}"));
     }
 
     fn after(&mut self, delay: Duration, event: Event) {
@@ -249,45 +273,8 @@ impl<'a> World<'a> {
         self.random.get_mut().random_bool(share)
     }
 
-    fn wall(&mut self, node: usize) -> Timestamp {
-        let now_ms = self.now.as_millis() as i64;
-        let node = &mut self.nodes[node];
-        let reading = (UNIX_START_MS + now_ms + node.clock_offset_ms) as u64;
-        node.high_water = node.high_water.max(Timestamp(reading));
-        node.high_water
-    }
-
-    fn time(&mut self, node: usize) -> Now {
-        Now { wall: self.wall(node), monotonic: self.now }
-    }
-
-    fn note(&mut self, event: &Event) {
-        self.hasher.update(&self.now.as_micros().to_le_bytes());
-        let text = match event {
-            Event::Deliver { link, frame } => format!("Deliver {link:?} {} bytes", frame.len()),
-            Event::Refund { node, .. } => format!("Refund at {node}"),
-            other => format!("{other:?}"),
-        };
-        self.hasher.update(text.as_bytes());
-        if self.trace {
-            println!("{:>12.3} ms  {text}", self.now.as_secs_f64() * 1000.0);
-        }
-        if self.last_events.len() == LAST_EVENTS {
-            self.last_events.pop_front();
-        }
-        self.last_events.push_back(format!("{:.3} ms  {text}", self.now.as_secs_f64() * 1000.0));
-    }
-}
-
-fn counters(table: &Table) -> Vec<CounterState> {
-    let mut counters = Vec::new();
-    let mut next = None;
-    loop {
-        let (page, following) = table.page(next);
-        counters.extend(page);
-        next = following;
-        if next.is_none() {
-            return counters;
-        }
+    /// The time that a node acts on, checked to be no earlier than before.
+    fn wall(&mut self, place: usize) -> Timestamp {
+        self.nodes[place].wall(self.now)
     }
 }

@@ -3,54 +3,94 @@
 use std::time::Duration;
 
 use rand::RngExt;
-use tallymesh::simulation::{Input, LinkId, Output};
+use tallymesh::Timestamp;
+use tallymesh::simulation::{Input, LinkId, Message, Outbox, Output, Report, Update, read_frame};
 
-use super::{End, Event, World};
-use crate::options::Fault;
+use super::{Checked, Event, World};
+use crate::checker::{Violation, ends};
+use crate::faults::Fault;
+use crate::options::Checks;
+
+/// One end of a connection.
+pub(super) struct End {
+    pub node: usize,
+    pub life: u64,
+    pub far: LinkId,
+    pub far_node: usize,
+    /// The least time that a frame takes from here.
+    base: Duration,
+    /// When the last frame in order arrives at the other end.
+    last_arrival: Duration,
+}
 
 impl World<'_> {
-    pub(super) fn timer(&mut self, place: usize) {
+    pub(super) fn timer(&mut self, place: usize) -> Checked {
         let resumes = self.nodes[place].paused_until;
         if resumes > self.now {
             self.nodes[place].timer_at = Some(resumes);
-            return self.after(resumes - self.now, Event::Timer { node: place });
+            self.after(resumes - self.now, Event::Timer { node: place });
+            return Ok(());
         }
         if self.nodes[place].timer_at != Some(self.now) {
-            return;
+            return Ok(());
         }
         self.nodes[place].timer_at = None;
-        let now = self.time(place);
+        let now = self.nodes[place].time(self.now);
         if let Some(life) = &mut self.nodes[place].life {
             life.gossip.handle_timeout(now);
-            self.outputs(place);
+            self.outputs(place)?;
         }
+        Ok(())
     }
 
-    pub(super) fn input(&mut self, place: usize, input: Input<'_>) {
-        let now = self.time(place);
+    pub(super) fn input(&mut self, place: usize, input: Input<'_>) -> Checked {
+        let now = self.nodes[place].time(self.now);
         if let Some(life) = &mut self.nodes[place].life {
             life.gossip.handle_input(now, input);
-            self.outputs(place);
+            self.outputs(place)?;
         }
+        Ok(())
     }
 
-    pub(super) fn input_of_link(&mut self, link: LinkId, input: Input<'_>) {
-        let Some(end) = self.links.get(&link) else { return };
+    fn input_of_link(&mut self, link: LinkId, input: Input<'_>) -> Checked {
+        let Some(end) = self.links.get(&link) else { return Ok(()) };
         let place = end.node;
         if self.life(place).is_some_and(|life| life.number == end.life) {
-            self.input(place, input);
+            self.input(place, input)?;
         }
+        Ok(())
     }
 
-    pub(super) fn outputs(&mut self, place: usize) {
+    pub(super) fn link_up(&mut self, link: LinkId, dialed: Option<String>) -> Checked {
+        self.input_of_link(link, Input::LinkUp { link, dialed })
+    }
+
+    pub(super) fn link_down(&mut self, link: LinkId) -> Checked {
+        self.input_of_link(link, Input::LinkDown { link })?;
+        self.links.remove(&link);
+        Ok(())
+    }
+
+    pub(super) fn dial_failed(&mut self, place: usize, life: u64, address: String) -> Checked {
+        if self.life(place).is_some_and(|alive| alive.number == life) {
+            self.input(place, Input::DialFailed { address })?;
+        }
+        Ok(())
+    }
+
+    fn outputs(&mut self, place: usize) -> Checked {
         while let Some(output) =
             self.nodes[place].life.as_mut().and_then(|life| life.gossip.poll_output())
         {
             match output {
                 Output::Dial { address } => self.dial(place, address),
                 Output::Send { link, frame } => {
+                    if self.dies_sending(place) {
+                        self.kill_and_restart(place);
+                        return Ok(());
+                    }
                     self.send(link, frame);
-                    let now = self.time(place);
+                    let now = self.nodes[place].time(self.now);
                     if let Some(life) = &mut self.nodes[place].life {
                         life.gossip.handle_input(now, Input::Sent { link, frames: 1 });
                     }
@@ -61,58 +101,107 @@ impl World<'_> {
                         self.after(delay, Event::LinkDown { link: end.far });
                     }
                 }
+                Output::Report(Report::NodeIdInUse { .. } | Report::Refused { .. }) => {
+                    self.checker.told_of_conflict(place);
+                }
                 Output::Report(_) => {}
             }
         }
-        let Some(life) = self.life(place) else { return };
-        let due = life.gossip.poll_timeout().max(self.now);
-        if self.nodes[place].timer_at.is_none_or(|at| due < at) {
-            self.nodes[place].timer_at = Some(due);
+        self.set_timer(place);
+        self.look_at(place)
+    }
+
+    fn set_timer(&mut self, place: usize) {
+        let node = &mut self.nodes[place];
+        let Some(life) = &node.life else { return };
+        let due = node.clock.moment_of(life.gossip.poll_timeout()).max(self.now);
+        if node.timer_at.is_none_or(|at| due < at) {
+            node.timer_at = Some(due);
             self.after(due - self.now, Event::Timer { node: place });
         }
     }
 
-    pub(super) fn dial(&mut self, from: usize, address: String) {
+    fn dies_sending(&mut self, place: usize) -> bool {
+        let Some(left) = &mut self.nodes[place].sends_left else { return false };
+        *left = left.saturating_sub(1);
+        *left == 0
+    }
+
+    fn dial(&mut self, from: usize, address: String) {
         // Proven: the addresses are the numbers that were handed out as addresses.
         let to: usize = address.parse().expect("a number");
         let life = self.life(from).map_or(0, |life| life.number);
         let reachable = !self.cut.contains(&(from, to)) && !self.cut.contains(&(to, from));
-        let delay = self.draw_ms(self.options.delay_ms_max);
+        let base = self.draw_ms(self.options.delay_ms_max);
         let Some(far_life) = self.life(to).map(|life| life.number).filter(|_| reachable) else {
-            return self.after(delay, Event::DialFailed { node: from, life, address });
+            return self.after(base, Event::DialFailed { node: from, life, address });
         };
+        let base_back = self.draw_ms(self.options.delay_ms_max);
         let (near, far) = (LinkId(self.next_link), LinkId(self.next_link + 1));
         self.next_link += 2;
-        self.links.insert(near, End { node: from, life, far, far_node: to });
-        self.links.insert(far, End { node: to, life: far_life, far: near, far_node: from });
-        self.after(delay, Event::LinkUp { link: near, dialed: Some(address) });
-        self.after(delay, Event::LinkUp { link: far, dialed: None });
+        let end = |node, life, far, far_node, base| {
+            let last_arrival = Duration::ZERO;
+            End { node, life, far, far_node, base, last_arrival }
+        };
+        self.links.insert(near, end(from, life, far, to, base));
+        self.links.insert(far, end(to, far_life, near, from, base_back));
+        self.after(base, Event::LinkUp { link: near, dialed: Some(address) });
+        self.after(base, Event::LinkUp { link: far, dialed: None });
     }
 
-    pub(super) fn send(&mut self, link: LinkId, frame: Vec<u8>) {
+    fn send(&mut self, link: LinkId, frame: Vec<u8>) {
         let Some(end) = self.links.get(&link) else { return };
-        let (from, to, far) = (end.node, end.far_node, end.far);
+        let (from, to, far, base) = (end.node, end.far_node, end.far, end.base);
+        self.measured.bytes_sent += frame.len() as u64;
+        self.measured.frames_sent += 1;
         if self.cut.contains(&(from, to)) {
             return;
         }
-        let loss = if self.healed { 0.0 } else { self.options.loss };
+        let calm = self.is_calm(from) && self.is_calm(to);
+        let loss = if calm { 0.0 } else { self.options.loss };
         let copies = match self.random.get_mut().random::<f64>() {
             drawn if drawn < loss => 0,
             drawn if drawn < loss * 1.5 => 2,
             _ => 1,
         };
-        for _ in 0..copies {
+        let has = |fault| !calm && self.options.faults.has(fault);
+        let (corrupts, forges, is_late) =
+            (has(Fault::Corruption), has(Fault::Forgery), has(Fault::Late));
+        if is_late && self.chance(0.01) {
+            let delay = self.draw_ms(20_000);
+            let late_by = if self.chance(0.3) { Duration::from_secs(7_200) } else { delay };
+            self.after(late_by, Event::DeliverLate { from, to, frame: frame.clone() });
+        }
+        for copy in 0..copies {
             let mut frame = frame.clone();
-            if !self.healed && self.options.faults.has(Fault::Corruption) && self.chance(0.003) {
+            let mut whole = true;
+            if corrupts && self.chance(0.003) {
                 self.corrupt(&mut frame);
+                whole = false;
+            } else if forges && self.chance(0.003) {
+                whole = !self.forge(to, &mut frame);
             }
-            let late = loss > 0.0 && self.chance(0.01);
-            let delay = self.draw_ms(if late { 5_000 } else { self.options.delay_ms_max });
-            self.after(delay, Event::Deliver { link: far, frame });
+            let tail = -(1.0 - self.random.get_mut().random::<f64>()).ln();
+            let mut delay =
+                base + Duration::from_micros((self.options.delay_tail_ms * tail * 1e3) as u64);
+            if loss > 0.0 && self.chance(0.01) {
+                delay += self.draw_ms(5_000);
+            }
+            // A connection keeps the order, unless something on the way plays tricks.
+            let in_order = loss == 0.0 || self.chance(0.8);
+            let mut at = self.now + delay;
+            if in_order
+                && copy == 0
+                && let Some(end) = self.links.get_mut(&link)
+            {
+                at = at.max(end.last_arrival);
+                end.last_arrival = at;
+            }
+            self.after(at - self.now, Event::Deliver { link: far, frame, whole });
         }
     }
 
-    pub(super) fn corrupt(&mut self, frame: &mut Vec<u8>) {
+    fn corrupt(&mut self, frame: &mut Vec<u8>) {
         let random = self.random.get_mut();
         if random.random_bool(0.3) {
             frame.truncate(random.random_range(0..frame.len()));
@@ -122,13 +211,99 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn deliver(&mut self, link: LinkId, frame: Vec<u8>) {
-        let Some(end) = self.links.get(&link) else { return };
-        let resumes = self.nodes[end.node].paused_until;
-        if resumes > self.now {
-            return self.after(resumes - self.now, Event::Deliver { link, frame });
+    /// Makes updates in a frame such that they cannot be true; says whether there were any.
+    fn forge(&mut self, to: usize, frame: &mut Vec<u8>) -> bool {
+        let Ok(mut messages) = read_frame(frame, usize::MAX) else { return false };
+        let now = self.nodes[to].clock.reading(self.now);
+        let random = self.random.get_mut();
+        let mut forged = false;
+        for message in &mut messages {
+            let (Message::Delta(tallymesh::simulation::Delta { updates, .. })
+            | Message::Push { updates, .. }) = message
+            else {
+                continue;
+            };
+            for update in updates {
+                forged = true;
+                forge_update(update, now, random.random_range(0..3));
+            }
         }
-        self.hasher.update(&frame);
-        self.input_of_link(link, Input::Frame { link, bytes: &frame });
+        let mut outbox = Outbox::default();
+        for message in &messages {
+            // All fit in one frame, as before.
+            let _ = outbox.push(message, usize::MAX);
+        }
+        *frame = outbox.finish().unwrap_or_default();
+        forged
+    }
+
+    pub(super) fn deliver(&mut self, link: LinkId, frame: Vec<u8>, whole: bool) -> Checked {
+        let Some(end) = self.links.get(&link) else { return Ok(()) };
+        let place = end.node;
+        let resumes = self.nodes[place].paused_until;
+        if resumes > self.now {
+            self.after(resumes - self.now, Event::Deliver { link, frame, whole });
+            return Ok(());
+        }
+        if self.life(place).is_none_or(|life| life.number != end.life) {
+            return Ok(());
+        }
+        if self.options.checks == Checks::Few {
+            return self.input(place, Input::Frame { link, bytes: &frame });
+        }
+        if whole {
+            self.checker.frame(&frame)?;
+        }
+        let gone = self.ended_and_gone(place, &frame);
+        self.input(place, Input::Frame { link, bytes: &frame })?;
+        self.check_watermarks(place)?;
+        let Some(life) = self.life(place) else { return Ok(()) };
+        // I9: what ended long ago and was forgotten stays so.
+        match gone.into_iter().find(|key| life.table.counter(key.as_bytes()).is_some()) {
+            None => Ok(()),
+            Some(key) => {
+                let what = format!("{} takes in a counter that ended long ago", life.replica);
+                Err(Violation { invariant: "I9", what, counter: Some(key) })
+            }
+        }
+    }
+
+    /// A frame that was thought lost arrives after all, over the connection that there is now.
+    pub(super) fn deliver_late(&mut self, from: usize, to: usize, frame: Vec<u8>) -> Checked {
+        let between = |end: &End| end.node == to && end.far_node == from;
+        let link = self.links.iter().find(|(_, end)| between(end)).map(|(link, _)| *link);
+        match link {
+            None => Ok(()),
+            Some(link) => self.deliver(link, frame, true),
+        }
+    }
+
+    /// The counters in a frame that ended longer than the grace ago and are not held.
+    fn ended_and_gone(&mut self, place: usize, frame: &[u8]) -> Vec<tallymesh::CounterKey> {
+        let now = self.wall(place);
+        let Some(life) = self.life(place) else { return Vec::new() };
+        let Ok(messages) = read_frame(frame, usize::MAX) else { return Vec::new() };
+        let updates = messages.iter().flat_map(|message| match message {
+            Message::Delta(delta) => &delta.updates[..],
+            Message::Push { updates, .. } => &updates[..],
+            _ => &[],
+        });
+        let ended = updates
+            .filter(|update| ends(update).is_some_and(|end| end.plus(super::GRACE) <= now))
+            .filter(|update| life.table.counter(&update.key).is_none());
+        ended.filter_map(|update| tallymesh::CounterKey::from_bytes(&update.key).ok()).collect()
+    }
+}
+
+fn forge_update(update: &mut Update, now: Timestamp, kind: u32) {
+    match kind {
+        0 => update.p = u64::MAX / 2,
+        1 => update.n = u64::MAX - 7,
+        _ => {
+            let day = Duration::from_secs(24 * 3600);
+            let window = tallymesh::WindowIndex::at(60_000, now.plus(day));
+            let key = tallymesh::CounterKey::windowed("window", &["u0"], window);
+            update.key = key.as_bytes().to_vec();
+        }
     }
 }

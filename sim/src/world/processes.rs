@@ -4,11 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
-use tallymesh::simulation::{Checkpointer, Gossip, Input, LinkId, Restore, Table, recover};
-use tallymesh::{Bounds, GossipSettings, Incarnation, ReplicaId, Timestamp};
+use tallymesh::simulation::{DataDir, Gossip, HighWater, Input, LinkId, Mutant, Opened, Persister};
+use tallymesh::{
+    Bounds, GossipSettings, ReplicaId, StorageError, Timestamp, Version, VersionVector,
+};
 
-use super::{Checked, Event, Life, World, counters};
+use super::node::Life;
+use super::{Checked, Event, GRACE, World};
 use crate::checker::Violation;
+use crate::faults::Fault;
+use crate::options::Checks;
+
+/// Only so far apart are the times that checkpoints of an idle node make durable.
+const CLOCK_EVERY_MS: u64 = 10_000;
 
 impl World<'_> {
     pub(super) fn life(&self, node: usize) -> Option<&Life> {
@@ -19,61 +27,112 @@ impl World<'_> {
         if self.nodes[place].life.is_some() {
             return Ok(());
         }
-        let nonce = self.random.get_mut().random();
+        let reuses = self.options.mutant == Some(Mutant::ReplicaIdReused);
+        let nonce = if reuses { place as u64 } else { self.random.get_mut().random() };
         let seeds = self.random.get_mut().random::<[u64; 4]>();
         let gossip_seed = self.random.get_mut().random();
-        let node = &mut self.nodes[place];
-        node.boot += 1;
-        node.lives += 1;
-        let incarnation = Incarnation { boot: node.boot, nonce };
-        let replica = ReplicaId { node: node.name.clone(), incarnation };
+        let bounds = Bounds {
+            grace: GRACE,
+            counters_max: self.options.counters_max,
+            urgent_fraction: self.options.urgent_fraction,
+            ..Bounds::default()
+        };
+        let (disk, name) = (self.nodes[place].disk.clone(), self.nodes[place].name.clone());
+        let opened = DataDir::over(Box::new(disk.clone()))
+            .and_then(|dir| Persister::open(dir, &name, &bounds, (nonce, seeds)));
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => return self.cannot_start(place, &error),
+        };
+        let Opened { persister, table, clock, set_aside } = opened;
+        let table = Arc::new(table);
+        let replica = table.own_replica();
         self.checker.born(&replica)?;
-        let bounds = Bounds { grace: Duration::from_secs(2), ..Bounds::default() };
-        let table = Arc::new(Table::new(replica.clone(), bounds, seeds));
-        let mut restore = Restore::into(&table);
-        let found = match recover(&node.disk, |counter| restore.add(&counter)) {
-            Ok(found) => found,
-            Err(error) => {
-                let what =
-                    format!("{} finds its disk damaged, which it is not: {error}", node.name);
+        let high_water = HighWater::at(clock);
+        let shown = high_water.show(self.nodes[place].clock.reading(self.now));
+        let formers = self.nodes[place].formers.clone();
+        match set_aside {
+            Some((_, damage)) if !disk.is_tampered() => {
+                let what = format!("{name} finds its disk damaged, which it is not: {damage}");
                 return Err(Violation { invariant: "durability", what, counter: None });
             }
+            Some(_) => {
+                disk.forgive();
+                self.forget_disk(place);
+            }
+            None => {
+                for former in &formers {
+                    self.checker.recovered(shown, &table, former)?;
+                }
+            }
+        }
+        let now = tallymesh::simulation::Now {
+            wall: shown,
+            monotonic: self.nodes[place].clock.monotonic(self.now),
         };
-        if let Some(found) = &found {
-            restore.finish(found.watermarks());
-        }
-        node.high_water = found.as_ref().map_or(Timestamp(0), |found| found.clock());
-        let storage = Box::new(node.disk.clone());
-        let checkpointer = Checkpointer::on(storage, found.as_ref(), &node.name).ok();
-        let formers = std::mem::take(&mut node.formers);
-        let number = node.lives;
-        let wall = self.wall(place);
-        for former in &formers {
-            self.checker.recovered(wall, former, &counters(&table))?;
-        }
-        let now = self.time(place);
         let gossip = Gossip::new(table.clone(), self.settings(), gossip_seed, now);
         let node = &mut self.nodes[place];
-        node.formers = formers;
+        node.lives += 1;
         node.formers.push(replica.clone());
         node.timer_at = None;
-        node.life = Some(Life { number, replica, table, gossip, checkpointer });
-        let addresses = (0..self.nodes.len()).map(|other| other.to_string()).collect();
-        self.input(place, Input::Addresses(addresses));
-        let delay = self.draw_ms(20);
+        node.sends_left = None;
+        let number = node.lives;
+        let watermarks = VersionVector::default();
+        node.life =
+            Some(Life { number, replica, table, gossip, persister, high_water, shown, watermarks });
+        if self.options.checks == Checks::All {
+            self.check_watermarks(place)?;
+        }
+        let addresses = self.nodes[place].peers.iter().map(ToString::to_string).collect();
+        self.input(place, Input::Addresses(addresses))?;
+        let delay = self.draw_ms(self.options.checkpoint_ms);
         self.after(delay, Event::Checkpoint { node: place, life: number });
         Ok(())
+    }
+
+    /// What an operator does about a node that does not start: mends what the message says, and tries again.
+    fn cannot_start(&mut self, place: usize, error: &StorageError) -> Checked {
+        let disk = self.nodes[place].disk.clone();
+        let is_explained = match error {
+            StorageError::Io { .. } => true,
+            StorageError::Foreign { .. } | StorageError::OtherNode { .. } => {
+                disk.remove_file("identity.toml");
+                disk.is_tampered()
+            }
+            _ => false,
+        };
+        if !is_explained {
+            let what = format!("{} does not start: {error}", self.nodes[place].name);
+            return Err(Violation { invariant: "durability", what, counter: None });
+        }
+        if disk.is_dead() {
+            disk.crash(false);
+        }
+        if self.is_calm(place) {
+            self.nodes[place].mend_disk();
+        }
+        self.after(Duration::from_millis(300), Event::Start { node: place });
+        Ok(())
+    }
+
+    /// The disk is gone, or a new one: nothing that was durable on it is owed any more.
+    pub(super) fn forget_disk(&mut self, place: usize) {
+        for former in self.nodes[place].formers.clone() {
+            self.checker.forget_disk(place, &former, Version::ZERO);
+        }
     }
 
     pub(super) fn settings(&self) -> GossipSettings {
         GossipSettings {
             interval: Duration::from_millis(self.options.gossip_interval_ms),
-            digest_interval: Duration::from_millis(500),
+            digest_interval: Duration::from_millis(self.options.digest_interval_ms),
             direct_up_to: self.options.direct_up_to,
-            fanout: 3,
+            fanout: self.options.fanout,
             frame_bytes_max: self.options.frame_bytes_max,
             handshake_timeout: Duration::from_secs(2),
-            silence_timeout: Duration::from_secs(3),
+            silence_timeout: Duration::from_millis(
+                (self.options.digest_interval_ms * 3).max(3_000),
+            ),
             ..GossipSettings::default()
         }
     }
@@ -81,7 +140,7 @@ impl World<'_> {
     pub(super) fn kill(&mut self, place: usize) {
         let Some(life) = self.nodes[place].life.take() else { return };
         self.checker.may_lose = true;
-        self.nodes[place].disk.crash(&self.random);
+        self.nodes[place].disk.crash(self.options.faults.has(Fault::Torn));
         let mine: Vec<(LinkId, LinkId)> = self
             .links
             .iter()
@@ -98,30 +157,65 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn checkpoint(&mut self, place: usize, number: u64) {
+    pub(super) fn kill_and_restart(&mut self, place: usize) {
+        self.kill(place);
+        // Now and then it stays away for longer than its counters are kept.
+        let away_ms = if self.chance(0.2) { 6_000 } else { 1_500 };
+        let delay = self.draw_ms(away_ms);
+        self.after(delay, Event::Start { node: place });
+    }
+
+    pub(super) fn checkpoint(&mut self, place: usize, number: u64) -> Checked {
         let wall = self.wall(place);
         let paused = self.nodes[place].paused_until > self.now;
         let settles = self.chance(0.5);
+        let compacts = self.chance(0.02);
+        let tries_again = self.chance(0.1);
         let Some(life) = self.nodes[place].life.as_mut().filter(|life| life.number == number)
         else {
-            return;
+            return Ok(());
         };
-        if let Some(checkpointer) = life.checkpointer.as_mut().filter(|_| !paused) {
-            let written = checkpointer.write(&life.table, wall);
-            let written = written.and_then(|()| match settles {
-                true => checkpointer.settle(),
-                false => Ok(()),
-            });
-            match written {
-                Ok(()) => self.checker.acknowledged(&life.replica, &counters(&life.table)),
-                Err(_) => {
-                    life.checkpointer = None;
-                    self.checker.may_lose = true;
-                    self.checker.forget_disk(&life.replica);
-                }
+        let (table, replica) = (life.table.clone(), life.replica.clone());
+        let was_durable = life.persister.is_durable();
+        let written = if paused {
+            Ok(false)
+        } else if !was_durable {
+            table.forget_dropped();
+            match tries_again {
+                true => life.persister.begin_again(&table, wall).map(|()| true),
+                false => Ok(false),
             }
+        } else {
+            let written = life.persister.write(&table, wall);
+            let written =
+                written.and_then(|()| if settles { life.persister.settle() } else { Ok(()) });
+            let compacted = |()| if compacts { life.persister.compact() } else { Ok(false) };
+            written.and_then(compacted).map(|_| true)
+        };
+        self.look_at(place)?;
+        match written {
+            Ok(false) => {}
+            Ok(true) => self.acknowledge(place, &replica, &table, wall),
+            Err(_) => self.checker.may_lose = true,
         }
-        let delay = Duration::from_millis(20) + self.draw_ms(20);
+        if self.nodes[place].disk.is_dead() {
+            self.kill_and_restart(place);
+            return Ok(());
+        }
+        let delay = Duration::from_millis(self.options.checkpoint_ms);
+        let delay = delay + self.draw_ms(self.options.checkpoint_ms);
         self.after(delay, Event::Checkpoint { node: place, life: number });
+        Ok(())
+    }
+
+    fn acknowledge(
+        &mut self,
+        place: usize,
+        replica: &ReplicaId,
+        table: &tallymesh::simulation::Table,
+        wall: Timestamp,
+    ) {
+        let clock = Timestamp(wall.0.saturating_sub(CLOCK_EVERY_MS));
+        self.checker.acknowledged(place, replica, table.watermark(replica), clock);
     }
 }

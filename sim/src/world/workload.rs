@@ -1,64 +1,178 @@
 //! The calls that are made, and what the checker is told of them.
 
-use rand::RngExt;
-use rand::seq::IndexedRandom;
-use tallymesh::simulation::{Charges, Input, Outcome};
-use tallymesh::{CounterKey, DenialReason, Request};
+use std::time::Duration;
 
+use rand::RngExt;
+use rand::seq::IteratorRandom;
+use tallymesh::simulation::{Charged, Charges, Input, Outcome};
+use tallymesh::{CounterKey, CounterState, DenialReason, Request};
+
+use super::node::max_anywhere;
 use super::{Checked, Event, World};
+use crate::checker::Counted;
+use crate::options::{Checks, Limits, Workload};
+
+/// The length of the shortest window in force.
+const WINDOW_MS: u64 = 2_000;
 
 impl World<'_> {
+    /// One call, and when the next one comes.
     pub(super) fn call(&mut self) -> Checked {
-        let awake: Vec<usize> = (0..self.nodes.len())
-            .filter(|place| {
-                self.nodes[*place].life.is_some() && self.nodes[*place].paused_until <= self.now
-            })
-            .collect();
-        let Some(place) = awake.choose(self.random.get_mut()).copied() else { return Ok(()) };
+        if self.now >= self.calls_until {
+            return Ok(());
+        }
+        let workload = self.options.workload;
         let sessions = self.options.sessions;
+        let calls = self.calls;
         let random = self.random.get_mut();
-        let session = if random.random_bool(0.3) { 0 } else { random.random_range(0..sessions) };
+        let session = match workload {
+            Workload::ColdKeys => 1_000_000 + calls,
+            Workload::HotKey if random.random_bool(0.9) => 0,
+            _ if random.random_bool(0.3) => 0,
+            _ => random.random_range(0..sessions),
+        };
+        let mean = Duration::from_micros(1_000_000 / self.options.calls_per_s);
+        let gap = mean.mul_f64(-(1.0 - random.random::<f64>()).ln());
+        if workload == Workload::WindowEdges && random.random_bool(0.05) {
+            // A crowd that waits for the next window, by clocks that do not quite agree.
+            let into_window = self.now.as_millis() as u64 % WINDOW_MS;
+            for _ in 0..random.random_range(5..15) {
+                let early = random.random_range(0..60);
+                let wait = (WINDOW_MS - into_window + 30).saturating_sub(early);
+                self.after(Duration::from_millis(wait), Event::Burst { session });
+            }
+        }
+        self.after(gap, Event::Call);
+        self.decide(session)
+    }
+
+    /// One call of a crowd.
+    pub(super) fn burst(&mut self, session: u64) -> Checked {
+        if self.now >= self.calls_until { Ok(()) } else { self.decide(session) }
+    }
+
+    fn decide(&mut self, session: u64) -> Checked {
+        let Some(place) = self.who_is_called() else { return Ok(()) };
+        let random = self.random.get_mut();
         let (tool, user) = (random.random_range(0..3), session % 5);
-        let cost = if random.random_bool(0.1) { random.random_range(2..4) } else { 1 };
+        let is_single = self.options.limits != Limits::Varied;
+        let cost =
+            if !is_single && random.random_bool(0.1) { random.random_range(2..4) } else { 1 };
         let texts = [format!("s{session}"), format!("t{tool}"), format!("u{user}")];
         let request = Request::tool_call(&texts[0], &texts[1]).with("user", &texts[2]).cost(cost);
         let now = self.wall(place);
         let mut charges = Charges::default();
         // Proven: the keys are short.
-        self.policy.charge(&request, now, 512, &mut charges).expect("keys within bounds");
+        self.nodes[place].policy.charge(&request, now, 512, &mut charges).expect("short keys");
+        self.calls += 1;
+        let Some(life) = &self.nodes[place].life else { return Ok(()) };
+        self.checker.shown(place, life.shown, now)?;
+        let table = life.table.clone();
+        let outcome = table.acquire(now, &charges);
         let keys: Vec<CounterKey> = charges
             .list
             .iter()
             // Proven: charges are made of valid keys.
             .map(|charge| CounterKey::from_bytes(charges.key(charge)).expect("a key"))
             .collect();
-        self.calls += 1;
-        let Some(life) = self.life(place) else { return Ok(()) };
-        let replica = life.replica.clone();
-        match life.table.acquire(now, &charges) {
+        self.record.decides(place, matches!(outcome, Outcome::Allowed { .. }), &keys);
+        match outcome {
             Outcome::Allowed { charged, urgent, .. } => {
-                for (key, charge) in keys.iter().zip(&charges.list) {
-                    self.checker.counted(key, &replica, cost);
-                    self.checker.admitted_at_most(key, charge.max)?;
-                }
+                self.admitted(place, &keys, &charged, &charges)?;
                 if urgent {
-                    self.input(place, Input::Urgent);
+                    self.input(place, Input::Urgent)?;
                 }
-                if self.chance(0.1) {
+                if !is_single && self.chance(0.1) {
                     let delay = self.draw_ms(500);
                     let life = self.nodes[place].lives;
-                    let counted = keys.into_iter().map(|key| (key, cost)).collect();
                     let charged = charged.into_iter().collect();
-                    self.after(delay, Event::Refund { node: place, life, charged, counted });
+                    self.after(delay, Event::Refund { node: place, life, charged, keys });
                 }
             }
-            Outcome::Denied { limit, reason: DenialReason::LimitReached, .. } => {
-                let place = charges.list.iter().position(|charge| charge.limit == limit);
-                if let Some(place) = place {
-                    self.checker.denied(&keys[place], cost, charges.list[place].max)?;
+            Outcome::Denied {
+                limit,
+                reason: DenialReason::LimitReached | DenialReason::CostOverMax,
+                ..
+            } => {
+                let denied = charges.list.iter().position(|charge| charge.limit == limit);
+                if let Some(denied) = denied {
+                    let key = &keys[denied];
+                    let state = table.counter(key.as_bytes());
+                    let max = charges.list[denied].max;
+                    self.checker.denied(now, key, state.as_ref(), (cost, max))?;
                 }
             }
             Outcome::Denied { .. } => {}
+        }
+        self.focus_on(place);
+        self.look_at(place)
+    }
+
+    fn admitted(
+        &mut self,
+        place: usize,
+        keys: &[CounterKey],
+        charged: &[Charged],
+        charges: &Charges,
+    ) -> Checked {
+        let now = self.wall(place);
+        let Some(life) = &self.nodes[place].life else { return Ok(()) };
+        for ((key, charged), charge) in keys.iter().zip(charged).zip(&charges.list) {
+            let after = match self.options.checks {
+                Checks::All => life.table.counter(key.as_bytes()),
+                Checks::Few => None,
+            };
+            let counted = Counted {
+                key,
+                replica: &life.replica,
+                generation: charged.generation(),
+                cost: charge.cost,
+                max: max_anywhere(key.limit(), charge.max),
+                after: after.as_ref(),
+            };
+            match self.options.checks {
+                Checks::All => self.checker.counted(now, &counted)?,
+                Checks::Few => self.checker.counted_unseen(&counted),
+            }
+        }
+        Ok(())
+    }
+
+    /// A live node that is awake, by chance, the first one more often if the load is skewed.
+    fn who_is_called(&mut self) -> Option<usize> {
+        let (now, calm) = (self.now, &self.calm);
+        let nodes = self.nodes.iter().enumerate();
+        let awake = nodes.filter(|(place, node)| {
+            node.life.is_some() && node.paused_until <= now && !calm.contains(place)
+        });
+        let awake: Vec<usize> = awake.map(|(place, _)| place).collect();
+        let random = self.random.get_mut();
+        match awake.first() {
+            Some(0) if random.random_bool(self.options.skew) => Some(0),
+            _ => awake.into_iter().choose(random),
+        }
+    }
+
+    pub(super) fn refund(
+        &mut self,
+        place: usize,
+        life: u64,
+        charged: &[Charged],
+        keys: &[CounterKey],
+    ) -> Checked {
+        let Some(alive) = self.life(place).filter(|alive| alive.number == life) else {
+            return Ok(());
+        };
+        let (table, replica) = (alive.table.clone(), alive.replica.clone());
+        let states = |keys: &[CounterKey]| -> Vec<Option<CounterState>> {
+            keys.iter().map(|key| table.counter(key.as_bytes())).collect()
+        };
+        let before = states(keys);
+        table.refund(charged);
+        for (before, after) in before.iter().zip(states(keys)) {
+            if let (Some(before), Some(after)) = (before, after) {
+                self.checker.refunded(before, &after, &replica)?;
+            }
         }
         Ok(())
     }

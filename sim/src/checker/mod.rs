@@ -1,0 +1,324 @@
+//! What really happened, and what must therefore hold: a ghost that sees everything at once.
+//!
+//! Two ledgers: what each replica really counted (by call), and every state that it gave a version to (by stamp). The
+//! first says what decisions and totals may be, the second what others may hold.
+
+mod disk;
+mod stamps;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use tallymesh::{Cell, CounterKey, CounterState, ReplicaId, Timestamp};
+
+use stamps::Writer;
+
+/// A broken promise, and the counter that shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which invariant is broken.
+    pub invariant: &'static str,
+    /// How.
+    pub what: String,
+    /// Where, if it is about one counter.
+    pub counter: Option<CounterKey>,
+}
+
+pub type Checked = Result<(), Violation>;
+pub use stamps::ends;
+
+fn broken<T>(
+    invariant: &'static str,
+    key: Option<&CounterKey>,
+    what: String,
+) -> Result<T, Violation> {
+    Err(Violation { invariant, what, counter: key.cloned() })
+}
+
+/// The truth about one counter.
+#[derive(Debug)]
+struct Truth {
+    key: CounterKey,
+    /// By generation and writer.
+    counted: BTreeMap<(u32, usize), Ledger>,
+    /// Somebody asked for it to be reset.
+    was_reset: bool,
+    /// It ended and began anew, somewhere.
+    restarted: bool,
+}
+
+/// What one replica counted in one generation of one counter.
+#[derive(Debug, Default)]
+struct Ledger {
+    p: u64,
+    n: u64,
+    /// The same, of times that ended with the counter's being forgotten.
+    earlier: (u64, u64),
+    /// The counter's end as the writer knew it when it last counted.
+    ends: Timestamp,
+}
+
+/// The ghost.
+#[derive(Debug)]
+pub struct Checker {
+    keys: HashMap<CounterKey, usize>,
+    truths: Vec<Truth>,
+    writers: Vec<Writer>,
+    writer_numbers: HashMap<ReplicaId, usize>,
+    grace: Duration,
+    /// Something that was counted may be lost: a process was killed, or a disk failed.
+    pub may_lose: bool,
+    /// The latest time that each node, by its place, is known to have made durable.
+    durable_clocks: BTreeMap<usize, Timestamp>,
+    conflicts: BTreeSet<usize>,
+}
+
+/// One admitted charge of one counter.
+pub struct Counted<'a> {
+    pub key: &'a CounterKey,
+    pub replica: &'a ReplicaId,
+    pub generation: u32,
+    pub cost: u64,
+    /// The highest limit that any node has on it.
+    pub max: u64,
+    /// The counter as it stands after the charge, where it was counted.
+    pub after: Option<&'a CounterState>,
+}
+
+impl Checker {
+    pub fn new(grace: Duration) -> Checker {
+        Checker {
+            keys: HashMap::new(),
+            truths: Vec::new(),
+            writers: Vec::new(),
+            writer_numbers: HashMap::new(),
+            grace,
+            may_lose: false,
+            durable_clocks: BTreeMap::new(),
+            conflicts: BTreeSet::new(),
+        }
+    }
+
+    /// I1: a new life must write under an id that nobody ever had.
+    pub fn born(&mut self, replica: &ReplicaId) -> Checked {
+        if self.writer_numbers.contains_key(replica) {
+            return broken("I1", None, format!("{replica} lives twice"));
+        }
+        self.writer_numbers.insert(replica.clone(), self.writers.len());
+        self.writers.push(Writer::new(replica.clone()));
+        Ok(())
+    }
+
+    /// A node was told that its name is used twice.
+    pub fn told_of_conflict(&mut self, place: usize) {
+        self.conflicts.insert(place);
+    }
+
+    /// Which nodes were told that their name is used twice.
+    pub fn conflicts(&self) -> &BTreeSet<usize> {
+        &self.conflicts
+    }
+
+    fn number(&mut self, key: &CounterKey) -> usize {
+        if let Some(number) = self.keys.get(key) {
+            return *number;
+        }
+        let number = self.truths.len();
+        self.keys.insert(key.clone(), number);
+        let (was_reset, restarted) = (false, false);
+        self.truths.push(Truth {
+            key: key.clone(),
+            counted: BTreeMap::new(),
+            was_reset,
+            restarted,
+        });
+        number
+    }
+
+    fn writer(&self, replica: &ReplicaId) -> Option<usize> {
+        self.writer_numbers.get(replica).copied()
+    }
+
+    /// I1, I5: something was admitted. Its writer's cell must have grown by it, and each life admits at most the limit.
+    pub fn counted(&mut self, now: Timestamp, charge: &Counted<'_>) -> Checked {
+        let (number, grace) = (self.number(charge.key), self.grace);
+        let Some(writer) = self.writer(charge.replica) else {
+            return broken("I1", None, format!("{} counts and was never born", charge.replica));
+        };
+        let truth = &mut self.truths[number];
+        let ledger = truth.counted.entry((charge.generation, writer)).or_default();
+        let held = charge.after.and_then(|state| own_cell(state, charge.replica));
+        let p = held.map_or(0, |cell| cell.p);
+        if p != ledger.p + charge.cost {
+            let forgotten = p == charge.cost && ledger.ends.plus(grace) <= now;
+            if !forgotten {
+                let what = format!(
+                    "{} had counted {}, counts {} more, and its cell holds {p}",
+                    charge.replica, ledger.p, charge.cost
+                );
+                return broken("I1", Some(charge.key), what);
+            }
+            ledger.earlier.0 = ledger.earlier.0.max(ledger.p);
+            ledger.earlier.1 = ledger.earlier.1.max(ledger.n);
+            (ledger.p, ledger.n) = (0, 0);
+            truth.restarted = true;
+        }
+        let ledger = truth.counted.entry((charge.generation, writer)).or_default();
+        ledger.p += charge.cost;
+        ledger.ends = charge.after.map_or(ledger.ends, |state| state.expires_at.max(ledger.ends));
+        truth.restarted |= charge.generation > 0;
+        let generation = truth.of_generation(charge.generation);
+        let (lives, admitted) = generation.fold((0_u64, 0_u64), |(lives, admitted), ledger| {
+            (lives + 1, admitted + ledger.p.saturating_sub(ledger.n))
+        });
+        if admitted > lives * charge.max {
+            let max = charge.max;
+            let what = format!("{admitted} admitted by {lives} lives under a limit of {max}");
+            return broken("I5", Some(charge.key), what);
+        }
+        Ok(())
+    }
+
+    /// Something was admitted in a run that is not looked at closely.
+    pub fn counted_unseen(&mut self, charge: &Counted<'_>) {
+        let number = self.number(charge.key);
+        if let Some(writer) = self.writer(charge.replica) {
+            let counted = &mut self.truths[number].counted;
+            counted.entry((charge.generation, writer)).or_default().p += charge.cost;
+        }
+    }
+
+    /// What a refund took back, by the difference in the writer's own cell. Never more than was charged.
+    pub fn refunded(
+        &mut self,
+        before: &CounterState,
+        after: &CounterState,
+        replica: &ReplicaId,
+    ) -> Checked {
+        let number = self.number(&after.key);
+        let n = |state: &CounterState| own_cell(state, replica).map_or(0, |cell| cell.n);
+        let given_back = n(after).saturating_sub(n(before));
+        let Some(writer) = self.writer(replica).filter(|_| given_back > 0) else { return Ok(()) };
+        let ledger = self.truths[number].counted.entry((after.generation, writer)).or_default();
+        ledger.n += given_back;
+        if ledger.n > ledger.p {
+            let what = format!("{replica} refunded {} of {}", ledger.n, ledger.p);
+            return broken("I1", Some(&after.key), what);
+        }
+        Ok(())
+    }
+
+    pub fn reset(&mut self, key: &CounterKey) {
+        let number = self.number(key);
+        self.truths[number].was_reset = true;
+    }
+
+    /// I7, I9: who denies for want of room must be right, and look at a counter that has not ended.
+    pub fn denied(
+        &mut self,
+        now: Timestamp,
+        key: &CounterKey,
+        state: Option<&CounterState>,
+        (cost, max): (u64, u64),
+    ) -> Checked {
+        let number = self.number(key);
+        let Some(state) = state else {
+            if cost <= max {
+                return broken(
+                    "I7",
+                    Some(key),
+                    format!("denied {cost} of {max} without a counter"),
+                );
+            }
+            return Ok(());
+        };
+        if state.expires_at <= now && cost <= max {
+            return broken("I9", Some(key), format!("it ended at {} and denies", state.expires_at));
+        }
+        let generation = self.truths[number].of_generation(state.generation);
+        let counted: u64 = generation.map(|ledger| ledger.p + ledger.earlier.0).sum();
+        if counted + cost <= max {
+            let what = format!("denied {cost} although {counted} of {max} were ever counted");
+            return broken("I7", Some(key), what);
+        }
+        Ok(())
+    }
+
+    /// I9: time does not step back, within a life or behind what a checkpoint made durable.
+    pub fn shown(&self, place: usize, before: Timestamp, now: Timestamp) -> Checked {
+        let durable = self.durable_clocks.get(&place).copied().unwrap_or_default();
+        if now < before.max(durable) {
+            let what =
+                format!("node {place} acts at {now} after it acted at {}", before.max(durable));
+            return broken("I9", None, what);
+        }
+        Ok(())
+    }
+
+    /// I2: nobody holds more of a cell than its owner ever counted.
+    pub fn holds(&mut self, holder: &ReplicaId, counter: &CounterState) -> Checked {
+        for (replica, cell) in &counter.cells {
+            let (p, n) = self.ever_counted(&counter.key, counter.generation, replica);
+            if cell.p > p || cell.n > n {
+                let what = format!(
+                    "{holder} holds +{} -{} of {replica}, which counted +{p} -{n} in generation {}",
+                    cell.p, cell.n, counter.generation
+                );
+                return broken("I2", Some(&counter.key), what);
+            }
+        }
+        Ok(())
+    }
+
+    fn ever_counted(&self, key: &CounterKey, generation: u32, replica: &ReplicaId) -> (u64, u64) {
+        let ledger = self.keys.get(key).and_then(|number| {
+            self.truths[*number].counted.get(&(generation, self.writer(replica)?))
+        });
+        ledger.map_or((0, 0), |ledger| {
+            (ledger.p.max(ledger.earlier.0), ledger.n.max(ledger.earlier.1))
+        })
+    }
+
+    /// I4: at the end, nothing is missing that nobody was allowed to lose, and nothing is there that nobody counted.
+    pub fn accounts(&self, now: Timestamp, counters: &[CounterState]) -> Checked {
+        let held: HashMap<&CounterKey, &CounterState> =
+            counters.iter().map(|counter| (&counter.key, counter)).collect();
+        for truth in self.truths.iter().filter(|truth| !truth.was_reset) {
+            let state = held.get(&truth.key).copied();
+            let generation = state.map_or(0, |state| state.generation);
+            let ledgers = || truth.of_generation(generation);
+            let ends = ledgers().map(|ledger| ledger.ends).max().unwrap_or_default();
+            let (p, n) = ledgers().fold((0, 0), |(p, n), ledger| (p + ledger.p, n + ledger.n));
+            let value = state.map(|state| state.value);
+            let earlier: u64 = ledgers().map(|ledger| ledger.earlier.0).sum();
+            if value.is_some_and(|value| value > p + earlier) {
+                let what = format!("{value:?} is held and only {p} were counted");
+                return broken("I4", Some(&truth.key), what);
+            }
+            // A counter near its end may be gone on one node and not on another, by their clocks.
+            let present = ends.0 > now.plus(Duration::from_secs(10)).0 && !truth.restarted;
+            let lost = value.is_none_or(|value| value < p - n);
+            if present && lost && !self.may_lose {
+                let what = format!("+{p} -{n} were counted and {value:?} is held");
+                return broken("I4", Some(&truth.key), what);
+            }
+        }
+        Ok(())
+    }
+
+    /// What was admitted in all, less what was refunded.
+    pub fn admitted(&self) -> u64 {
+        let ledgers = self.truths.iter().flat_map(|truth| truth.counted.values());
+        ledgers.map(|ledger| ledger.p.saturating_sub(ledger.n)).sum()
+    }
+}
+
+impl Truth {
+    fn of_generation(&self, generation: u32) -> impl Iterator<Item = &Ledger> {
+        self.counted.range((generation, 0)..=(generation, usize::MAX)).map(|(_, ledger)| ledger)
+    }
+}
+
+fn own_cell(state: &CounterState, replica: &ReplicaId) -> Option<Cell> {
+    state.cells.iter().find(|(owner, _)| owner == replica).map(|(_, cell)| *cell)
+}

@@ -1,0 +1,148 @@
+//! Every state that a replica gave a version to: what its peers may hold of it, and what a watermark vouches for.
+
+use tallymesh::simulation::{Message, Outbox, Table, Update, read_frame};
+use tallymesh::{CounterKey, ReplicaId, Timestamp, Version};
+
+use super::{Checked, Checker, broken};
+
+/// One replica, as a writer.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub id: ReplicaId,
+    /// By ascending version.
+    pub stamps: Vec<Update>,
+    /// Everything up to here was said to be durable.
+    pub durable: Version,
+}
+
+impl Writer {
+    pub fn new(id: ReplicaId) -> Writer {
+        Writer { id, stamps: Vec::new(), durable: Version::ZERO }
+    }
+
+    fn last(&self) -> Version {
+        self.stamps.last().map_or(Version::ZERO, |stamp| stamp.version)
+    }
+
+    fn stamp(&self, version: Version) -> Option<&Update> {
+        let place = self.stamps.binary_search_by_key(&version, |stamp| stamp.version).ok()?;
+        Some(&self.stamps[place])
+    }
+
+    /// The stamps after `from`, up to `to`.
+    pub fn between(&self, from: Version, to: Version) -> &[Update] {
+        let start = self.stamps.partition_point(|stamp| stamp.version <= from);
+        let end = self.stamps.partition_point(|stamp| stamp.version <= to);
+        &self.stamps[start..end.max(start)]
+    }
+}
+
+/// A frame is whole, and longer than any that is sent.
+const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+impl Checker {
+    /// Notes what a replica gave versions to since the last look; at the latest before any of it changes again.
+    pub fn observe(&mut self, table: &Table, replica: &ReplicaId) {
+        let Some(writer) = self.writer(replica) else { return };
+        let writer = &mut self.writers[writer];
+        let from = writer.last();
+        if table.watermark(replica) > from
+            && let Some(part) = table.updates_after(replica, from, usize::MAX)
+        {
+            writer.stamps.extend(part.updates.into_iter().filter(|update| update.version > from));
+        }
+    }
+
+    /// I8: a watermark moved: all that it vouches for is held, superseded or expired.
+    pub fn watermark_moved(
+        &self,
+        now: Timestamp,
+        table: &Table,
+        replica: &ReplicaId,
+        (from, to): (Version, Version),
+    ) -> Checked {
+        let Some(writer) = self.writer(replica) else {
+            return broken("I2", None, format!("a watermark of {replica}, which never lived"));
+        };
+        for stamp in self.writers[writer].between(from, to) {
+            if !self.is_held(now, table, replica, stamp) {
+                let key = CounterKey::from_bytes(&stamp.key).ok();
+                let what = format!(
+                    "{} has {replica} up to {to}, and not its version {} (+{} -{})",
+                    table.own_replica(),
+                    stamp.version,
+                    stamp.p,
+                    stamp.n
+                );
+                return broken("I8", key.as_ref(), what);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a table holds a stamp, something that supersedes it, or is rid of it by its end.
+    pub(super) fn is_held(
+        &self,
+        now: Timestamp,
+        table: &Table,
+        replica: &ReplicaId,
+        stamp: &Update,
+    ) -> bool {
+        let over = ends(stamp).is_some_and(|end| end.plus(self.grace) <= now);
+        let held = table.held(&stamp.key, replica);
+        over || held.is_some_and(|(generation, version)| {
+            generation > stamp.generation || version >= stamp.version
+        })
+    }
+
+    /// I2, I10: a frame as its sender made it says only what the writers said, and reads back as it was written.
+    pub fn frame(&self, frame: &[u8]) -> Checked {
+        let Ok(messages) = read_frame(frame, FRAME_BYTES_MAX) else {
+            return broken("I10", None, "a frame that was sent cannot be read".to_owned());
+        };
+        let mut outbox = Outbox::default();
+        for message in &messages {
+            // One frame's messages fit in one frame.
+            let _ = outbox.push(message, FRAME_BYTES_MAX);
+            let (replica, updates) = match message {
+                Message::Delta(delta) => (&delta.replica, &delta.updates),
+                Message::Push { replica, updates } => (replica, updates),
+                _ => continue,
+            };
+            for update in updates {
+                self.is_true(replica, update)?;
+            }
+        }
+        if outbox.finish().as_deref() != Some(frame) {
+            return broken("I10", None, "a frame reads back as something else".to_owned());
+        }
+        Ok(())
+    }
+
+    /// I2: an update says what its writer gave this version to.
+    fn is_true(&self, replica: &ReplicaId, update: &Update) -> Checked {
+        let stamp = self.writer(replica).and_then(|writer| {
+            let writer = &self.writers[writer];
+            writer.stamp(update.version)
+        });
+        let is_same = |stamp: &Update| {
+            (&stamp.key, stamp.generation, stamp.p, stamp.n)
+                == (&update.key, update.generation, update.p, update.n)
+        };
+        if stamp.is_some_and(is_same) {
+            return Ok(());
+        }
+        let key = CounterKey::from_bytes(&update.key).ok();
+        let what = format!(
+            "version {} of {replica} is sent as +{} -{} in generation {}, and was {stamp:?}",
+            update.version, update.p, update.n, update.generation
+        );
+        broken("I2", key.as_ref(), what)
+    }
+}
+
+/// When an update's counter ends.
+pub fn ends(update: &Update) -> Option<Timestamp> {
+    let window = CounterKey::from_bytes(&update.key).ok()?.window();
+    Some(window.map_or(update.expires_at, |window| window.end()))
+}

@@ -1,0 +1,18 @@
+//! Simulated clusters of tallymesh: production machines, virtual time, injected faults, one seed.
+//!
+//! [`run`] lives one cluster through what [`Options`] say, while a checker that sees everything holds it against the
+//! invariants. The same options give the same run, event for event.
+
+mod checker;
+mod disk;
+mod faults;
+mod options;
+mod world;
+
+pub mod study;
+pub mod sweep;
+
+pub use checker::Violation;
+pub use faults::{Fault, Faults};
+pub use options::{Checks, Kind, Limits, Options, Scene, Workload};
+pub use world::{Measured, Outcomes, run, run_focused};

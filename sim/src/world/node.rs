@@ -1,0 +1,166 @@
+//! One node: its name, disk, clock and limits, which outlive its processes, and its present life.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+use tallymesh::simulation::{Gossip, HighWater, Now, Persister, Policy, Table};
+use tallymesh::{Limit, NodeId, ReplicaId, Timestamp, VersionVector, Window};
+
+use crate::disk::{Backup, SimDisk};
+use crate::faults::Fault;
+use crate::options::{Limits, Options};
+
+pub(super) struct Node {
+    pub name: NodeId,
+    pub disk: SimDisk,
+    /// An older state of the disk, how much of which lives was durable in it.
+    pub backup: Option<(Backup, Vec<(ReplicaId, tallymesh::Version)>)>,
+    pub formers: Vec<ReplicaId>,
+    pub life: Option<Life>,
+    pub lives: u64,
+    pub timer_at: Option<Duration>,
+    pub paused_until: Duration,
+    pub clock: NodeClock,
+    pub policy: Arc<Policy>,
+    /// It runs on a copy of another node's disk.
+    pub is_clone: bool,
+    /// Whom it is told of, by place.
+    pub peers: Vec<usize>,
+    /// So many frames on, its process is killed.
+    pub sends_left: Option<u32>,
+}
+
+/// One process.
+pub(super) struct Life {
+    pub number: u64,
+    pub replica: ReplicaId,
+    pub table: Arc<Table>,
+    pub gossip: Gossip,
+    pub persister: Persister,
+    pub high_water: HighWater,
+    /// The latest time it acted on.
+    pub shown: Timestamp,
+    /// Its watermarks as of the last look.
+    pub watermarks: VersionVector,
+}
+
+/// A node's clocks: the wall clock may be off and jump, and both run at a rate of their own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NodeClock {
+    pub offset_ms: i64,
+    pub rate: f64,
+}
+
+const UNIX_START_MS: i64 = 1_790_000_000_000;
+
+impl NodeClock {
+    pub fn reading(&self, now: Duration) -> Timestamp {
+        let ms = UNIX_START_MS + self.monotonic(now).as_millis() as i64 + self.offset_ms;
+        Timestamp(ms as u64)
+    }
+
+    pub fn monotonic(&self, now: Duration) -> Duration {
+        now.mul_f64(self.rate)
+    }
+
+    /// The first moment at which the monotonic clock shows at least this.
+    pub fn moment_of(&self, monotonic: Duration) -> Duration {
+        monotonic.div_f64(self.rate) + Duration::from_micros(1)
+    }
+}
+
+impl Node {
+    pub fn new(place: usize, options: &Options, random: &mut StdRng) -> Node {
+        let drifts = options.faults.has(Fault::Clock);
+        let rate = if drifts { random.random_range(0.97..1.03) } else { 1.0 };
+        let differs = options.faults.has(Fault::Limits) && random.random_bool(0.3);
+        let peers = match options.peers_known {
+            None => (0..options.nodes).collect(),
+            Some(known) => (0..known).map(|_| random.random_range(0..options.nodes)).collect(),
+        };
+        Node {
+            // Proven: letters and digits are a valid name.
+            name: format!("n{place}").parse().expect("a valid name"),
+            disk: SimDisk::new(random.random()),
+            backup: None,
+            formers: Vec::new(),
+            life: None,
+            lives: 0,
+            timer_at: None,
+            paused_until: Duration::ZERO,
+            clock: NodeClock { offset_ms: 0, rate },
+            policy: Arc::new(policy(options.limits, differs)),
+            is_clone: false,
+            peers,
+            sends_left: None,
+        }
+    }
+
+    /// A node of the same name, on a copy of this one's disk.
+    pub fn cloned(&self, seed: u64) -> Node {
+        let disk = SimDisk::new(seed);
+        disk.restore(&self.disk.copy());
+        Node {
+            name: self.name.clone(),
+            disk,
+            backup: None,
+            formers: Vec::new(),
+            life: None,
+            lives: 0,
+            timer_at: None,
+            paused_until: Duration::ZERO,
+            clock: self.clock,
+            policy: self.policy.clone(),
+            is_clone: true,
+            peers: self.peers.clone(),
+            sends_left: None,
+        }
+    }
+
+    /// The time that its process acts on.
+    pub fn wall(&mut self, now: Duration) -> Timestamp {
+        let reading = self.clock.reading(now);
+        match &mut self.life {
+            None => reading,
+            Some(life) => life.high_water.show(reading),
+        }
+    }
+
+    pub fn time(&mut self, now: Duration) -> Now {
+        Now { wall: self.wall(now), monotonic: self.clock.monotonic(now) }
+    }
+
+    pub fn mend_disk(&mut self) {
+        self.disk.set_sync_fails(false);
+        self.disk.set_full(false);
+    }
+}
+
+/// The limits in force; `differs` has some of them otherwise than the other nodes do.
+fn policy(limits: Limits, differs: bool) -> Policy {
+    let hour = Window::Session { ttl: Duration::from_secs(3600) };
+    let brief = Window::Session { ttl: Duration::from_secs(1) };
+    let two_seconds = Window::Fixed(Duration::from_secs(2));
+    let policy = match limits {
+        Limits::Single { max } => Policy::new([Limit::new("all", max, hour)]),
+        Limits::Varied => Policy::new([
+            Limit::new("tool", if differs { 3 } else { 5 }, hour).per("session").per("tool"),
+            Limit::new("brief", 4, brief).per("user").per("tool"),
+            Limit::new("window", if differs { 12 } else { 8 }, two_seconds).per("user"),
+            Limit::new("all", 1_000, hour),
+        ]),
+    };
+    // Proven: these limits are in range and have names of their own.
+    policy.expect("valid limits")
+}
+
+/// The highest limit that any node has, by its name.
+pub(super) fn max_anywhere(limit: &str, here: u64) -> u64 {
+    match limit {
+        "tool" => 5,
+        "window" => 12,
+        _ => here,
+    }
+}
