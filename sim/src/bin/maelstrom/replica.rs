@@ -1,0 +1,193 @@
+//! One counter, replicated: the production table and gossip machine, with Maelstrom's messages for a transport.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tallymesh::simulation::{Change, Gossip, Input, LinkId, Now, Output, Table};
+use tallymesh::{
+    Bounds, Cell, CounterKey, CounterState, GossipSettings, Incarnation, NodeId, ReplicaId,
+};
+
+use crate::links::{LinkName, Links, Met};
+use crate::log;
+use crate::message::{Message, Refusal};
+
+/// The type of the messages between nodes, as [`Parcel`] writes it.
+pub const KIND: &str = "tallymesh";
+
+/// The most that a cell counts each way; the table would go on from there without counting.
+const CELL_MAX: u64 = (1 << 53) - 1;
+
+/// Longer than any run.
+const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What one node tells another over a link. What the machine says in one go travels in one message, so that the network
+/// cannot reorder it: a hello stays before what follows it, a goodbye before the close.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "tallymesh")]
+pub struct Parcel {
+    link: LinkName,
+    /// In base64.
+    frames: Vec<String>,
+    /// Whether the link ends with these frames.
+    close: bool,
+}
+
+/// A member of the cluster.
+#[derive(Debug)]
+pub struct Replica {
+    own: ReplicaId,
+    key: CounterKey,
+    table: Arc<Table>,
+    gossip: Gossip,
+    links: Links,
+    outgoing: VecDeque<Message>,
+}
+
+impl Replica {
+    /// Joins the cluster of these nodes as `node`.
+    pub fn new(
+        now: Now,
+        settings: GossipSettings,
+        random: &mut StdRng,
+        node: NodeId,
+        nodes: &[String],
+    ) -> Replica {
+        // Nothing is kept on disk that would number the starts, so the time does: a later life takes the earlier one's place.
+        let incarnation = Incarnation { boot: now.wall.0, nonce: random.random() };
+        let links = Links::new(node.as_str(), now.wall.0);
+        let peers = nodes.iter().filter(|peer| *peer != node.as_str()).cloned().collect();
+        let own = ReplicaId { node, incarnation };
+        let table = Arc::new(Table::new(own.clone(), Bounds::default(), random.random()));
+        let gossip = Gossip::new(table.clone(), settings, random.random(), now);
+        let key = CounterKey::new("counter", &[]);
+        let mut replica = Replica { own, key, table, gossip, links, outgoing: VecDeque::new() };
+        replica.gossip.handle_input(now, Input::Addresses(peers));
+        replica.drain(now);
+        replica
+    }
+
+    /// Adds to the counter; a negative `delta` is subtracted.
+    pub fn add(&mut self, now: Now, delta: i64) -> Result<(), Refusal> {
+        let amount = delta.unsigned_abs();
+        let own = self.cells().find(|(replica, _)| *replica == self.own).map(|(_, cell)| cell);
+        let own = own.unwrap_or_default();
+        let (counted, change) = match delta < 0 {
+            true => (own.n, Change::Subtract(amount)),
+            false => (own.p, Change::Add(amount)),
+        };
+        if amount > CELL_MAX - counted.min(CELL_MAX) {
+            let why = format!("a node counts up to {CELL_MAX} each way, and {counted} are counted");
+            return Err(Refusal::abort(why));
+        }
+        let changed = self.table.change(now.wall, &self.key, change, now.wall.plus(LIFETIME));
+        changed.map(drop).map_err(Refusal::temporarily_unavailable)
+    }
+
+    /// What the counter has come to. The table's own value is for limits and never below zero; this is.
+    pub fn total(&self) -> i64 {
+        // Proven: a cell's counts are at most `CELL_MAX`, by the table's and the gossip's own checks.
+        let signed = |count: u64| i64::try_from(count).expect("a count of at most 2^53 - 1");
+        let differences = self.cells().map(|(_, cell)| signed(cell.p) - signed(cell.n));
+        differences.fold(0, i64::saturating_add)
+    }
+
+    /// Takes in what another node sent.
+    pub fn receive(&mut self, now: Now, peer: &str, parcel: &Parcel) -> Result<(), Refusal> {
+        let frames: Result<Vec<_>, _> =
+            parcel.frames.iter().map(|frame| BASE64.decode(frame)).collect();
+        let frames = frames.map_err(Refusal::malformed)?;
+        let link = match self.links.meet(&parcel.link, peer) {
+            Met::Known(link) => link,
+            Met::New(link) => {
+                self.gossip.handle_input(now, Input::LinkUp { link, dialed: None });
+                link
+            }
+            Met::Gone => {
+                // The other end may have missed that it was closed.
+                if !parcel.close {
+                    self.post(parcel.link.clone(), peer, Vec::new(), true);
+                }
+                return Ok(());
+            }
+        };
+        for bytes in &frames {
+            self.gossip.handle_input(now, Input::Frame { link, bytes });
+        }
+        if parcel.close {
+            self.gossip.handle_input(now, Input::LinkDown { link });
+            self.links.remove(link);
+        }
+        self.drain(now);
+        Ok(())
+    }
+
+    /// Does what is due by now.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if now.monotonic >= self.poll_timeout() {
+            self.gossip.handle_timeout(now);
+            self.drain(now);
+        }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next, on the monotonic clock.
+    pub fn poll_timeout(&self) -> Duration {
+        self.gossip.poll_timeout()
+    }
+
+    /// The next message to another node.
+    pub fn poll_output(&mut self) -> Option<Message> {
+        self.outgoing.pop_front()
+    }
+
+    fn cells(&self) -> impl Iterator<Item = (ReplicaId, Cell)> {
+        let mut next = Some(None);
+        let pages = std::iter::from_fn(move || {
+            let (page, following) = self.table.page(next?);
+            next = following.map(Some);
+            Some(page)
+        });
+        let counter = move |counter: &CounterState| counter.key == self.key;
+        pages.flatten().filter(counter).flat_map(|counter| counter.cells)
+    }
+
+    /// Does all that the machine wants done, and posts what it has to say in one message for each link.
+    fn drain(&mut self, now: Now) {
+        let mut said: BTreeMap<LinkId, (Vec<String>, bool)> = BTreeMap::new();
+        while let Some(output) = self.gossip.poll_output() {
+            match output {
+                Output::Dial { address } => {
+                    let link = self.links.dial(&address);
+                    self.gossip.handle_input(now, Input::LinkUp { link, dialed: Some(address) });
+                }
+                Output::Send { link, frame } => {
+                    said.entry(link).or_default().0.push(BASE64.encode(frame));
+                    self.gossip.handle_input(now, Input::Sent { link, frames: 1 });
+                }
+                Output::Close { link } => said.entry(link).or_default().1 = true,
+                Output::Report(report) => log(&format!("{report:?}")),
+            }
+        }
+        for (link, (frames, close)) in said {
+            let Some((name, peer)) = self.links.end(link).cloned() else { continue };
+            self.post(name, &peer, frames, close);
+            if close {
+                self.links.remove(link);
+            }
+        }
+    }
+
+    fn post(&mut self, link: LinkName, peer: &str, frames: Vec<String>, close: bool) {
+        let parcel = serde_json::to_value(Parcel { link, frames, close });
+        let Ok(Value::Object(body)) = parcel else { unreachable!("a parcel is a JSON object") };
+        let (src, dest) = (self.own.node.to_string(), peer.to_owned());
+        self.outgoing.push_back(Message { src, dest, body });
+    }
+}
