@@ -32,6 +32,9 @@ struct Platter {
     dead: bool,
     /// Something was changed behind the process's back.
     tampered: bool,
+    /// The small files do not tell, or do not tell any more, of all that is in the database, so that the loss of its end
+    /// could not be found out: between a write and the note of it, or after a crash took the note.
+    lost_note: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -69,17 +72,19 @@ impl SimDisk {
             fuse: None,
             dead: false,
             tampered: false,
+            lost_note: false,
         })))
     }
 
     /// The process is killed: of the writes since the last sync, some are lost. With `tears`, one may be half written.
     pub fn crash(&self, tears: bool) {
         let mut platter = self.platter();
-        let Platter { random, files, databases, tampered, .. } = &mut *platter;
+        let Platter { random, files, databases, tampered, lost_note, .. } = &mut *platter;
         for (durable, shown) in files.values_mut() {
             if random.random() {
                 durable.clone_from(shown);
             }
+            *lost_note |= durable != shown;
             shown.clone_from(durable);
         }
         for database in databases.values_mut() {
@@ -178,10 +183,13 @@ impl SimDisk {
         self.platter().files.remove(name);
     }
 
-    /// Flips a bit, loses a record, or loses the end of the database.
+    /// Flips a bit, loses a record, or loses the end of the database; once, until that has been found out.
     pub fn rot(&self) {
         let mut platter = self.platter();
-        let Platter { random, files, databases, present, .. } = &mut *platter;
+        if platter.tampered {
+            return;
+        }
+        let Platter { random, files, databases, present, lost_note, .. } = &mut *platter;
         let Some(database) = present.and_then(|present| databases.get_mut(&present)) else {
             return;
         };
@@ -194,10 +202,12 @@ impl SimDisk {
                     harmed
                 })
             }
-            1 | 2 => {
+            1 | 2 if !*lost_note => {
                 database.durable.clone_from(&database.before);
                 database.shown.clone_from(&database.before);
                 database.pending.clear();
+                // Only by the file beside it can this be found out; it has reached the disk by then.
+                files.values_mut().for_each(|(durable, shown)| durable.clone_from(shown));
                 true
             }
             kind => {
@@ -322,6 +332,7 @@ impl Files for SimDisk {
         let mut platter = self.platter();
         platter.write()?;
         platter.files.entry(name.to_owned()).or_default().1 = bytes.to_vec();
+        platter.lost_note = false;
         Ok(())
     }
 
@@ -368,8 +379,6 @@ impl Files for SimDisk {
         if let Some(before) = platter.present.replace(number) {
             platter.databases.remove(&before);
         }
-        // What the old one held can do no harm any more.
-        platter.tampered = false;
         drop(platter);
         Ok(self.open(number))
     }
@@ -391,6 +400,7 @@ impl Storage for SimStorage {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         let mut platter = self.disk.platter();
         platter.write()?;
+        platter.lost_note = true;
         let database = platter.database(self.number);
         database.pending.push((key.to_vec(), Some(value.to_vec())));
         Ok(database.shown.insert(key.to_vec(), value.to_vec()))

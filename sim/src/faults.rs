@@ -72,7 +72,7 @@ impl Fault {
 }
 
 /// Which faults a run may inject.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Faults(BTreeSet<Fault>);
 
 impl Faults {
@@ -132,6 +132,12 @@ impl FromStr for Faults {
             })
         };
         text.split(',').map(fault).collect()
+    }
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
     }
 }
 

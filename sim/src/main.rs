@@ -181,7 +181,7 @@ fn tell(options: &Options, outcomes: Outcomes) -> ExitCode {
         return ExitCode::SUCCESS;
     };
     println!("\n{} is broken: {}", violation.invariant, violation.what);
-    println!("\noptions: {options:#?}\nfaults: {}", options.faults);
+    println!("\noptions: {options:#?}");
     let last_events = match &violation.counter {
         None => {
             println!("\nthe last events:");

@@ -182,15 +182,16 @@ impl Gossip {
     fn delta(&mut self, now: Now, link: LinkId, peer: &ReplicaId, delta: &Delta) {
         let before = self.table.watermark(&delta.replica);
         let applied = self.table.apply(now.wall, &delta.replica, &delta.updates);
-        let without_room = applied.without_room;
+        // What was refused is not held, so the watermark must not vouch for it.
+        let has_hole = applied.without_room || applied.implausible > 0;
         self.applied(link, peer, (&delta.replica, before), applied);
-        let mut whole = self.part_arrived(now, link, delta, without_room);
+        let mut whole = self.part_arrived(now, link, delta, has_hole);
         if mutant!(WatermarkMovedByPart) {
             whole = whole.or(delta.updates.last().map(|update| update.version));
         }
         let moved = match whole {
             // The watermark stays; the cells are asked for again when the next digest shows them missing.
-            _ if without_room => return,
+            _ if has_hole => return,
             None => return,
             Some(watermark) => self.table.complete(&delta.replica, delta.from, watermark),
         };
@@ -216,7 +217,7 @@ impl Gossip {
         now: Now,
         link: LinkId,
         delta: &Delta,
-        without_room: bool,
+        has_hole: bool,
     ) -> Option<Version> {
         let incoming = &mut self.links.get_mut(&link)?.incoming;
         let chain = match incoming.remove(&delta.replica) {
@@ -229,7 +230,7 @@ impl Gossip {
         };
         let chain = incoming.entry(delta.replica.clone()).or_insert(chain);
         let whole = chain.arrived(delta);
-        if without_room {
+        if has_hole {
             // A chain with a hole is no chain.
             incoming.remove(&delta.replica);
         } else if whole.is_none() {

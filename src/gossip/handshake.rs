@@ -1,5 +1,7 @@
 //! Links coming and going, and who is at the other end.
 
+use rand::RngExt;
+
 use super::link::Link;
 use super::{Gossip, Input, LinkId, Output, Report};
 use crate::id::ReplicaId;
@@ -24,7 +26,8 @@ impl Gossip {
         if let Some(address) = &dialed {
             self.addresses.linked(address, link);
         }
-        self.links.insert(link, Link::new(dialed, now.monotonic));
+        let first_chain = self.random.random();
+        self.links.insert(link, Link::new(dialed, now.monotonic, first_chain));
         self.send(link, &Message::Hello { protocol: PROTOCOL, replica: self.own.clone() });
     }
 

@@ -44,7 +44,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub fn new(dialed: Option<String>, now: Duration) -> Link {
+    /// A new link, whose chains are numbered from anywhere: a frame that strayed from an earlier link must not pass for a part
+    /// of a chain of this one.
+    pub fn new(dialed: Option<String>, now: Duration, first_chain: u32) -> Link {
         Link {
             dialed,
             opened_at: now,
@@ -57,7 +59,7 @@ impl Link {
             own_sent_at: now,
             ack_due: false,
             outgoing: BTreeMap::new(),
-            next_chain: 0,
+            next_chain: first_chain,
             incoming: BTreeMap::new(),
             to_reach: None,
             to_reach_so_far: Vec::new(),

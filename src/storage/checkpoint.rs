@@ -4,7 +4,7 @@
 //! written. A crash in between leaves cells newer than the watermarks: peers send some of them again, and nothing is
 //! missing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::record::{
@@ -25,8 +25,11 @@ pub struct Checkpointer {
     storage: Box<dyn Storage>,
     meta: Meta,
     replica_numbers: BTreeMap<ReplicaId, u32>,
+    /// Keys of counters that ended by a time which the last checkpoint's entry holds. They are buried in the next, when that
+    /// entry is certain to stay: a clock that steps back at a crash must not find them gone and their window open.
+    ended: BTreeSet<Vec<u8>>,
     /// Tombstones of the checkpoint before, to be removed in the next.
-    tombstones: Vec<Vec<u8>>,
+    tombstones: BTreeSet<Vec<u8>>,
     /// The last checkpoint that is in storage, and the last one that is certain to stay there.
     written_epoch: u64,
     durable_epoch: u64,
@@ -49,7 +52,8 @@ impl Checkpointer {
             storage,
             meta,
             replica_numbers: BTreeMap::new(),
-            tombstones: Vec::new(),
+            ended: BTreeSet::new(),
+            tombstones: BTreeSet::new(),
             written_epoch: 0,
             durable_epoch: 0,
             live_bytes: 0,
@@ -58,7 +62,7 @@ impl Checkpointer {
             let numbers = recovered.replicas.iter();
             checkpointer.replica_numbers =
                 numbers.map(|(number, replica)| (replica.clone(), *number)).collect();
-            checkpointer.tombstones.clone_from(&recovered.tombstones);
+            checkpointer.tombstones = recovered.tombstones.iter().cloned().collect();
             checkpointer.live_bytes = recovered.live_bytes;
         }
         checkpointer.storage.sync()?;
@@ -87,12 +91,14 @@ impl Checkpointer {
             self.storage.remove(&tombstone)?;
         }
         self.meta.epoch += 1;
-        let mut wrote = false;
+        let ended = std::mem::take(&mut self.ended);
+        let mut wrote = !ended.is_empty();
+        for key in ended {
+            self.put_counter(&key, None)?;
+        }
         table.take_unpersisted(|part| {
             wrote |= !part.changed.is_empty() || !part.dropped.is_empty();
-            for key in &part.dropped {
-                self.put_counter(key, None)?;
-            }
+            self.ended.extend(part.dropped.iter().map(|key| key.to_vec()));
             part.changed.iter().try_for_each(|counter| self.put(counter))
         })?;
         let watermarks = self.numbered(&watermarks)?;
@@ -187,6 +193,8 @@ impl Checkpointer {
     }
 
     fn put(&mut self, counter: &StoredCounter) -> Result<(), StorageError> {
+        // A counter may come back between two checkpoints.
+        self.ended.remove(&counter.key);
         let mut cells = Vec::with_capacity(counter.cells.len());
         for (replica, cell) in &counter.cells {
             cells.push((self.replica_number(replica)?, cell.version, cell.p, cell.n));
@@ -224,9 +232,11 @@ impl Checkpointer {
             self.meta.totals.take_away(live);
         }
         if is_tombstone {
-            self.tombstones.push(key);
+            self.tombstones.insert(key);
         } else {
             self.meta.totals.add(crc);
+            // A counter may come back in the very checkpoint that buried it.
+            self.tombstones.remove(&key);
         }
         Ok(())
     }

@@ -209,10 +209,12 @@ impl DataDir {
     pub fn replace_damaged(&mut self) -> Result<(PathBuf, Box<dyn Storage>), StorageError> {
         let boot = self.identity.as_ref().map_or(0, |identity| identity.boot);
         let aside = self.files.set_database_aside(boot)?;
-        // It told of the database that is no longer there.
-        self.noted = 0;
-        self.write_note(0)?;
         Ok((aside, self.files.open_database()?))
+    }
+
+    /// The last checkpoint that was certain. A new database goes on counting from there, or it would be taken for an old one.
+    pub fn noted_checkpoint(&self) -> u64 {
+        self.noted
     }
 
     /// Notes that there is a database now: from here on, its absence is damage.
@@ -233,7 +235,10 @@ impl DataDir {
     /// When the file system refuses.
     pub fn note_checkpoint(&mut self, epoch: u64) -> Result<(), StorageError> {
         if epoch > self.noted {
-            self.write_note(epoch)?;
+            let number = epoch.to_le_bytes();
+            let mut bytes = number.to_vec();
+            bytes.extend_from_slice(&crc32fast::hash(&number).to_le_bytes());
+            self.files.overwrite(CHECKPOINT, &bytes)?;
             self.noted = epoch;
         }
         Ok(())
@@ -242,13 +247,6 @@ impl DataDir {
     /// The files, for a rewrite of the database.
     pub fn files(&mut self) -> &mut dyn Files {
         &mut *self.files
-    }
-
-    fn write_note(&mut self, epoch: u64) -> Result<(), StorageError> {
-        let epoch = epoch.to_le_bytes();
-        let mut bytes = epoch.to_vec();
-        bytes.extend_from_slice(&crc32fast::hash(&epoch).to_le_bytes());
-        self.files.overwrite(CHECKPOINT, &bytes)
     }
 
     fn write_identity(&mut self, identity: Identity) -> Result<(), StorageError> {

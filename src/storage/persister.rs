@@ -64,7 +64,7 @@ impl Persister {
         };
         let meta = match &recovered {
             Some(recovered) => recovered.meta.clone(),
-            None => Meta::first(node.clone(), 0),
+            None => Meta::first(node.clone(), dir.noted_checkpoint()),
         };
         let clock = meta.clock;
         let checkpointer = Checkpointer::on(storage, meta, recovered.as_ref())?;

@@ -104,8 +104,9 @@ fn a_rewrite_gives_disk_back_and_loses_nothing() {
     }
     checkpointer.write(&table, Timestamp(0)).unwrap();
     sweep(&table, 70_000);
-    checkpointer.write(&table, Timestamp(70_000)).unwrap();
-    checkpointer.write(&table, Timestamp(90_000)).unwrap();
+    for now in [70_000, 80_000, 90_000] {
+        checkpointer.write(&table, Timestamp(now)).unwrap();
+    }
     let bytes = || std::fs::metadata(dir.path().join("db/db")).unwrap().len();
     let before = bytes();
     let mut checkpointer = checkpointer.moved(&mut files).unwrap();
@@ -295,12 +296,29 @@ fn expired_counters_leave_the_storage() {
     }
     checkpointer.write(&table, Timestamp(0)).unwrap();
     sweep(&table, 70_000);
-    checkpointer.write(&table, Timestamp(70_000)).unwrap();
-    checkpointer.write(&table, Timestamp(90_000)).unwrap();
+    for now in [70_000, 80_000, 90_000] {
+        checkpointer.write(&table, Timestamp(now)).unwrap();
+    }
     let mut counters = 0;
     shared.scan(b"c", &mut |_, _| counters += 1).unwrap();
     assert_eq!(counters, 0);
     assert!(recovered(&shared).is_ok());
+}
+
+#[test]
+fn a_counter_that_comes_back_between_two_checkpoints_stays() {
+    let (shared, table) = (Shared::default(), table(1));
+    let mut checkpointer = checkpointer(&shared, None);
+    let key = CounterKey::new("x", &[]);
+    table.change(Timestamp(0), &key, Change::Add(1), Timestamp(1_000)).unwrap();
+    checkpointer.write(&table, Timestamp(0)).unwrap();
+    sweep(&table, 70_000);
+    add(&table, "x", 2);
+    checkpointer.write(&table, Timestamp(70_000)).unwrap();
+    add(&table, "y", 1);
+    checkpointer.write(&table, Timestamp(70_001)).unwrap();
+    let (second, _) = recovered(&shared).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(value(&second, "x"), 2);
 }
 
 #[test]

@@ -104,7 +104,7 @@ impl Table {
                 };
             }
         };
-        let (life, generation) = count(now, &mut shard, place, charge);
+        let (life, generation) = count(now, self.bounds.grace, &mut shard, place, charge);
         let urgent = self.is_urgent(&shard, place, used, charge) && shard.mark_urgent(place);
         charged.push(Charged {
             slot: SlotId::new(number, place),
@@ -161,7 +161,7 @@ impl Table {
                     shard.insert(found.hash, charges.key(charge), charge.expires_at)
                 }
             };
-            let (life, generation) = count(now, shard, place, charge);
+            let (life, generation) = count(now, self.bounds.grace, shard, place, charge);
             urgent |= self.is_urgent(shard, place, used, charge) && shard.mark_urgent(place);
             let slot = SlotId::new(*shard_number, place);
             charged.push(Charged { slot, life, generation, cost: charge.cost });
@@ -267,17 +267,15 @@ impl Found {
 }
 
 /// Counts a charge in its counter; a counter whose time had passed starts anew. Returns the life and the generation charged.
-fn count(now: Timestamp, shard: &mut Shard, place: u32, charge: &Charge) -> (u32, u32) {
+fn count(
+    now: Timestamp,
+    grace: Duration,
+    shard: &mut Shard,
+    place: u32,
+    charge: &Charge,
+) -> (u32, u32) {
+    shard.begin_anew_if_over(now, grace, place);
     let Some(slot) = shard.slot_mut(place) else { return (0, 0) };
-    if slot.expires_at <= now {
-        #[cfg(feature = "simulation")]
-        if crate::mutant::mutant!(OwnCellZeroed) {
-            slot.counter.zero_own();
-        }
-        if !crate::mutant::mutant!(OwnCellZeroed) {
-            slot.counter.reset();
-        }
-    }
     slot.counter.add(charge.cost);
     slot.expires_at = slot.expires_at.max(charge.expires_at);
     let charged = (slot.life, slot.counter.generation());

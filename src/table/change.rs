@@ -73,10 +73,8 @@ impl Table {
                 return Err(CountError::TooManyCounters { max: self.bounds.counters_max });
             }
         };
+        shard.begin_anew_if_over(now, self.bounds.grace, place);
         let Some(slot) = shard.slot_mut(place) else { return Ok(0) };
-        if slot.expires_at <= now {
-            slot.counter.reset();
-        }
         match change {
             Change::Add(amount) => slot.counter.add(amount),
             Change::Subtract(amount) => slot.counter.subtract(amount),

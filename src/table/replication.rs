@@ -283,6 +283,12 @@ impl Table {
                 return Err(Refused::Full);
             }
         };
+        // A counter is made anew, where it is forgotten, not before its grace is over. One that was not swept yet is not to be
+        // mixed with its successor; half the grace is left for clocks that differ.
+        let is_over = |slot: &Slot| slot.expires_at.plus(self.bounds.grace / 2) <= now;
+        if expires_at > now && shard.slot(place).is_some_and(is_over) {
+            shard.renew(place);
+        }
         // Proven just above: the place was found or filled.
         let slot = shard.slot_mut(place).expect("the place holds a counter");
         let crowded = slot.counter.peers().len() >= self.bounds.replicas_per_counter_max;

@@ -1,5 +1,7 @@
 //! One shard of the table: slots that hold counters, and the index that finds them by key.
 
+use std::time::Duration;
+
 use smallvec::SmallVec;
 
 use super::index::Index;
@@ -89,6 +91,35 @@ impl Shard {
         };
         self.index.insert(hash as u32, place);
         place
+    }
+
+    /// Before a counter is used: if its time has passed, it starts anew. Within the grace that is its next generation, which
+    /// tells the nodes that still hold the old one; after it, nobody may hold it any more, and it is as new.
+    pub fn begin_anew_if_over(&mut self, now: Timestamp, grace: Duration, place: u32) {
+        let Some(slot) = self.slot_mut(place).filter(|slot| slot.expires_at <= now) else {
+            return;
+        };
+        if slot.expires_at.plus(grace) <= now {
+            return self.renew(place);
+        }
+        #[cfg(feature = "simulation")]
+        if crate::mutant::mutant!(OwnCellZeroed) {
+            return slot.counter.zero_own();
+        }
+        slot.counter.reset();
+    }
+
+    /// Begins a counter that is over anew in its place, as if it had been dropped and were made now.
+    pub fn renew(&mut self, place: u32) {
+        self.lives = self.lives.wrapping_add(1);
+        let life = self.lives;
+        if let Some(slot) = self.slot_mut(place) {
+            slot.counter = PnCounter::default();
+            slot.expires_at = Timestamp(0);
+            slot.life = life;
+            slot.dirty = false;
+        }
+        self.mark_unpersisted(place);
     }
 
     /// Drops the counter in a place, and notes its key if storage has to forget it too.

@@ -65,6 +65,8 @@ pub struct Checker {
     truths: Vec<Truth>,
     writers: Vec<Writer>,
     writer_numbers: HashMap<ReplicaId, usize>,
+    /// The highest generation of each counter that was given a version.
+    generations: HashMap<Vec<u8>, u32>,
     grace: Duration,
     /// Something that was counted may be lost: a process was killed, or a disk failed.
     pub may_lose: bool,
@@ -92,6 +94,7 @@ impl Checker {
             truths: Vec::new(),
             writers: Vec::new(),
             writer_numbers: HashMap::new(),
+            generations: HashMap::new(),
             grace,
             may_lose: false,
             durable_clocks: BTreeMap::new(),
@@ -142,6 +145,9 @@ impl Checker {
     /// I1, I5: something was admitted. Its writer's cell must have grown by it, and each life admits at most the limit.
     pub fn counted(&mut self, now: Timestamp, charge: &Counted<'_>) -> Checked {
         let (number, grace) = (self.number(charge.key), self.grace);
+        let newest = self.generations.entry(charge.key.as_bytes().to_vec()).or_default();
+        *newest = (*newest).max(charge.generation);
+        let newest = *newest;
         let Some(writer) = self.writer(charge.replica) else {
             return broken("I1", None, format!("{} counts and was never born", charge.replica));
         };
@@ -150,7 +156,11 @@ impl Checker {
         let held = charge.after.and_then(|state| own_cell(state, charge.replica));
         let p = held.map_or(0, |cell| cell.p);
         if p != ledger.p + charge.cost {
-            let forgotten = p == charge.cost && ledger.ends.plus(grace) <= now;
+            // From half of the grace on, news of a longer life make a node forget the counter and take it in anew.
+            // So do news of a newer generation, which may then be over itself.
+            let replaced = newest > charge.generation;
+            let over = ledger.ends.plus(grace / 2) <= now;
+            let forgotten = p == charge.cost && (over || replaced);
             if !forgotten {
                 let what = format!(
                     "{} had counted {}, counts {} more, and its cell holds {p}",
@@ -206,6 +216,11 @@ impl Checker {
             return broken("I1", Some(&after.key), what);
         }
         Ok(())
+    }
+
+    pub(self) fn was_reset(&self, key: &[u8]) -> bool {
+        let number = CounterKey::from_bytes(key).ok().and_then(|key| self.keys.get(&key));
+        number.is_some_and(|number| self.truths[*number].was_reset)
     }
 
     pub fn reset(&mut self, key: &CounterKey) {
@@ -287,18 +302,19 @@ impl Checker {
             let state = held.get(&truth.key).copied();
             let generation = state.map_or(0, |state| state.generation);
             let ledgers = || truth.of_generation(generation);
-            let ends = ledgers().map(|ledger| ledger.ends).max().unwrap_or_default();
-            let (p, n) = ledgers().fold((0, 0), |(p, n), ledger| (p + ledger.p, n + ledger.n));
+            let ever: u64 = ledgers().map(|ledger| ledger.p + ledger.earlier.0).sum();
             let value = state.map(|state| state.value);
-            let earlier: u64 = ledgers().map(|ledger| ledger.earlier.0).sum();
-            if value.is_some_and(|value| value > p + earlier) {
-                let what = format!("{value:?} is held and only {p} were counted");
+            if value.is_some_and(|value| value > ever) {
+                let what = format!("{value:?} is held and only {ever} were counted");
                 return broken("I4", Some(&truth.key), what);
             }
             // A counter near its end may be gone on one node and not on another, by their clocks.
-            let present = ends.0 > now.plus(Duration::from_secs(10)).0 && !truth.restarted;
-            let lost = value.is_none_or(|value| value < p - n);
-            if present && lost && !self.may_lose {
+            let soon = now.plus(Duration::from_secs(10));
+            let (p, n) = ledgers()
+                .filter(|ledger| ledger.ends > soon)
+                .fold((0, 0), |(p, n), ledger| (p + ledger.p, n + ledger.n));
+            let lost = p > n && value.is_none_or(|value| value < p - n);
+            if lost && !truth.restarted && !self.may_lose {
                 let what = format!("+{p} -{n} were counted and {value:?} is held");
                 return broken("I4", Some(&truth.key), what);
             }

@@ -44,12 +44,15 @@ impl Checker {
     /// Notes what a replica gave versions to since the last look; at the latest before any of it changes again.
     pub fn observe(&mut self, table: &Table, replica: &ReplicaId) {
         let Some(writer) = self.writer(replica) else { return };
-        let writer = &mut self.writers[writer];
-        let from = writer.last();
-        if table.watermark(replica) > from
-            && let Some(part) = table.updates_after(replica, from, usize::MAX)
-        {
-            writer.stamps.extend(part.updates.into_iter().filter(|update| update.version > from));
+        let from = self.writers[writer].last();
+        if table.watermark(replica) <= from {
+            return;
+        }
+        let Some(part) = table.updates_after(replica, from, usize::MAX) else { return };
+        for stamp in part.updates.into_iter().filter(|update| update.version > from) {
+            let known = self.generations.entry(stamp.key.clone()).or_default();
+            *known = (*known).max(stamp.generation);
+            self.writers[writer].stamps.push(stamp);
         }
     }
 
@@ -68,7 +71,7 @@ impl Checker {
             if !self.is_held(now, table, replica, stamp) {
                 let key = CounterKey::from_bytes(&stamp.key).ok();
                 let what = format!(
-                    "{} has {replica} up to {to}, and not its version {} (+{} -{})",
+                    "at {now} {} has {replica} up to {to}, and not its version {} (+{} -{})",
                     table.own_replica(),
                     stamp.version,
                     stamp.p,
@@ -80,7 +83,8 @@ impl Checker {
         Ok(())
     }
 
-    /// Whether a table holds a stamp, something that supersedes it, or is rid of it by its end.
+    /// Whether a table holds a stamp, something that supersedes it, or is rid of it by its end; `now` is the latest time by
+    /// any node's clock.
     pub(super) fn is_held(
         &self,
         now: Timestamp,
@@ -88,15 +92,22 @@ impl Checker {
         replica: &ReplicaId,
         stamp: &Update,
     ) -> bool {
-        let over = ends(stamp).is_some_and(|end| end.plus(self.grace) <= now);
+        // From half of the grace on, a node may take the counter for over, and so not pass it on.
+        let over = ends(stamp).is_some_and(|end| end.plus(self.grace / 2) <= now);
+        // A newer generation supersedes it wherever it is known, and is told here by its own writer.
+        let superseded = self.generations.get(&stamp.key).is_some_and(|g| *g > stamp.generation)
+            || self.was_reset(&stamp.key);
         let held = table.held(&stamp.key, replica);
-        over || held.is_some_and(|(generation, version)| {
-            generation > stamp.generation || version >= stamp.version
-        })
+        over || superseded
+            || held.is_some_and(|(generation, version)| {
+                generation > stamp.generation || version >= stamp.version
+            })
     }
 
     /// I2, I10: a frame as its sender made it says only what the writers said, and reads back as it was written.
-    pub fn frame(&self, frame: &[u8]) -> Checked {
+    ///
+    /// `now` is the latest time by any node's clock.
+    pub fn frame(&self, now: Timestamp, frame: &[u8]) -> Checked {
         let Ok(messages) = read_frame(frame, FRAME_BYTES_MAX) else {
             return broken("I10", None, "a frame that was sent cannot be read".to_owned());
         };
@@ -110,7 +121,7 @@ impl Checker {
                 _ => continue,
             };
             for update in updates {
-                self.is_true(replica, update)?;
+                self.is_true(now, replica, update)?;
             }
         }
         if outbox.finish().as_deref() != Some(frame) {
@@ -120,7 +131,7 @@ impl Checker {
     }
 
     /// I2: an update says what its writer gave this version to.
-    fn is_true(&self, replica: &ReplicaId, update: &Update) -> Checked {
+    fn is_true(&self, now: Timestamp, replica: &ReplicaId, update: &Update) -> Checked {
         let stamp = self.writer(replica).and_then(|writer| {
             let writer = &self.writers[writer];
             writer.stamp(update.version)
@@ -129,7 +140,10 @@ impl Checker {
             (&stamp.key, stamp.generation, stamp.p, stamp.n)
                 == (&update.key, update.generation, update.p, update.n)
         };
-        if stamp.is_some_and(is_same) {
+        // What was given a version and was gone in one event, replaced or over, was never seen here.
+        let replaced = self.generations.get(&update.key).is_some_and(|g| *g > update.generation);
+        let over = ends(update).is_some_and(|end| end.plus(self.grace / 2) <= now);
+        if stamp.map_or(replaced || over, is_same) {
             return Ok(());
         }
         let key = CounterKey::from_bytes(&update.key).ok();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tallymesh::simulation::{Scope, Table};
-use tallymesh::{Bounds, CounterState, Timestamp};
+use tallymesh::{Bounds, CounterKey, CounterState, Timestamp, Version, VersionVector};
 
 use super::node::Node;
 use super::{Checked, GRACE, World};
@@ -27,12 +27,14 @@ impl World<'_> {
 
     /// I8: holds what has moved of a node's watermarks since the last look against what they vouch for.
     pub(super) fn check_watermarks(&mut self, place: usize) -> Checked {
-        let now = self.wall(place);
-        let Some(life) = &mut self.nodes[place].life else { return Ok(()) };
+        let Some(life) = &self.nodes[place].life else { return Ok(()) };
         let vector = life.table.version_vector();
         if vector == life.watermarks {
             return Ok(());
         }
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        let now = self.latest(&all);
+        let Some(life) = &mut self.nodes[place].life else { return Ok(()) };
         for (replica, to) in vector.iter().filter(|(replica, _)| **replica != life.replica) {
             let from = life.watermarks.watermark(replica);
             if to > from {
@@ -59,20 +61,13 @@ impl World<'_> {
         places.iter().map(|place| self.wall(*place)).max().unwrap_or_default()
     }
 
-    /// A text for each of these nodes that is equal for equal states.
-    pub(super) fn states(&mut self, places: &[usize]) -> Vec<String> {
+    /// What each of these nodes holds: a sum over its counters, and its watermarks. `None` for one that is down.
+    pub(super) fn states(&mut self, places: &[usize]) -> Vec<Option<(u64, VersionVector)>> {
         let latest = self.latest(places);
-        let state = |node: &Node| match &node.life {
-            None => "down".to_owned(),
-            Some(life) => {
-                life.table.harvest(Scope::All);
-                let vector = life.table.version_vector();
-                let watermarks: Vec<String> = vector
-                    .iter()
-                    .map(|(replica, version)| format!("{replica}:{version}"))
-                    .collect();
-                format!("{:016x} {}", life.table.fingerprint(latest), watermarks.join(" "))
-            }
+        let state = |node: &Node| {
+            let life = node.life.as_ref()?;
+            life.table.harvest(Scope::All);
+            Some((life.table.fingerprint(latest), life.table.version_vector()))
         };
         let states = places.iter().map(|place| state(&self.nodes[*place])).collect();
         for place in places {
@@ -84,9 +79,30 @@ impl World<'_> {
         states
     }
 
+    /// I3: whether these nodes hold the same, and know it. Of replicas without cells, some may have been forgotten.
     pub(super) fn agree(&mut self, places: &[usize]) -> bool {
         let states = self.states(places);
-        states.iter().all(|state| *state == states[0] && state != "down")
+        let Some(Some((sum, vector))) = states.first() else { return false };
+        states.iter().all(|state| {
+            let Some((other_sum, other_vector)) = state else { return false };
+            let mut known_to_both = vector.iter().filter_map(|(replica, watermark)| {
+                let other = other_vector.watermark(replica);
+                (other > Version::ZERO).then_some((watermark, other))
+            });
+            sum == other_sum && known_to_both.all(|(watermark, other)| watermark == other)
+        })
+    }
+
+    /// A counter that is held otherwise by one of these nodes than by another.
+    pub(super) fn first_difference(&self, places: &[usize]) -> Option<CounterKey> {
+        let lives = || places.iter().filter_map(|place| self.nodes[*place].life.as_ref());
+        let held = |life: &super::node::Life, key: &CounterKey| life.table.counter(key.as_bytes());
+        let keys = lives().flat_map(|life| counters(&life.table)).map(|counter| counter.key);
+        keys.collect::<std::collections::BTreeSet<_>>().into_iter().find(|key| {
+            let mut states = lives().map(|life| held(life, key));
+            let first = states.next();
+            states.any(|state| Some(state) != first)
+        })
     }
 
     /// I4, I11: what the nodes hold once they have come to agree.

@@ -256,8 +256,24 @@ impl<'a> World<'a> {
     /// Notes what an event did to the counter in focus, for the account of a failed run.
     fn focus_on(&mut self, place: usize) {
         let Some(key) = self.record.focus() else { return };
-        let state = self.nodes[place].life.as_ref().map(|life| life.table.counter(key.as_bytes()));
-        self.record.focused(place, &format!("{state:?}"));
+        let state = match &self.nodes[place].life {
+            None => "down".to_owned(),
+            Some(life) => match life.table.counter(key.as_bytes()) {
+                None => "not held".to_owned(),
+                Some(state) => {
+                    let cells = state.cells.iter();
+                    let cell = |(replica, cell): &(_, tallymesh::Cell)| {
+                        format!("{replica} +{} -{} v{}", cell.p, cell.n, cell.version)
+                    };
+                    let cells: Vec<String> = cells.map(cell).collect();
+                    let (value, generation, end) =
+                        (state.value, state.generation, state.expires_at);
+                    format!("{value} in generation {generation} to {end}: {}", cells.join(", "))
+                }
+            },
+        };
+        let wall = self.nodes[place].clock.reading(self.now);
+        self.record.focused(place, wall, &state);
     }
 
     fn after(&mut self, delay: Duration, event: Event) {

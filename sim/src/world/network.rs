@@ -89,6 +89,7 @@ impl World<'_> {
                         self.kill_and_restart(place);
                         return Ok(());
                     }
+                    self.look_at(place)?;
                     self.send(link, frame);
                     let now = self.nodes[place].time(self.now);
                     if let Some(life) = &mut self.nodes[place].life {
@@ -252,7 +253,9 @@ impl World<'_> {
             return self.input(place, Input::Frame { link, bytes: &frame });
         }
         if whole {
-            self.checker.frame(&frame)?;
+            let all: Vec<usize> = (0..self.nodes.len()).collect();
+            let latest = self.latest(&all);
+            self.checker.frame(latest, &frame)?;
         }
         let gone = self.ended_and_gone(place, &frame);
         self.input(place, Input::Frame { link, bytes: &frame })?;

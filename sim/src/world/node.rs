@@ -65,6 +65,11 @@ impl NodeClock {
         now.mul_f64(self.rate)
     }
 
+    /// Sets the wall clock right, as of then.
+    pub fn correct(&mut self, then: Duration) {
+        self.offset_ms = then.as_millis() as i64 - self.monotonic(then).as_millis() as i64;
+    }
+
     /// The first moment at which the monotonic clock shows at least this.
     pub fn moment_of(&self, monotonic: Duration) -> Duration {
         monotonic.div_f64(self.rate) + Duration::from_micros(1)

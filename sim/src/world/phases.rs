@@ -71,6 +71,7 @@ impl World<'_> {
             Phase::HoursLater => {
                 for place in 0..self.options.nodes {
                     self.nodes[place].paused_until = self.now + HOURS;
+                    self.nodes[place].clock.correct(self.now + HOURS);
                 }
                 self.calm.clear();
                 self.calls_until = self.now + HOURS + seconds(1);
@@ -116,9 +117,9 @@ impl World<'_> {
     /// I3: what was mended must have come to agree by now.
     fn still_differ(&mut self) -> Checked {
         let places: Vec<usize> = self.calm.iter().copied().collect();
-        let states = self.states(&places).join("; ");
-        let what = format!("nodes {places:?} were mended {PATIENCE:?} ago and differ: {states}");
-        Err(Violation { invariant: "I3", what, counter: None })
+        let states = self.states(&places);
+        let what = format!("nodes {places:?} were mended {PATIENCE:?} ago and differ: {states:?}");
+        Err(Violation { invariant: "I3", what, counter: self.first_difference(&places) })
     }
 
     fn cancel_phase(&mut self) {
@@ -143,7 +144,7 @@ impl World<'_> {
             }
             let node = &mut self.nodes[place];
             node.paused_until = node.paused_until.min(self.now);
-            node.clock.offset_ms = 0;
+            node.clock.correct(self.now);
             node.sends_left = None;
             node.mend_disk();
             if node.life.is_none() {

@@ -61,8 +61,10 @@ impl World<'_> {
                 self.forget_disk(place);
             }
             None => {
+                let all: Vec<usize> = (0..self.nodes.len()).collect();
+                let latest = self.latest(&all).max(shown);
                 for former in &formers {
-                    self.checker.recovered(shown, &table, former)?;
+                    self.checker.recovered(latest, &table, former)?;
                 }
             }
         }
@@ -204,6 +206,7 @@ impl World<'_> {
         }
         let delay = Duration::from_millis(self.options.checkpoint_ms);
         let delay = delay + self.draw_ms(self.options.checkpoint_ms);
+        let delay = delay.max(self.nodes[place].paused_until.saturating_sub(self.now));
         self.after(delay, Event::Checkpoint { node: place, life: number });
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tallymesh::CounterKey;
+use tallymesh::{CounterKey, Timestamp};
 
 use super::Event;
 
@@ -88,13 +88,13 @@ impl Record {
     }
 
     /// Keeps the present event if it changed the counter in focus at this node.
-    pub fn focused(&mut self, place: usize, state: &str) {
+    pub fn focused(&mut self, place: usize, wall: Timestamp, state: &str) {
         if self.focused.len() <= place {
             self.focused.resize(place + 1, String::new());
         }
         if self.focused[place] != state {
             self.focused[place] = state.to_owned();
-            self.keep(format!("{}: {state}", self.event));
+            self.keep(format!("{} by its clock {wall}: {state}", self.event));
         }
     }
 

@@ -34,16 +34,20 @@ impl World<'_> {
         let mean = Duration::from_micros(1_000_000 / self.options.calls_per_s);
         let gap = mean.mul_f64(-(1.0 - random.random::<f64>()).ln());
         if workload == Workload::WindowEdges && random.random_bool(0.05) {
-            // A crowd that waits for the next window, by clocks that do not quite agree.
-            let into_window = self.now.as_millis() as u64 % WINDOW_MS;
-            for _ in 0..random.random_range(5..15) {
-                let early = random.random_range(0..60);
-                let wait = (WINDOW_MS - into_window + 30).saturating_sub(early);
-                self.after(Duration::from_millis(wait), Event::Burst { session });
-            }
+            self.gather_crowd(session);
         }
         self.after(gap, Event::Call);
         self.decide(session)
+    }
+
+    /// A crowd that waits for the next window, by clocks that do not quite agree.
+    fn gather_crowd(&mut self, session: u64) {
+        let into_window = self.now.as_millis() as u64 % WINDOW_MS;
+        for _ in 0..self.random.get_mut().random_range(5..15) {
+            let early = self.random.get_mut().random_range(0..60);
+            let wait = (WINDOW_MS - into_window + 30).saturating_sub(early);
+            self.after(Duration::from_millis(wait), Event::Burst { session });
+        }
     }
 
     /// One call of a crowd.
