@@ -14,6 +14,8 @@ use crate::key::CounterKey;
 use crate::table::{Bounds, Change, Restore, Table};
 use crate::time::Timestamp;
 
+/// How many checkpoints a life has in these tests.
+const ROUNDS: u64 = 6;
 const END: Timestamp = Timestamp(9_000_000);
 
 fn node() -> NodeId {
@@ -224,7 +226,7 @@ impl Storage for Shared {
 fn live(shared: &Shared, table: &Table, found: Option<&Recovered>) -> Vec<u64> {
     let mut checkpointer = checkpointer(shared, found);
     let mut written = vec![value(table, "x")];
-    for round in 0..4_u64 {
+    for round in 0..ROUNDS {
         add(table, "x", 1);
         add(table, &format!("y{round}"), 1);
         let brief = CounterKey::new(&format!("brief{round}"), &[]);
@@ -246,13 +248,13 @@ fn what_a_checkpoint_wrote_is_found_again() {
     live(&shared, &first, None);
     let (second, found) = recovered(&shared).unwrap();
     let found = found.unwrap();
-    assert_eq!(value(&second, "x"), 4);
+    assert_eq!(value(&second, "x"), ROUNDS);
     assert_eq!(second.fingerprint(Timestamp(0)), first.fingerprint(Timestamp(0)));
     assert_eq!(
         found.watermarks().collect::<Vec<_>>(),
         [(first.own_replica(), first.watermark(&first.own_replica()))]
     );
-    assert_eq!(found.meta.clock, Timestamp(3));
+    assert_eq!(found.meta.clock, Timestamp(ROUNDS - 1));
 }
 
 #[test]
@@ -273,7 +275,7 @@ fn a_crash_at_any_write_leaves_the_last_checkpoint_or_a_newer_state() {
             Ok(recovered) => recovered,
             Err(error) => panic!("a crash at write {crash_at} is taken for damage: {error}"),
         };
-        assert!(value(&second, "x") <= 4);
+        assert!(value(&second, "x") <= ROUNDS);
         // The next life goes on from there, and crashes nowhere.
         live(&shared, &second, found.as_ref());
         let (third, _) = recovered_as(3, &shared).unwrap();
@@ -344,7 +346,7 @@ fn a_missing_counter_an_old_one_and_a_flipped_bit_are_damage() {
     };
     let x = counter_key(CounterKey::new("x", &[]).as_bytes());
     let missing = damage(&|storage| storage.remove(&x).unwrap());
-    assert!(missing.contains("counted 7 counters and 6"), "{missing}");
+    assert!(missing.contains("counted 11 counters and 10"), "{missing}");
     let flipped = damage(&|storage| {
         let mut bytes = storage.get(&x).unwrap().unwrap();
         bytes[6] ^= 1;

@@ -35,6 +35,7 @@ pub(super) struct Node {
 /// One process.
 pub(super) struct Life {
     pub number: u64,
+    pub began: Duration,
     pub replica: ReplicaId,
     pub table: Arc<Table>,
     pub gossip: Gossip,

@@ -78,10 +78,19 @@ impl World<'_> {
         node.formers.push(replica.clone());
         node.timer_at = None;
         node.sends_left = None;
-        let number = node.lives;
+        let (number, began) = (node.lives, self.now);
         let watermarks = VersionVector::default();
-        node.life =
-            Some(Life { number, replica, table, gossip, persister, high_water, shown, watermarks });
+        node.life = Some(Life {
+            number,
+            began,
+            replica,
+            table,
+            gossip,
+            persister,
+            high_water,
+            shown,
+            watermarks,
+        });
         if self.options.checks == Checks::All {
             self.check_watermarks(place)?;
         }
