@@ -17,7 +17,7 @@ pub struct Delta {
     pub replica: ReplicaId,
     /// Where the chain begins: at the receiver's watermark, or below.
     pub from: Version,
-    /// Tells the chain from others on the same link.
+    /// Tells the chain from others: a mark of the link in the upper half, a number in the lower.
     pub chain: u32,
     /// Number of this part in the chain, from 0.
     pub part: u32,

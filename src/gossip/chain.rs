@@ -64,9 +64,10 @@ impl IncomingChain {
         self.chain == delta.chain
     }
 
-    /// Whether the delta is of a chain that was begun before this one.
+    /// Whether the delta is of a chain that was begun on this link before this one.
     pub fn is_after(&self, delta: &Delta) -> bool {
-        (self.chain.wrapping_sub(delta.chain) as i32) > 0
+        let is_of_this_link = self.chain >> 16 == delta.chain >> 16;
+        is_of_this_link && (self.chain as u16).wrapping_sub(delta.chain as u16) as i16 > 0
     }
 
     /// Notes a part that was applied; gives the new watermark once all parts are here.
@@ -107,5 +108,6 @@ mod tests {
         assert_eq!(chain.arrived(&delta(7, 1, None)), Some(Version(9)));
         assert!(chain.includes(&delta(7, 0, None)) && !chain.includes(&delta(8, 0, None)));
         assert!(chain.is_after(&delta(6, 0, None)) && !chain.is_after(&delta(8, 0, None)));
+        assert!(!chain.is_after(&delta(6 + (5 << 16), 0, None)), "it strayed from another link");
     }
 }

@@ -26,8 +26,8 @@ impl Gossip {
         if let Some(address) = &dialed {
             self.addresses.linked(address, link);
         }
-        let first_chain = self.random.random();
-        self.links.insert(link, Link::new(dialed, now.monotonic, first_chain));
+        let mark = self.random.random();
+        self.links.insert(link, Link::new(dialed, now.monotonic, mark));
         self.send(link, &Message::Hello { protocol: PROTOCOL, replica: self.own.clone() });
     }
 

@@ -32,7 +32,8 @@ pub(super) struct Link {
     pub ack_due: bool,
     /// What is being sent, of which replica.
     pub outgoing: BTreeMap<ReplicaId, OutgoingChain>,
-    next_chain: u32,
+    chain_mark: u16,
+    next_chain: u16,
     /// What is coming in, of which replica.
     pub incoming: BTreeMap<ReplicaId, IncomingChain>,
     /// What the peer had at our meeting and we had not; `None` until all parts of its digest are here.
@@ -44,9 +45,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// A new link, whose chains are numbered from anywhere: a frame that strayed from an earlier link must not pass for a part
-    /// of a chain of this one.
-    pub fn new(dialed: Option<String>, now: Duration, first_chain: u32) -> Link {
+    /// A new link. `mark` is drawn by chance and tells its chains from those of earlier links: a frame that strayed from one of
+    /// them must not pass for a part of a chain of this one.
+    pub fn new(dialed: Option<String>, now: Duration, mark: u16) -> Link {
         Link {
             dialed,
             opened_at: now,
@@ -59,7 +60,8 @@ impl Link {
             own_sent_at: now,
             ack_due: false,
             outgoing: BTreeMap::new(),
-            next_chain: first_chain,
+            chain_mark: mark,
+            next_chain: 0,
             incoming: BTreeMap::new(),
             to_reach: None,
             to_reach_so_far: Vec::new(),
@@ -72,7 +74,8 @@ impl Link {
     /// A new chain, to send what follows `from`.
     pub fn begin_chain(&mut self, from: Version) -> OutgoingChain {
         self.next_chain = self.next_chain.wrapping_add(1);
-        OutgoingChain::new(from, self.next_chain)
+        let number = u32::from(self.chain_mark) << 16 | u32::from(self.next_chain);
+        OutgoingChain::new(from, number)
     }
 
     /// Whether all that the peer had when we met is here.

@@ -18,6 +18,7 @@ impl World<'_> {
             return Ok(());
         }
         let now = self.wall(place);
+        self.latest_ever = self.latest_ever.max(now);
         let Some(life) = &mut self.nodes[place].life else { return Ok(()) };
         self.checker.shown(place, life.shown, now)?;
         life.shown = now;
@@ -32,8 +33,7 @@ impl World<'_> {
         if vector == life.watermarks {
             return Ok(());
         }
-        let all: Vec<usize> = (0..self.nodes.len()).collect();
-        let now = self.latest(&all);
+        let now = self.latest_ever();
         let Some(life) = &mut self.nodes[place].life else { return Ok(()) };
         for (replica, to) in vector.iter().filter(|(replica, _)| **replica != life.replica) {
             let from = life.watermarks.watermark(replica);
@@ -54,6 +54,13 @@ impl World<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The latest time that any node ever acted on: what was over by then may be gone anywhere.
+    pub(super) fn latest_ever(&mut self) -> Timestamp {
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        self.latest_ever = self.latest_ever.max(self.latest(&all));
+        self.latest_ever
     }
 
     /// The latest time by any of these nodes.

@@ -105,6 +105,7 @@ struct World<'a> {
     next_link: u64,
     cut: BTreeSet<(usize, usize)>,
     checker: Checker,
+    latest_ever: Timestamp,
     phase: Phase,
     /// The nodes that are mended while the others are not.
     calm: BTreeSet<usize>,
@@ -131,6 +132,7 @@ impl<'a> World<'a> {
             next_link: 0,
             cut: BTreeSet::new(),
             checker: Checker::new(GRACE),
+            latest_ever: Timestamp(0),
             phase: Phase::Busy,
             calm: BTreeSet::new(),
             calls_until: Duration::from_millis(options.busy_ms),

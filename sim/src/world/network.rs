@@ -253,8 +253,7 @@ impl World<'_> {
             return self.input(place, Input::Frame { link, bytes: &frame });
         }
         if whole {
-            let all: Vec<usize> = (0..self.nodes.len()).collect();
-            let latest = self.latest(&all);
+            let latest = self.latest_ever();
             self.checker.frame(latest, &frame)?;
         }
         let gone = self.ended_and_gone(place, &frame);

@@ -61,8 +61,7 @@ impl World<'_> {
                 self.forget_disk(place);
             }
             None => {
-                let all: Vec<usize> = (0..self.nodes.len()).collect();
-                let latest = self.latest(&all).max(shown);
+                let latest = self.latest_ever().max(shown);
                 for former in &formers {
                     self.checker.recovered(latest, &table, former)?;
                 }
