@@ -99,6 +99,7 @@ impl World<'_> {
                 if !self.agree(&places) {
                     return Ok(false);
                 }
+                self.measured.converged_after.get_or_insert(self.now);
                 self.account(&places)?;
                 if self.phase == Phase::Mended && self.options.faults.has(Fault::Late) {
                     self.cancel_phase();
@@ -124,7 +125,6 @@ impl World<'_> {
 
     fn cancel_phase(&mut self) {
         self.queue.retain(|_, event| !matches!(event, Event::Phase(_)));
-        self.measured.converged_after.get_or_insert(self.now);
     }
 
     /// Makes these nodes and everything between them whole, and cuts them off from the rest.
