@@ -40,6 +40,7 @@ fn load(dir: &Path) -> Load {
         lives: 1,
         callers: 1,
         calls: u64::MAX,
+        beside: 0,
         durable: false,
         flushes: false,
     }

@@ -23,6 +23,8 @@ use tokio::task::JoinSet;
 
 /// The sessions that are called in.
 pub const SESSIONS: [&str; 4] = ["s0", "s1", "s2", "s3"];
+/// How many others there are.
+const OTHERS: u64 = 500;
 const LIMIT: &str = "calls per session";
 
 /// What to do; handed to the child process as JSON.
@@ -41,6 +43,8 @@ pub struct Load {
     pub callers: u64,
     /// How many calls each makes in a life.
     pub calls: u64,
+    /// How many calls in other sessions go with each of them, unreported and not waited for, to make checkpoints larger.
+    pub beside: u64,
     /// Whether the callers wait until each call is durable. Otherwise they make a call every millisecond.
     pub durable: bool,
     /// Whether somebody flushes all the while.
@@ -118,7 +122,11 @@ impl Load {
     async fn call(&self, limiter: &Limiter, report: &Report, session: &str, counted: &AtomicU64) {
         let request = Request::tool_call(session, "tool");
         let mut pace = tokio::time::interval(Duration::from_millis(1));
-        for _ in 0..self.calls {
+        for call in 0..self.calls {
+            for beside in 0..self.beside {
+                let other = format!("other {}", (call * self.beside + beside) % OTHERS);
+                assert!(limiter.acquire(&Request::tool_call(&other, "tool")).is_allowed());
+            }
             if !self.durable {
                 pace.tick().await;
             }
