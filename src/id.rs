@@ -1,5 +1,6 @@
 //! Who writes a cell: nodes, their incarnations and the versions they give out.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -18,8 +19,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// assert!("two words".parse::<NodeId>().is_err());
 /// # Ok::<(), tallymesh::InvalidNodeId>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId(Arc<str>);
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct NodeId {
+    /// The first eight bytes, zeroes behind a shorter name: in the order of the names, and at hand where replicas are looked
+    /// up. A name holds no zero, so where these are equal and the last is zero, so are the names.
+    start: u64,
+    text: Arc<str>,
+}
 
 /// The longest node name in bytes.
 const NODE_ID_BYTES_MAX: usize = 64;
@@ -32,7 +38,23 @@ pub struct InvalidNodeId(String);
 impl NodeId {
     /// The name as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+}
+
+impl Ord for NodeId {
+    fn cmp(&self, other: &NodeId) -> Ordering {
+        let by_start = self.start.cmp(&other.start);
+        if by_start.is_ne() || self.start as u8 == 0 {
+            return by_start;
+        }
+        self.text.cmp(&other.text)
+    }
+}
+
+impl PartialOrd for NodeId {
+    fn partial_cmp(&self, other: &NodeId) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -44,25 +66,27 @@ impl FromStr for NodeId {
         if text.is_empty() || text.len() > NODE_ID_BYTES_MAX || !text.bytes().all(allowed) {
             return Err(InvalidNodeId(text.chars().take(NODE_ID_BYTES_MAX).collect()));
         }
-        Ok(NodeId(text.into()))
+        let mut start = [0; 8];
+        text.bytes().zip(&mut start).for_each(|(byte, place)| *place = byte);
+        Ok(NodeId { start: u64::from_be_bytes(start), text: text.into() })
     }
 }
 
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl fmt::Debug for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NodeId({})", self.0)
+        write!(f, "NodeId({})", self.text)
     }
 }
 
 impl Serialize for NodeId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
+        serializer.serialize_str(&self.text)
     }
 }
 
@@ -126,5 +150,21 @@ impl Version {
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn nodes_are_in_the_order_of_their_names(a in "[a-c.]{1,12}", b in "[a-c.]{1,12}") {
+            let (first, second): (NodeId, NodeId) = (a.parse().unwrap(), b.parse().unwrap());
+            prop_assert_eq!(first.cmp(&second), a.cmp(&b));
+            prop_assert_eq!(first == second, a == b);
+        }
     }
 }

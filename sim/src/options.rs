@@ -33,6 +33,8 @@ pub enum Workload {
 pub enum Limits {
     /// Sessions long and short, a window, and one counter for everything.
     Varied,
+    /// One limit for each session.
+    PerSession,
     /// One counter for everything, with this limit.
     Single {
         /// The limit.
@@ -152,16 +154,17 @@ impl Options {
         Options {
             kind: Kind::Safety,
             workload: Workload::Sessions,
+            limits: Limits::PerSession,
             busy_ms: seconds * 1_000,
-            calls_per_s: 100,
+            calls_per_s: 50,
             skew: 0.0,
             sessions: 200,
             delay_ms_max: 5,
             delay_tail_ms: 1.0,
-            gossip_interval_ms: 100,
+            gossip_interval_ms: 200,
             digest_interval_ms: 5_000,
             direct_up_to: 0,
-            fanout: 4,
+            fanout: 3,
             peers_known: Some(8),
             checkpoint_ms: 1_000,
             checks: Checks::Few,

@@ -128,8 +128,8 @@ impl PnCounter {
         let held = &mut self.peers[place].1;
         let merged = held.merge(cell);
         if merged != *held {
-            *held = merged;
-            self.sum_up();
+            let before = std::mem::replace(held, merged);
+            self.sum_up_change(before, merged);
             Merged::New
         } else if merged == cell {
             Merged::Known
@@ -144,6 +144,19 @@ impl PnCounter {
 
     fn place(&self, replica: ReplicaIndex) -> Result<usize, usize> {
         self.peers.binary_search_by_key(&replica, |(held, _)| *held)
+    }
+
+    /// Corrects the sums by one cell; where they are at their bounds, all cells are summed up.
+    fn sum_up_change(&mut self, before: Cell, after: Cell) {
+        let corrected = |sum: u64, before: u64, after: u64| {
+            if sum == u64::MAX { None } else { sum.checked_sub(before)?.checked_add(after) }
+        };
+        let p = corrected(self.peers_p, before.p, after.p);
+        let n = corrected(self.peers_n, before.n, after.n);
+        match (p, n) {
+            (Some(p), Some(n)) => (self.peers_p, self.peers_n) = (p, n),
+            _ => self.sum_up(),
+        }
     }
 
     fn sum_up(&mut self) {
@@ -239,6 +252,10 @@ mod tests {
         counter.merge(ReplicaIndex(2), 0, Cell { version: Version(1), p: 0, n: u64::MAX });
         counter.subtract(1);
         assert_eq!(counter.value(), 0);
+        // And they come back from there.
+        counter.merge(ReplicaIndex(1), 0, Cell { version: Version(2), p: 5, n: 0 });
+        counter.merge(ReplicaIndex(2), 0, Cell { version: Version(2), p: 0, n: 2 });
+        assert_eq!(counter.value(), COUNT_MAX + 5 - 3);
     }
 
     #[test]

@@ -281,7 +281,7 @@ impl Gossip {
         let bytes_max = self.settings.frame_bytes_max.saturating_sub(ENVELOPE_BYTES);
         let direct = self.is_direct();
         loop {
-            let own_watermark = self.table.watermark(&self.own);
+            let own_watermark = self.table.own_watermark();
             let Some(state) = self.links.get_mut(&link) else { return };
             if state.peer.is_none() {
                 return;

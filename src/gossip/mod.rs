@@ -181,7 +181,8 @@ pub struct Gossip {
     urgent_at: Option<Duration>,
     /// From when on that may be.
     urgent_from: Duration,
-    /// Of each replica, how far and from whom its news were passed on; kept only where news travel by rounds.
+    /// Of each replica that has some, what news are to be passed on in the next round, and of the own one how far they were;
+    /// kept only where news travel by rounds.
     news: BTreeMap<ReplicaId, News>,
     /// Since when a peer's digest shows us behind on a replica whose own link should bring it.
     behind_since: BTreeMap<ReplicaId, Duration>,

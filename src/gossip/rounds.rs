@@ -5,9 +5,9 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use super::{Gossip, LinkId, News, Report};
+use super::{Gossip, LinkId, Report};
 use crate::crdt::Update;
-use crate::id::ReplicaId;
+use crate::id::{ReplicaId, Version};
 use crate::table::Scope;
 use crate::time::{Now, Timestamp};
 use crate::wire::Message;
@@ -90,7 +90,7 @@ impl Gossip {
     }
 
     fn mark_sending(&mut self, now: Now, link: LinkId) {
-        let own = self.table.watermark(&self.own);
+        let own = self.table.own_watermark();
         if let Some(state) = self.links.get_mut(&link)
             && state.own_sent.is_some_and(|sent| sent < own)
         {
@@ -110,11 +110,13 @@ impl Gossip {
             let ahead: Vec<_> =
                 ahead.into_iter().filter(|update| update.version > watermark).collect();
             for link in links.iter().filter(|link| news.source != Some(**link)) {
-                self.tell(*link, replica, news, &ahead);
+                self.tell(*link, replica, (news.told, watermark), &ahead);
             }
             news.told = watermark;
             news.source = None;
         }
+        // What was told is no news; of many replicas, few change between two rounds.
+        news.retain(|replica, _| *replica == self.own);
         self.news = news;
         for link in links {
             self.mark_sending(now, link);
@@ -122,14 +124,20 @@ impl Gossip {
         }
     }
 
-    fn tell(&mut self, link: LinkId, replica: &ReplicaId, news: &News, ahead: &[Update]) {
-        let watermark = self.table.watermark(replica);
+    /// Passes on a replica's news between two of its watermarks, and what is ahead of them.
+    fn tell(
+        &mut self,
+        link: LinkId,
+        replica: &ReplicaId,
+        (told, watermark): (Version, Version),
+        ahead: &[Update],
+    ) {
         // A chain under way comes to the news by itself.
         if let Some(state) = self.links.get_mut(&link)
-            && watermark > news.told
+            && watermark > told
             && !state.outgoing.contains_key(replica)
         {
-            let chain = state.begin_chain(news.told);
+            let chain = state.begin_chain(told);
             state.outgoing.insert(replica.clone(), chain);
         }
         self.push_updates(link, replica, ahead);

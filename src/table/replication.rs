@@ -96,6 +96,11 @@ impl Table {
         replicas.index(replica).map_or(Version::ZERO, |index| replicas.watermark(index))
     }
 
+    /// The last version given out to own cells.
+    pub fn own_watermark(&self) -> Version {
+        self.lock_replicas().watermark(ReplicaIndex::OWN)
+    }
+
     /// The watermarks of all replicas that still matter and have updates.
     pub fn version_vector(&self) -> VersionVector {
         let replicas = self.lock_replicas();

@@ -151,6 +151,7 @@ fn policy(limits: Limits, differs: bool) -> Policy {
     let two_seconds = Window::Fixed(Duration::from_secs(2));
     let policy = match limits {
         Limits::Single { max } => Policy::new([Limit::new("all", max, hour)]),
+        Limits::PerSession => Policy::new([Limit::new("calls", 1_000, hour).per("session")]),
         Limits::Varied => Policy::new([
             Limit::new("tool", if differs { 3 } else { 5 }, hour).per("session").per("tool"),
             Limit::new("brief", 4, brief).per("user").per("tool"),
