@@ -101,6 +101,8 @@ pub struct Options {
     pub checkpoint_ms: u64,
     pub counters_max: usize,
     pub checks: Checks,
+    /// How often the nodes are looked at as a whole, and so how finely convergence is measured.
+    pub look_every_ms: u64,
     /// A deliberate mistake in the production code.
     pub mutant: Option<Mutant>,
 }
@@ -144,6 +146,7 @@ impl Options {
             checkpoint_ms: 20,
             counters_max: if is_small { 60 } else { 1_000_000 },
             checks: Checks::All,
+            look_every_ms: 200,
             mutant: None,
             faults,
         }

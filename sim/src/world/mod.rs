@@ -53,7 +53,9 @@ pub struct Measured {
     pub frames_sent: u64,
     /// What was admitted in all, less refunds.
     pub admitted: u64,
-    /// Virtual time from the end of the last fault to agreement.
+    /// How many updates the nodes made, all together.
+    pub updates: u64,
+    /// Virtual time from when everything was mended to the first look that found all nodes in agreement.
     pub converged_after: Option<Duration>,
 }
 
@@ -91,8 +93,6 @@ enum Event {
 
 /// How long an ended counter is kept: short, so that runs get past it.
 const GRACE: Duration = Duration::from_secs(2);
-/// How often the nodes are looked at as a whole.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 struct World<'a> {
     options: &'a Options,
@@ -109,6 +109,8 @@ struct World<'a> {
     phase: Phase,
     /// The nodes that are mended while the others are not.
     calm: BTreeSet<usize>,
+    /// When everything was mended.
+    mended_at: Duration,
     /// Until when there may be calls.
     calls_until: Duration,
     record: Record,
@@ -135,6 +137,7 @@ impl<'a> World<'a> {
             latest_ever: Timestamp(0),
             phase: Phase::Busy,
             calm: BTreeSet::new(),
+            mended_at: Duration::ZERO,
             calls_until: Duration::from_millis(options.busy_ms),
             record,
             calls: 0,
@@ -147,6 +150,8 @@ impl<'a> World<'a> {
         let violation = self.live().err();
         Mutant::set(None);
         self.measured.admitted = self.checker.admitted();
+        let lives = self.nodes.iter().filter_map(|node| node.life.as_ref());
+        self.measured.updates = lives.map(|life| life.table.watermark(&life.replica).0).sum();
         Outcomes {
             trace_hash: self.record.hash(),
             events: self.record.events(),
@@ -178,7 +183,7 @@ impl<'a> World<'a> {
                 self.focus_on(place);
             }
             if self.now >= next_look {
-                next_look = self.now + LOOK_EVERY;
+                next_look = self.now + Duration::from_millis(self.options.look_every_ms);
                 if self.options.checks == Checks::All {
                     self.check_cells()?;
                 }

@@ -63,6 +63,7 @@ impl World<'_> {
             }
             Phase::Mended | Phase::MendedAgain => {
                 self.calls_until = self.now;
+                self.mended_at = self.now;
                 let clones = self.options.nodes..self.nodes.len();
                 clones.for_each(|place| self.kill(place));
                 self.mend((0..self.options.nodes).collect());
@@ -99,7 +100,7 @@ impl World<'_> {
                 if !self.agree(&places) {
                     return Ok(false);
                 }
-                self.measured.converged_after.get_or_insert(self.now);
+                self.measured.converged_after.get_or_insert(self.now - self.mended_at);
                 self.account(&places)?;
                 if self.phase == Phase::Mended && self.options.faults.has(Fault::Late) {
                     self.cancel_phase();
