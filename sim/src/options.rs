@@ -169,7 +169,7 @@ impl Options {
             direct_up_to: 0,
             fanout: 3,
             peers_known: Some(8),
-            checkpoint_ms: 1_000,
+            checkpoint_ms: 10_000,
             checks: Checks::Few,
             counters_max: 1_000_000,
             ..Options::of_seed(seed, Some(nodes), Faults::none())

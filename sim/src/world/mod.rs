@@ -91,6 +91,8 @@ enum Event {
     Phase(Phase),
 }
 
+/// A run that takes more events than this goes round in circles.
+const EVENTS_MAX: u64 = 1_000_000;
 /// How long an ended counter is kept: short, so that runs get past it.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -179,6 +181,10 @@ impl<'a> World<'a> {
             let node = self.node_of(&event);
             self.record.happens(self.now, &event, node);
             self.happen(event)?;
+            if self.record.events() > EVENTS_MAX && self.options.checks == Checks::All {
+                let what = format!("{EVENTS_MAX} events, many times more than a run takes");
+                return Err(Violation { invariant: "progress", what, counter: None });
+            }
             if let Some(place) = node {
                 self.focus_on(place);
             }
