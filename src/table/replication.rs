@@ -158,12 +158,13 @@ impl Table {
         let mut replicas = self.lock_replicas();
         let index = replicas.index(replica)?;
         let listed_max = bytes_max / UPDATE_BYTES_WITHOUT_KEY + 1;
-        let listed: Vec<(Version, SlotId)> =
-            replicas.updates_after(index, from).take(listed_max).collect();
+        let mut after = replicas.updates_after(index, from);
+        let listed: Vec<(Version, SlotId)> = after.by_ref().take(listed_max).collect();
+        let all_listed = after.next().is_none();
+        drop(after);
         if listed.is_empty() && replicas.watermark(index) <= from {
             return None;
         }
-        let all_listed = listed.len() < listed_max;
         let last_before = replicas.last_version(index);
         let mut part = Part { updates: Vec::new(), to: from, watermark: None };
         let mut bytes = 0;

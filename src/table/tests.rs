@@ -445,3 +445,44 @@ fn threads_admit_exactly_the_limit_and_do_not_deadlock() {
     });
     assert_eq!(admitted, 500);
 }
+
+#[test]
+fn a_replica_can_be_read_to_its_end_however_many_updates_fill_a_part() {
+    let a = table("a");
+    let own = a.own_replica();
+    for count in 1..40_u64 {
+        let key = CounterKey::new(&count.to_string(), &[]);
+        a.change(Timestamp(0), &key, Change::Add(1), Timestamp(9_000_000)).unwrap();
+        a.harvest(Scope::All);
+        // Short keys: as many as are listed for a part may well fit in it.
+        let (mut at, mut parts) = (Version::ZERO, 0);
+        let watermark = loop {
+            let part = a.updates_after(&own, at, 400).unwrap();
+            (at, parts) = (part.to, parts + 1);
+            assert!(parts <= count, "{count} updates in {parts} parts");
+            if let Some(watermark) = part.watermark {
+                break watermark;
+            }
+        };
+        assert_eq!(watermark, Version(count));
+    }
+}
+
+#[test]
+fn a_counter_that_is_over_is_not_mixed_with_its_successor() {
+    let (a, b) = (table("a"), table("b"));
+    let key = CounterKey::new("x", &[]);
+    a.change(Timestamp(0), &key, Change::Add(3), Timestamp(1_000)).unwrap();
+    sync(&a, &b, 10);
+    // Long after its end, and before it was swept anywhere but on b.
+    let now = 100_000;
+    let mut next = b.sweep(Timestamp(now), None);
+    while next.is_some() {
+        next = b.sweep(Timestamp(now), next);
+    }
+    b.change(Timestamp(now), &key, Change::Add(1), Timestamp(now + 1_000)).unwrap();
+    sync(&b, &a, now);
+    assert_eq!(a.value(Timestamp(now), key.as_bytes()), 1);
+    sync(&a, &b, now);
+    assert_eq!(a.fingerprint(Timestamp(now)), b.fingerprint(Timestamp(now)));
+}
