@@ -31,7 +31,9 @@ fn every_deliberate_mistake_is_caught() {
     assert_eq!(CAUGHT_WITHIN.map(|(mutant, _)| mutant), Mutant::ALL);
     let hunts: Vec<_> = CAUGHT_WITHIN
         .into_iter()
-        .map(|(mutant, seeds)| (mutant, seeds, std::thread::spawn(move || caught_by(mutant, seeds))))
+        .map(|(mutant, seeds)| {
+            (mutant, seeds, std::thread::spawn(move || caught_by(mutant, seeds)))
+        })
         .collect();
     let mut missed = Vec::new();
     for (mutant, seeds, hunt) in hunts {

@@ -279,12 +279,18 @@ pub enum Opening {
 fn is_damage(error: &StorageError) -> bool {
     match error {
         StorageError::Panicked(_) => true,
-        StorageError::Sled(sled::Error::Io(error)) => matches!(
+        StorageError::Sled { source: sled::Error::Io(error) } => matches!(
             error.kind(),
             std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
         ),
-        StorageError::Sled(error) => {
-            matches!(error, sled::Error::Corruption { .. } | sled::Error::ReportableBug(_))
+        StorageError::Sled { source } => {
+            // A flipped bit in its settings makes sled think of another version of itself.
+            matches!(
+                source,
+                sled::Error::Corruption { .. }
+                    | sled::Error::ReportableBug(_)
+                    | sled::Error::Unsupported(_)
+            )
         }
         _ => false,
     }

@@ -80,12 +80,36 @@ pub trait Files: Send {
     fn abandon_database(&mut self);
 }
 
+/// What to do about an error of the file system's.
+fn advice(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            "free some space, or choose another data_dir"
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "make it writable for this process, or choose another data_dir"
+        }
+        ErrorKind::AlreadyExists | ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
+            "something else is in its place; move that away, or choose another data_dir"
+        }
+        _ => "mend the disk, or choose another data_dir",
+    }
+}
+
+fn advice_on_sled(error: &sled::Error) -> &'static str {
+    match error {
+        sled::Error::Io(error) => advice(error),
+        _ => "mend the disk, or move the data_dir's db away and let the peers bring the state back",
+    }
+}
+
 /// A backend's refusal.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
     /// The file system refused.
-    #[error("{doing} {path}: {source}")]
+    #[error("{doing} {path}: {source}; {}", advice(source))]
     Io {
         /// What was being done.
         doing: &'static str,
@@ -95,8 +119,12 @@ pub enum StorageError {
         source: std::io::Error,
     },
     /// sled refused.
-    #[error("sled: {0}")]
-    Sled(#[from] sled::Error),
+    #[error("sled: {source}; {}", advice_on_sled(source))]
+    Sled {
+        /// What it said.
+        #[from]
+        source: sled::Error,
+    },
     /// sled gave up in the middle.
     #[error("sled panicked: {0}")]
     Panicked(String),

@@ -1,6 +1,6 @@
 //! Storage in sled 0.34, used the way it is safe.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,6 +33,7 @@ impl SledStorage {
     /// # Errors
     /// Any refusal of sled's. sled panics on many a damaged file; that is an error here too.
     pub fn open(path: &Path) -> Result<SledStorage, StorageError> {
+        remove_unfinished_snapshots(path)?;
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES);
         let mut attempts_left = LOCK_ATTEMPTS;
         let db = loop {
@@ -44,6 +45,11 @@ impl SledStorage {
                 opened => break opened?,
             }
         };
+        // sled does not sync its settings, and cannot open a database without them.
+        let settings = path.join("conf");
+        File::open(&settings)
+            .and_then(|file| file.sync_all())
+            .map_err(io_error("sync", &settings))?;
         let file_path = path.join("db");
         let file = File::open(&file_path).map_err(io_error("open", &file_path))?;
         sync_dir(path)?;
@@ -52,6 +58,18 @@ impl SledStorage {
         }
         Ok(SledStorage { db, file, file_path })
     }
+}
+
+/// A crash may leave a snapshot half written, which sled would then take for its newest.
+fn remove_unfinished_snapshots(path: &Path) -> Result<(), StorageError> {
+    let Ok(entries) = fs::read_dir(path) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let name = entry.path();
+        if name.extension().is_some_and(|extension| extension == "generating") {
+            fs::remove_file(&name).map_err(io_error("remove", &name))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether somebody holds the database. sled says so only in words.
