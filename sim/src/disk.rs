@@ -32,6 +32,8 @@ struct Platter {
     dead: bool,
     /// Something was changed behind the process's back.
     tampered: bool,
+    /// A process set the database aside, and may have been killed before it could say so.
+    set_aside: bool,
     /// The small files do not tell, or do not tell any more, of all that is in the database, so that the loss of its end
     /// could not be found out: between a write and the note of it, or after a crash took the note.
     lost_note: bool,
@@ -72,6 +74,7 @@ impl SimDisk {
             fuse: None,
             dead: false,
             tampered: false,
+            set_aside: false,
             lost_note: false,
         })))
     }
@@ -171,6 +174,11 @@ impl SimDisk {
     /// Whether anything was changed behind the process's back.
     pub fn is_tampered(&self) -> bool {
         self.platter().tampered
+    }
+
+    /// Whether the database was set aside since this was last asked.
+    pub fn take_set_aside(&self) -> bool {
+        std::mem::take(&mut self.platter().set_aside)
     }
 
     /// Forgets the tampering: what it had changed is no longer in use.
@@ -358,6 +366,7 @@ impl Files for SimDisk {
         if let Some(present) = platter.present.take() {
             platter.databases.remove(&present);
         }
+        platter.set_aside = true;
         Ok(format!("damaged-{number}").into())
     }
 

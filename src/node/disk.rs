@@ -93,12 +93,7 @@ fn open(config: &Config) -> Result<(Started, Persister), OpenError> {
     };
     let Opened { persister, table, clock: high_water, set_aside } = opened;
     if let Some((path, damage)) = &set_aside {
-        tracing::error!(
-            kept_at = %path.display(),
-            %damage,
-            "the database is damaged and was set aside; starting empty and relearning the state from the peers. \
-             Check the disk; delete the directory that was set aside when it is no longer wanted"
-        );
+        tracing::warn!(kept_at = %path.display(), %damage, "the damaged database is kept");
     }
     warn_of_clock_behind(high_water);
     tracing::info!(replica = %table.own_replica(), counters = table.len(), "state recovered");

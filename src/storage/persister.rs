@@ -58,6 +58,13 @@ impl Persister {
             Found::New(storage) => (storage, None, None),
             Found::Damaged(damage) => {
                 table = Table::new(own, bounds.clone(), seeds);
+                // Said before it is done: a crash in between must not make it silent.
+                tracing::error!(
+                    data_dir = %dir.path().display(),
+                    %damage,
+                    "the database is damaged and is set aside as db.damaged-N; starting empty and relearning the state from \
+                     the peers. Check the disk; delete what was set aside when it is no longer wanted"
+                );
                 let (aside, storage) = dir.replace_damaged()?;
                 (storage, None, Some((aside, damage)))
             }

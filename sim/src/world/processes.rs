@@ -56,9 +56,13 @@ impl World<'_> {
                 let what = format!("{name} finds its disk damaged, which it is not: {damage}");
                 return Err(Violation { invariant: "durability", what, counter: None });
             }
-            Some(_) => {
+            _ if disk.take_set_aside() => {
                 disk.forgive();
                 self.forget_disk(place);
+            }
+            Some((aside, _)) => {
+                let what = format!("{name} says that {aside:?} is set aside, which it is not");
+                return Err(Violation { invariant: "durability", what, counter: None });
             }
             None => {
                 let latest = self.latest_ever().max(shown);
