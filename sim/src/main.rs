@@ -62,6 +62,14 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Counts very many keys once each on three nodes, without looking closely.
+    Cold {
+        /// How many.
+        #[arg(long, default_value_t = 1_000_000)]
+        keys: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Measures overshoot, convergence and traffic, and draws them beside what the formulas say.
     Study {
         /// The directory for the plots and the page.
@@ -159,6 +167,10 @@ fn main() -> ExitCode {
                 outcomes.measured.frames_sent, outcomes.measured.bytes_sent
             );
             tell(&options, outcomes)
+        }
+        Command::Cold { keys, seed } => {
+            let options = Options::cold(seed, keys);
+            tell(&options, run(&options, false))
         }
         Command::Study { out, quick } => match study::run(&out, quick) {
             Ok(page) => {

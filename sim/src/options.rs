@@ -65,6 +65,9 @@ pub enum Scene {
     },
 }
 
+/// How many new keys come in a virtual second, where all that matters is their number.
+const COLD_KEYS_PER_S: u64 = 50_000;
+
 /// One run.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -173,6 +176,18 @@ impl Options {
             checks: Checks::Few,
             counters_max: 1_000_000,
             ..Options::of_seed(seed, Some(nodes), Faults::none())
+        }
+    }
+
+    /// Three nodes that count so many keys once each, and come to agree.
+    pub fn cold(seed: u64, keys: u64) -> Options {
+        Options {
+            kind: Kind::Liveness,
+            workload: Workload::ColdKeys,
+            busy_ms: keys / COLD_KEYS_PER_S * 1_000 + 100,
+            calls_per_s: COLD_KEYS_PER_S,
+            checkpoint_ms: 1_000,
+            ..Options::steady(seed, 3, 0)
         }
     }
 

@@ -1,7 +1,7 @@
 //! Whole runs: with every fault, twice the same, and the scenes that are about one thing.
 
 use tallymesh_sim::sweep::Sweep;
-use tallymesh_sim::{Checks, Faults, Kind, Options, Scene, Workload, run};
+use tallymesh_sim::{Faults, Kind, Options, Scene, run};
 
 #[test]
 fn seeds_of_both_kinds_hold_with_every_fault() {
@@ -57,15 +57,9 @@ fn without_faults_nothing_is_lost_and_halves_come_to_agree() {
 
 #[test]
 fn thousands_of_cold_keys_and_many_nodes_are_no_trouble() {
-    let cold = Options {
-        workload: Workload::ColdKeys,
-        calls_per_s: 2_000,
-        busy_ms: 2_000,
-        checks: Checks::Few,
-        ..Options::of_seed(1, Some(3), Faults::none())
-    };
-    let outcomes = run(&cold, false);
-    assert!(outcomes.violation.is_none() && outcomes.calls > 3_000);
+    let outcomes = run(&Options::cold(1, 50_000), false);
+    assert!(outcomes.violation.is_none() && outcomes.calls > 40_000, "{outcomes:?}");
+    assert!(outcomes.measured.converged_after.is_some());
     let outcomes = run(&Options::steady(1, 60, 2), false);
     assert!(outcomes.violation.is_none() && outcomes.calls > 100, "{outcomes:?}");
 }

@@ -115,9 +115,9 @@ impl World<'_> {
     /// I4, I11: what the nodes hold once they have come to agree.
     pub(super) fn account(&mut self, places: &[usize]) -> Checked {
         let latest = self.latest(places);
-        // A sweep of the table takes 64 rounds, and more while a process is paused.
+        // A sweep of the table takes 64 rounds, and more while a process is paused or its clock is behind.
         let interval = Duration::from_millis(self.options.gossip_interval_ms);
-        let sweep = interval * 80 * 13 / 10 + Duration::from_secs(5);
+        let sweep = interval * 80 * 13 / 10 + Duration::from_secs(12);
         for place in places {
             let Some(life) = &self.nodes[*place].life else { continue };
             let held = counters(&life.table);
