@@ -170,7 +170,7 @@ impl Options {
             gossip_interval_ms: 200,
             digest_interval_ms: 5_000,
             direct_up_to: 0,
-            fanout: 3,
+            fanout: 2,
             peers_known: Some(8),
             checkpoint_ms: 10_000,
             checks: Checks::Few,

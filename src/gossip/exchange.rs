@@ -220,6 +220,10 @@ impl Gossip {
         has_hole: bool,
     ) -> Option<Version> {
         let incoming = &mut self.links.get_mut(&link)?.incoming;
+        if delta.part == 0 && delta.watermark.is_some() && !has_hole {
+            // A chain of one part, as most are: whole by itself, whatever else is under way.
+            return delta.watermark;
+        }
         let chain = match incoming.remove(&delta.replica) {
             Some(chain) if chain.includes(delta) => chain,
             Some(newer) if newer.is_after(delta) => {
@@ -230,8 +234,8 @@ impl Gossip {
         };
         let chain = incoming.entry(delta.replica.clone()).or_insert(chain);
         let whole = chain.arrived(delta);
-        if has_hole {
-            // A chain with a hole is no chain.
+        if has_hole || whole.is_some() {
+            // A chain with a hole is no chain, and a whole one has nothing left to wait for.
             incoming.remove(&delta.replica);
         } else if whole.is_none() {
             // A chain under way is as good as an answer: nobody else need be asked.
