@@ -115,7 +115,7 @@ impl Persister {
         self.with_checkpointer(|checkpointer| checkpointer.write(table, clock))
     }
 
-    /// Makes the last checkpoint's own entry durable; see [`Checkpointer::settle`].
+    /// Makes the last checkpoint's own entry durable, which [`write`](Self::write) leaves to a moment when nobody waits.
     ///
     /// # Errors
     /// As [`write`](Self::write).
