@@ -26,8 +26,11 @@ const MAX: u64 = 1000;
 /// The size of sled's segments. Its file is always a row of whole ones.
 const SEGMENT: usize = 512 * 1024;
 
-/// The values of each fixture's counters, and its boot number.
-const FIXTURES: [(&str, u64, &[(&str, u64)]); 2] = [
+/// Sessions, each with what was counted in it.
+type Values = &'static [(&'static str, u64)];
+
+/// Each fixture's boot number, and what its counters must be.
+const FIXTURES: [(&str, u64, Values); 2] = [
     // s0: 5 and a refund in the first life, 2 in the second. s1: reset in the second, then 1. s2: of the first life only.
     ("lives", 2, &[("s0", 6), ("s1", 1), ("s2", 7)]),
     // s0: 1 of a, 2 of b, 4 of c. s1: of b only.
