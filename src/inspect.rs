@@ -6,7 +6,7 @@ use crate::crdt::{Cell, PnCounter};
 use crate::id::{ReplicaId, Version};
 use crate::key::CounterKey;
 use crate::storage::{DataDir, StorageError};
-use crate::table::CounterState;
+use crate::table::{CounterState, StoredCounter};
 use crate::time::Timestamp;
 
 /// What a closed data directory holds.
@@ -29,26 +29,14 @@ pub struct Contents {
     pub counters: Vec<CounterState>,
 }
 
-/// Reads a data directory and checks every record in it.
+/// Reads a data directory and checks every record in it. [`check`](crate::check()) reads a damaged one too.
 ///
 /// # Errors
 /// When there is no data directory, a process holds it, or what is in it is damaged.
 pub fn inspect(data_dir: impl AsRef<Path>) -> Result<Contents, StorageError> {
     let mut dir = DataDir::open_existing(data_dir.as_ref())?;
     let mut counters = Vec::new();
-    let recovered = dir.read(|stored| {
-        let mut peers = PnCounter::default();
-        for (place, (_, cell)) in stored.cells.iter().enumerate() {
-            let index = crate::crdt::ReplicaIndex(place as u32 + 1);
-            peers.merge(index, stored.generation, *cell);
-        }
-        // Proven: recovery hands out valid keys only.
-        let key = CounterKey::from_bytes(&stored.key).expect("a recovered key is valid");
-        let mut cells: Vec<(ReplicaId, Cell)> = stored.cells;
-        cells.sort_by(|a, b| a.0.cmp(&b.0));
-        let (generation, expires_at) = (stored.generation, stored.expires_at);
-        counters.push(CounterState { key, value: peers.value(), generation, expires_at, cells });
-    })?;
+    let recovered = dir.read(|stored| counters.extend(counter_state(stored)))?;
     counters.sort_by(|a, b| a.key.cmp(&b.key));
     let watermarks: std::collections::BTreeMap<_, _> = recovered.watermarks().collect();
     let replicas = recovered.replicas.iter().cloned().map(|(_, replica)| {
@@ -64,4 +52,18 @@ pub fn inspect(data_dir: impl AsRef<Path>) -> Result<Contents, StorageError> {
         replicas: replicas.collect(),
         counters,
     })
+}
+
+/// A stored counter for its readers; `None` if its key is no key, which storage does not hand out.
+pub(crate) fn counter_state(stored: StoredCounter) -> Option<CounterState> {
+    let mut peers = PnCounter::default();
+    for (place, (_, cell)) in stored.cells.iter().enumerate() {
+        let index = crate::crdt::ReplicaIndex(place as u32 + 1);
+        peers.merge(index, stored.generation, *cell);
+    }
+    let key = CounterKey::from_bytes(&stored.key).ok()?;
+    let mut cells: Vec<(ReplicaId, Cell)> = stored.cells;
+    cells.sort_by(|a, b| a.0.cmp(&b.0));
+    let (generation, expires_at) = (stored.generation, stored.expires_at);
+    Some(CounterState { key, value: peers.value(), generation, expires_at, cells })
 }

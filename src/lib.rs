@@ -2,6 +2,7 @@
 #![cfg_attr(not(feature = "simulation"), deny(missing_docs))]
 #![cfg_attr(feature = "simulation", allow(missing_docs))]
 
+mod check;
 mod clock;
 mod config;
 mod crdt;
@@ -20,6 +21,7 @@ mod time;
 mod transport;
 mod wire;
 
+pub use check::{CheckReport, check};
 pub use config::{Config, ConfigBuilder, ConfigError, Durability};
 pub use crdt::{Cell, VersionVector};
 pub use gossip::{GossipSettings, PeerStatus};
@@ -29,7 +31,7 @@ pub use key::{CounterKey, InvalidKey, WindowIndex};
 pub use limit::{Denial, DenialReason, Limit, LimitError, Request, Window};
 pub use limiter::{Decision, Limiter, Receipt};
 pub use node::{DurabilityError, Health, OpenError};
-pub use storage::StorageError;
+pub use storage::{Consequence, Finding, StorageError};
 pub use store::{CounterStore, Mishaps};
 pub use table::{Bounds, CountError, CounterState};
 pub use time::Timestamp;

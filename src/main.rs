@@ -1,4 +1,4 @@
-//! The `tallymesh` program: a demonstration, a replay, a node to try things on, and a look into data directories.
+//! The `tallymesh` program: a demonstration, a replay, a node to try things on, and a look into data directories and a check of them.
 
 mod cli;
 
@@ -21,6 +21,7 @@ enum Command {
     Replay(cli::replay::ReplayArgs),
     Node(cli::node::NodeArgs),
     Inspect(cli::inspect::InspectArgs),
+    Check(cli::check::CheckArgs),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -31,6 +32,7 @@ async fn main() -> ExitCode {
         Command::Replay(args) => cli::replay::run(args).await,
         Command::Node(args) => cli::node::run(args).await,
         Command::Inspect(args) => cli::inspect::run(&args),
+        Command::Check(args) => cli::check::run(&args),
     };
     match outcome {
         Ok(code) => code,

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+use tallymesh::CounterKey;
 
 fn tallymesh(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tallymesh")).args(args).output().unwrap()
@@ -76,6 +77,43 @@ fn a_node_answers_line_by_line_and_its_directory_can_be_inspected() {
 }
 
 #[test]
+fn a_directory_is_checked_and_a_damaged_one_still_inspected() {
+    let dir = tempfile::tempdir().unwrap();
+    node(dir.path(), "acquire session=s\nacquire session=t\nflush\n");
+    let data = dir.path().join("data");
+    let path = data.to_str().unwrap();
+    let sound = tallymesh(&["check", path]);
+    assert!(sound.status.success(), "{}", text(&sound.stderr));
+    let sound = text(&sound.stdout);
+    assert!(sound.contains("node a, boot 1,") && sound.contains("2 counters"), "{sound}");
+    assert!(sound.ends_with("sound\n"), "{sound}");
+
+    let db = sled::open(data.join("db")).unwrap();
+    let key = [b"c", CounterKey::new("calls", &["s"]).as_bytes()].concat();
+    db.insert(key, b"no record at all").unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let checked = tallymesh(&["check", path]);
+    assert_eq!(checked.status.code(), Some(1));
+    let damaged = "damaged: counter calls of \"s\": its checksum does not match; at the next start, \
+                   the database will be set aside; the peers bring the state back\n";
+    let checked = text(&checked.stdout);
+    assert!(checked.starts_with(damaged) && checked.ends_with("1 damaged\n"), "{checked}");
+    let checked = tallymesh(&["check", path, "--json"]);
+    let checked: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    assert_eq!((&checked["sound"], &checked["records"]), (&false.into(), &4.into()));
+    assert!(checked["damage"][0]["what"].as_str().unwrap().contains("calls of \"s\""));
+
+    let seen = tallymesh(&["inspect", path]);
+    assert_eq!(seen.status.code(), Some(1));
+    assert_eq!(text(&seen.stderr), damaged);
+    let seen = text(&seen.stdout);
+    for part in ["node         a", "boot         1", "1 counters", "calls of \"t\" = 1"] {
+        assert!(seen.contains(part), "{seen}");
+    }
+}
+
+#[test]
 fn bad_input_fails_with_a_message_that_names_it() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("bad.toml");
@@ -86,6 +124,7 @@ fn bad_input_fails_with_a_message_that_names_it() {
         (&["node", "--config", file][..], "gossip.interval = 0s"),
         (&["node", "--config", "none.toml"], "none.toml"),
         (&["inspect", "no/such/dir"], "no/such/dir"),
+        (&["check", "no/such/dir"], "no/such/dir"),
         (&["replay", "--trace", "none.csv", "--nodes", "2"], "none.csv"),
         (&["replay", "--trace", file, "--nodes", "2"], "\"session\""),
         (&["replay", "--trace", file, "--pace", "fast"], "settle"),

@@ -23,6 +23,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("store", 3),
     ("limiter", 3),
     ("inspect", 3),
+    ("check", 3),
 ];
 
 /// What floors 0 and 1 must not touch: clocks, randomness that is not handed in, IO, threads, and maps whose order is random.

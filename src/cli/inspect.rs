@@ -2,14 +2,16 @@
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use serde_json::json;
 use tallymesh::{Contents, CounterState};
 
-use super::Outcome;
+use super::check::{examine, print_damage, verdict};
+use super::{Outcome, written};
 
 /// Prints what a data directory holds that no process uses: node, incarnations, watermarks, counters.
+///
+/// Of a damaged one, prints what can be read, and on standard error what is damaged, and ends with 1.
 #[derive(Debug, clap::Args)]
 pub struct InspectArgs {
     /// The data directory, as in the config's `node.data_dir`.
@@ -21,22 +23,20 @@ pub struct InspectArgs {
 
 /// Runs the command.
 pub fn run(args: &InspectArgs) -> Outcome {
-    let contents = tallymesh::inspect(&args.dir)?;
+    let report = examine(&args.dir)?;
     let mut out = BufWriter::new(io::stdout().lock());
-    let printed = if args.json {
-        writeln!(out, "{}", as_json(&contents))
-    } else {
-        print(&mut out, &contents)
+    let printed = match args.json {
+        true => writeln!(out, "{}", as_json(&report.contents)),
+        false => print(&mut out, &report.contents),
     };
-    match printed.and_then(|()| out.flush()) {
-        // Whoever reads it has seen enough, as `head` has.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    written(printed.and_then(|()| out.flush()))?;
+    written(print_damage(&mut io::stderr().lock(), &report))?;
+    Ok(verdict(&report))
 }
 
 fn print(out: &mut impl Write, contents: &Contents) -> io::Result<()> {
-    writeln!(out, "node         {}", contents.node)?;
+    let node = if contents.node.is_empty() { "unknown" } else { &contents.node };
+    writeln!(out, "node         {node}")?;
     writeln!(out, "boot         {}", contents.boot)?;
     writeln!(out, "disk format  {}", contents.format)?;
     writeln!(out, "checkpoint   {}, at {}", contents.checkpoint, contents.clock)?;

@@ -68,6 +68,15 @@ impl DataDir {
     /// # Errors
     /// As [`open`](Self::open), and when there is no data directory at this path.
     pub fn open_existing(path: &Path) -> Result<DataDir, StorageError> {
+        DataDir::must_exist(path)?;
+        DataDir::over(Box::new(FileSystem::lock(path)?))
+    }
+
+    /// Nothing, if there is a data directory at this path.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn must_exist(path: &Path) -> Result<(), StorageError> {
         let missing =
             |why: &str| StorageError::Missing { path: path.to_owned(), why: why.to_owned() };
         if !path.is_dir() {
@@ -76,7 +85,7 @@ impl DataDir {
         if !path.join(IDENTITY).exists() && !path.join("db").exists() {
             return Err(missing("it holds neither identity.toml nor db"));
         }
-        DataDir::over(Box::new(FileSystem::lock(path)?))
+        Ok(())
     }
 
     /// A directory on these files, which nobody else may use.
@@ -276,7 +285,7 @@ pub enum Opening {
 }
 
 /// Whether an error of the database's speaks of what is in it, and not of the file system around it.
-fn is_damage(error: &StorageError) -> bool {
+pub(super) fn is_damage(error: &StorageError) -> bool {
     match error {
         StorageError::Panicked(_) => true,
         StorageError::Sled { source: sled::Error::Io(error) } => matches!(
@@ -296,12 +305,12 @@ fn is_damage(error: &StorageError) -> bool {
     }
 }
 
-fn read_checkpoint(bytes: &[u8]) -> Option<u64> {
+pub(super) fn read_checkpoint(bytes: &[u8]) -> Option<u64> {
     let (epoch, crc) = bytes.split_first_chunk::<8>()?;
     (crc == crc32fast::hash(epoch).to_le_bytes()).then(|| u64::from_le_bytes(*epoch))
 }
 
-fn read_identity(files: &dyn Files) -> Result<Option<Identity>, StorageError> {
+pub(super) fn read_identity(files: &dyn Files) -> Result<Option<Identity>, StorageError> {
     let Some(bytes) = files.read(IDENTITY)? else { return Ok(None) };
     let foreign = |why: String| StorageError::Foreign { path: files.path().to_owned(), why };
     let text = String::from_utf8_lossy(&bytes);

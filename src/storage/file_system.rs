@@ -63,6 +63,35 @@ impl FileSystem {
         Ok(FileSystem { path: path.to_owned(), _lock: lock, in_place: None })
     }
 
+    /// Copies the present database, file by file, to a path where nothing is.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn copy_database(&self, to: &Path) -> Result<(), StorageError> {
+        let present = self.path.join(DATABASE);
+        match present.exists() {
+            true => copy_dir(&present, to),
+            false => copy_dir(&self.path.join(DATABASE_OLD), to),
+        }
+    }
+
+    /// The databases that were set aside, with their sizes in bytes.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn databases_aside(&self) -> Result<Vec<(PathBuf, u64)>, StorageError> {
+        let mut aside = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(io_error("list", &self.path))? {
+            let entry = entry.map_err(io_error("list", &self.path))?;
+            if entry.file_name().to_string_lossy().starts_with("db.damaged-") {
+                let path = entry.path();
+                aside.push((path.clone(), size_of(&path).map_err(io_error("measure", &path))?));
+            }
+        }
+        aside.sort();
+        Ok(aside)
+    }
+
     /// Clears up after a rewrite that a crash interrupted: the present database counts until the new one has its name.
     fn finish_rewrite(&self) -> Result<(), StorageError> {
         let [present, new, old] =
@@ -161,6 +190,27 @@ impl Files for FileSystem {
         // What cannot be removed now is removed at the next start.
         let _ = remove_dir(&self.path.join(DATABASE_NEW));
     }
+}
+
+fn copy_dir(from: &Path, to: &Path) -> Result<(), StorageError> {
+    fs::create_dir(to).map_err(io_error("create", to))?;
+    for entry in fs::read_dir(from).map_err(io_error("list", from))? {
+        let path = entry.map_err(io_error("list", from))?.path();
+        let Some(name) = path.file_name() else { continue };
+        match path.is_dir() {
+            true => copy_dir(&path, &to.join(name))?,
+            false => _ = fs::copy(&path, to.join(name)).map_err(io_error("copy", &path))?,
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of all files in a directory, or of a file.
+fn size_of(path: &Path) -> io::Result<u64> {
+    if !path.is_dir() {
+        return Ok(fs::metadata(path)?.len());
+    }
+    fs::read_dir(path)?.map(|entry| size_of(&entry?.path())).sum()
 }
 
 fn remove_dir(path: &Path) -> Result<(), StorageError> {

@@ -1,5 +1,6 @@
 //! Where state outlives the process: a small trait over ordered keys, its backends, and what is kept in them.
 
+mod check;
 mod checkpoint;
 mod directory;
 mod file_system;
@@ -7,12 +8,14 @@ mod memory;
 mod persister;
 mod record;
 mod recover;
+mod scratch;
 mod sled_backend;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub use check::{Consequence, Finding, check};
 pub use directory::DataDir;
 pub use persister::{Opened, Persister};
 #[cfg(feature = "simulation")]

@@ -128,7 +128,7 @@ impl Storage for SledStorage {
     }
 }
 
-fn without_panic<T>(run: impl FnOnce() -> T) -> Result<T, StorageError> {
+pub(super) fn without_panic<T>(run: impl FnOnce() -> T) -> Result<T, StorageError> {
     // sled's own state may be torn after a panic, but the database is only closed after one.
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();

@@ -1,0 +1,189 @@
+//! Checking a directory says what its node will do, whatever harm was done to it, and leaves it as it is.
+
+#[path = "corruption/harm.rs"]
+mod harm;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use harm::Harm;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tallymesh::{
+    Config, Consequence, CounterKey, CounterStore, Durability, OpenError, StorageError,
+};
+
+/// How many harms are drawn; `TALLYMESH_CHECK_HARMS` draws more.
+const HARMS: u64 = 60;
+
+async fn open(dir: &Path) -> Result<CounterStore, OpenError> {
+    let durability = Durability::Relaxed { every: Duration::from_millis(1) };
+    let config = Config::builder("a").data_dir(dir).durability(durability).build().unwrap();
+    CounterStore::open(config).await
+}
+
+/// One life with these amounts, over so many checkpoints that the database has a past.
+async fn live(dir: &Path, amount: u64) {
+    let store = open(dir).await.unwrap();
+    for session in 0..300_u64 {
+        store.add(&CounterKey::new("calls", &[&format!("s{session}")]), amount + session).unwrap();
+        if session % 50 == 0 {
+            store.flush().await.unwrap();
+        }
+    }
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_sound_is_said_to_be_and_held_directories_are_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("a");
+    live(&dir, 1).await;
+    let before = files(&dir);
+    let report = tallymesh::check(&dir).unwrap();
+    assert_eq!(report.damage, []);
+    assert_eq!(before, files(&dir));
+    assert_eq!(report.contents, tallymesh::inspect(&dir).unwrap());
+    assert_eq!((report.contents.counters.len(), report.contents.boot), (300, 1));
+    // The counters, the replica, the checkpoint's own.
+    assert_eq!((report.records, report.tombstones), (302, 0));
+
+    std::fs::create_dir(dir.join("db.damaged-7")).unwrap();
+    std::fs::write(dir.join("db.damaged-7/db"), [1; 300]).unwrap();
+    let report = tallymesh::check(&dir).unwrap();
+    assert_eq!(report.kept_aside, [(dir.join("db.damaged-7"), 300)]);
+    assert_eq!(report.damage, []);
+
+    let holder = open(&dir).await.unwrap();
+    let error = tallymesh::check(&dir).unwrap_err();
+    assert!(matches!(error, StorageError::Held { .. }), "{error}");
+    holder.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_damaged_record_is_named_and_the_others_are_read() {
+    let place = tempfile::tempdir().unwrap();
+    live(place.path(), 1).await;
+    let key = |session: &str| CounterKey::new("calls", &[session]);
+    let record = |session: &str| [b"c", key(session).as_bytes()].concat();
+    {
+        let db = sled::open(place.path().join("db")).unwrap();
+        for session in ["s3", "s200"] {
+            let mut value = db.get(record(session)).unwrap().unwrap().to_vec();
+            *value.last_mut().unwrap() ^= 1;
+            db.insert(record(session), value).unwrap();
+        }
+        db.insert(b"c\x05nonsense", b"text").unwrap();
+        db.insert(b"x", b"text").unwrap();
+        db.flush().unwrap();
+    }
+    let report = tallymesh::check(place.path()).unwrap();
+    let found: Vec<String> = report.damage.iter().map(|finding| finding.what.clone()).collect();
+    for part in ["calls of \"s3\": its checksum", "calls of \"s200\": its checksum", "6305", "78:"]
+    {
+        assert_eq!(found.iter().filter(|what| what.contains(part)).count(), 1, "{part}: {found:?}");
+    }
+    assert_eq!(found.len(), 4, "{found:?}");
+    assert_eq!(report.contents.counters.len(), 298);
+    assert!(tallymesh::inspect(place.path()).is_err(), "inspect is strict");
+}
+
+#[tokio::test]
+async fn a_record_that_is_lost_or_old_is_noticed_by_the_totals() {
+    let place = tempfile::tempdir().unwrap();
+    live(place.path(), 1).await;
+    {
+        let db = sled::open(place.path().join("db")).unwrap();
+        let key = [b"c", CounterKey::new("calls", &["s9"]).as_bytes()].concat();
+        db.remove(key).unwrap().unwrap();
+        db.flush().unwrap();
+    }
+    let report = tallymesh::check(place.path()).unwrap();
+    assert_eq!(report.damage.len(), 1, "{:?}", report.damage);
+    assert!(report.damage[0].what.contains("300 counters and 299"), "{:?}", report.damage);
+}
+
+#[tokio::test]
+async fn the_verdict_is_what_the_next_start_does_whatever_the_harm() {
+    quiet_panics_of_sled();
+    let place = tempfile::tempdir().unwrap();
+    let (dir, earlier) = (place.path().join("a"), place.path().join("earlier"));
+    live(&dir, 1).await;
+    copy(&dir, &earlier);
+    live(&dir, 1000).await;
+    let harms = std::env::var("TALLYMESH_CHECK_HARMS");
+    let harms = harms.map_or(HARMS, |harms| harms.parse().expect("a number"));
+    let mut verdicts = BTreeMap::new();
+    for seed in 0..harms {
+        let harm = Harm::draw(&mut StdRng::seed_from_u64(seed), &dir);
+        let at = place.path().join("harmed");
+        copy(&dir, &at);
+        harm.inflict(&at, &earlier);
+        let before = files(&at);
+        let report = tallymesh::check(&at).unwrap_or_else(|error| panic!("{seed} {harm}: {error}"));
+        assert_eq!(before, files(&at), "{seed} {harm}: the check changed the directory");
+        let is = |consequence| report.damage.iter().any(|found| found.consequence == consequence);
+        let expected = match (is(Consequence::Refused), is(Consequence::SetAside)) {
+            (true, _) => "refused",
+            (false, true) => "set aside",
+            (false, false) => "goes on",
+        };
+        let happened = match open(&at).await {
+            Err(_) => "refused",
+            Ok(store) => {
+                let happened = if store.set_aside().is_some() { "set aside" } else { "goes on" };
+                store.close().await.unwrap();
+                happened
+            }
+        };
+        assert_eq!(expected, happened, "{seed} {harm}: {:?}", report.damage);
+        *verdicts.entry(expected).or_insert(0) += 1;
+    }
+    println!("{harms} harms: {verdicts:?}");
+    assert!(verdicts.len() > 1, "{verdicts:?}");
+}
+
+/// What every file but the lock holds.
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let (mut files, mut dirs) = (BTreeMap::new(), vec![dir.to_owned()]);
+    while let Some(next) = dirs.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if !path.ends_with("LOCK") {
+                let bytes = std::fs::read(&path).unwrap();
+                files.insert(path, bytes);
+            }
+        }
+    }
+    files
+}
+
+/// Puts a copy of a directory in the place of whatever is there.
+fn copy(from: &Path, to: &Path) {
+    if to.exists() {
+        std::fs::remove_dir_all(to).unwrap();
+    }
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &to);
+        } else {
+            std::fs::copy(path, to).unwrap();
+        }
+    }
+}
+
+/// sled panics on damage; what comes of that is judged by what can be seen.
+fn quiet_panics_of_sled() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !panic.location().is_some_and(|place| place.file().contains("/sled-")) {
+            usual(panic);
+        }
+    }));
+}
