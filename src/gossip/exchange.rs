@@ -148,10 +148,9 @@ impl Gossip {
     /// Asks the peer for what it has of a replica and we have not.
     fn compare(&mut self, now: Now, link: LinkId, peer: &ReplicaId, theirs: &DigestEntry) {
         let ours = self.table.digest_entry(&theirs.replica);
+        // What a peer holds ahead may be news to us whoever's watermark is the higher.
         let behind = ours.watermark < theirs.watermark
-            || ours.watermark == theirs.watermark
-                && theirs.ahead != 0
-                && theirs.ahead != ours.ahead;
+            || theirs.ahead != 0 && theirs.ahead != ours.ahead;
         if !behind {
             self.behind_since.remove(&theirs.replica);
             return;
