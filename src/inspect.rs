@@ -43,8 +43,9 @@ pub fn inspect(data_dir: impl AsRef<Path>) -> Result<Contents, StorageError> {
             peers.merge(index, stored.generation, *cell);
         }
         // Proven: recovery hands out valid keys only.
-        let key = CounterKey::from_bytes(&stored.key).expect("a recovered key is valid");
-        let mut cells: Vec<(ReplicaId, Cell)> = stored.cells;
+        let key = CounterKey::from_bytes(stored.key).expect("a recovered key is valid");
+        let mut cells: Vec<(ReplicaId, Cell)> =
+            stored.cells.iter().map(|(replica, cell)| ((*replica).clone(), *cell)).collect();
         cells.sort_by(|a, b| a.0.cmp(&b.0));
         let (generation, expires_at) = (stored.generation, stored.expires_at);
         counters.push(CounterState { key, value: peers.value(), generation, expires_at, cells });

@@ -5,6 +5,7 @@ mod directory;
 mod file_system;
 mod memory;
 mod persister;
+mod progress;
 mod record;
 mod recover;
 mod sled_backend;
