@@ -55,7 +55,7 @@ mod tests {
         }
         let read: Vec<u64> = words.iter().map(|(read, _)| *read).collect();
         assert_eq!(read, [4 * LOOK_EVERY, 8 * LOOK_EVERY]);
-        assert_eq!(words[0].1, Duration::from_micros(250 * 4 * LOOK_EVERY as u64));
+        assert_eq!(words[0].1, Duration::from_micros(250 * 4 * LOOK_EVERY));
 
         let mut quick = Progress::begin(|| now.get());
         assert!((0..100 * LOOK_EVERY).all(|_| quick.one_more().is_none()));

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::file_system::FileSystem;
 use super::record::{META_KEY, Meta, counter_key};
-use super::recover::{Damage, RecoverError};
+use super::recover::RecoverError;
 use super::*;
 use crate::id::{Incarnation, NodeId, ReplicaId};
 use crate::key::CounterKey;
