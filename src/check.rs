@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::id::Version;
 use crate::inspect::{Contents, counter_state};
 use crate::storage::{self, Finding, StorageError};
+use crate::table::{CounterState, ReadCounter, StoredCounter};
 use crate::time::Timestamp;
 
 /// What an examination of a data directory found.
@@ -43,7 +44,7 @@ pub fn check(data_dir: impl AsRef<Path>) -> Result<CheckReport, StorageError> {
         let watermark = watermarks.get(&number).copied().unwrap_or_default();
         (replica, watermark)
     });
-    let mut counters: Vec<_> = checked.counters.into_iter().filter_map(counter_state).collect();
+    let mut counters: Vec<_> = checked.counters.iter().filter_map(as_state).collect();
     counters.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(CheckReport {
         contents: Contents {
@@ -60,4 +61,10 @@ pub fn check(data_dir: impl AsRef<Path>) -> Result<CheckReport, StorageError> {
         damage: checked.damage,
         kept_aside: checked.aside,
     })
+}
+
+fn as_state(stored: &StoredCounter) -> Option<CounterState> {
+    let cells: Vec<_> = stored.cells.iter().map(|(replica, cell)| (replica, *cell)).collect();
+    let (generation, expires_at) = (stored.generation, stored.expires_at);
+    counter_state(&ReadCounter { key: &stored.key, generation, expires_at, cells: &cells })
 }

@@ -6,7 +6,7 @@ use crate::crdt::{Cell, PnCounter};
 use crate::id::{ReplicaId, Version};
 use crate::key::CounterKey;
 use crate::storage::{DataDir, StorageError};
-use crate::table::{CounterState, StoredCounter};
+use crate::table::{CounterState, ReadCounter};
 use crate::time::Timestamp;
 
 /// What a closed data directory holds.
@@ -36,7 +36,7 @@ pub struct Contents {
 pub fn inspect(data_dir: impl AsRef<Path>) -> Result<Contents, StorageError> {
     let mut dir = DataDir::open_existing(data_dir.as_ref())?;
     let mut counters = Vec::new();
-    let recovered = dir.read(|stored| counters.extend(counter_state(stored)))?;
+    let recovered = dir.read(|stored| counters.extend(counter_state(&stored)))?;
     counters.sort_by(|a, b| a.key.cmp(&b.key));
     let watermarks: std::collections::BTreeMap<_, _> = recovered.watermarks().collect();
     let replicas = recovered.replicas.iter().cloned().map(|(_, replica)| {
@@ -55,14 +55,15 @@ pub fn inspect(data_dir: impl AsRef<Path>) -> Result<Contents, StorageError> {
 }
 
 /// A stored counter for its readers; `None` if its key is no key, which storage does not hand out.
-pub(crate) fn counter_state(stored: StoredCounter) -> Option<CounterState> {
+pub(crate) fn counter_state(stored: &ReadCounter<'_>) -> Option<CounterState> {
     let mut peers = PnCounter::default();
     for (place, (_, cell)) in stored.cells.iter().enumerate() {
         let index = crate::crdt::ReplicaIndex(place as u32 + 1);
         peers.merge(index, stored.generation, *cell);
     }
-    let key = CounterKey::from_bytes(&stored.key).ok()?;
-    let mut cells: Vec<(ReplicaId, Cell)> = stored.cells;
+    let key = CounterKey::from_bytes(stored.key).ok()?;
+    let mut cells: Vec<(ReplicaId, Cell)> =
+        stored.cells.iter().map(|(replica, cell)| ((*replica).clone(), *cell)).collect();
     cells.sort_by(|a, b| a.0.cmp(&b.0));
     let (generation, expires_at) = (stored.generation, stored.expires_at);
     Some(CounterState { key, value: peers.value(), generation, expires_at, cells })

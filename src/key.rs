@@ -83,6 +83,12 @@ impl CounterKey {
     /// # Errors
     /// When the bytes are not what [`as_bytes`](Self::as_bytes) gives for some key.
     pub fn from_bytes(bytes: &[u8]) -> Result<CounterKey, InvalidKey> {
+        CounterKey::check(bytes)?;
+        Ok(CounterKey(bytes.into()))
+    }
+
+    /// Whether [`from_bytes`](Self::from_bytes) reads this.
+    pub(crate) fn check(bytes: &[u8]) -> Result<(), InvalidKey> {
         let mut reader = Reader(bytes);
         reader.window()?;
         reader.text()?;
@@ -96,7 +102,7 @@ impl CounterKey {
         if !reader.0.is_empty() {
             return Err(InvalidKey("bytes after its end"));
         }
-        Ok(CounterKey(bytes.into()))
+        Ok(())
     }
 
     /// The byte form: window length (varint ms, 0 for none), window index (varint, only if there is a window), limit,

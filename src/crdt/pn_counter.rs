@@ -42,6 +42,20 @@ pub struct PnCounter {
 }
 
 impl PnCounter {
+    /// A counter that holds these cells of other replicas, all of one generation: what merging each of them would make.
+    pub fn of_peers(generation: u32, mut peers: Vec<(ReplicaIndex, Cell)>) -> PnCounter {
+        assert!(
+            peers.iter().all(|(replica, _)| *replica != ReplicaIndex::OWN),
+            "only its owner writes a cell"
+        );
+        // Of several copies of one replica's cell, the highest comes first and is kept.
+        peers.sort_unstable_by(|one, other| one.0.cmp(&other.0).then(other.1.cmp(&one.1)));
+        peers.dedup_by_key(|(replica, _)| *replica);
+        let mut counter = PnCounter { generation, peers: peers.into(), ..PnCounter::default() };
+        counter.sum_up();
+        counter
+    }
+
     /// `sum p - sum n`, never below zero.
     pub fn value(&self) -> u64 {
         let p = self.own.p.saturating_add(self.peers_p);
@@ -208,6 +222,16 @@ mod tests {
                 shuffled.swap(place, other);
             }
             prop_assert_eq!(merged(&updates), merged(&shuffled));
+        }
+
+        #[test]
+        fn made_of_cells_at_once_it_is_as_if_each_were_merged(
+            updates in prop::collection::vec(update(), 1..20)
+        ) {
+            let one_generation: Vec<Update> =
+                updates.into_iter().map(|(replica, _, cell)| (replica, 3, cell)).collect();
+            let cells = one_generation.iter().map(|(replica, _, cell)| (*replica, *cell)).collect();
+            prop_assert_eq!(PnCounter::of_peers(3, cells), merged(&one_generation));
         }
 
         #[test]

@@ -149,8 +149,8 @@ impl Gossip {
     fn compare(&mut self, now: Now, link: LinkId, peer: &ReplicaId, theirs: &DigestEntry) {
         let ours = self.table.digest_entry(&theirs.replica);
         // What a peer holds ahead may be news to us whoever's watermark is the higher.
-        let behind = ours.watermark < theirs.watermark
-            || theirs.ahead != 0 && theirs.ahead != ours.ahead;
+        let behind =
+            ours.watermark < theirs.watermark || theirs.ahead != 0 && theirs.ahead != ours.ahead;
         if !behind {
             self.behind_since.remove(&theirs.replica);
             return;

@@ -20,7 +20,7 @@ use super::recover::{Damage, RecoverError, boots_of};
 use super::{Files, Recovered, Storage, StorageError, recover};
 use crate::id::NodeId;
 use crate::mutant::mutant;
-use crate::table::StoredCounter;
+use crate::table::ReadCounter;
 
 /// A directory that belongs to this process alone; let go when dropped.
 pub struct DataDir {
@@ -159,7 +159,7 @@ impl DataDir {
         &self,
         opening: Opening,
         node: Option<&NodeId>,
-        visit: impl FnMut(StoredCounter),
+        visit: impl FnMut(ReadCounter<'_>),
     ) -> Result<Found, StorageError> {
         let storage = match opening {
             Opening::Open(storage) => storage,
@@ -191,7 +191,7 @@ impl DataDir {
     ///
     /// # Errors
     /// When there is none, or it is damaged, or the file system refuses.
-    pub fn read(&mut self, visit: impl FnMut(StoredCounter)) -> Result<Recovered, StorageError> {
+    pub fn read(&mut self, visit: impl FnMut(ReadCounter<'_>)) -> Result<Recovered, StorageError> {
         let damaged = |dir: &DataDir, damage: &Damage| {
             let path = dir.path().join("db");
             StorageError::Damaged { path, why: damage.to_string() }

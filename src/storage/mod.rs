@@ -6,6 +6,7 @@ mod directory;
 mod file_system;
 mod memory;
 mod persister;
+mod progress;
 mod record;
 mod recover;
 mod scratch;

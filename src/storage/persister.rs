@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use super::directory::Found;
+use super::progress::Progress;
 use super::record::Meta;
 use super::recover::Damage;
 use super::{Checkpointer, DataDir, MemoryStorage, StorageError};
+use crate::clock::Clock;
 use crate::id::{Incarnation, NodeId, ReplicaId};
 use crate::table::{Bounds, Restore, Table};
 use crate::time::Timestamp;
@@ -49,7 +51,15 @@ impl Persister {
         let own = ReplicaId { node: node.clone(), incarnation: Incarnation { boot, nonce } };
         let mut table = Table::new(own.clone(), bounds.clone(), seeds);
         let mut restore = Restore::into(&table);
-        let found = dir.read_database(opening, Some(node), |counter| restore.add(&counter))?;
+        let clock = Clock::new(Timestamp(0));
+        let mut progress = Progress::begin(|| clock.monotonic());
+        let found = dir.read_database(opening, Some(node), |counter| {
+            restore.add(counter);
+            if let Some((counters, so_far)) = progress.one_more() {
+                let seconds = so_far.as_secs();
+                tracing::info!(counters, seconds, "still reading the database");
+            }
+        })?;
         let (storage, recovered, set_aside) = match found {
             Found::Whole(storage, recovered) => {
                 restore.finish(recovered.watermarks());

@@ -8,7 +8,7 @@ use super::record::{
 use super::{Storage, StorageError};
 use crate::crdt::Cell;
 use crate::id::{NodeId, ReplicaId, Version};
-use crate::table::StoredCounter;
+use crate::table::ReadCounter;
 use crate::time::Timestamp;
 
 /// What storage holds besides the counters.
@@ -78,7 +78,7 @@ pub enum RecoverError {
 /// When any of it is damaged or missing; what was visited by then must be thrown away.
 pub fn recover(
     storage: &dyn Storage,
-    mut visit: impl FnMut(StoredCounter),
+    mut visit: impl FnMut(ReadCounter<'_>),
 ) -> Result<Option<Recovered>, RecoverError> {
     let unreadable = |error| RecoverError::Damage(Damage::Unreadable(error));
     let Some(bytes) = storage.get(META_KEY).map_err(unreadable)? else {
@@ -104,13 +104,15 @@ pub fn recover(
             }
         })
         .map_err(unreadable)?;
-    let by_number: BTreeMap<u32, ReplicaId> = replicas.iter().cloned().collect();
+    let by_number: BTreeMap<u32, &ReplicaId> =
+        replicas.iter().map(|(number, replica)| (*number, replica)).collect();
 
     let mut found = Found::default();
+    let mut cells = Vec::new();
     storage
         .scan(&[COUNTER_PREFIX], &mut |key, value| {
             all += 1;
-            match found.counter(&meta, &by_number, key, value) {
+            match found.counter(&meta, &by_number, (key, value), &mut cells) {
                 Some(Some(counter)) => visit(counter),
                 Some(None) => {}
                 None => damaged += 1,
@@ -158,14 +160,14 @@ struct Found {
 }
 
 impl Found {
-    /// Reads one record: `None` if it is damaged, `Some(None)` if it is a tombstone.
-    fn counter(
+    /// Reads one record: `None` if it is damaged, `Some(None)` if it is a tombstone. `cells` is room that is used again.
+    fn counter<'a, 'r: 'a>(
         &mut self,
         meta: &Meta,
-        replicas: &BTreeMap<u32, ReplicaId>,
-        key: &[u8],
-        value: &[u8],
-    ) -> Option<Option<StoredCounter>> {
+        replicas: &BTreeMap<u32, &'r ReplicaId>,
+        (key, value): (&'a [u8], &[u8]),
+        cells: &'a mut Vec<(&'r ReplicaId, Cell)>,
+    ) -> Option<Option<ReadCounter<'a>>> {
         let (record, crc) = decode::<CounterRecord>(key, value).ok()?;
         let counted = match record.epoch > meta.epoch {
             true => record.replaced,
@@ -182,16 +184,12 @@ impl Found {
         };
         self.now.add(crc);
         let key = key.get(1..)?;
-        crate::key::CounterKey::from_bytes(key).ok()?;
-        let cell = |(number, version, p, n): &(u32, Version, u64, u64)| {
-            let cell = Cell { version: *version, p: *p, n: *n };
-            Some((replicas.get(number)?.clone(), cell))
-        };
-        Some(Some(StoredCounter {
-            key: key.to_vec(),
-            generation: state.generation,
-            expires_at: state.expires_at,
-            cells: state.cells.iter().map(cell).collect::<Option<_>>()?,
-        }))
+        crate::key::CounterKey::check(key).ok()?;
+        cells.clear();
+        for (number, version, p, n) in state.cells {
+            cells.push((*replicas.get(&number)?, Cell { version, p, n }));
+        }
+        let (generation, expires_at) = (state.generation, state.expires_at);
+        Some(Some(ReadCounter { key, generation, expires_at, cells }))
     }
 }

@@ -54,7 +54,7 @@ fn recovered_as(
 ) -> Result<(Table, Option<Recovered>), RecoverError> {
     let table = table(boot);
     let mut restore = Restore::into(&table);
-    let found = recover(storage, |counter| restore.add(&counter))?;
+    let found = recover(storage, |counter| restore.add(counter))?;
     if let Some(found) = &found {
         restore.finish(found.watermarks());
     }

@@ -25,7 +25,7 @@ use ahash::RandomState;
 pub use admission::{Charged, Outcome};
 pub use change::Change;
 pub use change::CountError;
-pub use persistence::{Restore, StoredCounter};
+pub use persistence::{ReadCounter, Restore, StoredCounter};
 pub use replication::{Applied, Scope};
 
 use crate::crdt::{Cell, PnCounter, ReplicaIndex};

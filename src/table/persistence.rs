@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::shard::SlotKey;
 use super::{SLOTS_PER_LOCK, SlotId, Table, cells_of, shard_of};
-use crate::crdt::{Cell, ReplicaIndex};
+use crate::crdt::{Cell, PnCounter, ReplicaIndex};
 use crate::id::{ReplicaId, Version};
 use crate::time::Timestamp;
 
@@ -16,6 +16,15 @@ pub struct StoredCounter {
     pub generation: u32,
     pub expires_at: Timestamp,
     pub cells: Vec<(ReplicaId, Cell)>,
+}
+
+/// A counter as it is read back; its parts stand where it was read.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadCounter<'a> {
+    pub key: &'a [u8],
+    pub generation: u32,
+    pub expires_at: Timestamp,
+    pub cells: &'a [(&'a ReplicaId, Cell)],
 }
 
 /// A part of what changed since the last checkpoint.
@@ -101,34 +110,40 @@ impl Table {
 /// Fills a new table with what was stored. Nothing else may use the table meanwhile.
 pub struct Restore<'a> {
     table: &'a Table,
-    entries: BTreeMap<ReplicaIndex, Vec<(Version, SlotId)>>,
+    /// The updates of each replica, by its index.
+    entries: Vec<Vec<(Version, SlotId)>>,
 }
 
 impl<'a> Restore<'a> {
     pub fn into(table: &'a Table) -> Restore<'a> {
-        Restore { table, entries: BTreeMap::new() }
+        Restore { table, entries: Vec::new() }
     }
 
     /// Adds one counter; each key once.
-    pub fn add(&mut self, stored: &StoredCounter) {
-        let hash = self.table.hash(&stored.key);
+    pub fn add(&mut self, stored: ReadCounter<'_>) {
+        let hash = self.table.hash(stored.key);
         let number = shard_of(hash);
         let mut replicas = self.table.lock_replicas();
         let mut shard = self.table.lock(number);
         // A bound that was lowered since must not cost counters that are held already.
         self.table.counters.fetch_add(1, Ordering::Relaxed);
-        let place = shard.insert(hash, &stored.key, stored.expires_at);
+        let place = shard.insert(hash, stored.key, stored.expires_at);
         // Proven: it was put there on the line above.
         let slot = shard.slot_mut(place).expect("the place holds a counter");
         slot.persisted = true;
-        for (replica, cell) in &stored.cells {
+        let mut cells = Vec::with_capacity(stored.cells.len());
+        for (replica, cell) in stored.cells {
             let index = replicas.index_or_insert(replica, usize::MAX);
             if let Some(index) = index.filter(|index| *index != ReplicaIndex::OWN) {
-                slot.counter.merge(index, stored.generation, *cell);
-                let entry = (cell.version, SlotId::new(number, place));
-                self.entries.entry(index).or_default().push(entry);
+                cells.push((index, *cell));
+                let at = index.0 as usize;
+                if at >= self.entries.len() {
+                    self.entries.resize_with(at + 1, Vec::new);
+                }
+                self.entries[at].push((cell.version, SlotId::new(number, place)));
             }
         }
+        slot.counter = PnCounter::of_peers(stored.generation, cells);
     }
 
     /// Sets the watermarks, which makes the counters ready to be sent to peers.
@@ -139,7 +154,8 @@ impl<'a> Restore<'a> {
             .filter_map(|(id, version)| Some((replicas.index_or_insert(&id, usize::MAX)?, version)))
             .collect();
         for index in (1..replicas.len() as u32).map(ReplicaIndex) {
-            let mut entries = self.entries.remove(&index).unwrap_or_default();
+            let held = self.entries.get_mut(index.0 as usize);
+            let mut entries = held.map(std::mem::take).unwrap_or_default();
             entries.sort_unstable();
             let watermark = watermarks.get(&index).copied().unwrap_or_default();
             replicas.restore(index, watermark, entries);
