@@ -168,7 +168,7 @@ impl Options {
             delay_ms_max: 5,
             delay_tail_ms: 1.0,
             gossip_interval_ms: 200,
-            digest_interval_ms: 5_000,
+            digest_interval_ms: 10_000,
             direct_up_to: 0,
             fanout: 2,
             peers_known: Some(8),
