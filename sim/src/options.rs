@@ -145,7 +145,12 @@ impl Options {
             fanout: 3,
             peers_known: None,
             urgent_fraction: 0.7,
-            frame_bytes_max: if random.random_bool(0.3) { 16_384 } else { 65_536 },
+            // Small frames split what is otherwise sent whole.
+            frame_bytes_max: match random.random_range(0..10_u32) {
+                0..3 => 2_048,
+                3..6 => 16_384,
+                _ => 65_536,
+            },
             checkpoint_ms: 20,
             counters_max: if is_small { 60 } else { 1_000_000 },
             checks: Checks::All,
