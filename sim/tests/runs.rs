@@ -60,6 +60,6 @@ fn thousands_of_cold_keys_and_many_nodes_are_no_trouble() {
     let outcomes = run(&Options::cold(1, 50_000), false);
     assert!(outcomes.violation.is_none() && outcomes.calls > 40_000, "{outcomes:?}");
     assert!(outcomes.measured.converged_after.is_some());
-    let outcomes = run(&Options::steady(1, 60, 2), false);
+    let outcomes = run(&Options::steady(1, 60, 4), false);
     assert!(outcomes.violation.is_none() && outcomes.calls > 100, "{outcomes:?}");
 }
