@@ -1,7 +1,7 @@
 //! A node's directory is rebuilt as a loss of power at a random moment may have left it, from a recording of everything
 //! that the node did to its files, and the node opened on it is held to what it had acknowledged by that moment.
 //!
-//! `TALLYMESH_POWER_CUTS` sets how many cuts (400), `TALLYMESH_SEED` draws the same cuts of a recording that is much the
+//! `TALLYMESH_POWER_CUTS` sets how many cuts (100), `TALLYMESH_SEED` draws the same cuts of a recording that is much the
 //! same. A failure keeps the directory.
 #![cfg(target_os = "linux")]
 
@@ -30,7 +30,7 @@ use tallymesh::Limiter;
 const GENERATIONS: u64 = 4;
 
 fn cuts() -> u64 {
-    seed::number("TALLYMESH_POWER_CUTS").unwrap_or(400)
+    seed::number("TALLYMESH_POWER_CUTS").unwrap_or(100)
 }
 
 /// Builds the recorder; `None` where there is no C compiler.
