@@ -120,8 +120,9 @@ enum WorkloadArgument {
 impl Which {
     fn options(self) -> Options {
         let options = Options::of_seed(self.seed, self.nodes, self.faults);
+        let kind = self.kind.map_or(options.kind, Kind::from);
+        let options = options.of_kind(kind);
         Options {
-            kind: self.kind.map_or(options.kind, Kind::from),
             workload: self.workload.map_or(options.workload, Workload::from),
             calls_per_s: self.calls_per_s.unwrap_or(options.calls_per_s),
             ..options

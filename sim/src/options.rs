@@ -160,6 +160,13 @@ impl Options {
         }
     }
 
+    /// The same run, to show this.
+    pub fn of_kind(self, kind: Kind) -> Options {
+        // Nodes without room for all counters need not come to agree.
+        let room = if kind == Kind::Liveness { 1_000_000 } else { 0 };
+        Options { kind, counters_max: self.counters_max.max(room), ..self }
+    }
+
     /// A large cluster under steady load, as the speed of the simulator is measured by.
     pub fn steady(seed: u64, nodes: usize, seconds: u64) -> Options {
         Options {

@@ -42,7 +42,8 @@ impl Sweep {
     /// The options of one seed.
     pub fn options(&self, seed: u64) -> Options {
         let options = Options::of_seed(seed, self.nodes, self.faults.clone());
-        Options { kind: self.kind.unwrap_or(options.kind), ..options }
+        let kind = self.kind.unwrap_or(options.kind);
+        options.of_kind(kind)
     }
 
     /// Runs the seeds; `done` is called after each.
