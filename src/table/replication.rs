@@ -82,6 +82,8 @@ impl Table {
                 }
             }
         }
+        let own = ReplicaIndex::OWN;
+        self.lock_replicas().compact(own, |version, slot| self.is_live(own, version, slot));
         harvested
     }
 

@@ -211,6 +211,22 @@ fn a_flood_of_denials_is_not_a_flood_of_updates() {
 }
 
 #[test]
+fn a_counter_that_changes_for_ever_takes_no_more_memory() {
+    let (a, b, policy) = (table("a"), table("b"), session_limits(1_000_000, 9));
+    let (own, requests) = (replica("a", 1), ["s", "t"].map(|s| Request::tool_call(s, "tool")));
+    for round in 0..20_000 {
+        assert!(admits(&a, &policy, &requests[round % 2], 0));
+        a.harvest(Scope::All);
+        sync(&a, &b, 0);
+    }
+    for table in [&a, &b] {
+        let replicas = table.lock_replicas();
+        let index = replicas.index(&own).unwrap();
+        assert!(replicas.updates_after(index, Version::ZERO).count() < 2_000);
+    }
+}
+
+#[test]
 fn a_session_that_comes_back_replaces_its_former_life_everywhere() {
     let (a, b, policy) = (table("a"), table("b"), session_limits(2, 9));
     let request = Request::tool_call("s", "t");

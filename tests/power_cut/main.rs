@@ -176,6 +176,14 @@ impl Owed {
     }
 }
 
+/// What an examination of the directory says.
+fn damage(dir: &Path) -> String {
+    match tallymesh::check(dir.join("a")) {
+        Ok(report) => format!("damage {:?}", report.damage),
+        Err(error) => format!("it cannot be examined: {error}"),
+    }
+}
+
 fn fate(number: u64, random: &mut StdRng) -> Fate<'_> {
     match number % 8 {
         0 => Fate::Lost,
@@ -208,7 +216,8 @@ fn nothing_acknowledged_is_missing_after_a_loss_of_power() {
                 Err(why) => {
                     let all = recording.records.len();
                     let name = format!("generation {generation}, cut {number}");
-                    wrong.push(format!("{name} after {cut} of {all} records: {why}"));
+                    let found = damage(&kept);
+                    wrong.push(format!("{name} after {cut} of {all} records: {why}; {found}"));
                 }
             }
             std::fs::remove_dir_all(&at).unwrap();
