@@ -6,6 +6,7 @@
 //! checkpoint       number of the last checkpoint that is certain to be in the database (8 bytes LE), and their CRC-32
 //!                  (4 bytes LE); a database that ends before it has lost its end
 //! db/              the sled database
+//! db.opening/      a copy of the database, for sled to make a snapshot of
 //! db.new/, db.old/ a rewrite of the database under way
 //! db.damaged-N/    a database that could not be trusted, kept aside
 //! ```

@@ -192,7 +192,7 @@ impl Files for FileSystem {
     }
 }
 
-fn copy_dir(from: &Path, to: &Path) -> Result<(), StorageError> {
+pub(super) fn copy_dir(from: &Path, to: &Path) -> Result<(), StorageError> {
     fs::create_dir(to).map_err(io_error("create", to))?;
     for entry in fs::read_dir(from).map_err(io_error("list", from))? {
         let path = entry.map_err(io_error("list", from))?.path();
@@ -213,7 +213,7 @@ fn size_of(path: &Path) -> io::Result<u64> {
     fs::read_dir(path)?.map(|entry| size_of(&entry?.path())).sum()
 }
 
-fn remove_dir(path: &Path) -> Result<(), StorageError> {
+pub(super) fn remove_dir(path: &Path) -> Result<(), StorageError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(io_error("remove", path)(error))

@@ -1,11 +1,13 @@
 //! Storage in sled 0.34, used the way it is safe.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::file_system::{io_error, sync_dir};
+use super::file_system::{copy_dir, io_error, remove_dir, sync_dir};
 use super::{Storage, StorageError};
 
 /// A sled database, plus our own handle of its file.
@@ -18,6 +20,10 @@ pub struct SledStorage {
 
 /// More does not make single inserts faster, and less memory is left over for the counters.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+/// What sled writes to and frees at a time, unless told otherwise.
+const SEGMENT_BYTES: u64 = 512 * 1024;
+/// Beside a database, its copy while it is opened. What a crash leaves of one is removed when the next is made.
+const COPY_EXTENSION: &str = "opening";
 /// A smaller file is not worth a copy.
 const WASTEFUL_FROM_BYTES: u64 = 64 * 1024 * 1024;
 /// Single inserts keep the file at about four times what is in it; from here on, most of it is waste.
@@ -34,6 +40,7 @@ impl SledStorage {
     /// Any refusal of sled's. sled panics on many a damaged file; that is an error here too.
     pub fn open(path: &Path) -> Result<SledStorage, StorageError> {
         remove_unfinished_snapshots(path)?;
+        make_snapshot_durable(path)?;
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES);
         let mut attempts_left = LOCK_ATTEMPTS;
         let db = loop {
@@ -63,13 +70,66 @@ impl SledStorage {
 /// A crash may leave a snapshot half written, which sled would then take for its newest.
 fn remove_unfinished_snapshots(path: &Path) -> Result<(), StorageError> {
     let Ok(entries) = fs::read_dir(path) else { return Ok(()) };
-    for entry in entries.flatten() {
-        let name = entry.path();
-        if name.extension().is_some_and(|extension| extension == "generating") {
-            fs::remove_file(&name).map_err(io_error("remove", &name))?;
+    let names = entries.flatten().map(|entry| entry.path());
+    let unfinished: Vec<PathBuf> = names.filter(|name| is_unfinished(name)).collect();
+    for name in &unfinished {
+        fs::remove_file(name).map_err(io_error("remove", name))?;
+    }
+    // sled makes one of the same name again, and this one must not come back under it.
+    if unfinished.is_empty() { Ok(()) } else { sync_dir(path) }
+}
+
+/// Gives the database the snapshot that sled is about to make of it, durably.
+///
+/// While sled opens a database, it takes a snapshot of where everything is, and overwrites what the snapshot no longer needs:
+/// but the snapshot's name is not durable yet, and without it the rest of the log may not be found after a loss of power. So
+/// sled opens a copy first, and the snapshot of that is the same.
+fn make_snapshot_durable(path: &Path) -> Result<(), StorageError> {
+    let file_path = path.join("db");
+    match fs::metadata(&file_path) {
+        // It is not overwritten: the log goes on in it.
+        Ok(metadata) if metadata.len() <= SEGMENT_BYTES => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => _ = metadata.map_err(io_error("measure", &file_path))?,
+    }
+    wait_until_closed(path)?;
+    let copy = path.with_extension(COPY_EXTENSION);
+    remove_dir(&copy)?;
+    copy_dir(path, &copy)?;
+    // If it is damaged, opening the database itself will say so.
+    drop(without_panic(|| sled::Config::new().path(&copy).open()));
+    wait_until_closed(&copy)?;
+    let (old, made) = (snapshots(path)?, snapshots(&copy)?);
+    if let Some(new) = made.last().filter(|new| !old.contains(new)) {
+        let unnamed = path.join(new).with_extension("generating");
+        let copied =
+            fs::copy(copy.join(new), &unnamed).and_then(|_| File::open(&unnamed)?.sync_all());
+        copied.map_err(io_error("write", &unnamed))?;
+        fs::rename(&unnamed, path.join(new)).map_err(io_error("rename", &unnamed))?;
+        sync_dir(path)?;
+        for old in old {
+            fs::remove_file(path.join(&old)).map_err(io_error("remove", &path.join(&old)))?;
         }
     }
-    Ok(())
+    remove_dir(&copy)
+}
+
+/// The names of the finished snapshots in a database's directory, the newest last.
+fn snapshots(path: &Path) -> Result<Vec<OsString>, StorageError> {
+    let entries = fs::read_dir(path).map_err(io_error("list", path))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(io_error("list", path))?.file_name();
+        if name.to_string_lossy().starts_with("snap.") && !is_unfinished(Path::new(&name)) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn is_unfinished(snapshot: &Path) -> bool {
+    snapshot.extension().is_some_and(|extension| extension == "generating")
 }
 
 /// Whether somebody holds the database. sled says so only in words.

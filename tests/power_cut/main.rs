@@ -1,7 +1,7 @@
 //! A node's directory is rebuilt as a loss of power at a random moment may have left it, from a recording of everything
 //! that the node did to its files, and the node opened on it is held to what it had acknowledged by that moment.
 //!
-//! `TALLYMESH_POWER_CUTS` sets how many cuts (100), `TALLYMESH_SEED` draws the same cuts of a recording that is much the
+//! `TALLYMESH_POWER_CUTS` sets how many cuts (400), `TALLYMESH_SEED` draws the same cuts of a recording that is much the
 //! same. A failure keeps the directory.
 #![cfg(target_os = "linux")]
 
@@ -16,6 +16,7 @@ mod rebuild;
 mod record;
 
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -30,7 +31,7 @@ use tallymesh::Limiter;
 const GENERATIONS: u64 = 4;
 
 fn cuts() -> u64 {
-    seed::number("TALLYMESH_POWER_CUTS").unwrap_or(100)
+    seed::number("TALLYMESH_POWER_CUTS").unwrap_or(400)
 }
 
 /// Builds the recorder; `None` where there is no C compiler.
@@ -108,14 +109,31 @@ impl Recording {
         owed
     }
 
-    /// A moment at which something other than a remark has just been written down.
+    /// A moment at which something other than a remark has just been written down; every other time during a start, when
+    /// the database is put in order.
     fn draw(&self, random: &mut StdRng) -> usize {
+        let starts: Vec<usize> = self.starts().flatten().collect();
         loop {
-            let at = random.random_range(0..self.records.len());
+            let at = match random.random() {
+                true => starts[random.random_range(0..starts.len())],
+                false => random.random_range(0..self.records.len()),
+            };
             if !matches!(self.records[at], Record::Noted(_)) {
                 return at + 1;
             }
         }
+    }
+
+    /// From where the directory is locked to where the node says that it is open.
+    fn starts(&self) -> impl Iterator<Item = Range<usize>> {
+        let locked = |record: &Record| matches!(record, Record::Opened { path, .. } if path.ends_with("LOCK"));
+        let opened =
+            |record: &Record| matches!(record, Record::Noted(line) if line.starts_with("opened"));
+        let begins = (0..self.records.len()).filter(move |at| locked(&self.records[*at]));
+        begins.map(move |begin| {
+            let length = self.records[begin..].iter().position(opened).unwrap();
+            begin..begin + length
+        })
     }
 }
 
@@ -160,7 +178,9 @@ impl Owed {
         if boot <= self.boot {
             return Err(format!("boot {boot} after boot {} was in use", self.boot));
         }
-        if let Some(aside) = limiter.counters().set_aside() {
+        // What the very first start left half made is kept too, since nothing tells that it was empty.
+        let was_open = self.boot > 0;
+        if let Some(aside) = limiter.counters().set_aside().filter(|_| was_open) {
             return Err(format!("it is taken for damage, and kept at {}", aside.display()));
         }
         for (place, session) in SESSIONS.iter().enumerate() {
@@ -188,7 +208,8 @@ fn fate(number: u64, random: &mut StdRng) -> Fate<'_> {
     match number % 8 {
         0 => Fate::Lost,
         1 => Fate::Kept,
-        2..5 => Fate::Random(random, 4096),
+        2 | 3 => Fate::NamesLost,
+        4 | 5 => Fate::Random(random, 4096),
         _ => Fate::Random(random, 512),
     }
 }

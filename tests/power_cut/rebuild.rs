@@ -17,6 +17,8 @@ use crate::record::Record;
 pub enum Fate<'a> {
     Lost,
     Kept,
+    /// All is kept but new names: what was removed before they were certain is gone, and what was to replace it too.
+    NamesLost,
     /// By the toss of a coin, in blocks of this many bytes.
     Random(&'a mut StdRng, usize),
 }
@@ -44,7 +46,7 @@ enum Change {
     Written(usize, Vec<u8>),
     Resized(usize),
     Named(OsString, usize),
-    Renamed(OsString, OsString),
+    Renamed(OsString, OsString, usize),
     Unnamed(OsString),
 }
 
@@ -118,7 +120,7 @@ impl Disk {
                 assert_eq!(dir, to_dir, "renames across directories are not played");
                 let node = self.nodes[dir].names.remove(&from).unwrap();
                 self.nodes[dir].names.insert(to.clone(), node);
-                self.change(dir, Change::Renamed(from, to));
+                self.change(dir, Change::Renamed(from, to, node));
             }
             Record::MadeDir { path } => {
                 let (dir, name) = self.parent(path);
@@ -166,6 +168,7 @@ impl Disk {
                 || match fate {
                     Fate::Lost => false,
                     Fate::Kept => true,
+                    Fate::NamesLost => matches!(change, Change::Unnamed(_)),
                     Fate::Random(random, _) => random.random(),
                 };
             match change {
@@ -176,10 +179,9 @@ impl Disk {
                     names.remove(name);
                 }
                 // What is lost of a rename is all of it: a name is in one place or the other.
-                Change::Renamed(from, to) if happens => {
-                    if let Some(node) = names.remove(from) {
-                        names.insert(to, node);
-                    }
+                Change::Renamed(from, to, node) if happens => {
+                    names.remove(from);
+                    names.insert(to, *node);
                 }
                 _ => {}
             }
@@ -202,7 +204,9 @@ impl Node {
         let open = &self.changes[certain..];
         match fate {
             Fate::Lost => {}
-            Fate::Kept => open.iter().for_each(|(_, change)| apply(&mut contents, change)),
+            Fate::Kept | Fate::NamesLost => {
+                open.iter().for_each(|(_, change)| apply(&mut contents, change))
+            }
             Fate::Random(random, block) => mix(&mut contents, open, random, *block),
         }
         contents

@@ -202,10 +202,28 @@ ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t offset) {
     return real_pwritev(fd, parts, count, offset);
 }
 
+/* Copies within the kernel are refused, so that the caller copies by read and write. */
+static int is_refused(int fd) {
+    pthread_mutex_lock(&lock);
+    int refused = handle_of(fd) != NONE;
+    pthread_mutex_unlock(&lock);
+    if (refused) errno = ENOSYS;
+    return refused;
+}
+
 ssize_t copy_file_range(int from, off64_t *from_at, int to, off64_t *to_at, size_t count, unsigned flags) {
     REAL(ssize_t, copy_file_range, int, off64_t *, int, off64_t *, size_t, unsigned);
-    cannot_follow(to, "copy_file_range");
-    return real_copy_file_range(from, from_at, to, to_at, count, flags);
+    return is_refused(to) ? -1 : real_copy_file_range(from, from_at, to, to_at, count, flags);
+}
+
+ssize_t sendfile64(int to, int from, off64_t *from_at, size_t count) {
+    REAL(ssize_t, sendfile64, int, int, off64_t *, size_t);
+    return is_refused(to) ? -1 : real_sendfile64(to, from, from_at, count);
+}
+
+ssize_t splice(int from, off64_t *from_at, int to, off64_t *to_at, size_t count, unsigned flags) {
+    REAL(ssize_t, splice, int, off64_t *, int, off64_t *, size_t, unsigned);
+    return is_refused(to) ? -1 : real_splice(from, from_at, to, to_at, count, flags);
 }
 
 int fallocate64(int fd, int mode, off64_t offset, off64_t length) {
