@@ -156,6 +156,12 @@ impl Table {
         }
     }
 
+    /// The table of a node that keeps its state in memory only: what changes is not listed for any checkpoint.
+    pub fn without_storage(self) -> Table {
+        (0..self.shards.len()).for_each(|number| self.lock(number).lists_unpersisted = false);
+        self
+    }
+
     /// Notes how many peers are connected, which tells how much may have been counted unheard.
     pub fn set_peers(&self, peers: usize) {
         self.peers.store(peers as u64, Ordering::Relaxed);
@@ -238,10 +244,12 @@ impl Table {
         (page, next)
     }
 
+    #[inline]
     fn hash(&self, key: &[u8]) -> u64 {
         self.hasher.hash_one(key)
     }
 
+    #[inline]
     fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {
         // Nothing that runs under the lock leaves a shard half changed when it panics.
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
