@@ -9,10 +9,10 @@ use std::time::Duration;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use governor::{Quota, RateLimiter};
-use tallymesh::{Config, Limit, Limiter, Request, Window};
+use tallymesh::{Config, Limit, Limiter, Meter, Request, Window};
 
 /// Keys in use, after one another.
-const KEYS: &[usize] = &[10_000, 100_000];
+const KEYS: &[usize] = &[1_000, 10_000, 100_000];
 
 fn main() {
     divan::main();
@@ -75,6 +75,29 @@ fn decide_for_all(bencher: Bencher<'_, '_>, keys: usize, max: u64) {
         };
         sessions.iter().filter(allowed).count()
     });
+}
+
+#[divan::bench(args = KEYS)]
+fn meter_allowed(bencher: Bencher<'_, '_>, keys: usize) {
+    decide_by_handle_for_all(bencher, keys, 1 << 40);
+}
+
+#[divan::bench(args = KEYS)]
+fn meter_denied(bencher: Bencher<'_, '_>, keys: usize) {
+    decide_by_handle_for_all(bencher, keys, 1);
+}
+
+/// The same through handles, each made before the clock starts.
+fn decide_by_handle_for_all(bencher: Bencher<'_, '_>, keys: usize, max: u64) {
+    let sessions = sessions(keys);
+    let (_runtime, limiter) = tallymesh(&sessions, max);
+    let meters: Vec<Meter> = shuffled(sessions)
+        .iter()
+        .map(|session| limiter.meter(&Request::tool_call(session, "book_service")))
+        .collect();
+    bencher
+        .counter(ItemsCount::new(keys))
+        .bench_local(|| meters.iter().filter(|meter| meter.acquire(1).is_allowed()).count());
 }
 
 #[divan::bench(args = KEYS)]

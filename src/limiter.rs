@@ -1,15 +1,14 @@
 //! The limiter: limits on top of the counter store.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use crate::config::Config;
 use crate::gossip::PeerStatus;
 use crate::key::CounterKey;
-use crate::limit::{Charges, Denial, DenialReason, Limit, Policy, Request};
+use crate::limit::{Charges, Denial, DenialReason, Limit, Policy, Request, Unchargeable};
 use crate::node::{DurabilityError, OpenError};
 use crate::store::CounterStore;
 use crate::table::{Charged, CountError, Outcome, Table};
@@ -17,7 +16,7 @@ use crate::time::Timestamp;
 
 thread_local! {
     /// Room for the counters of a request, used again and again.
-    static CHARGES: Cell<Charges> = Cell::default();
+    static CHARGES: RefCell<Charges> = RefCell::default();
 }
 
 /// Decides whether requests may go ahead, under limits that hold across instances and restarts.
@@ -48,15 +47,15 @@ thread_local! {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Limiter {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    store: CounterStore,
-    policy: Policy,
-    key_bytes_max: usize,
-    labels_max: usize,
+pub(crate) struct Inner {
+    pub store: CounterStore,
+    pub policy: Policy,
+    pub key_bytes_max: usize,
+    pub labels_max: usize,
 }
 
 /// The answer to a request.
@@ -66,7 +65,7 @@ pub enum Decision<'a> {
     /// The request may go ahead; every limit that matched is charged.
     Allowed(Receipt<'a>),
     /// It may not; nothing is charged.
-    Denied(Denial),
+    Denied(Denial<'a>),
 }
 
 impl<'a> Decision<'a> {
@@ -84,7 +83,7 @@ impl<'a> Decision<'a> {
     }
 
     /// The denial of a denied request.
-    pub fn denied(self) -> Option<Denial> {
+    pub fn denied(self) -> Option<Denial<'a>> {
         match self {
             Decision::Allowed(_) => None,
             Decision::Denied(denial) => Some(denial),
@@ -97,6 +96,7 @@ impl<'a> Decision<'a> {
 pub struct Receipt<'a> {
     inner: &'a Inner,
     charged: SmallVec<[Charged; 2]>,
+    cost: u64,
     remaining: u64,
 }
 
@@ -109,7 +109,7 @@ impl Receipt<'_> {
     /// Takes the charge back, because the call did not count after all. A counter that has ended or was reset since is left
     /// as it is.
     pub fn refund(self) {
-        self.inner.store.node.table.refund(&self.charged);
+        self.inner.store.node.table.refund(&self.charged, self.cost);
         self.inner.store.node.disk.changed();
     }
 }
@@ -177,48 +177,33 @@ impl Limiter {
         Ok(())
     }
 
+    #[inline]
     fn decide(
         &self,
         request: &Request<'_>,
-        ask: impl FnOnce(&Table, Timestamp, &Charges) -> Outcome,
+        ask: impl Fn(&Table, Timestamp, &Charges) -> Outcome,
     ) -> Decision<'_> {
         let inner = &*self.inner;
-        let deny = |limit: Option<usize>, reason, remaining, retry_after: Option<Duration>| {
-            let limit = limit.map(|place| inner.policy.limits()[place].clone());
-            Decision::Denied(Denial { reason, limit, remaining, retry_after })
-        };
         if request.labels().len() > inner.labels_max {
-            return deny(None, DenialReason::TooManyLabels, 0, None);
+            return inner.refusal(None, DenialReason::TooManyLabels);
         }
-        let node = &inner.store.node;
-        let now = node.clock.wall();
-        // Taken, not borrowed: a log subscriber may well ask the limiter something meanwhile.
-        let mut charges = CHARGES.take();
-        let charged = inner.policy.charge(request, now, inner.key_bytes_max, &mut charges);
-        if let Err(unchargeable) = charged {
-            return deny(Some(unchargeable.limit), DenialReason::KeyTooLong, 0, None);
-        }
-        let outcome = ask(&node.table, now, &charges);
-        CHARGES.set(charges);
-        match outcome {
-            Outcome::Allowed { charged, remaining, urgent } => {
-                if urgent {
-                    node.wake_urgent();
-                }
-                if !charged.is_empty() {
-                    node.disk.changed();
-                }
-                Decision::Allowed(Receipt { inner, charged, remaining })
-            }
-            Outcome::Denied { limit, reason, remaining, retry_after } => {
-                deny(Some(limit), reason, remaining, retry_after)
-            }
-        }
+        let now = inner.store.now();
+        let (cost, bytes_max) = (request.charged_cost(), inner.key_bytes_max);
+        let answer =
+            |charges: &mut Charges| match inner.policy.charge(request, now, bytes_max, charges) {
+                Ok(()) => inner.decision(ask(&inner.store.node.table, now, charges), cost),
+                Err(Unchargeable { limit }) => inner.refusal(Some(limit), DenialReason::KeyTooLong),
+            };
+        CHARGES.with(|charges| match charges.try_borrow_mut() {
+            Ok(mut charges) => answer(&mut charges),
+            // A log subscriber may well ask the limiter something while it is told something by it.
+            Err(_) => answer(&mut Charges::default()),
+        })
     }
 
     /// The limits in force, in order.
     pub fn limits(&self) -> impl Iterator<Item = &Limit> {
-        self.inner.policy.limits().iter().map(|limit| &**limit)
+        self.inner.policy.limits().iter()
     }
 
     /// The counters that the limits count in; also the place of [`flush`](CounterStore::flush),
@@ -238,5 +223,34 @@ impl Limiter {
     /// When the disk has failed.
     pub async fn close(&self) -> Result<(), DurabilityError> {
         self.inner.store.close().await
+    }
+}
+
+impl Inner {
+    /// Passes on what an outcome asks for, and puts it into words.
+    #[inline]
+    pub fn decision(&self, outcome: Outcome, cost: u64) -> Decision<'_> {
+        match outcome {
+            Outcome::Allowed { charged, remaining, urgent } => {
+                if urgent {
+                    self.store.node.wake_urgent();
+                }
+                if !charged.is_empty() {
+                    self.store.node.disk.changed();
+                }
+                Decision::Allowed(Receipt { inner: self, charged, cost, remaining })
+            }
+            Outcome::Denied { limit, reason, remaining, retry_after } => {
+                let limit = Some(&self.policy.limits()[limit]);
+                Decision::Denied(Denial { reason, limit, remaining, retry_after })
+            }
+        }
+    }
+
+    /// The answer to a request that is not even counted.
+    #[cold]
+    pub fn refusal(&self, limit: Option<usize>, reason: DenialReason) -> Decision<'_> {
+        let limit = limit.map(|place| &self.policy.limits()[place]);
+        Decision::Denied(Denial { reason, limit, remaining: 0, retry_after: None })
     }
 }

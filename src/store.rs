@@ -8,8 +8,9 @@ use crate::crdt::VersionVector;
 use crate::gossip::PeerStatus;
 use crate::id::ReplicaId;
 use crate::key::CounterKey;
+use crate::limit::end_of_use;
 use crate::node::{DurabilityError, Health, Node, OpenError};
-use crate::table::{Change, CountError, CounterState, Scope};
+use crate::table::{Change, Changed, CountError, CounterState, Scope};
 use crate::time::Timestamp;
 
 /// Counters that every instance of the cluster may add to, and that survive its restarts.
@@ -78,10 +79,25 @@ impl CounterStore {
     }
 
     fn change(&self, key: &CounterKey, change: Change) -> Result<u64, CountError> {
-        let now = self.node.clock.wall();
-        let value = self.node.table.change(now, key, change, now.plus(self.ttl))?;
-        self.node.disk.changed();
-        Ok(value)
+        let now = self.now();
+        let changed = self.node.table.change(now, key, change, self.ends_at(now))?;
+        self.changed(changed);
+        Ok(changed.value)
+    }
+
+    /// When a counter without a window ends that is changed now.
+    pub(crate) fn ends_at(&self, now: Timestamp) -> Timestamp {
+        end_of_use(now, self.ttl)
+    }
+
+    /// Passes on what a change asks for.
+    pub(crate) fn changed(&self, changed: Changed) {
+        if changed.urgent {
+            self.node.wake_urgent();
+        }
+        if changed.made {
+            self.node.disk.changed();
+        }
     }
 
     /// The counter's value as far as this instance knows; 0 for one that does not exist or has ended.

@@ -1,16 +1,17 @@
 //! Why a request was denied: a value, not an error.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Limit;
 
 /// A denied request: which limit said no, what is left under it, and when to try again.
+///
+/// It borrows from the limiter; what is to outlive that is a number, a [`DenialReason`] or a string made of it.
 #[derive(Debug, Clone)]
-pub struct Denial {
+pub struct Denial<'a> {
     pub(crate) reason: DenialReason,
-    pub(crate) limit: Option<Arc<Limit>>,
+    pub(crate) limit: Option<&'a Limit>,
     pub(crate) remaining: u64,
     pub(crate) retry_after: Option<Duration>,
 }
@@ -31,7 +32,7 @@ pub enum DenialReason {
     TooManyLabels,
 }
 
-impl Denial {
+impl<'a> Denial<'a> {
     /// Why.
     pub fn reason(&self) -> DenialReason {
         self.reason
@@ -39,8 +40,8 @@ impl Denial {
 
     /// The name of the limit that denied; of several, the one with the longest wait. Empty when the request was refused
     /// before any limit was looked at ([`DenialReason::TooManyLabels`]).
-    pub fn limit(&self) -> &str {
-        self.limit.as_ref().map_or("", |limit| limit.name())
+    pub fn limit(&self) -> &'a str {
+        self.limit.map_or("", Limit::name)
     }
 
     /// What is left under that limit: less than the request's cost.
@@ -55,9 +56,9 @@ impl Denial {
     }
 }
 
-impl fmt::Display for Denial {
+impl fmt::Display for Denial<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let max = self.limit.as_ref().map_or(0, |limit| limit.max());
+        let max = self.limit.map_or(0, Limit::max);
         let name = self.limit();
         match self.reason {
             DenialReason::LimitReached => {

@@ -5,6 +5,6 @@ mod policy;
 mod request;
 
 pub use decision::{Denial, DenialReason};
-pub use policy::{Charge, Charges, WINDOW_MAX};
-pub use policy::{Limit, LimitError, Policy, Window};
+pub use policy::{Charge, Charges, Matched, WINDOW_MAX, end_of_use};
+pub use policy::{Limit, LimitError, Policy, Unchargeable, Window};
 pub use request::Request;

@@ -1,7 +1,6 @@
 //! The limits in force, and the counters that a request is charged to under them.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -130,7 +129,7 @@ pub struct LimitError {
 /// All limits in force. A request must pass every limit that matches it.
 #[derive(Debug, Default)]
 pub struct Policy {
-    limits: Vec<Arc<Limit>>,
+    limits: Vec<Limit>,
     /// For each limit, what the keys of all its counters have in common.
     key_parts: Vec<KeyParts>,
     /// For each limit, whether a request matched but lacked a label of its `per`; that is said only once.
@@ -143,7 +142,7 @@ impl Policy {
     /// # Errors
     /// When a limit is out of range, or two have one name.
     pub fn new(limits: impl IntoIterator<Item = Limit>) -> Result<Policy, LimitError> {
-        let limits: Vec<Arc<Limit>> = limits.into_iter().map(Arc::new).collect();
+        let limits: Vec<Limit> = limits.into_iter().collect();
         for (place, limit) in limits.iter().enumerate() {
             limit.check()?;
             if limits[..place].iter().any(|earlier| earlier.name == limit.name) {
@@ -156,12 +155,12 @@ impl Policy {
             }
         }
         let label_missing = limits.iter().map(|_| AtomicBool::new(false)).collect();
-        let key_parts = limits.iter().map(|limit| KeyParts::of(limit)).collect();
+        let key_parts = limits.iter().map(KeyParts::of).collect();
         Ok(Policy { limits, key_parts, label_missing })
     }
 
     /// The limits, in order.
-    pub fn limits(&self) -> &[Arc<Limit>] {
+    pub fn limits(&self) -> &[Limit] {
         &self.limits
     }
 
@@ -196,23 +195,72 @@ impl Policy {
                 return Err(Unchargeable { limit: place });
             }
             charges.list.push(Charge {
-                limit: place,
                 key: start..end,
-                cost: request.charged_cost(),
-                max: limit.max,
-                expires_at: self.key_parts[place].ends_at(now),
+                ..self.charge_under(place, now, request.charged_cost())
             });
         }
         Ok(())
     }
+
+    /// Which limits match a request, whenever it is made: they and its label values do not change.
+    pub fn matched(
+        &self,
+        request: &Request<'_>,
+        now: Timestamp,
+        key_bytes_max: usize,
+    ) -> Result<Vec<Matched>, Unchargeable> {
+        let mut charges = Charges::default();
+        self.charge(request, now, key_bytes_max, &mut charges)?;
+        let matched = |charge: &Charge| {
+            let mut window = Vec::new();
+            self.key_parts[charge.limit].write_window(&mut window, now);
+            let without_window = charges.key(charge)[window.len()..].into();
+            Matched { limit: charge.limit, without_window }
+        };
+        Ok(charges.list.iter().map(matched).collect())
+    }
+
+    /// The charge under a limit at this time; its key is left empty.
+    #[inline]
+    pub fn charge_under(&self, limit: usize, now: Timestamp, cost: u64) -> Charge {
+        let (max, expires_at) = (self.limits[limit].max, self.key_parts[limit].ends_at(now));
+        let is_windowed = matches!(self.limits[limit].window, Window::Fixed(_));
+        Charge { limit, key: 0..0, cost, max, expires_at, is_windowed }
+    }
+
+    /// What [`charge`](Self::charge) finds, for what it was found before to match.
+    pub fn charge_matched(
+        &self,
+        matched: &[Matched],
+        now: Timestamp,
+        cost: u64,
+        charges: &mut Charges,
+    ) {
+        charges.clear();
+        for Matched { limit, without_window } in matched {
+            let start = charges.keys.len();
+            self.key_parts[*limit].write_window(&mut charges.keys, now);
+            charges.keys.extend_from_slice(without_window);
+            let key = start..charges.keys.len();
+            charges.list.push(Charge { key, ..self.charge_under(*limit, now, cost) });
+        }
+    }
+}
+
+/// A limit that matches a request, and the request's key in it but for the window.
+#[derive(Debug)]
+pub struct Matched {
+    /// The limit's place in the policy.
+    pub limit: usize,
+    without_window: Box<[u8]>,
 }
 
 /// What all keys of a limit begin with, made once.
 #[derive(Debug)]
 struct KeyParts {
     window: Window,
-    /// Length of the window, or of a sixteenth of a session's time to live.
-    step_ms: u64,
+    /// Length of a fixed window.
+    length_ms: u64,
     /// What follows the window's index.
     name_and_count: Box<[u8]>,
 }
@@ -221,34 +269,43 @@ impl KeyParts {
     fn of(limit: &Limit) -> KeyParts {
         let mut name_and_count = Vec::new();
         write_name_and_count(&mut name_and_count, &limit.name, limit.per.len());
-        let step_ms = match limit.window {
+        let length_ms = match limit.window {
             Window::Fixed(length) => whole_ms(length),
-            Window::Session { ttl } => (whole_ms(ttl) / 16).max(1),
+            Window::Session { .. } => 0,
         };
         let name_and_count = name_and_count.into();
-        KeyParts { window: limit.window, step_ms, name_and_count }
+        KeyParts { window: limit.window, length_ms, name_and_count }
     }
 
+    #[inline]
     fn begin(&self, bytes: &mut Vec<u8>, now: Timestamp) {
-        let window = match self.window {
-            Window::Fixed(_) => Some(WindowIndex::at(self.step_ms, now)),
-            Window::Session { .. } => None,
-        };
-        write_window(bytes, window);
+        self.write_window(bytes, now);
         bytes.extend_from_slice(&self.name_and_count);
     }
 
-    /// When a counter that is used now ends. The end of a session is rounded up to whole steps, so that uses within one step
-    /// have one end and only the first is worth telling.
+    fn write_window(&self, bytes: &mut Vec<u8>, now: Timestamp) {
+        let window = match self.window {
+            Window::Fixed(_) => Some(WindowIndex::at(self.length_ms, now)),
+            Window::Session { .. } => None,
+        };
+        write_window(bytes, window);
+    }
+
+    #[inline]
     fn ends_at(&self, now: Timestamp) -> Timestamp {
         match self.window {
-            Window::Fixed(_) => WindowIndex::at(self.step_ms, now).end(),
-            Window::Session { ttl } => {
-                let steps = now.plus(ttl).0.div_ceil(self.step_ms);
-                Timestamp(steps.saturating_mul(self.step_ms))
-            }
+            Window::Fixed(_) => WindowIndex::at(self.length_ms, now).end(),
+            Window::Session { ttl } => end_of_use(now, ttl),
         }
     }
+}
+
+/// When a counter that is used now ends, if it lives for `ttl` after its last use: rounded up to a sixteenth of that, so that
+/// uses close to each other have one end, and only the first is worth telling.
+#[inline]
+pub fn end_of_use(now: Timestamp, ttl: Duration) -> Timestamp {
+    let step_ms = (whole_ms(ttl) / 16).max(1);
+    Timestamp(now.plus(ttl).0.div_ceil(step_ms).saturating_mul(step_ms))
 }
 
 /// The counters that a request is charged to, if it is admitted. Kept from one request to the next, so that a decision need
@@ -271,6 +328,8 @@ pub struct Charge {
     pub max: u64,
     /// When the counter ends, if this request is the last to use it.
     pub expires_at: Timestamp,
+    /// Whether it ends then for certain, since it counts in a fixed window.
+    pub is_windowed: bool,
 }
 
 impl Charges {

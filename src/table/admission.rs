@@ -7,7 +7,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::shard::Shard;
-use super::{SlotId, Table, shard_of, value_at};
+use super::{Resolved, SlotId, Table, shard_of, value_at};
 use crate::limit::{Charge, Charges, DenialReason};
 use crate::time::Timestamp;
 
@@ -33,19 +33,36 @@ pub enum Outcome {
 /// What a request was charged in one counter, for a refund.
 #[derive(Debug)]
 pub struct Charged {
-    slot: SlotId,
-    life: u32,
+    counter: Resolved,
     generation: u32,
-    cost: u64,
 }
 
-#[cfg(feature = "simulation")]
 impl Charged {
     /// The generation of the counter that was charged.
+    #[cfg(feature = "simulation")]
     pub fn generation(&self) -> u32 {
         self.generation
     }
 }
+
+/// How a counter is to be found.
+#[derive(Clone, Copy)]
+enum Target<'a> {
+    Key { key: &'a [u8], hash: u64 },
+    Resolved(Resolved),
+}
+
+impl Target<'_> {
+    fn shard(self) -> usize {
+        match self {
+            Target::Key { hash, .. } => shard_of(hash),
+            Target::Resolved(resolved) => resolved.slot.shard(),
+        }
+    }
+}
+
+/// One for each charge of a request, in order.
+type Targets<'a> = SmallVec<[Target<'a>; 3]>;
 
 /// Every shard that a request touches, locked, and each of its counters in them.
 struct Locked<'a> {
@@ -55,10 +72,10 @@ struct Locked<'a> {
     found: SmallVec<[Found; 3]>,
 }
 
+#[derive(Clone, Copy)]
 struct Found {
     /// Where its shard is among the guards.
     guard: usize,
-    hash: u64,
     place: Option<u32>,
     value: u64,
     expires_at: Timestamp,
@@ -68,72 +85,98 @@ impl Table {
     /// Admits a request and charges every counter, or denies it and charges none.
     ///
     /// A denied attempt is use all the same: it keeps a session's counters alive.
+    #[inline]
     pub fn acquire(&self, now: Timestamp, charges: &Charges) -> Outcome {
-        match &charges.list[..] {
-            [charge] => self.acquire_one(now, charge, charges.key(charge)),
-            _ => self.acquire_all(now, charges),
+        let outcome = match &charges.list[..] {
+            [charge] => self.acquire_one(now, charge, self.target(charges, charge)),
+            list => self.acquire_all(now, list, &self.targets(charges)),
+        };
+        // Proven: what is found by its key is not missing, but new.
+        outcome.expect("a counter can always be found by its key")
+    }
+
+    /// As [`acquire`](Self::acquire), for counters that were resolved before, one for each charge. `None`, with nothing
+    /// charged, if one of them is not there any more.
+    #[inline]
+    pub fn acquire_resolved(
+        &self,
+        now: Timestamp,
+        charges: &[Charge],
+        counters: impl IntoIterator<Item = Resolved>,
+    ) -> Option<Outcome> {
+        let mut counters = counters.into_iter();
+        match charges {
+            [charge] => self.acquire_one(now, charge, Target::Resolved(counters.next()?)),
+            _ => {
+                let targets: Targets<'_> = counters.map(Target::Resolved).collect();
+                self.acquire_all(now, charges, &targets)
+            }
         }
     }
 
     /// The most frequent case, in which nothing has to be put in order.
-    fn acquire_one(&self, now: Timestamp, charge: &Charge, key: &[u8]) -> Outcome {
-        let hash = self.hash(key);
-        let number = shard_of(hash);
+    #[inline]
+    fn acquire_one(&self, now: Timestamp, charge: &Charge, target: Target<'_>) -> Option<Outcome> {
+        let number = target.shard();
         let mut shard = self.lock(number);
-        let found = find(now, charge, key, hash, 0, &shard);
+        let found = find(now, charge, target, 0, &shard)?;
         if !found.has_room_for(charge) {
             if let Some(place) = found.place {
-                touch(now, &mut shard, place, charge.expires_at);
+                shard.touch(now, place, charge.expires_at);
             }
-            return found.denial(now, charge);
+            return Some(found.denial(now, charge));
         }
         let used = found.value.saturating_add(charge.cost);
         let remaining = charge.max.saturating_sub(used);
         let mut charged = SmallVec::new();
         if charge.cost == 0 {
-            return Outcome::Allowed { charged, remaining, urgent: false };
+            return Some(Outcome::Allowed { charged, remaining, urgent: false });
         }
-        let place = match found.place {
-            Some(place) => place,
-            None if self.reserve_counter() => shard.insert(hash, key, charge.expires_at),
-            None => {
+        let place = match (found.place, target) {
+            (Some(place), _) => place,
+            (None, Target::Key { key, hash }) if self.reserve_counter() => {
+                shard.insert(hash, key, charge.expires_at)
+            }
+            (None, _) => {
                 super::Mishaps::count(&self.mishaps.full);
-                return match self.bounds.admit_when_full {
+                return Some(match self.bounds.admit_when_full {
                     true => Outcome::Allowed { charged, remaining, urgent: false },
                     false => denied_for_room(charge.limit),
-                };
+                });
             }
         };
         let (life, generation) = count(now, self.bounds.grace, &mut shard, place, charge);
-        let urgent = self.is_urgent(&shard, place, used, charge) && shard.mark_urgent(place);
-        charged.push(Charged {
-            slot: SlotId::new(number, place),
-            life,
-            generation,
-            cost: charge.cost,
-        });
-        Outcome::Allowed { charged, remaining, urgent }
+        let urgent = self.is_urgent(&shard, place, used, charge.max) && shard.mark_urgent(place);
+        let counter = Resolved { slot: SlotId::new(number, place), life };
+        charged.push(Charged { counter, generation });
+        Some(Outcome::Allowed { charged, remaining, urgent })
     }
 
     /// Whether the peers should hear of a charge at once: the counter is past the urgent fraction of its limit, or would be
     /// if every peer had counted as much unheard as we have. Without that second part, calls spread evenly over the nodes
     /// use a small limit up before any of them sees it near.
-    fn is_urgent(&self, shard: &Shard, place: u32, used: u64, charge: &Charge) -> bool {
+    #[inline]
+    pub(super) fn is_urgent(&self, shard: &Shard, place: u32, used: u64, max: u64) -> bool {
         let unheard = shard.slot(place).map_or(0, |slot| slot.counter.unversioned());
         let elsewhere = unheard.saturating_mul(self.peers.load(Ordering::Relaxed));
         let perhaps_used = used.saturating_add(elsewhere);
-        perhaps_used as f64 >= charge.max as f64 * self.bounds.urgent_fraction
+        perhaps_used as f64 >= max as f64 * self.bounds.urgent_fraction
     }
 
-    fn acquire_all(&self, now: Timestamp, charges: &Charges) -> Outcome {
-        let Locked { mut guards, found } = self.lock_all(now, charges);
+    fn acquire_all(
+        &self,
+        now: Timestamp,
+        charges: &[Charge],
+        targets: &[Target<'_>],
+    ) -> Option<Outcome> {
+        let Locked { mut guards, found } = self.lock_all(now, charges, targets)?;
         if let Some(denied) = deny(now, charges, &found) {
-            for (charge, found) in charges.list.iter().zip(&found) {
+            for (charge, found) in charges.iter().zip(&found) {
                 if let Some(place) = found.place {
-                    touch(now, &mut guards[found.guard].1, place, charge.expires_at);
+                    guards[found.guard].1.touch(now, place, charge.expires_at);
                 }
             }
-            return denied;
+            return Some(denied);
         }
         let missing = missing(charges, &found).count();
         let reserved = (0..missing).take_while(|_| self.reserve_counter()).count();
@@ -141,37 +184,40 @@ impl Table {
             super::Mishaps::count(&self.mishaps.full);
             if !self.bounds.admit_when_full {
                 (0..reserved).for_each(|_| self.release_counter());
-                return denied_for_room(first_missing(charges, &found, reserved));
+                return Some(denied_for_room(first_missing(charges, &found, reserved)));
             }
         }
         let mut room = reserved;
         let mut charged = SmallVec::new();
         let mut remaining = u64::MAX;
         let mut urgent = false;
-        for (charge, found) in charges.list.iter().zip(&found) {
+        for ((charge, found), target) in charges.iter().zip(&found).zip(targets) {
             let used = found.value.saturating_add(charge.cost);
             remaining = remaining.min(charge.max.saturating_sub(used));
-            let (shard_number, shard) = &mut guards[found.guard];
-            let place = match found.place {
+            let (number, shard) = &mut guards[found.guard];
+            let place = match (found.place, target) {
                 _ if charge.cost == 0 => continue,
-                Some(place) => place,
-                None if room == 0 => continue,
-                None => {
+                (Some(place), _) => place,
+                (None, Target::Key { key, hash }) if room > 0 => {
                     room -= 1;
-                    shard.insert(found.hash, charges.key(charge), charge.expires_at)
+                    shard.insert(*hash, key, charge.expires_at)
                 }
+                (None, _) => continue,
             };
             let (life, generation) = count(now, self.bounds.grace, shard, place, charge);
-            urgent |= self.is_urgent(shard, place, used, charge) && shard.mark_urgent(place);
-            let slot = SlotId::new(*shard_number, place);
-            charged.push(Charged { slot, life, generation, cost: charge.cost });
+            urgent |= self.is_urgent(shard, place, used, charge.max) && shard.mark_urgent(place);
+            let counter = Resolved { slot: SlotId::new(*number, place), life };
+            charged.push(Charged { counter, generation });
         }
-        Outcome::Allowed { charged, remaining, urgent }
+        Some(Outcome::Allowed { charged, remaining, urgent })
     }
 
     /// What [`acquire`](Self::acquire) would answer, with nothing charged and nothing touched.
     pub fn peek(&self, now: Timestamp, charges: &Charges) -> Outcome {
-        let Locked { found, .. } = self.lock_all(now, charges);
+        let locked = self.lock_all(now, &charges.list, &self.targets(charges));
+        // Proven: what is found by its key is not missing, but new.
+        let Locked { found, .. } = locked.expect("a counter can always be found by its key");
+        let charges = &charges.list[..];
         if let Some(denied) = deny(now, charges, &found) {
             return denied;
         }
@@ -183,63 +229,78 @@ impl Table {
         let left = |(charge, found): (&Charge, &Found)| {
             charge.max.saturating_sub(found.value.saturating_add(charge.cost))
         };
-        let remaining = charges.list.iter().zip(&found).map(left).min().unwrap_or(u64::MAX);
+        let remaining = charges.iter().zip(&found).map(left).min().unwrap_or(u64::MAX);
         Outcome::Allowed { charged: SmallVec::new(), remaining, urgent: false }
     }
 
     /// Gives back what a request was charged, where the counter is still the one that was charged.
-    pub fn refund(&self, charged: &[Charged]) {
-        for charge in charged {
-            let mut shard = self.lock(charge.slot.shard());
-            let Some(slot) = shard.slot_mut(charge.slot.place()) else { continue };
-            if slot.life == charge.life && slot.counter.generation() == charge.generation {
-                slot.counter.subtract(charge.cost);
-                shard.mark_dirty(charge.slot.place());
+    pub fn refund(&self, charged: &[Charged], cost: u64) {
+        for Charged { counter, generation } in charged {
+            let mut shard = self.lock(counter.slot.shard());
+            let Some(place) = shard.place_of(*counter) else { continue };
+            let slot = shard.slot_mut(place);
+            if let Some(slot) = slot.filter(|slot| slot.counter.generation() == *generation) {
+                slot.counter.subtract(cost);
+                shard.mark_dirty(place);
             }
         }
     }
 
-    /// Locks every shard that the charges touch, each once and in ascending order, and looks the counters up.
-    fn lock_all(&self, now: Timestamp, charges: &Charges) -> Locked<'_> {
-        let mut found = SmallVec::new();
-        let mut guards = SmallVec::new();
-        let mut hashes: SmallVec<[u64; 3]> = SmallVec::new();
-        let mut numbers: SmallVec<[usize; 3]> = SmallVec::new();
-        for charge in &charges.list {
-            let hash = self.hash(charges.key(charge));
-            hashes.push(hash);
-            numbers.push(shard_of(hash));
-        }
+    #[inline]
+    fn target<'a>(&self, charges: &'a Charges, charge: &Charge) -> Target<'a> {
+        let key = charges.key(charge);
+        Target::Key { key, hash: self.hash(key) }
+    }
+
+    fn targets<'a>(&self, charges: &'a Charges) -> Targets<'a> {
+        charges.list.iter().map(|charge| self.target(charges, charge)).collect()
+    }
+
+    /// Locks every shard that the targets are in, each once and in ascending order, and looks the counters up. `None` if one
+    /// that was resolved before is not there any more.
+    fn lock_all(
+        &self,
+        now: Timestamp,
+        charges: &[Charge],
+        targets: &[Target<'_>],
+    ) -> Option<Locked<'_>> {
+        let mut numbers: SmallVec<[usize; 3]> =
+            targets.iter().map(|target| target.shard()).collect();
         numbers.sort_unstable();
         numbers.dedup();
-        for number in &numbers {
-            guards.push((*number, self.lock(*number)));
-        }
-        for (charge, hash) in charges.list.iter().zip(hashes) {
-            // Proven above: every charge's shard is among the numbers.
-            let guard = numbers.binary_search(&shard_of(hash)).expect("the shard is locked");
-            let shard: &(usize, MutexGuard<'_, Shard>) = &guards[guard];
-            found.push(find(now, charge, charges.key(charge), hash, guard, &shard.1));
-        }
-        Locked { guards, found }
+        let guards: SmallVec<[(usize, MutexGuard<'_, Shard>); 3]> =
+            numbers.iter().map(|number| (*number, self.lock(*number))).collect();
+        let find_one = |(charge, target): (&Charge, &Target<'_>)| {
+            // Proven above: every target's shard is among the numbers.
+            let guard = numbers.binary_search(&target.shard()).expect("the shard is locked");
+            find(now, charge, *target, guard, &guards[guard].1)
+        };
+        let found = charges.iter().zip(targets).map(find_one).collect::<Option<_>>()?;
+        Some(Locked { guards, found })
     }
 }
 
+/// The counter of a charge. `None` if it was resolved before and is another one by now, or one of another window.
+#[inline]
 fn find(
     now: Timestamp,
     charge: &Charge,
-    key: &[u8],
-    hash: u64,
+    target: Target<'_>,
     guard: usize,
     shard: &Shard,
-) -> Found {
-    let place = shard.find(hash, key);
-    let slot = place.and_then(|place| shard.slot(place));
-    let (value, expires_at) = match slot {
-        Some(slot) => (value_at(now, slot), slot.expires_at),
-        None => (0, charge.expires_at),
+) -> Option<Found> {
+    let place = match target {
+        Target::Key { key, hash } => shard.find(hash, key),
+        Target::Resolved(resolved) => Some(shard.place_of(resolved)?),
     };
-    Found { guard, hash, place, value, expires_at }
+    let Some(slot) = place.and_then(|place| shard.slot(place)) else {
+        return Some(Found { guard, place, value: 0, expires_at: charge.expires_at });
+    };
+    let is_of_another_window = charge.is_windowed && slot.expires_at != charge.expires_at;
+    if is_of_another_window && matches!(target, Target::Resolved(_)) {
+        return None;
+    }
+    Some(Found { guard, place, value: value_at(now, slot), expires_at: slot.expires_at })
 }
 
 impl Found {
@@ -267,6 +328,7 @@ impl Found {
 }
 
 /// Counts a charge in its counter; a counter whose time had passed starts anew. Returns the life and the generation charged.
+#[inline]
 fn count(
     now: Timestamp,
     grace: Duration,
@@ -283,18 +345,9 @@ fn count(
     charged
 }
 
-/// Notes a denied use of a counter, where that moves its end: once a step, not once a call.
-fn touch(now: Timestamp, shard: &mut Shard, place: u32, expires_at: Timestamp) {
-    let Some(slot) = shard.slot_mut(place) else { return };
-    if value_at(now, slot) > 0 && slot.expires_at < expires_at {
-        slot.expires_at = expires_at;
-        shard.mark_dirty(place);
-    }
-}
-
 /// The denial with the longest wait, if any counter has no room. No help in waiting is the longest wait.
-fn deny(now: Timestamp, charges: &Charges, found: &[Found]) -> Option<Outcome> {
-    let pairs = charges.list.iter().zip(found);
+fn deny(now: Timestamp, charges: &[Charge], found: &[Found]) -> Option<Outcome> {
+    let pairs = charges.iter().zip(found);
     let full = pairs.filter(|(charge, found)| !found.has_room_for(charge));
     let (charge, found) =
         full.max_by_key(|(charge, found)| found.wait(now, charge).unwrap_or(Duration::MAX))?;
@@ -302,15 +355,15 @@ fn deny(now: Timestamp, charges: &Charges, found: &[Found]) -> Option<Outcome> {
 }
 
 /// The charges that need a new counter.
-fn missing<'a>(charges: &'a Charges, found: &'a [Found]) -> impl Iterator<Item = &'a Charge> {
-    let pairs = charges.list.iter().zip(found);
+fn missing<'a>(charges: &'a [Charge], found: &'a [Found]) -> impl Iterator<Item = &'a Charge> {
+    let pairs = charges.iter().zip(found);
     pairs
         .filter(|(charge, found)| found.place.is_none() && charge.cost > 0)
         .map(|(charge, _)| charge)
 }
 
 /// The limit of the first new counter for which there is no room.
-fn first_missing(charges: &Charges, found: &[Found], room: usize) -> usize {
+fn first_missing(charges: &[Charge], found: &[Found], room: usize) -> usize {
     missing(charges, found).nth(room).map_or(0, |charge| charge.limit)
 }
 

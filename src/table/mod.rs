@@ -7,6 +7,8 @@
 mod admission;
 mod change;
 mod expiry;
+#[cfg(test)]
+mod handle_tests;
 mod index;
 mod persistence;
 mod replicas;
@@ -23,10 +25,10 @@ use std::time::Duration;
 use ahash::RandomState;
 
 pub use admission::{Charged, Outcome};
-pub use change::Change;
-pub use change::CountError;
+pub use change::{Change, Changed, CountError};
 pub use persistence::{ReadCounter, Restore, StoredCounter};
 pub use replication::{Applied, Scope};
+pub use shard::Resolved;
 
 use crate::crdt::{Cell, PnCounter, ReplicaIndex};
 use crate::id::ReplicaId;
@@ -199,6 +201,25 @@ impl Table {
             slot.counter.generation(),
             cell.map_or(crate::id::Version::ZERO, |cell| cell.version),
         ))
+    }
+
+    /// Where the counter with this key is, if there is one.
+    pub fn resolve(&self, key: &[u8]) -> Resolved {
+        let hash = self.hash(key);
+        let number = shard_of(hash);
+        let shard = self.lock(number);
+        let found = shard.find(hash, key).and_then(|place| Some((place, shard.slot(place)?.life)));
+        found.map_or(Resolved::NONE, |(place, life)| Resolved {
+            slot: SlotId::new(number, place),
+            life,
+        })
+    }
+
+    /// The value of a counter that was resolved before; `None` if it is not there any more.
+    pub fn value_resolved(&self, now: Timestamp, resolved: Resolved) -> Option<u64> {
+        let shard = self.lock(resolved.slot.shard());
+        let place = shard.place_of(resolved)?;
+        shard.slot(place).map(|slot| value_at(now, slot))
     }
 
     /// The counters of one stretch of one shard, and where the next stretch begins.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::index::Index;
+use super::{SlotId, value_at};
 use crate::crdt::PnCounter;
 use crate::time::Timestamp;
 
@@ -29,6 +30,28 @@ pub(super) struct Slot {
 
 /// Keys of the usual length stand in the slot itself, which saves a decision a cache miss.
 pub(super) type SlotKey = SmallVec<[u8; 40]>;
+
+/// Where a counter is: found once by its key, it is found here without it, as long as it is the same counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resolved {
+    pub(super) slot: SlotId,
+    pub(super) life: u32,
+}
+
+impl Resolved {
+    /// No counter.
+    pub const NONE: Resolved = Resolved { slot: SlotId(u32::MAX), life: 0 };
+
+    /// Both parts in one number, to be kept in an atomic.
+    pub fn to_bits(self) -> u64 {
+        u64::from(self.slot.0) << 32 | u64::from(self.life)
+    }
+
+    /// The reverse of [`to_bits`](Self::to_bits).
+    pub fn from_bits(bits: u64) -> Resolved {
+        Resolved { slot: SlotId((bits >> 32) as u32), life: bits as u32 }
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Shard {
@@ -129,6 +152,22 @@ impl Shard {
         self.free.push(place);
         if slot.persisted {
             self.dropped.push(slot.key);
+        }
+    }
+
+    /// The place of a counter that was resolved before, if it is still the same counter.
+    #[inline]
+    pub fn place_of(&self, resolved: Resolved) -> Option<u32> {
+        let place = resolved.slot.place();
+        self.slot(place).filter(|slot| slot.life == resolved.life).map(|_| place)
+    }
+
+    /// Notes a denied use of a counter, where that moves its end: once a step, not once a call.
+    pub fn touch(&mut self, now: Timestamp, place: u32, expires_at: Timestamp) {
+        let Some(slot) = self.slot_mut(place) else { return };
+        if value_at(now, slot) > 0 && slot.expires_at < expires_at {
+            slot.expires_at = expires_at;
+            self.mark_dirty(place);
         }
     }
 

@@ -14,7 +14,7 @@ fn replica(node: &str, boot: u64) -> ReplicaId {
     ReplicaId { node: node.parse().unwrap(), incarnation: Incarnation { boot, nonce: 7 } }
 }
 
-fn table(node: &str) -> Table {
+pub(super) fn table(node: &str) -> Table {
     Table::new(replica(node, 1), Bounds::default(), [1, 2, 3, 4])
 }
 
@@ -110,13 +110,13 @@ fn a_refund_comes_back_once_and_only_to_the_counter_that_was_charged() {
         Outcome::Denied { .. } => panic!("there is room"),
     };
     let (first, _second) = (charge(0), charge(0));
-    table.refund(&first);
+    table.refund(&first, 1);
     let third = charge(0);
     assert!(!admits(&table, &policy, &request, 0));
     // The session ends and begins anew: what was charged before is not given back to it.
     let later = 2 * 3_600_000;
     let _ = charge(later);
-    table.refund(&third);
+    table.refund(&third, 1);
     assert_eq!(all(&table)[0].value, 1);
 }
 

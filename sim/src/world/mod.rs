@@ -80,7 +80,7 @@ enum Event {
     DialFailed { node: usize, life: u64, address: String },
     Call,
     Burst { session: u64 },
-    Refund { node: usize, life: u64, charged: Vec<Charged>, keys: Vec<CounterKey> },
+    Refund { node: usize, life: u64, charged: Vec<Charged>, cost: u64, keys: Vec<CounterKey> },
     Fault,
     Flap { from: usize, to: usize, left: u32 },
     Kill { node: usize },
@@ -213,7 +213,9 @@ impl<'a> World<'a> {
             Event::DialFailed { node, life, address } => self.dial_failed(node, life, address),
             Event::Call => self.call(),
             Event::Burst { session } => self.burst(session),
-            Event::Refund { node, life, charged, keys } => self.refund(node, life, &charged, &keys),
+            Event::Refund { node, life, charged, cost, keys } => {
+                self.refund(node, life, (&charged, cost), &keys)
+            }
             Event::Fault => {
                 self.fault();
                 Ok(())

@@ -1,11 +1,12 @@
 //! One node: its name, disk, clock and limits, which outlive its processes, and its present life.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
-use tallymesh::simulation::{Gossip, HighWater, Now, Persister, Policy, Table};
+use tallymesh::simulation::{Gossip, HighWater, Now, Persister, Policy, Resolved, Table};
 use tallymesh::{Limit, NodeId, ReplicaId, Timestamp, VersionVector, Window};
 
 use crate::disk::{Backup, SimDisk};
@@ -43,6 +44,8 @@ pub(super) struct Life {
     pub high_water: HighWater,
     /// The latest time it acted on.
     pub shown: Timestamp,
+    /// Where the counters of each session, tool and user were when it was last asked about them.
+    pub seen: BTreeMap<[String; 3], Vec<Resolved>>,
     /// Its watermarks as of the last look.
     pub watermarks: VersionVector,
 }

@@ -1,5 +1,6 @@
 //! Lives of processes: starts, recoveries, checkpoints and ends.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,6 +93,7 @@ impl World<'_> {
             persister,
             high_water,
             shown,
+            seen: BTreeMap::new(),
             watermarks,
         });
         if self.options.checks == Checks::All {

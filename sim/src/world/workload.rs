@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::seq::IteratorRandom;
 use tallymesh::simulation::{Charged, Charges, Input, Outcome};
-use tallymesh::{CounterKey, CounterState, DenialReason, Request};
+use tallymesh::{CounterKey, CounterState, DenialReason, Request, Timestamp};
 
 use super::node::max_anywhere;
 use super::{Checked, Event, World};
@@ -72,7 +72,7 @@ impl World<'_> {
         let Some(life) = &self.nodes[place].life else { return Ok(()) };
         self.checker.shown(place, life.shown, now)?;
         let table = life.table.clone();
-        let outcome = table.acquire(now, &charges);
+        let outcome = self.acquire(place, &texts, now, &charges);
         let keys: Vec<CounterKey> = charges
             .list
             .iter()
@@ -90,7 +90,8 @@ impl World<'_> {
                     let delay = self.draw_ms(500);
                     let life = self.nodes[place].lives;
                     let charged = charged.into_iter().collect();
-                    self.after(delay, Event::Refund { node: place, life, charged, keys });
+                    let refund = Event::Refund { node: place, life, charged, cost, keys };
+                    self.after(delay, refund);
                 }
             }
             Outcome::Denied {
@@ -110,6 +111,27 @@ impl World<'_> {
         }
         self.focus_on(place);
         self.look_at(place)
+    }
+
+    /// Decides by handle where the counters were seen before, as a meter does, and by their keys otherwise.
+    fn acquire(
+        &mut self,
+        place: usize,
+        labels: &[String; 3],
+        now: Timestamp,
+        charges: &Charges,
+    ) -> Outcome {
+        // Proven: the caller has looked at the node's life.
+        let life = self.nodes[place].life.as_mut().expect("a node that is called lives");
+        let seen = life.seen.get(labels).filter(|seen| seen.len() == charges.list.len());
+        let by_handle = seen
+            .and_then(|seen| life.table.acquire_resolved(now, &charges.list, seen.iter().copied()));
+        by_handle.unwrap_or_else(|| {
+            let outcome = life.table.acquire(now, charges);
+            let found = charges.list.iter().map(|charge| life.table.resolve(charges.key(charge)));
+            life.seen.insert(labels.clone(), found.collect());
+            outcome
+        })
     }
 
     fn admitted(
@@ -161,7 +183,7 @@ impl World<'_> {
         &mut self,
         place: usize,
         life: u64,
-        charged: &[Charged],
+        (charged, cost): (&[Charged], u64),
         keys: &[CounterKey],
     ) -> Checked {
         let Some(alive) = self.life(place).filter(|alive| alive.number == life) else {
@@ -172,7 +194,7 @@ impl World<'_> {
             keys.iter().map(|key| table.counter(key.as_bytes())).collect()
         };
         let before = states(keys);
-        table.refund(charged);
+        table.refund(charged, cost);
         for (before, after) in before.iter().zip(states(keys)) {
             if let (Some(before), Some(after)) = (before, after) {
                 self.checker.refunded(before, &after, &replica)?;

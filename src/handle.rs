@@ -1,0 +1,125 @@
+//! Handles of the store: one counter found once, for many changes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::key::CounterKey;
+use crate::store::CounterStore;
+use crate::table::{Change, Changed, CountError, Resolved};
+
+/// One counter of a store, without a search for it each time.
+///
+/// A cheap handle: clones share where the counter was found. It stays right when the counter ends, is reset, or is dropped and
+/// made anew.
+///
+/// ```
+/// use tallymesh::{Config, CounterKey, CounterStore};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
+/// let calls = store.handle(&CounterKey::new("calls", &["session-42"]));
+/// assert_eq!(calls.add_within(2, 3)?, Some(2));
+/// assert_eq!(calls.add_within(2, 3)?, None);
+/// assert_eq!(calls.add(1)?, 3);
+/// assert_eq!(calls.value(), 3);
+/// # store.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct CounterHandle {
+    store: CounterStore,
+    counter: Arc<Counter>,
+}
+
+#[derive(Debug)]
+struct Counter {
+    key: CounterKey,
+    /// Where it was seen last, as [`Resolved::to_bits`].
+    resolved: AtomicU64,
+}
+
+impl CounterStore {
+    /// A handle of one counter, which need not exist yet.
+    pub fn handle(&self, key: &CounterKey) -> CounterHandle {
+        let resolved = AtomicU64::new(Resolved::NONE.to_bits());
+        let counter = Arc::new(Counter { key: key.clone(), resolved });
+        CounterHandle { store: self.clone(), counter }
+    }
+}
+
+impl CounterHandle {
+    /// The counter's key.
+    pub fn key(&self) -> &CounterKey {
+        &self.counter.key
+    }
+
+    /// As [`CounterStore::value`].
+    pub fn value(&self) -> u64 {
+        let (table, now) = (&self.store.node.table, self.store.now());
+        let resolved = Resolved::from_bits(self.counter.resolved.load(Ordering::Relaxed));
+        table.value_resolved(now, resolved).unwrap_or_else(|| {
+            self.find();
+            table.value(now, self.key().as_bytes())
+        })
+    }
+
+    /// As [`CounterStore::add`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn add(&self, amount: u64) -> Result<u64, CountError> {
+        self.change(Change::Add(amount)).map(|changed| changed.value)
+    }
+
+    /// As [`CounterStore::subtract`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn subtract(&self, amount: u64) -> Result<u64, CountError> {
+        self.change(Change::Subtract(amount)).map(|changed| changed.value)
+    }
+
+    /// Adds to the counter if its value stays within `max`, in one step, and returns the new value; otherwise adds nothing
+    /// and returns `None`. Near `max` the peers are told at once.
+    ///
+    /// # Errors
+    /// As [`CounterStore::add`].
+    pub fn add_within(&self, amount: u64, max: u64) -> Result<Option<u64>, CountError> {
+        let changed = self.change(Change::AddWithin { amount, max })?;
+        Ok(changed.made.then_some(changed.value))
+    }
+
+    /// As [`CounterStore::reset`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn reset(&self) -> Result<(), CountError> {
+        self.change(Change::Reset).map(drop)
+    }
+
+    fn change(&self, change: Change) -> Result<Changed, CountError> {
+        let now = self.store.now();
+        let expires_at = self.store.ends_at(now);
+        let resolved = Resolved::from_bits(self.counter.resolved.load(Ordering::Relaxed));
+        let table = &self.store.node.table;
+        let window = self.key().window();
+        let changed = match table.change_resolved(now, resolved, window, change, expires_at)? {
+            Some(changed) => changed,
+            None => {
+                let changed = table.change(now, self.key(), change, expires_at)?;
+                self.find();
+                changed
+            }
+        };
+        self.store.changed(changed);
+        Ok(changed)
+    }
+
+    #[cold]
+    fn find(&self) {
+        let found = self.store.node.table.resolve(self.key().as_bytes());
+        self.counter.resolved.store(found.to_bits(), Ordering::Relaxed);
+    }
+}

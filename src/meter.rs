@@ -1,0 +1,160 @@
+//! Handles of a limiter: the counters of a request found once, for many decisions.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::limit::{Charge, Charges, DenialReason, Matched, Request, Unchargeable};
+use crate::limiter::{Decision, Limiter};
+use crate::table::{Outcome, Resolved};
+use crate::time::Timestamp;
+
+/// Decides about requests with the same labels, without a look at strings or a search for counters each time.
+///
+/// A cheap handle: clones share what was found. It stays right when windows roll over, when counters end or are reset, and
+/// when they are dropped and made anew: then it finds them again, by itself.
+///
+/// ```
+/// use std::time::Duration;
+/// use tallymesh::{Config, Limit, Limiter, Request, Window};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let minute = Window::Fixed(Duration::from_secs(60));
+/// let limit = Limit::new("tokens per session", 1000, minute).per("session");
+/// let limiter = Limiter::open(Config::builder("a").in_memory().limit(limit).build()?).await?;
+///
+/// let meter = limiter.meter(&Request::tool_call("session-42", "book_service"));
+/// assert!(meter.acquire(700).is_allowed());
+/// assert!(!meter.acquire(700).is_allowed());
+/// assert!(meter.peek(300).is_allowed());
+/// # limiter.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Meter {
+    limiter: Limiter,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    matched: Result<Vec<Matched>, (Option<usize>, DenialReason)>,
+    /// Where the counter under each of the limits was seen last, as [`Resolved::to_bits`].
+    resolved: Box<[AtomicU64]>,
+}
+
+impl Limiter {
+    /// A handle for requests with these labels; the request's own cost does not matter.
+    ///
+    /// What a request would be denied for whatever its counters hold, such as too long a label, the handle answers to
+    /// every call.
+    pub fn meter(&self, request: &Request<'_>) -> Meter {
+        let inner = &self.inner;
+        let matched = if request.labels().len() > inner.labels_max {
+            Err((None, DenialReason::TooManyLabels))
+        } else {
+            let matched = inner.policy.matched(request, inner.store.now(), inner.key_bytes_max);
+            matched.map_err(|Unchargeable { limit }| (Some(limit), DenialReason::KeyTooLong))
+        };
+        let limits = matched.as_ref().map_or(0, Vec::len);
+        let resolved = (0..limits).map(|_| AtomicU64::new(Resolved::NONE.to_bits())).collect();
+        Meter { limiter: self.clone(), shared: Arc::new(Shared { matched, resolved }) }
+    }
+
+    /// The labels of one session, for handles of its tools.
+    pub fn session(&self, session: impl Into<String>) -> Session {
+        Session { limiter: self.clone(), labels: vec![("session".to_owned(), session.into())] }
+    }
+}
+
+impl Meter {
+    /// As [`Limiter::acquire`], for a request of this cost.
+    #[inline]
+    pub fn acquire(&self, cost: u64) -> Decision<'_> {
+        let inner = &*self.limiter.inner;
+        let matched = match &self.shared.matched {
+            Ok(matched) => &matched[..],
+            Err((limit, reason)) => return inner.refusal(*limit, *reason),
+        };
+        let now = inner.store.now();
+        let charge = |matched: &Matched| inner.policy.charge_under(matched.limit, now, cost);
+        let counters = self.shared.resolved.iter().map(|bits| bits.load(Ordering::Relaxed));
+        let counters = counters.map(Resolved::from_bits);
+        let table = &inner.store.node.table;
+        let outcome = match matched {
+            [one] => table.acquire_resolved(now, &[charge(one)], counters),
+            _ => {
+                let charges: smallvec::SmallVec<[Charge; 4]> = matched.iter().map(charge).collect();
+                table.acquire_resolved(now, &charges, counters)
+            }
+        };
+        inner.decision(outcome.unwrap_or_else(|| self.acquire_by_key(matched, now, cost)), cost)
+    }
+
+    /// As [`Limiter::peek`], for a request of this cost.
+    pub fn peek(&self, cost: u64) -> Decision<'_> {
+        let inner = &*self.limiter.inner;
+        let matched = match &self.shared.matched {
+            Ok(matched) => matched,
+            Err((limit, reason)) => return inner.refusal(*limit, *reason),
+        };
+        let now = inner.store.now();
+        let mut charges = Charges::default();
+        inner.policy.charge_matched(matched, now, cost, &mut charges);
+        inner.decision(inner.store.node.table.peek(now, &charges), cost)
+    }
+
+    /// Decides as if there were no handle, and sees where the counters are by now.
+    #[cold]
+    fn acquire_by_key(&self, matched: &[Matched], now: Timestamp, cost: u64) -> Outcome {
+        let inner = &*self.limiter.inner;
+        let table = &inner.store.node.table;
+        let mut charges = Charges::default();
+        inner.policy.charge_matched(matched, now, cost, &mut charges);
+        let outcome = table.acquire(now, &charges);
+        for (charge, resolved) in charges.list.iter().zip(&self.shared.resolved) {
+            let found = table.resolve(charges.key(charge));
+            resolved.store(found.to_bits(), Ordering::Relaxed);
+        }
+        outcome
+    }
+}
+
+/// The labels that all calls of one session have in common.
+///
+/// ```
+/// # use tallymesh::{Config, Limiter};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let limiter = Limiter::open(Config::builder("a").in_memory().build()?).await?;
+/// let session = limiter.session("session-42").with("user", "u7");
+/// let booking = session.meter("book_service");
+/// assert!(booking.acquire(1).is_allowed());
+/// # limiter.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Session {
+    limiter: Limiter,
+    labels: Vec<(String, String)>,
+}
+
+impl Session {
+    /// Adds a label; a label given twice keeps the later value.
+    #[must_use]
+    pub fn with(mut self, label: impl Into<String>, value: impl Into<String>) -> Session {
+        self.labels.push((label.into(), value.into()));
+        self
+    }
+
+    /// A handle for the session's calls of a tool.
+    pub fn meter(&self, tool: &str) -> Meter {
+        let request = self
+            .labels
+            .iter()
+            .fold(Request::new(), |request, (label, value)| request.with(label, value));
+        self.limiter.meter(&request.with("tool", tool))
+    }
+}
