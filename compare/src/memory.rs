@@ -9,8 +9,8 @@ use tallymesh::{CounterKey, CounterStore};
 
 use crate::cluster::{self, address, node, runtime, until};
 use crate::decisions::thousands;
-use crate::peers::{Answer, Limitador, Map, RedisServer};
-use crate::process::resident_bytes;
+use crate::peers::{Answer, Limitador, Map, Redis, RedisServer};
+use crate::process::{resident_bytes, resident_bytes_of};
 use crate::report::Report;
 use crate::size::Size;
 use crate::table::Table;
@@ -174,15 +174,8 @@ pub fn replicate(name: &str, counters: usize) -> io::Result<()> {
 }
 
 fn of_redis(server: &RedisServer, counters: usize) -> f64 {
-    let mut connection = server.connect();
-    let resident = |connection: &mut redis::Connection| -> f64 {
-        let info: String =
-            redis::cmd("INFO").arg("memory").query(connection).expect("the server runs");
-        let line = info.lines().find_map(|line| line.strip_prefix("used_memory_rss:"));
-        line.and_then(|bytes| bytes.parse().ok()).expect("Redis tells its resident size")
-    };
-    let before = resident(&mut connection);
+    let before = resident_bytes_of(server.process());
     let keys: Vec<String> = (0..counters).map(|number| format!("{number:0KEY_BYTES$}")).collect();
-    crate::peers::Redis::new(server, 0, keys, Answer::Allowed);
-    (resident(&mut connection) - before) / counters as f64
+    Redis::new(server, 0, keys, Answer::Allowed);
+    (resident_bytes_of(server.process()) - before) / counters as f64
 }

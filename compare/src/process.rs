@@ -7,7 +7,13 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Memory of this process that is in RAM, in bytes.
 pub fn resident_bytes() -> f64 {
-    let status = fs::read_to_string("/proc/self/status").expect("Linux tells about processes");
+    resident_bytes_of(std::process::id())
+}
+
+/// The same of another process.
+pub fn resident_bytes_of(process: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status"));
+    let status = status.expect("Linux tells about processes that run");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
     kib.expect("Linux tells the resident size") * 1024.0

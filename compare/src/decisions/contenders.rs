@@ -8,11 +8,22 @@ use crate::peers::{
 use crate::size::Size;
 
 /// Their names, in the order of the columns.
-pub const CONTENDERS: [&str; 7] =
-    [TALLYMESH, TALLYMESH_IN_MEMORY, SHARDED_MAP, GOVERNOR, LIMITADOR, LIMITADOR_PREPARED, REDIS];
+pub const CONTENDERS: [&str; 9] = [
+    TALLYMESH,
+    HANDLES,
+    TALLYMESH_IN_MEMORY,
+    HANDLES_IN_MEMORY,
+    SHARDED_MAP,
+    GOVERNOR,
+    LIMITADOR,
+    LIMITADOR_PREPARED,
+    REDIS,
+];
 
 pub const TALLYMESH: &str = "tallymesh";
 pub const TALLYMESH_IN_MEMORY: &str = "tallymesh, in memory";
+pub const HANDLES: &str = "tallymesh, handle";
+pub const HANDLES_IN_MEMORY: &str = "tallymesh, handle, in memory";
 pub const SHARDED_MAP: &str = "sharded map";
 pub const GOVERNOR: &str = "governor";
 pub const LIMITADOR: &str = "limitador";
@@ -45,14 +56,19 @@ pub fn all(
 ) -> Vec<Contender> {
     let sessions: Vec<String> = (0..keys).map(session).collect();
     let joined = || sessions.iter().map(|session| format!("{session}/{TOOL}")).collect();
+    let on_disk = Keyed::new(sessions.clone(), Place::Disk, answer);
+    let in_memory = Keyed::new(sessions.clone(), Place::Memory, answer);
     let mut all = vec![
-        contender(TALLYMESH, 1, Keyed::new(sessions.clone(), Place::Disk, answer)),
-        contender(TALLYMESH_IN_MEMORY, 1, Keyed::new(sessions.clone(), Place::Memory, answer)),
+        contender(HANDLES, 1, on_disk.handles()),
+        contender(HANDLES_IN_MEMORY, 1, in_memory.handles()),
+        contender(TALLYMESH, 1, on_disk),
+        contender(TALLYMESH_IN_MEMORY, 1, in_memory),
         Contender { limits: false, ..contender(SHARDED_MAP, 1, ShardedMap::new(joined())) },
         contender(GOVERNOR, 1, Governor::new(joined(), answer)),
         contender(LIMITADOR, 20, Limitador::new(&sessions, answer)),
         contender(LIMITADOR_PREPARED, 20, LimitadorPrepared::new(&sessions, answer)),
     ];
+    all.sort_by_key(|contender| CONTENDERS.iter().position(|name| *name == contender.name));
     let every_key: Vec<u32> = (0..keys as u32).collect();
     for contender in &all {
         contender.peer.decide_all(0, &every_key);

@@ -121,7 +121,7 @@ fn each_by_itself(
     let mut row = |name: &str, measured: &hdrhistogram::Histogram<u64>| {
         let quantile = |quantile| time(measured.value_at_quantile(quantile) as f64);
         let cells = [0.5, 0.99, 0.999].map(quantile);
-        table.row([keys.to_string(), name.to_owned()].into_iter().chain(cells));
+        table.row([thousands(keys), name.to_owned()].into_iter().chain(cells));
     };
     row("the timer alone", &timer_alone());
     for contender in contenders {

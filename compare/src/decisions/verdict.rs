@@ -1,6 +1,9 @@
 //! Ratios of the decisions, beside what they are to be.
 
-use super::contenders::{GOVERNOR, LIMITADOR, REDIS, SHARDED_MAP, TALLYMESH, TALLYMESH_IN_MEMORY};
+use super::contenders::{
+    GOVERNOR, HANDLES, HANDLES_IN_MEMORY, LIMITADOR, REDIS, SHARDED_MAP, TALLYMESH,
+    TALLYMESH_IN_MEMORY,
+};
 use super::rounds::{Scenario, thousands};
 use crate::keys::Order;
 use crate::size::Size;
@@ -8,7 +11,7 @@ use crate::table::Table;
 use crate::target::{self, Target};
 
 /// All targets, for tallymesh as it is used and in memory. Keys come up uniformly, which is the hardest on everybody.
-pub fn table(scenarios: &[Scenario], _hot: &[(&'static str, f64)], size: &Size) -> Table {
+pub fn table(scenarios: &[Scenario], hot: &[(&'static str, f64)], size: &Size) -> Table {
     let mut targets = Vec::new();
     let uniform = |keys: usize, callers: usize| {
         scenarios.iter().filter(move |scenario| {
@@ -41,6 +44,16 @@ pub fn table(scenarios: &[Scenario], _hot: &[(&'static str, f64)], size: &Size) 
                     .map(|ratio| targets.push(Target::at_least(what, bound, "x", ratio)));
             }
         }
+    }
+    for (handle, nanoseconds) in
+        hot.iter().filter(|(name, _)| [HANDLES, HANDLES_IN_MEMORY].contains(name))
+    {
+        targets.push(Target::at_most(
+            format!("{handle}, one hot key, p50"),
+            20.0,
+            " ns",
+            *nanoseconds,
+        ));
     }
     target::table(&targets)
 }
