@@ -10,7 +10,7 @@ pub fn description() -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or("unknown").to_owned();
     format!(
-        "Machine: {cores} cores of {}, {} GiB of memory, {} {}; load before the run {load}. Built by {}.",
+        "Machine: {cores} cores of {}, {} GiB of memory, {} {}; load average {load} at the start. Built by {}.",
         field("/proc/cpuinfo", "model name"),
         memory_gib(),
         system.sysname().to_string_lossy(),

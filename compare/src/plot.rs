@@ -33,16 +33,16 @@ impl Axis {
     }
 }
 
-const SIZE: (u32, u32) = (760, 440);
-const LEGEND_WIDTH: u32 = 190;
+const SIZE: (u32, u32) = (840, 440);
+const LEGEND_WIDTH: u32 = 280;
 /// A line of more points is drawn without dots.
 const POINTS_MARKED_MAX: usize = 8;
 const FONT: &str = "sans-serif";
 const PAPER: RGBColor = RGBColor(255, 255, 255);
 const INK: RGBColor = RGBColor(34, 34, 34);
 const FAINT: RGBColor = RGBColor(221, 221, 221);
-/// They differ to the colour-blind as well (Okabe and Ito).
-const COLOURS: [RGBColor; 8] = [
+/// They differ to the colour-blind as well (Okabe and Ito, and two more).
+const COLOURS: [RGBColor; 9] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -51,6 +51,7 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(86, 180, 233),
     RGBColor(34, 34, 34),
     RGBColor(150, 150, 150),
+    RGBColor(136, 34, 85),
 ];
 
 impl Plot {

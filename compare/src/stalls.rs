@@ -134,8 +134,7 @@ fn plot(rows: &[(&'static str, Histogram<u64>)]) -> io::Result<String> {
         let at = |one_in: f64| measured.value_at_quantile(1.0 - 1.0 / one_in) as f64 / 1e3;
         within.map(|one_in| (one_in, at(one_in))).collect()
     };
-    let series =
-        rows.iter().map(|(name, measured)| (name.replace(", ", ",\u{a0}"), curve(measured)));
+    let series = rows.iter().map(|(name, measured)| (name.replace('`', ""), curve(measured)));
     Plot {
         title: "One decision in so many takes longer than this",
         x: Axis::logarithmic("one in"),
