@@ -1,6 +1,6 @@
 //! The limiter: limits on top of the counter store.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -15,8 +15,8 @@ use crate::table::{Charged, CountError, Outcome, Table};
 use crate::time::Timestamp;
 
 thread_local! {
-    /// Room for the counters of a request, used again and again.
-    static CHARGES: RefCell<Charges> = RefCell::default();
+    /// Room for the keys of a request's counters, used again and again, so that a decision need not allocate.
+    static KEYS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// Decides whether requests may go ahead, under limits that hold across instances and restarts.
@@ -177,28 +177,29 @@ impl Limiter {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn decide(
         &self,
         request: &Request<'_>,
         ask: impl Fn(&Table, Timestamp, &Charges) -> Outcome,
     ) -> Decision<'_> {
         let inner = &*self.inner;
-        if request.labels().len() > inner.labels_max {
+        if request.labels_count() > inner.labels_max {
             return inner.refusal(None, DenialReason::TooManyLabels);
         }
         let now = inner.store.now();
-        let (cost, bytes_max) = (request.charged_cost(), inner.key_bytes_max);
-        let answer =
-            |charges: &mut Charges| match inner.policy.charge(request, now, bytes_max, charges) {
-                Ok(()) => inner.decision(ask(&inner.store.node.table, now, charges), cost),
-                Err(Unchargeable { limit }) => inner.refusal(Some(limit), DenialReason::KeyTooLong),
-            };
-        CHARGES.with(|charges| match charges.try_borrow_mut() {
-            Ok(mut charges) => answer(&mut charges),
-            // A log subscriber may well ask the limiter something while it is told something by it.
-            Err(_) => answer(&mut Charges::default()),
-        })
+        // Taken, not borrowed: a log subscriber may well ask the limiter something meanwhile.
+        let mut charges = Charges::with_room(KEYS.take());
+        let charged = inner.policy.charge(request, now, inner.key_bytes_max, &mut charges);
+        let decision = match charged {
+            Ok(()) => {
+                let outcome = ask(&inner.store.node.table, now, &charges);
+                inner.decision(outcome, request.charged_cost())
+            }
+            Err(Unchargeable { limit }) => inner.refusal(Some(limit), DenialReason::KeyTooLong),
+        };
+        KEYS.set(charges.into_room());
+        decision
     }
 
     /// The limits in force, in order.
@@ -228,7 +229,7 @@ impl Limiter {
 
 impl Inner {
     /// Passes on what an outcome asks for, and puts it into words.
-    #[inline]
+    #[inline(always)]
     pub fn decision(&self, outcome: Outcome, cost: u64) -> Decision<'_> {
         match outcome {
             Outcome::Allowed { charged, remaining, urgent } => {

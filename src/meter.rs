@@ -51,7 +51,7 @@ impl Limiter {
     /// every call.
     pub fn meter(&self, request: &Request<'_>) -> Meter {
         let inner = &self.inner;
-        let matched = if request.labels().len() > inner.labels_max {
+        let matched = if request.labels_count() > inner.labels_max {
             Err((None, DenialReason::TooManyLabels))
         } else {
             let matched = inner.policy.matched(request, inner.store.now(), inner.key_bytes_max);

@@ -1,14 +1,13 @@
 //! The counter store: replicated, persistent counters without any limits on them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::config::Config;
 use crate::crdt::VersionVector;
 use crate::gossip::PeerStatus;
 use crate::id::ReplicaId;
 use crate::key::CounterKey;
-use crate::limit::end_of_use;
+use crate::limit::Lifetime;
 use crate::node::{DurabilityError, Health, Node, OpenError};
 use crate::table::{Change, Changed, CountError, CounterState, Scope};
 use crate::time::Timestamp;
@@ -34,7 +33,7 @@ use crate::time::Timestamp;
 #[derive(Clone)]
 pub struct CounterStore {
     pub(crate) node: Arc<Node>,
-    ttl: Duration,
+    lifetime: Lifetime,
 }
 
 impl CounterStore {
@@ -48,8 +47,8 @@ impl CounterStore {
     /// when the address to listen at cannot be had. A damaged database is no error: it is set aside, said so in the log,
     /// and the state relearned from the peers.
     pub async fn open(config: Config) -> Result<CounterStore, OpenError> {
-        let ttl = config.counter_ttl;
-        Ok(CounterStore { node: Arc::new(Node::open(&config).await?), ttl })
+        let lifetime = Lifetime::new(config.counter_ttl);
+        Ok(CounterStore { node: Arc::new(Node::open(&config).await?), lifetime })
     }
 
     /// Adds to a counter, and returns its value.
@@ -87,7 +86,7 @@ impl CounterStore {
 
     /// When a counter without a window ends that is changed now.
     pub(crate) fn ends_at(&self, now: Timestamp) -> Timestamp {
-        end_of_use(now, self.ttl)
+        self.lifetime.end(now)
     }
 
     /// Passes on what a change asks for.

@@ -4,9 +4,11 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use wildmatch::WildMatch;
 
 use super::Request;
+use super::label::Label;
 use crate::key::{KEY_VALUES_MAX, WindowIndex, write_name_and_count, write_text, write_window};
 use crate::time::{Timestamp, whole_ms};
 
@@ -42,8 +44,8 @@ pub const WINDOW_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 #[derive(Debug, Clone)]
 pub struct Limit {
     name: String,
-    when: Vec<(String, WildMatch)>,
-    per: Vec<String>,
+    when: Vec<(Label, WildMatch)>,
+    per: Vec<Label>,
     max: u64,
     window: Window,
 }
@@ -57,7 +59,7 @@ impl Limit {
     /// Restricts the limit to requests whose label matches the pattern; `*` stands for any text, `?` for one character.
     #[must_use]
     pub fn when(mut self, label: impl Into<String>, pattern: &str) -> Limit {
-        self.when.push((label.into(), WildMatch::new(pattern)));
+        self.when.push((Label::from(label.into()), WildMatch::new(pattern)));
         self
     }
 
@@ -65,7 +67,7 @@ impl Limit {
     /// warned about once.
     #[must_use]
     pub fn per(mut self, label: impl Into<String>) -> Limit {
-        self.per.push(label.into());
+        self.per.push(Label::from(label.into()));
         self
     }
 
@@ -84,9 +86,10 @@ impl Limit {
         self.window
     }
 
+    #[inline]
     fn matches(&self, request: &Request<'_>) -> bool {
-        let fits = |(label, pattern): &(String, WildMatch)| {
-            request.value(label).is_some_and(|value| pattern.matches(value))
+        let fits = |(label, pattern): &(Label, WildMatch)| {
+            request.value_of(label).is_some_and(|value| pattern.matches(value))
         };
         self.when.iter().all(fits)
     }
@@ -165,6 +168,7 @@ impl Policy {
     }
 
     /// Finds the counters to charge, one for each limit that matches, and makes them the content of `charges`.
+    #[inline]
     pub fn charge(
         &self,
         request: &Request<'_>,
@@ -180,13 +184,13 @@ impl Policy {
             let start = charges.keys.len();
             self.key_parts[place].begin(&mut charges.keys, now);
             let missing = limit.per.iter().find(|label| {
-                let value = request.value(label);
+                let value = request.value_of(label);
                 value.map(|value| write_text(&mut charges.keys, value)).is_none()
             });
             if let Some(label) = missing {
                 charges.keys.truncate(start);
                 if !self.label_missing[place].swap(true, Ordering::Relaxed) {
-                    warn_of_missing_label(limit, label);
+                    warn_of_missing_label(limit, label.as_str());
                 }
                 continue;
             }
@@ -224,7 +228,7 @@ impl Policy {
     #[inline]
     pub fn charge_under(&self, limit: usize, now: Timestamp, cost: u64) -> Charge {
         let (max, expires_at) = (self.limits[limit].max, self.key_parts[limit].ends_at(now));
-        let is_windowed = matches!(self.limits[limit].window, Window::Fixed(_));
+        let is_windowed = matches!(self.key_parts[limit].time, Time::Window { .. });
         Charge { limit, key: 0..0, cost, max, expires_at, is_windowed }
     }
 
@@ -255,26 +259,29 @@ pub struct Matched {
     without_window: Box<[u8]>,
 }
 
-/// What all keys of a limit begin with, made once.
+/// What all keys of a limit begin with, and when its counters end, made once.
 #[derive(Debug)]
 struct KeyParts {
-    window: Window,
-    /// Length of a fixed window.
-    length_ms: u64,
+    time: Time,
     /// What follows the window's index.
     name_and_count: Box<[u8]>,
+}
+
+#[derive(Debug)]
+enum Time {
+    Window { length_ms: u64 },
+    Session(Lifetime),
 }
 
 impl KeyParts {
     fn of(limit: &Limit) -> KeyParts {
         let mut name_and_count = Vec::new();
         write_name_and_count(&mut name_and_count, &limit.name, limit.per.len());
-        let length_ms = match limit.window {
-            Window::Fixed(length) => whole_ms(length),
-            Window::Session { .. } => 0,
+        let time = match limit.window {
+            Window::Fixed(length) => Time::Window { length_ms: whole_ms(length) },
+            Window::Session { ttl } => Time::Session(Lifetime::new(ttl)),
         };
-        let name_and_count = name_and_count.into();
-        KeyParts { window: limit.window, length_ms, name_and_count }
+        KeyParts { time, name_and_count: name_and_count.into() }
     }
 
     #[inline]
@@ -283,38 +290,52 @@ impl KeyParts {
         bytes.extend_from_slice(&self.name_and_count);
     }
 
+    #[inline]
     fn write_window(&self, bytes: &mut Vec<u8>, now: Timestamp) {
-        let window = match self.window {
-            Window::Fixed(_) => Some(WindowIndex::at(self.length_ms, now)),
-            Window::Session { .. } => None,
+        let window = match self.time {
+            Time::Window { length_ms } => Some(WindowIndex::at(length_ms, now)),
+            Time::Session(_) => None,
         };
         write_window(bytes, window);
     }
 
     #[inline]
     fn ends_at(&self, now: Timestamp) -> Timestamp {
-        match self.window {
-            Window::Fixed(_) => WindowIndex::at(self.length_ms, now).end(),
-            Window::Session { ttl } => end_of_use(now, ttl),
+        match &self.time {
+            Time::Window { length_ms } => WindowIndex::at(*length_ms, now).end(),
+            Time::Session(lifetime) => lifetime.end(now),
         }
     }
 }
 
-/// When a counter that is used now ends, if it lives for `ttl` after its last use: rounded up to a sixteenth of that, so that
-/// uses close to each other have one end, and only the first is worth telling.
-#[inline]
-pub fn end_of_use(now: Timestamp, ttl: Duration) -> Timestamp {
-    let step_ms = (whole_ms(ttl) / 16).max(1);
-    Timestamp(now.plus(ttl).0.div_ceil(step_ms).saturating_mul(step_ms))
+/// How long a counter lives after its last use. Its end is rounded up by at most a sixteenth of that, so that uses close to
+/// each other have one end, and only the first is worth telling.
+#[derive(Debug, Clone, Copy)]
+pub struct Lifetime {
+    ttl_ms: u64,
+    step_ms: u64,
 }
 
-/// The counters that a request is charged to, if it is admitted. Kept from one request to the next, so that a decision need
-/// not allocate.
+impl Lifetime {
+    pub fn new(ttl: Duration) -> Lifetime {
+        let ttl_ms = whole_ms(ttl);
+        Lifetime { ttl_ms, step_ms: (ttl_ms / 16).max(1) }
+    }
+
+    /// When a counter that is used now ends.
+    #[inline]
+    pub fn end(self, now: Timestamp) -> Timestamp {
+        let end = now.0.saturating_add(self.ttl_ms);
+        Timestamp(end.div_ceil(self.step_ms).saturating_mul(self.step_ms))
+    }
+}
+
+/// The counters that a request is charged to, if it is admitted.
 #[derive(Debug, Default)]
 pub struct Charges {
     /// All keys, one after the other.
     keys: Vec<u8>,
-    pub list: Vec<Charge>,
+    pub list: SmallVec<[Charge; 2]>,
 }
 
 /// One counter that a request is charged to.
@@ -333,6 +354,18 @@ pub struct Charge {
 }
 
 impl Charges {
+    /// None yet, with room for their keys that was used before.
+    #[inline]
+    pub fn with_room(keys: Vec<u8>) -> Charges {
+        Charges { keys, list: SmallVec::new() }
+    }
+
+    /// The room for keys, to be used again.
+    #[inline]
+    pub fn into_room(self) -> Vec<u8> {
+        self.keys
+    }
+
     fn clear(&mut self) {
         self.keys.clear();
         self.list.clear();

@@ -2,6 +2,8 @@
 
 use smallvec::SmallVec;
 
+use super::label::Label;
+
 /// A request for admission: label/value pairs that the limits look at, and a cost.
 ///
 /// ```
@@ -13,31 +15,40 @@ use smallvec::SmallVec;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
-    labels: SmallVec<[(&'a str, &'a str); 6]>,
+    session: Option<&'a str>,
+    tool: Option<&'a str>,
+    others: SmallVec<[(&'a str, &'a str); 4]>,
     cost: u64,
 }
 
 impl<'a> Request<'a> {
     /// A request without labels, of cost 1.
+    #[inline]
     pub fn new() -> Request<'a> {
-        Request { labels: SmallVec::new(), cost: 1 }
+        Request { session: None, tool: None, others: SmallVec::new(), cost: 1 }
     }
 
     /// The request of one tool call: the labels `session` and `tool`, cost 1.
+    #[inline]
     pub fn tool_call(session: &'a str, tool: &'a str) -> Request<'a> {
-        let mut request = Request::new();
-        request.labels.push(("session", session));
-        request.labels.push(("tool", tool));
-        request
+        Request { session: Some(session), tool: Some(tool), ..Request::new() }
     }
 
     /// Adds a label; a label given twice keeps the later value.
     #[must_use]
     pub fn with(mut self, label: &'a str, value: &'a str) -> Request<'a> {
-        match self.labels.iter_mut().find(|(held, _)| *held == label) {
-            Some(held) => held.1 = value,
-            None => self.labels.push((label, value)),
-        }
+        let held = match label {
+            "session" => self.session.insert(value),
+            "tool" => self.tool.insert(value),
+            _ => match self.others.iter_mut().find(|(held, _)| *held == label) {
+                Some(held) => &mut held.1,
+                None => {
+                    self.others.push((label, value));
+                    return self;
+                }
+            },
+        };
+        *held = value;
         self
     }
 
@@ -52,14 +63,39 @@ impl<'a> Request<'a> {
 
     /// The value of a label.
     pub fn value(&self, label: &str) -> Option<&'a str> {
-        self.labels.iter().find(|(held, _)| *held == label).map(|(_, value)| *value)
+        match label {
+            "session" => self.session,
+            "tool" => self.tool,
+            _ => self.other(label),
+        }
     }
 
-    /// All labels, in the order in which they were added.
-    pub fn labels(&self) -> &[(&'a str, &'a str)] {
-        &self.labels
+    /// All labels with their values: session and tool first, the others in the order in which they were added.
+    pub fn labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let session = self.session.map(|value| ("session", value));
+        let tool = self.tool.map(|value| ("tool", value));
+        session.into_iter().chain(tool).chain(self.others.iter().copied())
     }
 
+    #[inline]
+    pub(crate) fn labels_count(&self) -> usize {
+        usize::from(self.session.is_some()) + usize::from(self.tool.is_some()) + self.others.len()
+    }
+
+    #[inline]
+    pub(super) fn value_of(&self, label: &Label) -> Option<&'a str> {
+        match label {
+            Label::Session => self.session,
+            Label::Tool => self.tool,
+            Label::Other(name) => self.other(name),
+        }
+    }
+
+    fn other(&self, label: &str) -> Option<&'a str> {
+        self.others.iter().find(|(held, _)| *held == label).map(|(_, value)| *value)
+    }
+
+    #[inline]
     pub(crate) fn charged_cost(&self) -> u64 {
         self.cost
     }

@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use super::{DurabilityError, Health, Joining, OpenError, lock};
 use crate::clock::{Clock, system_wall};
 use crate::config::{Config, Durability};
+use crate::id::{Incarnation, ReplicaId};
 use crate::storage::{DataDir, Opened, Persister, StorageError};
 use crate::table::Table;
 use crate::time::Timestamp;
@@ -68,6 +69,7 @@ pub(super) async fn start(config: &Config) -> Result<(Arc<Disk>, Joining, Starte
             Ok((started, persister)) => {
                 let (table, clock) = (started.table.clone(), started.clock.clone());
                 if tell.send(Ok(started)).is_ok() {
+                    let Some(persister) = persister else { return disk.without_storage() };
                     let every = match config.durability {
                         Durability::Relaxed { every } => every,
                         Durability::Sync => Duration::from_millis(10),
@@ -84,14 +86,19 @@ pub(super) async fn start(config: &Config) -> Result<(Arc<Disk>, Joining, Starte
     Ok((disk, thread, started))
 }
 
-fn open(config: &Config) -> Result<(Started, Persister), OpenError> {
+/// Recovers the state, or begins in memory only: then there is no persister.
+fn open(config: &Config) -> Result<(Started, Option<Persister>), OpenError> {
     let random = (random()?, [random()?, random()?, random()?, random()?]);
     let (node, bounds) = (&config.node, &config.bounds);
-    let opened = match &config.data_dir {
-        Some(path) => Persister::open(DataDir::open(path)?, node, bounds, random)?,
-        None => Persister::in_memory(node, bounds, random)?,
+    let Some(path) = &config.data_dir else {
+        let incarnation = Incarnation { boot: 1, nonce: random.0 };
+        let own = ReplicaId { node: node.clone(), incarnation };
+        let table = Arc::new(Table::new(own, bounds.clone(), random.1).without_storage());
+        let clock = Arc::new(Clock::new(Timestamp(0)));
+        return Ok((Started { table, clock, set_aside: None }, None));
     };
-    let Opened { persister, table, clock: high_water, set_aside } = opened;
+    let Opened { persister, table, clock: high_water, set_aside } =
+        Persister::open(DataDir::open(path)?, node, bounds, random)?;
     if let Some((path, damage)) = &set_aside {
         tracing::warn!(kept_at = %path.display(), %damage, "the damaged database is kept");
     }
@@ -99,7 +106,7 @@ fn open(config: &Config) -> Result<(Started, Persister), OpenError> {
     tracing::info!(replica = %table.own_replica(), counters = table.len(), "state recovered");
     let (table, clock) = (Arc::new(table), Arc::new(Clock::new(high_water)));
     let set_aside = set_aside.map(|(path, _)| path);
-    Ok((Started { table, clock, set_aside }, persister))
+    Ok((Started { table, clock, set_aside }, Some(persister)))
 }
 
 fn warn_of_clock_behind(high_water: Timestamp) {
@@ -142,6 +149,18 @@ impl Disk {
             Some(reason) => Err(DurabilityError::Degraded { reason }),
             None if progress.done >= wanted => Ok(()),
             None => Err(DurabilityError::Closed),
+        }
+    }
+
+    /// The thread's work where nothing is kept on disk: nobody waits for it.
+    fn without_storage(&self) {
+        let _ending = Ending(self);
+        loop {
+            let (wanted, stop) = self.wait(COMPACT_EVERY);
+            self.progress.send_modify(|progress| progress.done = wanted);
+            if stop {
+                return;
+            }
         }
     }
 

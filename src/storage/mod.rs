@@ -4,6 +4,7 @@ mod check;
 mod checkpoint;
 mod directory;
 mod file_system;
+#[cfg(test)]
 mod memory;
 mod persister;
 mod progress;
@@ -23,7 +24,6 @@ pub use persister::{Opened, Persister};
 pub use recover::Damage;
 
 use checkpoint::Checkpointer;
-use memory::MemoryStorage;
 use recover::{Recovered, recover};
 use sled_backend::SledStorage;
 

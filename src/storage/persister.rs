@@ -6,7 +6,7 @@ use super::directory::Found;
 use super::progress::Progress;
 use super::record::Meta;
 use super::recover::Damage;
-use super::{Checkpointer, DataDir, MemoryStorage, StorageError};
+use super::{Checkpointer, DataDir, StorageError};
 use crate::clock::Clock;
 use crate::id::{Incarnation, NodeId, ReplicaId};
 use crate::table::{Bounds, Restore, Table};
@@ -15,8 +15,7 @@ use crate::time::Timestamp;
 /// Keeps one table on one disk.
 pub struct Persister {
     node: NodeId,
-    /// `None` keeps the state in memory only.
-    dir: Option<DataDir>,
+    dir: DataDir,
     /// Gone once the disk has failed, until [`begin_again`](Persister::begin_again).
     checkpointer: Option<Checkpointer>,
     /// Number of the last checkpoint that was begun.
@@ -89,25 +88,8 @@ impl Persister {
         dir.note_checkpoint(checkpointer.durable_epoch())?;
         let epoch = checkpointer.epoch();
         let checkpointer = Some(checkpointer);
-        let persister = Persister { node: node.clone(), dir: Some(dir), checkpointer, epoch };
+        let persister = Persister { node: node.clone(), dir, checkpointer, epoch };
         Ok(Opened { persister, table, clock, set_aside })
-    }
-
-    /// Begins in memory only.
-    ///
-    /// # Errors
-    /// None; the type is that of [`open`](Self::open).
-    pub fn in_memory(
-        node: &NodeId,
-        bounds: &Bounds,
-        (nonce, seeds): (u64, [u64; 4]),
-    ) -> Result<Opened, StorageError> {
-        let own = ReplicaId { node: node.clone(), incarnation: Incarnation { boot: 1, nonce } };
-        let table = Table::new(own, bounds.clone(), seeds);
-        let storage = Box::new(MemoryStorage::default());
-        let checkpointer = Some(Checkpointer::on(storage, Meta::first(node.clone(), 0), None)?);
-        let persister = Persister { node: node.clone(), dir: None, checkpointer, epoch: 0 };
-        Ok(Opened { persister, table, clock: Timestamp(0), set_aside: None })
     }
 
     /// Whether checkpoints can be written.
@@ -141,10 +123,8 @@ impl Persister {
         if !self.with_checkpointer(|checkpointer| checkpointer.is_wasteful())? {
             return Ok(false);
         }
-        let (Some(dir), Some(checkpointer)) = (&mut self.dir, self.checkpointer.take()) else {
-            return Ok(false);
-        };
-        self.checkpointer = Some(checkpointer.moved(dir.files())?);
+        let Some(checkpointer) = self.checkpointer.take() else { return Ok(false) };
+        self.checkpointer = Some(checkpointer.moved(self.dir.files())?);
         Ok(true)
     }
 
@@ -154,7 +134,7 @@ impl Persister {
     /// # Errors
     /// When the disk still fails; to be tried again later.
     pub fn begin_again(&mut self, table: &Table, clock: Timestamp) -> Result<(), StorageError> {
-        let Some(dir) = &mut self.dir else { return Ok(()) };
+        let dir = &mut self.dir;
         self.checkpointer = None;
         self.epoch += 1;
         let meta = Meta::first(self.node.clone(), self.epoch);
@@ -188,7 +168,7 @@ impl Persister {
         let done = step(checkpointer);
         self.epoch = checkpointer.epoch();
         let durable = checkpointer.durable_epoch();
-        let noted = self.dir.as_mut().map_or(Ok(()), |dir| dir.note_checkpoint(durable));
+        let noted = self.dir.note_checkpoint(durable);
         let done = done.and_then(|done| noted.map(|()| done));
         if done.is_err() {
             self.checkpointer = None;

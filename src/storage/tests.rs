@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use proptest::prelude::*;
 
 use super::file_system::FileSystem;
+use super::memory::MemoryStorage;
 use super::record::{META_KEY, Meta, counter_key};
 use super::recover::RecoverError;
 use super::*;

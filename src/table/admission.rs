@@ -85,7 +85,7 @@ impl Table {
     /// Admits a request and charges every counter, or denies it and charges none.
     ///
     /// A denied attempt is use all the same: it keeps a session's counters alive.
-    #[inline]
+    #[inline(always)]
     pub fn acquire(&self, now: Timestamp, charges: &Charges) -> Outcome {
         let outcome = match &charges.list[..] {
             [charge] => self.acquire_one(now, charge, self.target(charges, charge)),
@@ -115,7 +115,7 @@ impl Table {
     }
 
     /// The most frequent case, in which nothing has to be put in order.
-    #[inline]
+    #[inline(always)]
     fn acquire_one(&self, now: Timestamp, charge: &Charge, target: Target<'_>) -> Option<Outcome> {
         let number = target.shard();
         let mut shard = self.lock(number);
@@ -246,7 +246,7 @@ impl Table {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn target<'a>(&self, charges: &'a Charges, charge: &Charge) -> Target<'a> {
         let key = charges.key(charge);
         Target::Key { key, hash: self.hash(key) }
@@ -281,7 +281,7 @@ impl Table {
 }
 
 /// The counter of a charge. `None` if it was resolved before and is another one by now, or one of another window.
-#[inline]
+#[inline(always)]
 fn find(
     now: Timestamp,
     charge: &Charge,
@@ -304,15 +304,18 @@ fn find(
 }
 
 impl Found {
+    #[inline]
     fn has_room_for(&self, charge: &Charge) -> bool {
         self.value.saturating_add(charge.cost) <= charge.max
     }
 
     /// How long until the counter ends; `None` where that does not help.
+    #[inline]
     fn wait(&self, now: Timestamp, charge: &Charge) -> Option<Duration> {
         (charge.cost <= charge.max).then(|| self.expires_at.since(now))
     }
 
+    #[inline]
     fn denial(&self, now: Timestamp, charge: &Charge) -> Outcome {
         let retry_after = self.wait(now, charge);
         Outcome::Denied {

@@ -24,10 +24,12 @@ const SMALLEST: usize = 8;
 
 impl Index {
     /// The place of the entry with this tag that `is_it`.
+    #[inline]
     pub fn find(&self, tag: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         self.position(tag, is_it).map(|position| self.entries[position].place)
     }
 
+    #[inline]
     fn position(&self, tag: u32, is_it: impl Fn(u32) -> bool) -> Option<usize> {
         if self.entries.is_empty() {
             return None;

@@ -41,7 +41,7 @@ const SHARDS: usize = 64;
 const SHARD_BITS: u32 = SHARDS.trailing_zeros();
 
 /// How many slots are worked on under one hold of a shard's lock.
-const SLOTS_PER_LOCK: usize = 256;
+const SLOTS_PER_LOCK: usize = 32;
 
 /// Where a counter is: its place and its shard in one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -156,6 +156,12 @@ impl Table {
         }
     }
 
+    /// The table of a node that keeps its state in memory only: what changes is not listed for any checkpoint.
+    pub fn without_storage(self) -> Table {
+        (0..self.shards.len()).for_each(|number| self.lock(number).lists_unpersisted = false);
+        self
+    }
+
     /// Notes how many peers are connected, which tells how much may have been counted unheard.
     pub fn set_peers(&self, peers: usize) {
         self.peers.store(peers as u64, Ordering::Relaxed);
@@ -238,10 +244,12 @@ impl Table {
         (page, next)
     }
 
+    #[inline]
     fn hash(&self, key: &[u8]) -> u64 {
         self.hasher.hash_one(key)
     }
 
+    #[inline]
     fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {
         // Nothing that runs under the lock leaves a shard half changed when it panics.
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)

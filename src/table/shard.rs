@@ -53,7 +53,7 @@ impl Resolved {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shard {
     index: Index,
     slots: Vec<Option<Slot>>,
@@ -63,23 +63,45 @@ pub(super) struct Shard {
     pub dirty: Vec<u32>,
     pub urgent: Vec<u32>,
     pub unpersisted: Vec<u32>,
+    /// Whether there is a storage, which takes from that list.
+    pub lists_unpersisted: bool,
     /// Keys that storage still holds and the table has dropped.
     pub dropped: Vec<SlotKey>,
 }
 
+impl Default for Shard {
+    fn default() -> Shard {
+        Shard {
+            index: Index::default(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            lives: 0,
+            dirty: Vec::new(),
+            urgent: Vec::new(),
+            unpersisted: Vec::new(),
+            lists_unpersisted: true,
+            dropped: Vec::new(),
+        }
+    }
+}
+
 impl Shard {
+    #[inline]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
         self.index.find(hash as u32, |place| self.holds(place, key))
     }
 
+    #[inline]
     fn holds(&self, place: u32, key: &[u8]) -> bool {
         self.slot(place).is_some_and(|slot| slot.key[..] == *key)
     }
 
+    #[inline]
     pub fn slot(&self, place: u32) -> Option<&Slot> {
         self.slots.get(place as usize)?.as_ref()
     }
 
+    #[inline]
     pub fn slot_mut(&mut self, place: u32) -> Option<&mut Slot> {
         self.slots.get_mut(place as usize)?.as_mut()
     }
@@ -118,6 +140,7 @@ impl Shard {
 
     /// Before a counter is used: if its time has passed, it starts anew. Within the grace that is its next generation, which
     /// tells the nodes that still hold the old one; after it, nobody may hold it any more, and it is as new.
+    #[inline]
     pub fn begin_anew_if_over(&mut self, now: Timestamp, grace: Duration, place: u32) {
         let Some(slot) = self.slot_mut(place).filter(|slot| slot.expires_at <= now) else {
             return;
@@ -172,6 +195,7 @@ impl Shard {
     }
 
     /// Lists a place for the next harvest.
+    #[inline]
     pub fn mark_dirty(&mut self, place: u32) {
         let slot = self.slots[place as usize].as_mut();
         if let Some(slot) = slot.filter(|slot| !slot.dirty) {
@@ -191,6 +215,9 @@ impl Shard {
 
     /// Lists a place for the next checkpoint.
     pub fn mark_unpersisted(&mut self, place: u32) {
+        if !self.lists_unpersisted {
+            return;
+        }
         let slot = self.slots[place as usize].as_mut();
         if let Some(slot) = slot.filter(|slot| !slot.unpersisted) {
             slot.unpersisted = true;

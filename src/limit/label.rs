@@ -1,0 +1,29 @@
+//! The names of labels.
+
+/// A label's name. The two that nearly every request has are told apart without a look at their letters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Label {
+    Session,
+    Tool,
+    Other(String),
+}
+
+impl Label {
+    pub fn as_str(&self) -> &str {
+        match self {
+            Label::Session => "session",
+            Label::Tool => "tool",
+            Label::Other(name) => name,
+        }
+    }
+}
+
+impl From<String> for Label {
+    fn from(name: String) -> Label {
+        match &*name {
+            "session" => Label::Session,
+            "tool" => Label::Tool,
+            _ => Label::Other(name),
+        }
+    }
+}
