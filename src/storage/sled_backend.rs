@@ -12,7 +12,7 @@ use super::{Storage, StorageError};
 
 /// A sled database, plus our own handle of its file.
 pub struct SledStorage {
-    db: sled::Db,
+    db: Database,
     file: File,
     /// The database's file.
     file_path: PathBuf,
@@ -63,7 +63,7 @@ impl SledStorage {
         if let Some(parent) = path.parent() {
             sync_dir(parent)?;
         }
-        Ok(SledStorage { db, file, file_path })
+        Ok(SledStorage { db: Database(Some(db)), file, file_path })
     }
 }
 
@@ -97,7 +97,7 @@ fn make_snapshot_durable(path: &Path) -> Result<(), StorageError> {
     remove_dir(&copy)?;
     copy_dir(path, &copy)?;
     // If it is damaged, opening the database itself will say so.
-    drop(without_panic(|| sled::Config::new().path(&copy).open()));
+    let _ = without_panic(|| drop(sled::Config::new().path(&copy).open()));
     wait_until_closed(&copy)?;
     let (old, made) = (snapshots(path)?, snapshots(&copy)?);
     if let Some(new) = made.last().filter(|new| !old.contains(new)) {
@@ -150,24 +150,41 @@ pub(super) fn wait_until_closed(path: &Path) -> Result<(), StorageError> {
     Err(StorageError::Panicked("sled does not let go of a database that was closed".to_owned()))
 }
 
+/// A database that is closed without a panic: sled's own closing panics where a sync fails.
+struct Database(Option<sled::Db>);
+
+impl Database {
+    fn get(&self) -> &sled::Db {
+        // Proven: only its end takes it away.
+        self.0.as_ref().expect("the database is open")
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // Nothing that a failed sync left undone was claimed to be durable.
+        let _ = without_panic(|| drop(self.0.take()));
+    }
+}
+
 impl Storage for SledStorage {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         // Never `apply_batch`: large batches over old keys take memory without bound.
-        let replaced = without_panic(|| self.db.insert(key, value))??;
+        let replaced = without_panic(|| self.db.get().insert(key, value))??;
         Ok(replaced.map(|value| value.to_vec()))
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        Ok(without_panic(|| self.db.get(key))??.map(|value| value.to_vec()))
+        Ok(without_panic(|| self.db.get().get(key))??.map(|value| value.to_vec()))
     }
 
     fn remove(&mut self, key: &[u8]) -> Result<(), StorageError> {
-        without_panic(|| self.db.remove(key))??;
+        without_panic(|| self.db.get().remove(key))??;
         Ok(())
     }
 
     fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StorageError> {
-        let mut entries = self.db.scan_prefix(prefix);
+        let mut entries = self.db.get().scan_prefix(prefix);
         while let Some(entry) = without_panic(|| entries.next())? {
             let (key, value) = entry?;
             visit(&key, &value);
@@ -176,7 +193,7 @@ impl Storage for SledStorage {
     }
 
     fn sync(&mut self) -> Result<(), StorageError> {
-        without_panic(|| self.db.flush())??;
+        without_panic(|| self.db.get().flush())??;
         // sled's flush ends in sync_file_range, which does not survive a loss of power.
         self.file.sync_data().map_err(io_error("sync", &self.file_path))
     }
