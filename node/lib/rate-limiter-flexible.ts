@@ -6,7 +6,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { RateLimiterAbstract, RateLimiterRes, type IRateLimiterOptions } from 'rate-limiter-flexible';
+import { RateLimiterCompatibleAbstract, RateLimiterRes } from 'rate-limiter-flexible';
 
 import { InvalidInputError, call } from './errors.js';
 import { handleOf, type Limiter } from './limiter.js';
@@ -17,10 +17,22 @@ import { checkCount, checkObject, checkText, show } from './validate.js';
 const COUNTERS = 'rate-limiter-flexible';
 const BLOCKS = 'rate-limiter-flexible block';
 
-/** What {@link RateLimiterTallymesh} needs to know. */
-export interface RateLimiterTallymeshOptions extends Omit<IRateLimiterOptions, 'insuranceLimiter'> {
+/** What {@link RateLimiterTallymesh} needs to know. Durations are in seconds, from 0.001 to those of 366 days. */
+export interface RateLimiterTallymeshOptions {
   /** The open limiter; its own limits do not matter here. Who opened it closes it. */
   readonly limiter: Limiter;
+  /** How many points may be consumed in a window; a whole number from 0 to 2^53 - 1. */
+  readonly points: number;
+  /** How long a window is; 0 for no windows: then points are consumed for good. */
+  readonly duration: number;
+  /** For how long a key is blocked that asks for more points than there are. Default: 0, not beyond the window. */
+  readonly blockDuration?: number;
+  /** Tells this limiter's keys from those of others in the cluster. Default: `'rlflx'`. */
+  readonly keyPrefix?: string;
+  /** Whether calls are delayed so that they spread over the window. Default: false. */
+  readonly execEvenly?: boolean;
+  /** With `execEvenly`, the least delay in milliseconds. Default: that of the window, divided by the points. */
+  readonly execEvenlyMinDelayMs?: number;
 }
 
 /**
@@ -32,19 +44,42 @@ export interface RateLimiterTallymeshOptions extends Omit<IRateLimiterOptions, '
  * for `counters.ttl` (24 hours), and a block lasts at most so long. A key's points are never below 0. Points are counted when
  * they are consumed, so no insurance limiter is needed.
  */
-export class RateLimiterTallymesh extends RateLimiterAbstract {
+export class RateLimiterTallymesh extends RateLimiterCompatibleAbstract {
+  /** How many points may be consumed in a window. */
+  readonly points: number;
+  /** How long a window is, in seconds; 0 for no windows. */
+  readonly duration: number;
+  /** For how long a key is blocked that asks for more points than there are, in seconds. */
+  override blockDuration: number;
+  /** Tells this limiter's keys from those of others. */
+  override readonly keyPrefix: string;
+  /** Whether calls are delayed so that they spread over the window. */
+  override execEvenly: boolean;
+  /** With `execEvenly`, the least delay in milliseconds. */
+  readonly execEvenlyMinDelayMs: number;
   readonly #limiter: number;
+  readonly #windowMs: number;
 
-  /** @throws when an option cannot be used */
+  /** @throws {@link InvalidInputError} when an option cannot be used */
   constructor(options: RateLimiterTallymeshOptions) {
+    super();
     checkObject('the options of RateLimiterTallymesh', options);
-    const { limiter, ...others } = options;
-    super(others);
+    const { limiter, points, duration, blockDuration = 0, keyPrefix = 'rlflx' } = options;
+    checkCount('points', points);
+    if (duration !== 0) checkSeconds('duration', duration);
+    if (blockDuration !== 0) checkSeconds('blockDuration', blockDuration);
+    if (keyPrefix !== '') checkText('keyPrefix', keyPrefix);
+    const evenMs = Math.ceil((duration * 1000) / Math.max(points, 1));
+    const { execEvenly = false, execEvenlyMinDelayMs = evenMs } = options;
+    checkCount('execEvenlyMinDelayMs', execEvenlyMinDelayMs);
     this.#limiter = handleOf(limiter);
-    checkCount('points', this.points);
-    if (this.duration > 0) checkSeconds('duration', this.duration);
-    if (this.blockDuration !== 0) checkSeconds('blockDuration', this.blockDuration);
-    if (this.keyPrefix !== '') checkText('keyPrefix', this.keyPrefix);
+    this.#windowMs = Math.round(duration * 1000);
+    this.points = points;
+    this.duration = duration;
+    this.blockDuration = blockDuration;
+    this.keyPrefix = keyPrefix;
+    this.execEvenly = execEvenly;
+    this.execEvenlyMinDelayMs = execEvenlyMinDelayMs;
   }
 
   /**
@@ -60,7 +95,7 @@ export class RateLimiterTallymesh extends RateLimiterAbstract {
     if (blockedMs > 0) throw this.#blocked(blockedMs);
     const result = this.#add(values, pointsToConsume);
     if (result.consumedPoints > this.points) {
-      if (this.blockDuration > 0) throw this.#block(values, this.msBlockDuration, result.consumedPoints);
+      if (this.blockDuration > 0) throw this.#block(values, this.blockDuration * 1000, result.consumedPoints);
       throw result;
     }
     return this.execEvenly ? this.#evenly(result) : result;
@@ -101,7 +136,7 @@ export class RateLimiterTallymesh extends RateLimiterAbstract {
       throw new InvalidInputError(`${message}, since windows are the same for all keys and instances; see also block()`);
     }
     const values = this.#values(key);
-    return this.#result(call(() => native.windowSet(this.#limiter, COUNTERS, values, this.#windowMs(), points)), 0);
+    return this.#result(call(() => native.windowSet(this.#limiter, COUNTERS, values, this.#windowMs, points)), 0);
   }
 
   /**
@@ -119,21 +154,21 @@ export class RateLimiterTallymesh extends RateLimiterAbstract {
     const existed = (await this.get(key)) !== null;
     const values = this.#values(key);
     call(() => {
-      native.windowReset(this.#limiter, COUNTERS, values, this.#windowMs());
+      native.windowReset(this.#limiter, COUNTERS, values, this.#windowMs);
       native.unblock(this.#limiter, BLOCKS, values);
     });
     return existed;
   }
 
   #add(values: string, points: number): RateLimiterRes {
-    const count = call(() => native.windowAdd(this.#limiter, COUNTERS, values, this.#windowMs(), points));
+    const count = call(() => native.windowAdd(this.#limiter, COUNTERS, values, this.#windowMs, points));
     return this.#result(count, points);
   }
 
   #block(values: string, durationMs: number, consumedPoints: number): RateLimiterRes {
     return call(() => {
       const blockedMs = native.block(this.#limiter, BLOCKS, values, durationMs);
-      native.windowReset(this.#limiter, COUNTERS, values, this.#windowMs());
+      native.windowReset(this.#limiter, COUNTERS, values, this.#windowMs);
       return new RateLimiterRes(0, blockedMs, consumedPoints, false);
     });
   }
@@ -155,10 +190,6 @@ export class RateLimiterTallymesh extends RateLimiterAbstract {
     await delay(waitMs);
     const { remainingPoints, msBeforeNext, consumedPoints } = result;
     return new RateLimiterRes(remainingPoints, Math.max(msBeforeNext - waitMs, 0), consumedPoints, false);
-  }
-
-  #windowMs(): number {
-    return Math.round(this.msDuration);
   }
 
   #values(key: string | number): string {
