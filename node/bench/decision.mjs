@@ -21,7 +21,6 @@ const limiter = await Limiter.open({
   ],
 });
 
-// Texts as a server has them: made anew by each request, not found in the program.
 const sessions = Array.from({ length: SESSIONS }, (_, number) => `session-${(number * 2654435761) % 2 ** 32}`);
 const shared = sessions.slice(0, 1000).map((session) => limiter.toolRateLimiter({ session, limits: ROOMY }));
 const alone = sessions.slice(0, 1000).map(() => new ToolRateLimiter(ROOMY));
@@ -30,7 +29,12 @@ const counts = new Map();
 /** One call of each kind: the number of the call, and what it asks. */
 const kinds = {
   'empty native call': () => native.lastReceipt(),
+  // What a request brings is new text, which has to be hashed: here the session and the tool.
   'Map increment': (call) => {
+    const key = `${sessions[call % SESSIONS]}:${TOOLS[call % 4]}`;
+    counts.set(key, (counts.get(key) ?? 0) + 1);
+  },
+  'Map increment, by a text at hand': (call) => {
     const key = sessions[call % SESSIONS];
     counts.set(key, (counts.get(key) ?? 0) + 1);
   },

@@ -7,7 +7,9 @@ import { ToolRateLimiter, type ToolRateLimits } from './tool-rate-limiter.js';
 export const TOOL_CALLS_PER_SESSION = 'tool calls per session';
 
 /** Lets the native half forget the counters of tool rate limiters that are gone. */
-const forgotten = new FinalizationRegistry((counters: number[]) => counters.forEach((counter) => native.counterRelease(counter)));
+const forgotten = new FinalizationRegistry((counters: number[]) =>
+  counters.forEach((counter) => native.counterRelease(counter)),
+);
 
 /** A tool rate limiter whose session counts are the cluster's. */
 export class ClusterToolRateLimiter extends ToolRateLimiter {
@@ -47,9 +49,9 @@ class ClusterSessionCounter implements SessionCounter {
     }
   }
 
-  add(): void {
+  add(max: number): void {
     try {
-      native.counterAdd(this.#counter, 1);
+      native.counterAdd(this.#counter, max);
     } catch (thrown) {
       throw asTallymeshError(thrown);
     }

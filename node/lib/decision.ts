@@ -2,7 +2,8 @@
 export type Receipt = number & { readonly receipt: unique symbol };
 
 /** Why a request was denied, for programs. */
-export type DenialCause = 'limit-reached' | 'cost-over-max' | 'too-many-counters' | 'key-too-long' | 'too-many-labels' | 'other';
+export type DenialCause =
+  'limit-reached' | 'cost-over-max' | 'too-many-counters' | 'key-too-long' | 'too-many-labels' | 'other';
 
 /** By the number that the native half gives each. */
 const CAUSES: readonly DenialCause[] = [

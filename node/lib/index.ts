@@ -22,13 +22,5 @@ export {
   TallymeshError,
 } from './errors.js';
 export type { TallymeshErrorCode } from './errors.js';
-export type {
-  Config,
-  CountersConfig,
-  Duration,
-  GossipConfig,
-  LimitConfig,
-  NodeConfig,
-  StorageConfig,
-} from './config.js';
+export type { Config, CountersConfig, Duration, GossipConfig, LimitConfig, NodeConfig, StorageConfig } from './config.js';
 export type { CounterReport, HealthReport, PeerReport } from './reports.js';

@@ -136,7 +136,10 @@ export class RateLimiterTallymesh extends RateLimiterCompatibleAbstract {
       throw new InvalidInputError(`${message}, since windows are the same for all keys and instances; see also block()`);
     }
     const values = this.#values(key);
-    return this.#result(call(() => native.windowSet(this.#limiter, COUNTERS, values, this.#windowMs, points)), 0);
+    return this.#result(
+      call(() => native.windowSet(this.#limiter, COUNTERS, values, this.#windowMs, points)),
+      0,
+    );
   }
 
   /**

@@ -2,8 +2,8 @@
 export interface SessionCounter {
   /** How many calls there were. */
   value(): number;
-  /** Counts one. */
-  add(): void;
+  /** Counts one, also past `max`. */
+  add(max: number): void;
   /** Counts one if there were fewer than `max`, in one step; says whether it did. */
   tryAdd(max: number): boolean;
   /** Back to none. */

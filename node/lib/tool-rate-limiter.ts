@@ -91,7 +91,7 @@ export class ToolRateLimiter {
    */
   recordCall(toolName: string): void {
     const tool = this.#tool(toolName);
-    tool.session.add();
+    tool.session.add(tool.maxPerSession);
     tool.countTurn(this.#turn);
   }
 

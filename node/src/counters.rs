@@ -49,11 +49,15 @@ pub fn counter_value(counter: u32) -> Result<f64> {
     guard(|| with_counter(counter, |handle| Ok(number(handle.value()))))
 }
 
-/// Adds, and returns the value.
+/// Adds 1, and returns the value. The nearer it is to `max`, the sooner the peers are told, as if it were bound by it.
 #[napi]
-pub fn counter_add(counter: u32, amount: f64) -> Result<f64> {
+pub fn counter_add(counter: u32, max: f64) -> Result<f64> {
     guard(|| {
-        with_counter(counter, |handle| handle.add(amount as u64).map(number).map_err(self::counter))
+        with_counter(counter, |handle| {
+            let within = handle.add_within(1, max as u64).map_err(self::counter)?;
+            let value = within.map_or_else(|| handle.add(1), Ok);
+            value.map(number).map_err(self::counter)
+        })
     })
 }
 

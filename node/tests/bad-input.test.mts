@@ -51,7 +51,9 @@ describe('a request', () => {
 
   it.each(BAD_COUNTS)('with a cost that is %s is refused', async (_what, cost) => {
     const limiter = await open(limits);
-    expect(() => limiter.acquire({ session: 's', cost: cost as number })).toThrow(/^cost is .*whole number from 0 to 2\^53 - 1/s);
+    expect(() => limiter.acquire({ session: 's', cost: cost as number })).toThrow(
+      /^cost is .*whole number from 0 to 2\^53 - 1/s,
+    );
   });
 
   it.each([undefined, null, 7, 'text', [], () => 1])('that is %s is refused', async (request) => {
@@ -125,7 +127,11 @@ describe('a config', () => {
     ['with half a limit', inMemory({ name: 'l', max: 0.5, window: '1h' }), /max|invalid type/],
     ['with a limit over 2^53 - 1', inMemory({ name: 'l', max: 2 ** 53, window: '1h' }), /0 to 2\^53 - 1/],
     ['with a window of nothing', inMemory({ name: 'l', max: 1, window: '0s' }), /window/],
-    ['with a bad pattern', inMemory({ name: 'l', when: 'tool' as never, max: 1, window: '1h' }), /when is "tool": give an object/],
+    [
+      'with a bad pattern',
+      inMemory({ name: 'l', when: 'tool' as never, max: 1, window: '1h' }),
+      /when is "tool": give an object/,
+    ],
   ];
 
   it.each(bad)('%s is refused', async (_what, config, message) => {

@@ -33,9 +33,16 @@ describe('a store of express-rate-limit', () => {
   });
 
   it('counts over all instances', async () => {
-    await using a = await Limiter.open({ ...inMemory(), node: { id: 'a' }, gossip: { listen: '127.0.0.1:0', interval: '5ms' } });
+    await using a = await Limiter.open({
+      ...inMemory(),
+      node: { id: 'a' },
+      gossip: { listen: '127.0.0.1:0', interval: '5ms' },
+    });
     await using b = await Limiter.open({ ...inMemory(), node: { id: 'b' }, gossip: { peers: [a.address ?? ''] } });
-    await until('they are connected', () => b.peers().some((peer) => peer.connected) && a.peers().some((peer) => peer.connected));
+    await until(
+      'they are connected',
+      () => b.peers().some((peer) => peer.connected) && a.peers().some((peer) => peer.connected),
+    );
     const stores = [new TallymeshStore({ limiter: a }), new TallymeshStore({ limiter: b })] as const;
     const [askA, askB] = [await serve(stores[0]), await serve(stores[1])];
     for (let request = 0; request < 3; request += 1) expect((await askA()).status).toBe(200);

@@ -15,7 +15,13 @@ describe('acquire', () => {
     const limiter = await open(BOOKINGS);
     expect([1, 2, 3].map(() => limiter.acquire(booking).remaining)).toStrictEqual([2, 1, 0]);
     const denied = limiter.acquire(booking);
-    expect(denied).toMatchObject({ allowed: false, limit: 'bookings', remaining: 0, cause: 'limit-reached', receipt: undefined });
+    expect(denied).toMatchObject({
+      allowed: false,
+      limit: 'bookings',
+      remaining: 0,
+      cause: 'limit-reached',
+      receipt: undefined,
+    });
     expect(denied.retryAfterMs).toBeGreaterThan(3_500_000);
     expect(denied.reason).toBe(`limit "bookings" of 3 reached (0 left); retry in ${denied.retryAfterMs} ms`);
   });
@@ -77,13 +83,21 @@ describe('acquire', () => {
     const limiter = await open(BOOKINGS);
     const sessions = ['ä', 'a\u0308', '日本', '😀', '\ufffd', 'a\u2028b', '__proto__'];
     for (const session of sessions) limiter.acquire({ ...booking, session });
-    expect(limiter.counters().map((counter) => counter.values[0]).sort()).toStrictEqual(sessions.sort());
+    expect(
+      limiter
+        .counters()
+        .map((counter) => counter.values[0])
+        .sort(),
+    ).toStrictEqual(sessions.sort());
   });
 
   it('shows itself in JSON with its reason', async () => {
     const limiter = await open(BOOKINGS);
     for (let call = 0; call < 3; call += 1) limiter.acquire(booking);
-    expect(JSON.parse(JSON.stringify(limiter.acquire(booking)))).toMatchObject({ allowed: false, reason: expect.stringContaining('bookings') });
+    expect(JSON.parse(JSON.stringify(limiter.acquire(booking)))).toMatchObject({
+      allowed: false,
+      reason: expect.stringContaining('bookings'),
+    });
   });
 });
 
@@ -151,7 +165,10 @@ describe('a limiter on disk', () => {
   });
 
   it('shares one write among durable calls at one time', async () => {
-    await using limiter = await Limiter.open({ node: { id: 'a', dataDir: temporaryDirectory() }, limits: [{ ...BOOKINGS, max: 1000 }] });
+    await using limiter = await Limiter.open({
+      node: { id: 'a', dataDir: temporaryDirectory() },
+      limits: [{ ...BOOKINGS, max: 1000 }],
+    });
     const decisions = await Promise.all(Array.from({ length: 500 }, () => limiter.acquireDurable(booking)));
     expect(decisions.filter((decision) => decision.allowed)).toHaveLength(500);
   });
@@ -159,7 +176,10 @@ describe('a limiter on disk', () => {
   it('is opened by a TOML file', async () => {
     const directory = temporaryDirectory();
     const file = join(directory, 'tallymesh.toml');
-    writeFileSync(file, `[node]\nid = "a"\ndata_dir = ${JSON.stringify(join(directory, 'data'))}\n[[limit]]\nname = "all"\nmax = 1\nwindow = "1h"\n`);
+    writeFileSync(
+      file,
+      `[node]\nid = "a"\ndata_dir = ${JSON.stringify(join(directory, 'data'))}\n[[limit]]\nname = "all"\nmax = 1\nwindow = "1h"\n`,
+    );
     await using limiter = await Limiter.open(file);
     expect(limiter.node).toBe('a');
     expect([limiter.acquire({}).allowed, limiter.acquire({}).limit]).toStrictEqual([true, 'all']);
@@ -207,7 +227,10 @@ describe('two limiters in one process', () => {
     await using a = await Limiter.open({ ...inMemory(BOOKINGS), node: { id: 'a' }, gossip: { listen: '127.0.0.1:0' } });
     const peers = [a.address ?? ''];
     await using b = await Limiter.open({ ...inMemory(BOOKINGS), node: { id: 'b' }, gossip: { peers, interval: '5ms' } });
-    await until('they are connected', () => a.peers().some((peer) => peer.connected) && b.peers().some((peer) => peer.connected));
+    await until(
+      'they are connected',
+      () => a.peers().some((peer) => peer.connected) && b.peers().some((peer) => peer.connected),
+    );
     for (let call = 0; call < 3; call += 1) a.acquire(booking);
     await until('the other has heard of it', () => b.counters()[0]?.value === 3n);
     expect(b.acquire(booking).limit).toBe('bookings');

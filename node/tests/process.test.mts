@@ -19,14 +19,19 @@ function run(program: string, type: 'module' | 'commonjs' = 'module', ...flags: 
 }
 
 describe('the package', () => {
-  const use = "Limiter.open({ node: { id: 'a' }, storage: { inMemory: true } }).then((limiter) => limiter.close()).then(() => console.log('done'))";
+  const use =
+    "Limiter.open({ node: { id: 'a' }, storage: { inMemory: true } }).then((limiter) => limiter.close()).then(() => console.log('done'))";
 
   it('can be imported', () => {
     expect(run(`import { Limiter } from 'tallymesh'; ${use}`)).toMatchObject({ status: 0, stdout: 'done\n', stderr: '' });
   });
 
   it('can be required', () => {
-    expect(run(`const { Limiter } = require('tallymesh'); ${use}`, 'commonjs')).toMatchObject({ status: 0, stdout: 'done\n', stderr: '' });
+    expect(run(`const { Limiter } = require('tallymesh'); ${use}`, 'commonjs')).toMatchObject({
+      status: 0,
+      stdout: 'done\n',
+      stderr: '',
+    });
   });
 
   it('is the same whether imported or required', async () => {

@@ -1,4 +1,10 @@
-import { BurstyRateLimiter, RateLimiterCompatibleAbstract, RateLimiterMemory, RateLimiterRes, RateLimiterUnion } from 'rate-limiter-flexible';
+import {
+  BurstyRateLimiter,
+  RateLimiterCompatibleAbstract,
+  RateLimiterMemory,
+  RateLimiterRes,
+  RateLimiterUnion,
+} from 'rate-limiter-flexible';
 import { describe, expect, it } from 'vitest';
 import { InvalidInputError, Limiter } from 'tallymesh';
 import { RateLimiterTallymesh, type RateLimiterTallymeshOptions } from 'tallymesh/rate-limiter-flexible';
@@ -45,7 +51,10 @@ describe('a limiter of rate-limiter-flexible', () => {
       (limiter) => limiter.consume('k', 4),
     ];
     const outcome = async (promise: Promise<unknown>) => {
-      const [rejected, value] = await promise.then((value) => [false, value] as const, (value: unknown) => [true, value] as const);
+      const [rejected, value] = await promise.then(
+        (value) => [false, value] as const,
+        (value: unknown) => [true, value] as const,
+      );
       if (!(value instanceof RateLimiterRes)) return { rejected, value };
       const { remainingPoints, consumedPoints, isFirstInDuration } = value;
       expect(value.msBeforeNext).toBeGreaterThan(0);
@@ -119,9 +128,16 @@ describe('a limiter of rate-limiter-flexible', () => {
   });
 
   it('counts over all instances', async () => {
-    await using a = await Limiter.open({ ...inMemory(), node: { id: 'a' }, gossip: { listen: '127.0.0.1:0', interval: '5ms' } });
+    await using a = await Limiter.open({
+      ...inMemory(),
+      node: { id: 'a' },
+      gossip: { listen: '127.0.0.1:0', interval: '5ms' },
+    });
     await using b = await Limiter.open({ ...inMemory(), node: { id: 'b' }, gossip: { peers: [a.address ?? ''] } });
-    await until('they are connected', () => b.peers().some((peer) => peer.connected) && a.peers().some((peer) => peer.connected));
+    await until(
+      'they are connected',
+      () => b.peers().some((peer) => peer.connected) && a.peers().some((peer) => peer.connected),
+    );
     const here = new RateLimiterTallymesh({ limiter: a, points: 3, duration: HOUR });
     const there = new RateLimiterTallymesh({ limiter: b, points: 3, duration: HOUR });
     await here.consume('k', 3);
@@ -145,12 +161,14 @@ describe('a limiter of rate-limiter-flexible', () => {
 
   it('refuses what it cannot use', async () => {
     const limiter = await make();
-    for (const key of ['', 'a\0b', '\ud800', null as never, {} as never]) await expect(limiter.consume(key)).rejects.toThrow(InvalidInputError);
+    for (const key of ['', 'a\0b', '\ud800', null as never, {} as never])
+      await expect(limiter.consume(key)).rejects.toThrow(InvalidInputError);
     for (const points of [-1, 0.5, NaN, Infinity, 2 ** 53, '1' as never]) {
       await expect(limiter.consume('k', points)).rejects.toThrow(InvalidInputError);
       await expect(limiter.set('k', points)).rejects.toThrow(InvalidInputError);
     }
-    for (const seconds of [0, -1, NaN, Infinity, '1' as never]) await expect(limiter.block('k', seconds)).rejects.toThrow(InvalidInputError);
+    for (const seconds of [0, -1, NaN, Infinity, '1' as never])
+      await expect(limiter.block('k', seconds)).rejects.toThrow(InvalidInputError);
     await expect(limiter.consume('k', 1, { customDuration: 5 })).rejects.toThrow(/customDuration cannot be kept/);
     await expect(make({ points: -1 })).rejects.toThrow(InvalidInputError);
     await expect(make({ duration: 1e-9 })).rejects.toThrow(/duration is 1e-9/);
