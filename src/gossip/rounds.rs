@@ -8,12 +8,15 @@ use rand::seq::SliceRandom;
 use super::{Gossip, LinkId, Report};
 use crate::crdt::Update;
 use crate::id::{ReplicaId, Version};
-use crate::table::Scope;
+use crate::table::{SLOTS_PER_LOCK, Scope};
 use crate::time::{Now, Timestamp};
 use crate::wire::Message;
 
 /// The least time between two urgent pushes: a limit that is hit hard must not cost a frame for each call.
 const URGENT_SPACING: Duration = Duration::from_millis(1);
+
+/// How long expired counters may wait for the sweep beyond their grace. A shorter time costs an idle node more than all else.
+const SWEEP: Duration = Duration::from_secs(20);
 
 impl Gossip {
     /// Whether the cluster is small enough that everybody tells everybody.
@@ -213,10 +216,11 @@ impl Gossip {
         }
     }
 
-    /// Sweeps a part of the table, all of it within a few hundred rounds.
+    /// Sweeps a part of the table, all of it within [`SWEEP`] or 64 rounds, whichever is longer.
     fn sweep(&mut self, now: Timestamp) {
-        let stretches = 1 + self.table.len() / (256 * 64);
-        for _ in 0..stretches {
+        let rounds = SWEEP.as_millis() / self.settings.interval.as_millis().max(1);
+        let slots = self.table.len() / (rounds as usize).max(1);
+        for _ in 0..1 + slots / SLOTS_PER_LOCK {
             self.next_sweep = self.table.sweep(now, self.next_sweep);
         }
     }

@@ -1,6 +1,7 @@
 //! The thread that recovers the state and writes checkpoints.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -22,6 +23,11 @@ const COMPACT_EVERY: Duration = Duration::from_secs(600);
 const TRY_AGAIN_FIRST: Duration = Duration::from_secs(1);
 const TRY_AGAIN_MAX: Duration = Duration::from_secs(30);
 
+/// After this many checkpoints in a row that had nothing to write, the thread sleeps until it is woken by a change ...
+const IDLE_AFTER: u32 = 50;
+/// ... or for so long: what peers told is written then at the latest.
+const IDLE: Duration = Duration::from_millis(500);
+
 /// The rest of the process's view of the disk thread.
 #[derive(Debug)]
 pub(crate) struct Disk {
@@ -29,12 +35,16 @@ pub(crate) struct Disk {
     wake: Condvar,
     progress: watch::Sender<Progress>,
     writes_at_once: bool,
+    /// Whether the thread must be woken when something changes.
+    asleep: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Wishes {
     /// Number of the last checkpoint that somebody waits for.
     wanted: u64,
+    /// Something changed while the thread slept.
+    woken: bool,
     stop: bool,
 }
 
@@ -61,6 +71,7 @@ pub(super) async fn start(config: &Config) -> Result<(Arc<Disk>, Joining, Starte
         wake: Condvar::new(),
         progress,
         writes_at_once: config.durability == Durability::Sync,
+        asleep: AtomicBool::new(false),
     });
     let (tell, told) = oneshot::channel();
     let thread = Joining::spawn("disk", {
@@ -125,11 +136,21 @@ fn random() -> Result<u64, OpenError> {
 }
 
 impl Disk {
-    /// Asks for a checkpoint without waiting for it, where the setting is to write at once.
+    /// Tells of a change in the table, without waiting for it to be written.
+    #[inline]
     pub fn changed(&self) {
         if self.writes_at_once {
             self.want();
+        } else if self.asleep.load(Ordering::Relaxed) {
+            self.wake_up();
         }
+    }
+
+    #[cold]
+    fn wake_up(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+        lock(&self.wishes).woken = true;
+        self.wake.notify_one();
     }
 
     /// Resolves when everything counted before the call is durable. Callers at one time share one checkpoint.
@@ -199,6 +220,16 @@ impl Disk {
         self.wait_while(every, |wishes| wishes.wanted <= done && !wishes.stop)
     }
 
+    /// As [`wait`](Self::wait), but sleeps until something changes, as soon as there is nothing left to write.
+    fn wait_idle(&self) -> (u64, bool) {
+        let done = self.progress.borrow().done;
+        let waited =
+            self.wait_while(IDLE, |wishes| wishes.wanted <= done && !wishes.woken && !wishes.stop);
+        self.asleep.store(false, Ordering::Relaxed);
+        lock(&self.wishes).woken = false;
+        waited
+    }
+
     fn wait_while(
         &self,
         at_most: Duration,
@@ -224,9 +255,17 @@ impl Run<'_> {
     fn run(mut self) {
         let _ending = Ending(self.disk);
         let mut next_compaction = self.clock.monotonic();
+        let mut idle = 0;
         loop {
-            let (wanted, stop) = self.disk.wait(self.every);
-            let mut written = self.write(wanted, stop);
+            let (wanted, stop) = match idle {
+                0..IDLE_AFTER => self.disk.wait(self.every),
+                _ => self.disk.wait_idle(),
+            };
+            // Said before the table is looked through: whoever changes a shard after that has locked it after that, and sees it.
+            self.disk.asleep.store(idle + 1 >= IDLE_AFTER, Ordering::Relaxed);
+            let mut written = self.write(wanted, stop).map(|wrote| {
+                idle = if wrote { 0 } else { (idle + 1).min(IDLE_AFTER) };
+            });
             if written.is_ok() && self.clock.monotonic() >= next_compaction {
                 next_compaction = self.clock.monotonic() + COMPACT_EVERY;
                 written = self.persister.compact().map(|gained| {
@@ -245,11 +284,17 @@ impl Run<'_> {
         }
     }
 
-    fn write(&mut self, wanted: u64, stop: bool) -> Result<(), StorageError> {
+    /// Writes a checkpoint; says whether there was anything to write.
+    fn write(&mut self, wanted: u64, stop: bool) -> Result<bool, StorageError> {
         let done = self.disk.progress.borrow().done;
-        self.persister.write(self.table, self.clock.wall())?;
-        self.disk.progress.send_modify(|progress| progress.done = wanted);
-        if wanted > done || stop { self.persister.settle() } else { Ok(()) }
+        let wrote = self.persister.write(self.table, self.clock.wall())?;
+        if wanted > done {
+            self.disk.progress.send_modify(|progress| progress.done = wanted);
+        }
+        if wanted > done || stop {
+            self.persister.settle()?;
+        }
+        Ok(wrote)
     }
 
     /// Goes on in memory until the disk takes a whole new database; says whether to stop.

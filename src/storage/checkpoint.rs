@@ -71,12 +71,13 @@ impl Checkpointer {
         Ok(checkpointer)
     }
 
-    /// Makes all that the table counted before this call durable. `clock` is the latest time that was acted on.
+    /// Makes all that the table counted before this call durable; says whether there was anything. `clock` is the latest time
+    /// that was acted on.
     ///
     /// # Errors
     /// Any of the storage's. The table's changes are then no longer marked as unwritten, so this must not be called again:
     /// what is on disk is as of the checkpoint before.
-    pub fn write(&mut self, table: &Table, clock: Timestamp) -> Result<(), StorageError> {
+    pub fn write(&mut self, table: &Table, clock: Timestamp) -> Result<bool, StorageError> {
         if self.written_epoch > self.durable_epoch {
             // Records must never be newer than a checkpoint entry by two: the totals could then not be verified.
             self.settle()?;
@@ -104,12 +105,13 @@ impl Checkpointer {
         let watermarks = self.numbered(&watermarks)?;
         let clock_is_due = clock.since(self.meta.clock) >= CLOCK_EVERY;
         if !wrote && watermarks == self.meta.watermarks && !clock_is_due {
-            return Ok(());
+            return Ok(false);
         }
         self.settle()?;
         self.meta.watermarks = watermarks;
         self.meta.clock = self.meta.clock.max(clock);
-        self.write_meta()
+        self.write_meta()?;
+        Ok(wrote)
     }
 
     /// Makes the last checkpoint's own entry durable. [`write`](Self::write) leaves that to a moment when nobody waits: its

@@ -98,12 +98,12 @@ impl Persister {
         self.checkpointer.is_some()
     }
 
-    /// Makes all that the table counted before this call durable. `clock` is the latest time that was acted on.
+    /// Makes all that the table counted before this call durable; says whether there was anything. `clock` is the latest time that was acted on.
     ///
     /// # Errors
     /// Any of the storage's. Nothing is durable then any more: what failed may or may not be on the disk, and asking the
     /// system again would be answered as if nothing had been lost. [`begin_again`](Self::begin_again) is the way back.
-    pub fn write(&mut self, table: &Table, clock: Timestamp) -> Result<(), StorageError> {
+    pub fn write(&mut self, table: &Table, clock: Timestamp) -> Result<bool, StorageError> {
         self.with_checkpointer(|checkpointer| checkpointer.write(table, clock))
     }
 

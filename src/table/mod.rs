@@ -41,7 +41,7 @@ const SHARDS: usize = 64;
 const SHARD_BITS: u32 = SHARDS.trailing_zeros();
 
 /// How many slots are worked on under one hold of a shard's lock.
-const SLOTS_PER_LOCK: usize = 256;
+pub const SLOTS_PER_LOCK: usize = 32;
 
 /// Where a counter is: its place and its shard in one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -204,7 +204,7 @@ impl World<'_> {
         } else {
             let written = life.persister.write(&table, wall);
             let written =
-                written.and_then(|()| if settles { life.persister.settle() } else { Ok(()) });
+                written.and_then(|_| if settles { life.persister.settle() } else { Ok(()) });
             let compacted = |()| if compacts { life.persister.compact() } else { Ok(false) };
             written.and_then(compacted).map(|_| true)
         };

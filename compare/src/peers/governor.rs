@@ -1,0 +1,33 @@
+//! governor's keyed limiter: in one process, in memory.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+
+use super::{Answer, Decide};
+
+/// With its default store and clock. A key is session and tool in one string.
+pub struct Governor {
+    limiter: DefaultKeyedRateLimiter<String>,
+    keys: Vec<String>,
+}
+
+impl Governor {
+    /// Keyed by these strings.
+    pub fn new(keys: Vec<String>, answer: Answer) -> Governor {
+        let quota = match answer {
+            Answer::Allowed => Quota::per_second(NonZeroU32::MAX),
+            Answer::Denied => {
+                Quota::with_period(Duration::from_secs(3600)).expect("an hour is not zero")
+            }
+        };
+        Governor { limiter: RateLimiter::keyed(quota), keys }
+    }
+}
+
+impl Decide for Governor {
+    fn decide(&self, _caller: usize, key: usize) -> bool {
+        self.limiter.check_key(&self.keys[key]).is_ok()
+    }
+}
