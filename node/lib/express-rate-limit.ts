@@ -47,7 +47,7 @@ export class TallymeshStore implements Store {
     checkObject('the options of TallymeshStore', options);
     const { limiter, prefix = 'default' } = options;
     checkText('prefix', prefix);
-    this.#limiter = handleOf(limiter);
+    this.#limiter = handleOf(limiter, COUNTERS);
     this.prefix = prefix;
   }
 

@@ -4,7 +4,7 @@ import { ClosedError, InvalidInputError, call, settled } from './errors.js';
 import { explained, joinLabels, type Labels, type Request } from './request.js';
 import { native } from './native.js';
 import type { CounterReport, HealthReport, PeerReport } from './reports.js';
-import { ClusterToolRateLimiter } from './cluster-tool-rate-limiter.js';
+import { ClusterToolRateLimiter, TOOL_CALLS_PER_SESSION } from './cluster-tool-rate-limiter.js';
 import type { ToolRateLimiter, ToolRateLimits } from './tool-rate-limiter.js';
 import { checkCount, checkObject, checkText, show } from './validate.js';
 
@@ -19,7 +19,7 @@ export interface ToolRateLimiterOptions {
   readonly limits?: ToolRateLimits;
 }
 
-let handle: (limiter: Limiter) => number;
+let handleFor: (limiter: Limiter, counters: string) => number;
 
 /**
  * Decides whether requests may go ahead, under limits that hold across instances and restarts.
@@ -56,7 +56,7 @@ export class Limiter implements AsyncDisposable {
   }
 
   static {
-    handle = (limiter) => limiter.#handle;
+    handleFor = (limiter, counters) => limiter.#handleFor(counters);
   }
 
   /**
@@ -160,7 +160,7 @@ export class Limiter implements AsyncDisposable {
   toolRateLimiter(options: ToolRateLimiterOptions): ToolRateLimiter {
     checkObject('the options of toolRateLimiter', options);
     checkText('session', options.session);
-    return new ClusterToolRateLimiter(this.#handle, options.session, options.limits);
+    return new ClusterToolRateLimiter(this.#handleFor(TOOL_CALLS_PER_SESSION), options.session, options.limits);
   }
 
   /** Every counter that has not ended, in no particular order. Takes time in proportion to their number. */
@@ -216,17 +216,23 @@ export class Limiter implements AsyncDisposable {
     }
   }
 
+  /** Its number, unless a limit of the config would count in the counters of this name as well. */
+  #handleFor(counters: string): number {
+    if (!this.#limits.some((limit) => limit.name === counters)) return this.#handle;
+    throw new InvalidInputError(`the config has a limit of the name "${counters}", which is taken: give it another`);
+  }
+
   #denied(answer: number): Decision {
     return Decision.denied(-answer, this.#limits, native.lastRemaining(), native.lastRetryAfterMs());
   }
 }
 
 /**
- * The limiter's number in the native half.
+ * The limiter's number in the native half, for a part of this package that counts under the name `counters`.
  *
  * @internal
  */
-export function handleOf(limiter: Limiter): number {
-  if (limiter instanceof Limiter) return handle(limiter);
+export function handleOf(limiter: Limiter, counters: string): number {
+  if (limiter instanceof Limiter) return handleFor(limiter, counters);
   throw new InvalidInputError(`the limiter is ${show(limiter)}: give what Limiter.open() resolved to`);
 }

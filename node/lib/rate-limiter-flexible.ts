@@ -41,8 +41,8 @@ export interface RateLimiterTallymeshOptions {
  *
  * It differs from the limiters of the package itself in what follows. Windows of `duration` are aligned to UTC, so that all
  * instances agree on them: a key's first window may end early. With `duration` 0, a key is forgotten when it was not changed
- * for `counters.ttl` (24 hours), and a block lasts at most so long. A key's points are never below 0. Points are counted when
- * they are consumed, so no insurance limiter is needed.
+ * for `counters.ttl` (24 hours), and a block lasts at most so long. A key's points are never below 0. It waits for nothing
+ * that could fail, so it takes no insurance limiter.
  */
 export class RateLimiterTallymesh extends RateLimiterCompatibleAbstract {
   /** How many points may be consumed in a window. */
@@ -72,7 +72,7 @@ export class RateLimiterTallymesh extends RateLimiterCompatibleAbstract {
     const evenMs = Math.ceil((duration * 1000) / Math.max(points, 1));
     const { execEvenly = false, execEvenlyMinDelayMs = evenMs } = options;
     checkCount('execEvenlyMinDelayMs', execEvenlyMinDelayMs);
-    this.#limiter = handleOf(limiter);
+    this.#limiter = handleOf(limiter, COUNTERS);
     this.#windowMs = Math.round(duration * 1000);
     this.points = points;
     this.duration = duration;

@@ -182,4 +182,9 @@ describe('session counts in a store', () => {
     const limiter = await open({ name: 'all', max: 0, window: 'session' });
     expect(limiter.toolRateLimiter({ session: 's' }).tryCall('book_service').allowed).toBe(true);
   });
+
+  it('share no counter with a limit of the config', async () => {
+    const limiter = await open({ name: 'tool calls per session', max: 5, window: 'session' });
+    expect(() => limiter.toolRateLimiter({ session: 's' })).toThrow(/"tool calls per session", which is taken/);
+  });
 });

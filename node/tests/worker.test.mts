@@ -8,10 +8,13 @@ import { open, temporaryDirectory } from './support.mjs';
 
 const LIMIT = { name: 'calls', per: ['session'], max: 1000, window: 'session' } as const;
 
+const IMPORTS = `
+  const { Limiter } = require('tallymesh');
+  const { parentPort, workerData } = require('node:worker_threads');`;
+
 /** Runs a program in a worker, and resolves to what it posts. */
 async function inWorker(program: string, workerData: unknown): Promise<unknown> {
-  const imports = `const { Limiter, TallymeshError } = require('tallymesh'); const { parentPort, workerData } = require('node:worker_threads');`;
-  const worker = new Worker(`${imports} (async () => { ${program} })()`, { eval: true, workerData });
+  const worker = new Worker(`${IMPORTS} (async () => { ${program} })()`, { eval: true, workerData });
   const posted = once(worker, 'message');
   const ended = once(worker, 'exit');
   const [answer] = (await Promise.race([posted, ended.then(([code]) => [new Error(`ended with ${code}`)])])) as [unknown];
@@ -75,11 +78,14 @@ describe('worker threads', () => {
   it('can be ended in the middle of things', async () => {
     const limiter = await open(LIMIT);
     const program = `
-      const { Limiter } = require('tallymesh');
-      const { workerData, parentPort } = require('node:worker_threads');
+      ${IMPORTS}
       const limiter = Limiter.attach(workerData);
       parentPort.postMessage('running');
-      for (;;) { limiter.acquire({ session: 's' }); limiter.flush().catch(() => {}); limiter.toolRateLimiter({ session: 's' }).tryCall('t'); }`;
+      for (;;) {
+        limiter.acquire({ session: 's' });
+        limiter.flush().catch(() => {});
+        limiter.toolRateLimiter({ session: 's' }).tryCall('t');
+      }`;
     const workers = [1, 2, 3].map(() => new Worker(program, { eval: true, workerData: limiter.id }));
     await Promise.all(workers.map((worker) => once(worker, 'message')));
     await Promise.all(workers.map((worker) => worker.terminate()));
