@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use smallvec::SmallVec;
+
 use crate::limit::{Charge, Charges, DenialReason, Matched, Request, Unchargeable};
 use crate::limiter::{Decision, Limiter};
 use crate::table::{Outcome, Resolved};
@@ -39,9 +41,24 @@ pub struct Meter {
 
 #[derive(Debug)]
 struct Shared {
-    matched: Result<Vec<Matched>, (Option<usize>, DenialReason)>,
-    /// Where the counter under each of the limits was seen last, as [`Resolved::to_bits`].
-    resolved: Box<[AtomicU64]>,
+    counters: Result<Counters, (Option<usize>, DenialReason)>,
+}
+
+/// One for each limit that matches; where there is only one, which is usual, it costs no cache miss of its own.
+type Counters = SmallVec<[Counter; 1]>;
+
+#[derive(Debug)]
+struct Counter {
+    limit: Matched,
+    /// Where it was seen last, as [`Resolved::to_bits`].
+    resolved: AtomicU64,
+}
+
+impl Counter {
+    #[inline]
+    fn seen(&self) -> Resolved {
+        Resolved::from_bits(self.resolved.load(Ordering::Relaxed))
+    }
 }
 
 impl Limiter {
@@ -57,9 +74,9 @@ impl Limiter {
             let matched = inner.policy.matched(request, inner.store.now(), inner.key_bytes_max);
             matched.map_err(|Unchargeable { limit }| (Some(limit), DenialReason::KeyTooLong))
         };
-        let limits = matched.as_ref().map_or(0, Vec::len);
-        let resolved = (0..limits).map(|_| AtomicU64::new(Resolved::NONE.to_bits())).collect();
-        Meter { limiter: self.clone(), shared: Arc::new(Shared { matched, resolved }) }
+        let unseen = |limit| Counter { limit, resolved: AtomicU64::new(Resolved::NONE.to_bits()) };
+        let counters = matched.map(|matched| matched.into_iter().map(unseen).collect());
+        Meter { limiter: self.clone(), shared: Arc::new(Shared { counters }) }
     }
 
     /// The labels of one session, for handles of its tools.
@@ -73,51 +90,51 @@ impl Meter {
     #[inline]
     pub fn acquire(&self, cost: u64) -> Decision<'_> {
         let inner = &*self.limiter.inner;
-        let matched = match &self.shared.matched {
-            Ok(matched) => &matched[..],
+        let counters = match &self.shared.counters {
+            Ok(counters) => counters,
             Err((limit, reason)) => return inner.refusal(*limit, *reason),
         };
         let now = inner.store.now();
-        let charge = |matched: &Matched| inner.policy.charge_under(matched.limit, now, cost);
-        let counters = self.shared.resolved.iter().map(|bits| bits.load(Ordering::Relaxed));
-        let counters = counters.map(Resolved::from_bits);
+        let charge = |counter: &Counter| inner.policy.charge_under(counter.limit.limit, now, cost);
         let table = &inner.store.node.table;
-        let outcome = match matched {
-            [one] => table.acquire_resolved(now, &[charge(one)], counters),
-            _ => {
-                let charges: smallvec::SmallVec<[Charge; 4]> = matched.iter().map(charge).collect();
-                table.acquire_resolved(now, &charges, counters)
+        let outcome = match &counters[..] {
+            [one] => table.acquire_resolved(now, &[charge(one)], [one.seen()]),
+            all => {
+                let charges: SmallVec<[Charge; 4]> = all.iter().map(charge).collect();
+                table.acquire_resolved(now, &charges, all.iter().map(Counter::seen))
             }
         };
-        inner.decision(outcome.unwrap_or_else(|| self.acquire_by_key(matched, now, cost)), cost)
+        inner.decision(outcome.unwrap_or_else(|| self.acquire_by_key(counters, now, cost)), cost)
     }
 
     /// As [`Limiter::peek`], for a request of this cost.
     pub fn peek(&self, cost: u64) -> Decision<'_> {
         let inner = &*self.limiter.inner;
-        let matched = match &self.shared.matched {
-            Ok(matched) => matched,
+        let counters = match &self.shared.counters {
+            Ok(counters) => counters,
             Err((limit, reason)) => return inner.refusal(*limit, *reason),
         };
         let now = inner.store.now();
-        let mut charges = Charges::default();
-        inner.policy.charge_matched(matched, now, cost, &mut charges);
+        let charges = self.charges(counters, now, cost);
         inner.decision(inner.store.node.table.peek(now, &charges), cost)
     }
 
     /// Decides as if there were no handle, and sees where the counters are by now.
     #[cold]
-    fn acquire_by_key(&self, matched: &[Matched], now: Timestamp, cost: u64) -> Outcome {
-        let inner = &*self.limiter.inner;
-        let table = &inner.store.node.table;
-        let mut charges = Charges::default();
-        inner.policy.charge_matched(matched, now, cost, &mut charges);
+    fn acquire_by_key(&self, counters: &Counters, now: Timestamp, cost: u64) -> Outcome {
+        let table = &self.limiter.inner.store.node.table;
+        let charges = self.charges(counters, now, cost);
         let outcome = table.acquire(now, &charges);
-        for (charge, resolved) in charges.list.iter().zip(&self.shared.resolved) {
+        for (charge, counter) in charges.list.iter().zip(counters) {
             let found = table.resolve(charges.key(charge));
-            resolved.store(found.to_bits(), Ordering::Relaxed);
+            counter.resolved.store(found.to_bits(), Ordering::Relaxed);
         }
         outcome
+    }
+
+    fn charges(&self, counters: &Counters, now: Timestamp, cost: u64) -> Charges {
+        let matched = counters.iter().map(|counter| &counter.limit);
+        self.limiter.inner.policy.charge_matched(matched, now, cost)
     }
 }
 

@@ -44,7 +44,7 @@ impl Gossip {
         }
         self.sweep(now.wall);
         // Rounds at the same beat on all nodes add up to twice the overshoot, so each is drawn anew.
-        let factor = 0.75 + self.jitter() / 2.0;
+        let factor = 0.9 + self.jitter() / 5.0;
         self.next_tick = now.monotonic + self.settings.interval.mul_f64(factor);
     }
 

@@ -232,15 +232,14 @@ impl Policy {
         Charge { limit, key: 0..0, cost, max, expires_at, is_windowed }
     }
 
-    /// What [`charge`](Self::charge) finds, for what it was found before to match.
-    pub fn charge_matched(
+    /// What [`charge`](Self::charge) finds, for limits that were found to match before.
+    pub fn charge_matched<'a>(
         &self,
-        matched: &[Matched],
+        matched: impl IntoIterator<Item = &'a Matched>,
         now: Timestamp,
         cost: u64,
-        charges: &mut Charges,
-    ) {
-        charges.clear();
+    ) -> Charges {
+        let mut charges = Charges::default();
         for Matched { limit, without_window } in matched {
             let start = charges.keys.len();
             self.key_parts[*limit].write_window(&mut charges.keys, now);
@@ -248,6 +247,7 @@ impl Policy {
             let key = start..charges.keys.len();
             charges.list.push(Charge { key, ..self.charge_under(*limit, now, cost) });
         }
+        charges
     }
 }
 

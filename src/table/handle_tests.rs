@@ -38,8 +38,7 @@ impl<'a> Handle<'a> {
     }
 
     fn acquire(&mut self, table: &Table, now: u64, cost: u64) -> Outcome {
-        let mut charges = Charges::default();
-        self.policy.charge_matched(&self.matched, Timestamp(now), cost, &mut charges);
+        let charges = self.policy.charge_matched(&self.matched, Timestamp(now), cost);
         let seen = self.seen.iter().copied();
         table.acquire_resolved(Timestamp(now), &charges.list, seen).unwrap_or_else(|| {
             let outcome = table.acquire(Timestamp(now), &charges);

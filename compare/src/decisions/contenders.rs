@@ -2,19 +2,20 @@
 
 use crate::keys::{TOOL, session};
 use crate::peers::{
-    Answer, Governor, Keyed, Limitador, LimitadorPrepared, Peer, Place, Redis, RedisServer,
-    ShardedMap,
+    Answer, Governor, GovernorKeyMade, Keyed, Limitador, LimitadorPrepared, Peer, Place, Redis,
+    RedisServer, ShardedMap,
 };
 use crate::size::Size;
 
 /// Their names, in the order of the columns.
-pub const CONTENDERS: [&str; 9] = [
+pub const CONTENDERS: [&str; 10] = [
     TALLYMESH,
     HANDLES,
     TALLYMESH_IN_MEMORY,
     HANDLES_IN_MEMORY,
     SHARDED_MAP,
     GOVERNOR,
+    GOVERNOR_KEY_MADE,
     LIMITADOR,
     LIMITADOR_PREPARED,
     REDIS,
@@ -26,6 +27,7 @@ pub const HANDLES: &str = "tallymesh, handle";
 pub const HANDLES_IN_MEMORY: &str = "tallymesh, handle, in memory";
 pub const SHARDED_MAP: &str = "sharded map";
 pub const GOVERNOR: &str = "governor";
+pub const GOVERNOR_KEY_MADE: &str = "governor, key made";
 pub const LIMITADOR: &str = "limitador";
 pub const LIMITADOR_PREPARED: &str = "limitador, prepared";
 pub const REDIS: &str = "Redis";
@@ -65,6 +67,7 @@ pub fn all(
         contender(TALLYMESH_IN_MEMORY, 1, in_memory),
         Contender { limits: false, ..contender(SHARDED_MAP, 1, ShardedMap::new(joined())) },
         contender(GOVERNOR, 1, Governor::new(joined(), answer)),
+        contender(GOVERNOR_KEY_MADE, 1, GovernorKeyMade::new(&sessions, answer)),
         contender(LIMITADOR, 20, Limitador::new(&sessions, answer)),
         contender(LIMITADOR_PREPARED, 20, LimitadorPrepared::new(&sessions, answer)),
     ];

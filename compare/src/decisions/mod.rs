@@ -72,7 +72,7 @@ pub fn run(size: &Size, report: &mut Report) -> io::Result<()> {
 const NOT_MEASURED: &str = "Not measured: requests that several limits match; new counters (all are warm); more than two \
     threads; peers' news arriving meanwhile (see stalls); an allocator other than the system's. Each peer is given what its API takes, \
     made beforehand: tallymesh session and tool as two strings and its key made of them in each decision, the others one string of \
-    both, limitador a map. limitador makes its context of that map in each decision, as its server does, or has it made beforehand \
+    both (but \"governor, key made\" makes that string of the two in each decision, as a server has to), limitador a map. limitador makes its context of that map in each decision, as its server does, or has it made beforehand \
     (\"prepared\"). tallymesh writes to its data directory during its own rounds; between the rounds it is waited for, so that it \
     does not slow the others down. The sharded map only adds one: it has no limit, no clock, no expiry. Redis answers over a \
     connection of each thread's own.";

@@ -1,8 +1,8 @@
 //! Ratios of the decisions, beside what they are to be.
 
 use super::contenders::{
-    GOVERNOR, HANDLES, HANDLES_IN_MEMORY, LIMITADOR, REDIS, SHARDED_MAP, TALLYMESH,
-    TALLYMESH_IN_MEMORY,
+    GOVERNOR, GOVERNOR_KEY_MADE, HANDLES, HANDLES_IN_MEMORY, LIMITADOR, REDIS, SHARDED_MAP,
+    TALLYMESH, TALLYMESH_IN_MEMORY,
 };
 use super::rounds::{Scenario, thousands};
 use crate::keys::Order;
@@ -14,8 +14,14 @@ use crate::target::{self, Target};
 pub fn table(scenarios: &[Scenario], hot: &[(&'static str, f64)], size: &Size) -> Table {
     let (fewest, most) = (size.keys[0], size.keys[size.keys.len() - 1]);
     let mut targets = Vec::new();
-    for ours in [TALLYMESH, TALLYMESH_IN_MEMORY] {
-        let beside = [(fewest, GOVERNOR, 0.8), (most, GOVERNOR, 0.7), (most, SHARDED_MAP, 1.3)];
+    for ours in [HANDLES, TALLYMESH, HANDLES_IN_MEMORY, TALLYMESH_IN_MEMORY] {
+        let beside = [
+            (fewest, GOVERNOR_KEY_MADE, 0.8),
+            (fewest, GOVERNOR, 0.8),
+            (most, GOVERNOR_KEY_MADE, 0.7),
+            (most, GOVERNOR, 0.7),
+            (most, SHARDED_MAP, 1.3),
+        ];
         for (keys, peer, bound) in beside {
             for scenario in uniform(scenarios, keys, 1) {
                 let what = described(ours, &format!("times {peer}'s time"), scenario);

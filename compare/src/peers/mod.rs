@@ -7,7 +7,7 @@ mod redis_server;
 mod sharded_map;
 mod tallymesh;
 
-pub use self::governor::Governor;
+pub use self::governor::{Governor, GovernorKeyMade};
 pub use self::limitador::{Limitador, LimitadorPrepared};
 pub use self::redis::Redis;
 pub use self::redis_server::RedisServer;
