@@ -1,0 +1,88 @@
+// Plays three attacks on both orchestrators, and prints how many bookings each gets through. The limit is 3 in a session.
+import { Agent, request } from 'node:http';
+import { setTimeout as pause } from 'node:timers/promises';
+
+import { Cluster } from './cluster.mjs';
+
+/** Somebody on one connection: sends messages, and learns what the tools said. */
+class Client {
+  private readonly agent = new Agent({ keepAlive: true, maxSockets: 1 });
+
+  constructor(
+    private readonly port: number,
+    private readonly user: string,
+  ) {}
+
+  /** Asks for a booking; resolves to whether there was one. */
+  async book(): Promise<boolean> {
+    const headers = { 'x-user': this.user };
+    const asked = request({ port: this.port, host: '127.0.0.1', method: 'POST', agent: this.agent, headers });
+    asked.end('book_service');
+    const body: Buffer[] = await new Promise((resolve, reject) => {
+      asked.once('error', reject);
+      asked.once('response', (response) => response.toArray().then(resolve, reject));
+    });
+    return Buffer.concat(body).toString().includes('booked');
+  }
+
+  /** Asks for several, and resolves to how many there were. */
+  async bookTimes(times: number): Promise<number> {
+    let booked = 0;
+    for (let time = 0; time < times; time += 1) booked += Number(await this.book());
+    return booked;
+  }
+
+  leave(): void {
+    this.agent.destroy();
+  }
+}
+
+/** Comes back on a new connection, which takes a human being some time. */
+async function onNewConnection(cluster: Cluster, user: string, times: number): Promise<number> {
+  await pause(150);
+  const client = new Client(cluster.port, user);
+  const booked = await client.bookTimes(times);
+  client.leave();
+  return booked;
+}
+
+const ATTACKS: Record<string, (cluster: Cluster) => Promise<number>> = {
+  'waits for a restart': async (cluster) => {
+    let booked = await onNewConnection(cluster, 'waiting', 5);
+    await pause(150);
+    await cluster.restart();
+    booked += await onNewConnection(cluster, 'waiting', 5);
+    return booked;
+  },
+  'reaches the other instance': async (cluster) => {
+    const here = await onNewConnection(cluster, 'switching', 5);
+    return here + (await onNewConnection(cluster, 'switching', 5));
+  },
+  'opens new connections': async (cluster) => {
+    let booked = 0;
+    for (let connection = 0; connection < 10; connection += 1) booked += await onNewConnection(cluster, 'reconnecting', 1);
+    return booked;
+  },
+};
+
+/** How many bookings each attack got through. */
+async function attack(program: string): Promise<Record<string, number>> {
+  const cluster = await Cluster.start(program);
+  try {
+    const booked: Record<string, number> = {};
+    for (const [name, play] of Object.entries(ATTACKS)) booked[name] = await play(cluster);
+    return booked;
+  } finally {
+    await cluster.stop();
+  }
+}
+
+const results = { before: await attack('before.mjs'), after: await attack('after.mjs') };
+if (process.argv.includes('--json')) {
+  console.log(JSON.stringify(results));
+} else {
+  console.log('bookings that got through, of 3 allowed:'.padEnd(42), 'before', ' after');
+  for (const name of Object.keys(ATTACKS)) {
+    console.log(`  ${name}`.padEnd(42), String(results.before[name]).padStart(6), String(results.after[name]).padStart(6));
+  }
+}

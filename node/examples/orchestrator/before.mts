@@ -1,0 +1,25 @@
+// The orchestrator with its counts in memory. Usage: before.mjs PORT
+import { serve, type Orchestrator } from './server.mjs';
+import { ToolRateLimiter } from './tool-rate-limiter-in-memory.mjs';
+import { TOOL_RATE_LIMITS, callTool, wantedTools } from './tools.mjs';
+
+class BookingOrchestrator implements Orchestrator {
+  private readonly toolRateLimiter: ToolRateLimiter;
+
+  constructor(private readonly session: string) {
+    this.toolRateLimiter = new ToolRateLimiter(TOOL_RATE_LIMITS);
+  }
+
+  turn(message: string): string[] {
+    this.toolRateLimiter.resetTurn();
+    return wantedTools(message).map((tool) => {
+      const answer = this.toolRateLimiter.canCall(tool);
+      if (!answer.allowed) return `${this.session}: ${answer.reason}`;
+      this.toolRateLimiter.recordCall(tool);
+      return `${this.session}: ${callTool(tool)}`;
+    });
+  }
+}
+
+await serve(Number(process.argv[2]), (session) => new BookingOrchestrator(session));
+process.send?.('serving');

@@ -1,0 +1,238 @@
+import { settingsJson, type Config } from './config.js';
+import { Decision, type LimitInForce, type Receipt } from './decision.js';
+import { ClosedError, InvalidInputError, call, settled } from './errors.js';
+import { explained, joinLabels, type Labels, type Request } from './request.js';
+import { native } from './native.js';
+import type { CounterReport, HealthReport, PeerReport } from './reports.js';
+import { ClusterToolRateLimiter, TOOL_CALLS_PER_SESSION } from './cluster-tool-rate-limiter.js';
+import type { ToolRateLimiter, ToolRateLimits } from './tool-rate-limiter.js';
+import { checkCount, checkObject, checkText, show } from './validate.js';
+
+/** The number of an open limiter in this process, for {@link Limiter.attach}. */
+export type AttachedId = number;
+
+/** What {@link Limiter.toolRateLimiter} needs to know. */
+export interface ToolRateLimiterOptions {
+  /** The session whose calls are counted, 1 to 8,192 characters: the same text on every instance. */
+  readonly session: string;
+  /** The limits by tool name. Default: {@link DEFAULT_TOOL_RATE_LIMITS}. */
+  readonly limits?: ToolRateLimits;
+}
+
+let handleFor: (limiter: Limiter, counters: string) => number;
+
+/**
+ * Decides whether requests may go ahead, under limits that hold across instances and restarts.
+ *
+ * Decisions are synchronous: they are made from memory, in about a microsecond, and never wait for the disk or a peer.
+ *
+ * @example
+ * ```ts
+ * await using limiter = await Limiter.open('tallymesh.toml');
+ * const decision = limiter.acquire({ session: 's42', tool: 'book_service', user: 'u7' });
+ * if (!decision.allowed) throw new Error(decision.reason);
+ * ```
+ */
+export class Limiter implements AsyncDisposable {
+  /** The node's name. */
+  readonly node: string;
+  /** The limiter's number in this process, to use it in a worker thread: see {@link attach}. */
+  readonly id: AttachedId;
+  /** Where it listens, with the real port if the config said port 0; undefined if it does not. */
+  readonly address: string | undefined;
+  /** Where the database was put, if it was found damaged when the limiter was opened. */
+  readonly setAside: string | undefined;
+  readonly #handle: number;
+  readonly #limits: readonly LimitInForce[];
+  #closing: Promise<void> | undefined;
+
+  private constructor(opened: Awaited<ReturnType<typeof native.openFile>>) {
+    this.#handle = opened.handle;
+    this.#limits = opened.limits;
+    this.id = opened.id;
+    this.node = opened.node;
+    this.address = opened.address;
+    this.setAside = opened.setAside;
+  }
+
+  static {
+    handleFor = (limiter, counters) => limiter.#handleFor(counters);
+  }
+
+  /**
+   * Recovers what the data directory holds, joins the peers, and puts the limits in force. Waits up to `gossip.syncTimeout`
+   * for the state of the peers that answer.
+   *
+   * @param config - the settings, or the path of a TOML file
+   * @throws {@link ConfigError} when the settings cannot be used
+   * @throws {@link OpenError} when the directory is held by another process or cannot be written, or the address is taken
+   */
+  static async open(config: Config | string): Promise<Limiter> {
+    if (typeof config === 'string') checkText('the path of the config', config);
+    const begin = typeof config === 'string' ? () => native.openFile(config) : () => native.openSettings(settingsJson(config));
+    return new Limiter(await settled(begin));
+  }
+
+  /**
+   * The same limiter in another thread of this process: hand its `id` to a worker, which attaches to it. A data directory
+   * takes one limiter only, so this is how workers share one. When it is closed, by whichever thread, it is closed for all;
+   * a limiter that was opened in a worker is closed when no thread that uses it is left.
+   *
+   * @throws {@link ClosedError} when no open limiter has this id
+   */
+  static attach(id: AttachedId): Limiter {
+    checkCount('the id of a limiter', id);
+    if (id > 0xffff_ffff) throw new ClosedError(`no limiter of this process has the id ${id}`);
+    return new Limiter(call(() => native.attach(id)));
+  }
+
+  /**
+   * Admits a request and charges every limit that matches it, or denies it and charges none.
+   *
+   * Instances that admit at one moment may together go past a limit, by what they admit while word travels; each by itself
+   * never does. A limit does not hold for requests that lack a label of its `per`.
+   *
+   * @throws {@link InvalidInputError} when a label or the cost cannot be used
+   */
+  acquire(request: Request): Decision {
+    const answer = this.#ask(native.acquire, request);
+    if (answer < 0) return this.#denied(answer);
+    return Decision.allowed(answer, native.lastReceipt() as Receipt);
+  }
+
+  /**
+   * Like {@link acquire}, and resolves only when the charge survives a crash and a loss of power. Callers at one time share
+   * one write.
+   *
+   * @throws {@link DurabilityError} when it cannot be made durable; it is then counted in memory all the same, and to refuse
+   * the call is up to the caller
+   */
+  async acquireDurable(request: Request): Promise<Decision> {
+    const decision = this.acquire(request);
+    if (decision.allowed) await this.flush();
+    return decision;
+  }
+
+  /**
+   * What {@link acquire} would answer now, with nothing charged.
+   *
+   * @throws {@link InvalidInputError} when a label or the cost cannot be used
+   */
+  peek(request: Request): Decision {
+    const answer = this.#ask(native.peek, request);
+    return answer < 0 ? this.#denied(answer) : Decision.allowed(answer, undefined);
+  }
+
+  /**
+   * Takes a charge back, because the call did not count after all. A counter that has ended or was reset since is left as it
+   * is. Each thread keeps the receipts of its latest 65,536 admissions.
+   *
+   * @param receipt - the decision's `receipt`
+   * @throws {@link ReceiptError} when it was refunded before, or is too old
+   */
+  refund(receipt: Receipt): void {
+    checkCount('the receipt', receipt);
+    call(() => native.refund(this.#handle, receipt));
+  }
+
+  /**
+   * Starts every counter that the request is charged to anew, on every instance. What others admit while the reset has not
+   * reached them may be lost by it.
+   *
+   * @throws {@link InvalidInputError} when a label cannot be used
+   * @throws {@link CounterError} when a key is too long
+   */
+  reset(request: Labels): void {
+    const labels = joinLabels(request);
+    try {
+      native.reset(this.#handle, labels.text, labels.count);
+    } catch (thrown) {
+      throw explained(thrown, request);
+    }
+  }
+
+  /**
+   * The drop-in for a {@link ToolRateLimiter} in memory: its session counts are the cluster's, so they hold on every
+   * instance and after restarts. Its turn counts are its own, since one instance handles a turn.
+   *
+   * @throws {@link InvalidInputError} when the session or a limit cannot be used
+   */
+  toolRateLimiter(options: ToolRateLimiterOptions): ToolRateLimiter {
+    checkObject('the options of toolRateLimiter', options);
+    checkText('session', options.session);
+    return new ClusterToolRateLimiter(this.#handleFor(TOOL_CALLS_PER_SESSION), options.session, options.limits);
+  }
+
+  /** Every counter that has not ended, in no particular order. Takes time in proportion to their number. */
+  counters(): CounterReport[] {
+    return call(() => native.counters(this.#handle));
+  }
+
+  /** Who is connected, how far they lag, and how their clocks differ. */
+  peers(): PeerReport[] {
+    return call(() => native.peers(this.#handle));
+  }
+
+  /** Whether counts reach the disk, and what went wrong since the start. */
+  health(): HealthReport {
+    return call(() => native.health(this.#handle));
+  }
+
+  /**
+   * Resolves when everything counted before the call survives a loss of power.
+   *
+   * @throws {@link DurabilityError} when the disk has failed
+   */
+  flush(): Promise<void> {
+    return settled(() => native.flush(this.#handle));
+  }
+
+  /**
+   * Sends what is left to the peers, tells them goodbye, writes everything to disk, and stops. Later calls throw a
+   * {@link ClosedError}, but for `close` itself.
+   *
+   * A process that ends without it loses at most what was counted in the last `storage.persistEvery`.
+   *
+   * @throws {@link DurabilityError} when the disk has failed
+   */
+  close(): Promise<void> {
+    this.#closing ??= settled(() => native.close(this.#handle));
+    return this.#closing;
+  }
+
+  /** {@link close}, for `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #ask(ask: typeof native.acquire, request: Request): number {
+    const labels = joinLabels(request);
+    const cost = request.cost === undefined ? 1 : request.cost;
+    if (!Number.isSafeInteger(cost) || cost < 0) checkCount('cost', cost);
+    try {
+      return ask(this.#handle, labels.text, labels.count, cost);
+    } catch (thrown) {
+      throw explained(thrown, request);
+    }
+  }
+
+  /** Its number, unless a limit of the config would count in the counters of this name as well. */
+  #handleFor(counters: string): number {
+    if (!this.#limits.some((limit) => limit.name === counters)) return this.#handle;
+    throw new InvalidInputError(`the config has a limit of the name "${counters}", which is taken: give it another`);
+  }
+
+  #denied(answer: number): Decision {
+    return Decision.denied(-answer, this.#limits, native.lastRemaining(), native.lastRetryAfterMs());
+  }
+}
+
+/**
+ * The limiter's number in the native half, for a part of this package that counts under the name `counters`.
+ *
+ * @internal
+ */
+export function handleOf(limiter: Limiter, counters: string): number {
+  if (limiter instanceof Limiter) return handleFor(limiter, counters);
+  throw new InvalidInputError(`the limiter is ${show(limiter)}: give what Limiter.open() resolved to`);
+}

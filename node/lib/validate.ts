@@ -1,0 +1,47 @@
+/** Checks of what users hand in. Each says what is wrong with what, and what to do. */
+import { InvalidInputError } from './errors.js';
+
+/** The longest text of a label, in UTF-16 units; the native half has a bound on whole keys, `maxKeyBytes`. */
+export const TEXT_LENGTH_MAX = 8192;
+
+/** The most labels of one request that are looked at; `maxLabels` may be less. */
+export const LABELS_MAX = 1024;
+
+/** Refuses everything but a text that can name something. */
+export function checkText(what: string, value: unknown): asserts value is string {
+  if (typeof value !== 'string') {
+    throw new InvalidInputError(`${what} is ${show(value)}: give a string, or leave it out if it is optional`);
+  }
+  if (value === '') throw new InvalidInputError(`${what} is empty: give at least one character, or leave it out`);
+  if (value.length > TEXT_LENGTH_MAX) {
+    const message = `${what} has ${value.length} characters: give at most ${TEXT_LENGTH_MAX}, for example a hash of it`;
+    throw new InvalidInputError(message);
+  }
+  if (value.includes('\0')) throw new InvalidInputError(`${what} is ${show(value)}: leave the NUL out`);
+  if (!value.isWellFormed()) {
+    const message = `${what} is ${show(value)}, with half of a surrogate pair: give well-formed text (see toWellFormed())`;
+    throw new InvalidInputError(message);
+  }
+}
+
+/** Refuses everything but a whole number from `least` to 2^53 - 1. */
+export function checkCount(what: string, value: unknown, least = 0): asserts value is number {
+  if (Number.isSafeInteger(value) && (value as number) >= least) return;
+  throw new InvalidInputError(`${what} is ${show(value)}: give a whole number from ${least} to 2^53 - 1`);
+}
+
+/** Refuses everything but an object. */
+export function checkObject(what: string, value: unknown): asserts value is object {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return;
+  throw new InvalidInputError(`${what} is ${show(value)}: give an object`);
+}
+
+/** A value as a message shows it: short, and whatever it is. */
+export function show(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value);
+  if (typeof value === 'bigint') return `${value}n`;
+  if (Array.isArray(value)) return 'an array';
+  if (typeof value === 'object' && value !== null) return 'an object';
+  if (typeof value === 'function') return 'a function';
+  return String(value);
+}

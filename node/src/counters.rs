@@ -1,0 +1,92 @@
+//! Single counters by number: found once by their key, then counted in without any text.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use napi::Result;
+use napi_derive::napi;
+use slab::Slab;
+use tallymesh::{CounterHandle, CounterKey};
+
+use crate::decisions::number;
+use crate::error::{closed, counter, guard};
+use crate::limiters::{Shared, with};
+
+thread_local! {
+    static COUNTERS: RefCell<Slab<Counter>> = RefCell::default();
+}
+
+struct Counter {
+    handle: CounterHandle,
+    shared: Arc<Shared>,
+}
+
+/// Finds the counter of this limit and these values (with a NUL between each two), and returns its number.
+#[napi]
+pub fn counter_open(limiter: u32, limit: String, values: String) -> Result<u32> {
+    guard(|| {
+        with(limiter, |local| {
+            let handle = local.store().handle(&key(&limit, &values));
+            let counter = Counter { handle, shared: local.shared.clone() };
+            Ok(COUNTERS.with_borrow_mut(|all| all.insert(counter)) as u32)
+        })
+    })
+}
+
+/// Forgets a number. The counter stays.
+#[napi]
+pub fn counter_release(counter: u32) -> Result<()> {
+    guard(|| {
+        let released = COUNTERS.with_borrow_mut(|all| all.try_remove(counter as usize));
+        drop(released);
+        Ok(())
+    })
+}
+
+/// The counter's value.
+#[napi]
+pub fn counter_value(counter: u32) -> Result<f64> {
+    guard(|| with_counter(counter, |handle| Ok(number(handle.value()))))
+}
+
+/// Adds 1, and returns the value. The nearer it is to `max`, the sooner the peers are told, as if it were bound by it.
+#[napi]
+pub fn counter_add(counter: u32, max: f64) -> Result<f64> {
+    guard(|| {
+        with_counter(counter, |handle| {
+            let within = handle.add_within(1, max as u64).map_err(self::counter)?;
+            let value = within.map_or_else(|| handle.add(1), Ok);
+            value.map(number).map_err(self::counter)
+        })
+    })
+}
+
+/// Adds 1 if the value stays within `max` (and returns the value), or nothing (and returns -1).
+#[napi]
+pub fn counter_try(counter: u32, max: f64) -> Result<f64> {
+    guard(|| {
+        with_counter(counter, |handle| {
+            let added = handle.add_within(1, max as u64).map_err(self::counter)?;
+            Ok(added.map_or(-1.0, number))
+        })
+    })
+}
+
+/// Starts the counter anew, everywhere.
+#[napi]
+pub fn counter_reset(counter: u32) -> Result<()> {
+    guard(|| with_counter(counter, |handle| handle.reset().map_err(self::counter)))
+}
+
+fn with_counter<T>(counter: u32, use_it: impl FnOnce(&CounterHandle) -> Result<T>) -> Result<T> {
+    COUNTERS.with_borrow(|all| {
+        let counter = all.get(counter as usize).ok_or_else(closed)?;
+        counter.shared.alive()?;
+        use_it(&counter.handle)
+    })
+}
+
+/// The key of a counter without a window.
+pub fn key(limit: &str, values: &str) -> CounterKey {
+    CounterKey::new(limit, &values.split('\0').collect::<Vec<_>>())
+}

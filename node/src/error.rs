@@ -1,0 +1,88 @@
+//! How errors cross into JavaScript: as `CODE message`, which the TypeScript half makes one of its classes of.
+
+use std::any::Any;
+use std::fmt::Display;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use napi::{Error, Result};
+use tallymesh::{ConfigError, CountError, DurabilityError, OpenError};
+use tokio::task::JoinError;
+
+/// What went wrong, as users see it in `error.code`.
+#[derive(Debug, Clone, Copy)]
+pub enum Code {
+    InvalidInput,
+    Config,
+    Open,
+    Durability,
+    Closed,
+    Counter,
+    Receipt,
+    Panic,
+}
+
+impl Code {
+    fn name(self) -> &'static str {
+        match self {
+            Code::InvalidInput => "TALLYMESH_INVALID_INPUT",
+            Code::Config => "TALLYMESH_CONFIG",
+            Code::Open => "TALLYMESH_OPEN",
+            Code::Durability => "TALLYMESH_DURABILITY",
+            Code::Closed => "TALLYMESH_CLOSED",
+            Code::Counter => "TALLYMESH_COUNTER",
+            Code::Receipt => "TALLYMESH_RECEIPT",
+            Code::Panic => "TALLYMESH_PANIC",
+        }
+    }
+}
+
+/// An error of this code.
+pub fn error(code: Code, message: impl Display) -> Error {
+    Error::from_reason(format!("{} {message}", code.name()))
+}
+
+/// The limiter is closed, or was never one of this thread.
+pub fn closed() -> Error {
+    error(Code::Closed, "the limiter is closed; open it again, or close it after its last use")
+}
+
+pub fn config(source: ConfigError) -> Error {
+    error(Code::Config, source)
+}
+
+pub fn open(source: OpenError) -> Error {
+    error(Code::Open, source)
+}
+
+pub fn durability(source: DurabilityError) -> Error {
+    error(Code::Durability, source)
+}
+
+pub fn counter(source: CountError) -> Error {
+    error(Code::Counter, source)
+}
+
+/// Runs an export, and makes a panic an error: one that left the export would end the process.
+pub fn guard<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
+    // What a panic may leave half done are this thread's own lists, each of which is changed in one step.
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| Err(panicked(&*payload)))
+}
+
+/// The same for what runs on threads of its own.
+pub async fn guard_future<T: Send + 'static>(
+    future: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let joined = napi::tokio::spawn(future).await;
+    joined.unwrap_or_else(|ended: JoinError| match ended.try_into_panic() {
+        Ok(payload) => Err(panicked(&*payload)),
+        Err(_) => Err(closed()),
+    })
+}
+
+fn panicked(payload: &(dyn Any + Send)) -> Error {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let text = text.unwrap_or("no message");
+    error(Code::Panic, format!("a bug in tallymesh, please report it: {text}"))
+}

@@ -1,0 +1,187 @@
+//! Opening, sharing and closing limiters, and which of them a JavaScript thread knows by which number.
+//!
+//! Each JavaScript thread (the main one and each worker) has a list of its own, so that calls need no lock, and what a worker
+//! leaves open is closed when its thread ends.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use napi::bindgen_prelude::PromiseRaw;
+use napi::{Env, Result};
+use napi_derive::napi;
+use slab::Slab;
+use tallymesh::{Config, CounterStore, Limiter};
+
+use crate::error::{self, closed, guard, guard_future};
+use crate::receipts::WithReceipts;
+
+thread_local! {
+    static LIMITERS: RefCell<Slab<Local>> = RefCell::default();
+}
+
+/// What every thread of the process that uses a limiter has in common.
+pub struct Shared {
+    id: u32,
+    pub limiter: Limiter,
+    closed: AtomicBool,
+}
+
+/// A limiter as one thread knows it.
+pub struct Local {
+    pub shared: Arc<Shared>,
+    pub receipts: WithReceipts,
+}
+
+/// The process's open limiters, by id, for threads that join in.
+static OPEN: Mutex<BTreeMap<u32, Weak<Shared>>> = Mutex::new(BTreeMap::new());
+static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+
+/// A limiter that has been opened.
+#[napi(object)]
+pub struct Opened {
+    /// Its number in this thread.
+    pub handle: u32,
+    /// Its number in this process.
+    pub id: u32,
+    /// The node's name.
+    pub node: String,
+    /// Where it listens.
+    pub address: Option<String>,
+    /// Where a damaged database was put.
+    pub set_aside: Option<String>,
+    /// The limits, in order.
+    pub limits: Vec<LimitInForce>,
+}
+
+/// A limit, as far as denials speak of it.
+#[napi(object)]
+pub struct LimitInForce {
+    /// Its name.
+    pub name: String,
+    /// Its `max`.
+    pub max: f64,
+}
+
+/// Opens a limiter by the text of its settings, in JSON with the keys of the TOML file.
+#[napi]
+pub fn open_settings(env: &Env, json: String) -> Result<PromiseRaw<'_, Opened>> {
+    guard(|| {
+        let settings: serde_json::Value = serde_json::from_str(&json)
+            .map_err(|source| error::error(error::Code::Config, source))?;
+        let text = toml::to_string(&settings)
+            .map_err(|source| error::error(error::Code::Config, source))?;
+        open(env, Config::from_toml(&text))
+    })
+}
+
+/// Opens a limiter by the TOML file at this path.
+#[napi]
+pub fn open_file(env: &Env, path: String) -> Result<PromiseRaw<'_, Opened>> {
+    guard(|| open(env, Config::from_file(path)))
+}
+
+fn open(
+    env: &Env,
+    config: std::result::Result<Config, tallymesh::ConfigError>,
+) -> Result<PromiseRaw<'_, Opened>> {
+    crate::logging::start();
+    let config = config.map_err(error::config)?;
+    let node = config.node_id().to_string();
+    let opening = guard_future(async move { Limiter::open(config).await.map_err(error::open) });
+    env.spawn_future_with_callback(opening, move |_, limiter| {
+        guard(|| {
+            let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+            let shared = Arc::new(Shared { id, limiter, closed: AtomicBool::new(false) });
+            list_of_open().insert(id, Arc::downgrade(&shared));
+            Ok(join(shared, node))
+        })
+    })
+}
+
+/// Joins in the use of a limiter that another thread of this process has opened.
+#[napi]
+pub fn attach(id: u32) -> Result<Opened> {
+    guard(|| {
+        let shared = list_of_open().get(&id).and_then(Weak::upgrade).ok_or_else(closed)?;
+        shared.alive()?;
+        let node = shared.limiter.counters().replica().node.to_string();
+        Ok(join(shared, node))
+    })
+}
+
+fn join(shared: Arc<Shared>, node: String) -> Opened {
+    let limiter = &shared.limiter;
+    let store = limiter.counters();
+    let address = store.address().map(|address| address.to_string());
+    let set_aside = store.set_aside().map(|path| path.display().to_string());
+    let limit = |limit: &tallymesh::Limit| LimitInForce {
+        name: limit.name().to_owned(),
+        max: limit.max() as f64,
+    };
+    let limits = limiter.limits().map(limit).collect();
+    let id = shared.id;
+    let receipts = WithReceipts::of(limiter.clone());
+    let handle = LIMITERS.with_borrow_mut(|all| all.insert(Local { shared, receipts })) as u32;
+    Opened { handle, id, node, address, set_aside, limits }
+}
+
+/// Closes a limiter for every thread of the process.
+#[napi]
+pub fn close(env: &Env, handle: u32) -> Result<PromiseRaw<'_, ()>> {
+    guard(|| {
+        let local = LIMITERS.with_borrow_mut(|all| all.try_remove(handle as usize));
+        let shared = local.ok_or_else(closed)?.shared;
+        shared.closed.store(true, Ordering::Release);
+        list_of_open().remove(&shared.id);
+        env.spawn_future(guard_future(async move {
+            shared.limiter.close().await.map_err(error::durability)
+        }))
+    })
+}
+
+/// Resolves when everything counted so far survives a loss of power.
+#[napi]
+pub fn flush(env: &Env, handle: u32) -> Result<PromiseRaw<'_, ()>> {
+    guard(|| {
+        let store = with(handle, |local| Ok(local.store().clone()))?;
+        env.spawn_future(guard_future(
+            async move { store.flush().await.map_err(error::durability) },
+        ))
+    })
+}
+
+/// Lends the limiter of this number to `use_it`, unless it is closed.
+pub fn with<T>(handle: u32, use_it: impl FnOnce(&Local) -> Result<T>) -> Result<T> {
+    LIMITERS.with_borrow(|all| {
+        let local = all.get(handle as usize).ok_or_else(closed)?;
+        local.shared.alive()?;
+        use_it(local)
+    })
+}
+
+impl Local {
+    pub fn store(&self) -> &CounterStore {
+        self.shared.limiter.counters()
+    }
+}
+
+impl Shared {
+    /// An error once the limiter is closed, by whichever thread.
+    pub fn alive(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
+    }
+}
+
+impl Drop for Shared {
+    /// The last thread that knew the limiter has ended: nobody can join in any more.
+    fn drop(&mut self) {
+        list_of_open().remove(&self.id);
+    }
+}
+
+fn list_of_open() -> MutexGuard<'static, BTreeMap<u32, Weak<Shared>>> {
+    // A map of numbers; nothing that runs under its lock panics half way.
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+}

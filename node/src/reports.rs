@@ -1,0 +1,125 @@
+//! What operators look at: counters, peers, health.
+
+use std::time::Duration;
+
+use napi::Result;
+use napi::bindgen_prelude::BigInt;
+use napi_derive::napi;
+use tallymesh::{CounterState, Health, PeerStatus};
+
+use crate::decisions::number;
+use crate::error::guard;
+use crate::limiters::with;
+
+/// One counter as it stands.
+#[napi(object)]
+pub struct CounterReport {
+    /// The name of the limit that counts in it.
+    pub limit: String,
+    /// The values of the labels that it is counted apart for.
+    pub values: Vec<String>,
+    /// When its window began, in milliseconds since 1970.
+    pub window_start: Option<f64>,
+    /// How long its window is, in milliseconds.
+    pub window_ms: Option<f64>,
+    /// Its value.
+    pub value: BigInt,
+    /// When it ends, in milliseconds since 1970.
+    pub expires_at: f64,
+}
+
+/// One peer, as of the last round.
+#[napi(object)]
+pub struct PeerReport {
+    /// The address from the config.
+    pub address: Option<String>,
+    /// Who it is.
+    pub replica: Option<String>,
+    /// Whether a link to it is up.
+    pub connected: bool,
+    /// How many of our own updates it has not confirmed.
+    pub lag: f64,
+    /// Its clock minus ours, in milliseconds.
+    pub clock_offset_ms: Option<f64>,
+    /// How long a message there and back took last, in milliseconds.
+    pub round_trip_ms: Option<f64>,
+    /// How long ago it was last heard, in milliseconds.
+    pub last_heard_ms: Option<f64>,
+}
+
+/// Whether counts reach the disk, and what went wrong since the start.
+#[napi(object)]
+pub struct HealthReport {
+    /// Whether they do.
+    pub durable: bool,
+    /// Why not.
+    pub reason: Option<String>,
+    /// How many counters are held.
+    pub counters: f64,
+    /// Counters that were needed and not made.
+    pub counters_refused: f64,
+    /// Cells from peers that were not believed.
+    pub cells_implausible: f64,
+    /// Cells from peers that came too late.
+    pub cells_late: f64,
+}
+
+/// Every counter that has not ended.
+#[napi]
+pub fn counters(handle: u32) -> Result<Vec<CounterReport>> {
+    guard(|| with(handle, |local| Ok(local.store().iter().map(counter_report).collect())))
+}
+
+/// The peers.
+#[napi]
+pub fn peers(handle: u32) -> Result<Vec<PeerReport>> {
+    guard(|| with(handle, |local| Ok(local.store().peers().into_iter().map(peer_report).collect())))
+}
+
+/// How the limiter is.
+#[napi]
+pub fn health(handle: u32) -> Result<HealthReport> {
+    guard(|| {
+        with(handle, |local| {
+            let store = local.store();
+            let reason = match store.health() {
+                Health::Durable => None,
+                Health::Degraded(reason) => Some(reason),
+            };
+            let mishaps = store.mishaps();
+            Ok(HealthReport {
+                durable: reason.is_none(),
+                reason,
+                counters: store.len() as f64,
+                counters_refused: number(mishaps.counters_refused),
+                cells_implausible: number(mishaps.cells_implausible),
+                cells_late: number(mishaps.cells_late),
+            })
+        })
+    })
+}
+
+fn counter_report(state: CounterState) -> CounterReport {
+    let window = state.key.window();
+    CounterReport {
+        limit: state.key.limit().to_owned(),
+        values: state.key.values().map(str::to_owned).collect(),
+        window_start: window.map(|window| number(window.start().0)),
+        window_ms: window.map(|window| number(window.length_ms)),
+        value: state.value.into(),
+        expires_at: number(state.expires_at.0),
+    }
+}
+
+fn peer_report(peer: PeerStatus) -> PeerReport {
+    let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+    PeerReport {
+        address: peer.address,
+        replica: peer.replica.map(|replica| replica.to_string()),
+        connected: peer.connected,
+        lag: number(peer.lag),
+        clock_offset_ms: peer.clock_offset_ms.map(|offset| offset as f64),
+        round_trip_ms: peer.round_trip.map(ms),
+        last_heard_ms: peer.last_heard.map(ms),
+    }
+}

@@ -1,0 +1,142 @@
+import { describe, expect, it } from 'vitest';
+import { ConfigError, InvalidInputError, Limiter, TallymeshError, type Config, type Receipt } from 'tallymesh';
+
+import { inMemory, open } from './support.mjs';
+
+const BAD_TEXTS: [string, unknown][] = [
+  ['undefined', undefined],
+  ['null', null],
+  ['a number', 7],
+  ['a bigint', 7n],
+  ['a boolean', true],
+  ['an object', {}],
+  ['an array', ['s']],
+  ['a function', () => 's'],
+  ['a symbol', Symbol('s')],
+  ['an empty text', ''],
+  ['a huge text', 'x'.repeat(100_000_000)],
+  ['a lone high surrogate', 'a\ud800b'],
+  ['a lone low surrogate', '\udc00'],
+  ['a NUL', 'a\0b'],
+  ['a NUL that looks like another label', 's\0tool\0other'],
+  ['only NULs', '\0\0'],
+];
+
+const BAD_COUNTS: [string, unknown][] = [
+  ['negative', -1],
+  ['NaN', NaN],
+  ['infinite', Infinity],
+  ['infinitely negative', -Infinity],
+  ['a fraction', 1.5],
+  ['over 2^53 - 1', 2 ** 53],
+  ['a text', '1'],
+  ['a bigint', 1n],
+  ['null', null],
+  ['an object', {}],
+];
+
+describe('a request', () => {
+  const limits = { name: 'all', per: ['session'], max: 5, window: 'session' } as const;
+
+  it.each(BAD_TEXTS)('with %s for a label is refused, and nothing is counted', async (_what, value) => {
+    const limiter = await open(limits);
+    const request = { tool: 't', session: value as string };
+    for (const ask of [() => limiter.acquire(request), () => limiter.peek(request), () => limiter.reset(request)]) {
+      expect(ask).toThrow(InvalidInputError);
+      expect(ask).toThrow(/^label session .*: (give|leave)/);
+    }
+    await expect(limiter.acquireDurable(request)).rejects.toThrow(InvalidInputError);
+    expect(limiter.counters()).toStrictEqual([]);
+  });
+
+  it.each(BAD_COUNTS)('with a cost that is %s is refused', async (_what, cost) => {
+    const limiter = await open(limits);
+    expect(() => limiter.acquire({ session: 's', cost: cost as number })).toThrow(
+      /^cost is .*whole number from 0 to 2\^53 - 1/s,
+    );
+  });
+
+  it.each([undefined, null, 7, 'text', [], () => 1])('that is %s is refused', async (request) => {
+    const limiter = await open(limits);
+    expect(() => limiter.acquire(request as never)).toThrow(InvalidInputError);
+  });
+
+  it.each(['', 'a\0b', '\ud800'])('with the name %j for a label is refused', async (name) => {
+    const limiter = await open(limits);
+    expect(() => limiter.acquire({ session: 's', [name]: 'x' })).toThrow(/the name of a label/);
+  });
+
+  it('with thousands of labels is refused', async () => {
+    const limiter = await open(limits);
+    const many = Object.fromEntries(Array.from({ length: 100_000 }, (_, number) => [`label${number}`, 'x']));
+    expect(() => limiter.acquire(many)).toThrow(/has 100000 labels: give at most 1024/);
+  });
+});
+
+describe('a receipt', () => {
+  it.each([...BAD_COUNTS, ['undefined', undefined], ['unknown', 12345]])('that is %s is refused', async (_what, receipt) => {
+    const limiter = await open();
+    expect(() => limiter.refund(receipt as Receipt)).toThrow(TallymeshError);
+  });
+});
+
+describe('a session', () => {
+  it.each(BAD_TEXTS)('that is %s is refused', async (_what, session) => {
+    const limiter = await open();
+    expect(() => limiter.toolRateLimiter({ session: session as string })).toThrow(/^session .*: (give|leave)/);
+  });
+
+  it.each([undefined, null, 's', 7])('in options that are %s is refused', async (options) => {
+    const limiter = await open();
+    expect(() => limiter.toolRateLimiter(options as never)).toThrow(InvalidInputError);
+  });
+});
+
+describe('an id', () => {
+  it.each([...BAD_COUNTS, ['undefined', undefined], ['unknown', 4_000_000_000], ['too high', 2 ** 40]])(
+    'that is %s is refused',
+    (_what, id) => {
+      expect(() => Limiter.attach(id as number)).toThrow(TallymeshError);
+    },
+  );
+});
+
+describe('a config', () => {
+  const bad: [string, unknown, RegExp][] = [
+    ['undefined', undefined, /the config is undefined: give an object/],
+    ['null', null, /the config is null/],
+    ['a number', 7, /the config is 7/],
+    ['an array', [], /the config is an array/],
+    ['an empty path', '', /the path of the config is empty/],
+    ['a path that does not exist', '/nowhere/tallymesh.toml', /\/nowhere\/tallymesh.toml.*No such file/],
+    ['without a node', {}, /missing field `node`/],
+    ['with an empty id', { ...inMemory(), node: { id: '' } }, /node.id = "".*1 to 64 ASCII letters/],
+    ['with a NUL in the id', { ...inMemory(), node: { id: 'a\0b' } }, /config.node.id is .*NUL/],
+    ['with half a surrogate pair', { ...inMemory(), node: { id: '\ud800' } }, /config.node.id is .*well-formed/],
+    ['without a place for its data', { node: { id: 'a' } }, /node.data_dir/],
+    ['with a key that means nothing', { ...inMemory(), gosip: {} }, /unknown field `gosip`/],
+    ['with a value of the wrong type', { ...inMemory(), gossip: { peers: 'a:1' } }, /invalid type/],
+    ['with an unknown durability', { ...inMemory(), storage: { durability: 'some' } }, /"relaxed" or "sync"/],
+    ['with a bad interval', { ...inMemory(), gossip: { interval: '5 parsecs' } }, /gossip.interval/],
+    ['with NaN', { ...inMemory(), counters: { maxCounters: NaN } }, /config.counters.maxCounters is NaN: give a finite/],
+    ['with a bigint', { ...inMemory(), counters: { maxCounters: 5n } }, /config.counters.maxCounters is 5n/],
+    ['with undefined', { ...inMemory(), gossip: { listen: undefined } }, /config.gossip.listen is undefined.*leave it out/],
+    ['that is open to the world', { ...inMemory(), gossip: { listen: '0.0.0.0:0' } }, /insecure/],
+    ['with a nameless limit', inMemory({ name: '', max: 1, window: '1h' }), /name/],
+    ['with a limit below 0', inMemory({ name: 'l', max: -1, window: '1h' }), /max/],
+    ['with half a limit', inMemory({ name: 'l', max: 0.5, window: '1h' }), /max|invalid type/],
+    ['with a limit over 2^53 - 1', inMemory({ name: 'l', max: 2 ** 53, window: '1h' }), /0 to 2\^53 - 1/],
+    ['with a window of nothing', inMemory({ name: 'l', max: 1, window: '0s' }), /window/],
+    [
+      'with a bad pattern',
+      inMemory({ name: 'l', when: 'tool' as never, max: 1, window: '1h' }),
+      /when is "tool": give an object/,
+    ],
+  ];
+
+  it.each(bad)('%s is refused', async (_what, config, message) => {
+    const refusal = Limiter.open(config as Config);
+    await expect(refusal).rejects.toThrow(message);
+    await expect(refusal).rejects.toSatisfy((error) => error instanceof ConfigError || error instanceof InvalidInputError);
+  });
+});

@@ -1,0 +1,238 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { describe, expect, it } from 'vitest';
+import { ClosedError, Limiter, ReceiptError, type LimitConfig, type Receipt } from 'tallymesh';
+
+import { inMemory, open, temporaryDirectory, until } from './support.mjs';
+
+const BOOKINGS: LimitConfig = { name: 'bookings', when: { tool: 'book_*' }, per: ['session'], max: 3, window: 'session' };
+const TOKENS: LimitConfig = { name: 'tokens', per: ['user'], max: 1000, window: '1h' };
+const booking = { session: 's', tool: 'book_service' };
+
+describe('acquire', () => {
+  it('charges until the limit is reached, and then says which and how long', async () => {
+    const limiter = await open(BOOKINGS);
+    expect([1, 2, 3].map(() => limiter.acquire(booking).remaining)).toStrictEqual([2, 1, 0]);
+    const denied = limiter.acquire(booking);
+    expect(denied).toMatchObject({
+      allowed: false,
+      limit: 'bookings',
+      remaining: 0,
+      cause: 'limit-reached',
+      receipt: undefined,
+    });
+    expect(denied.retryAfterMs).toBeGreaterThan(3_500_000);
+    expect(denied.reason).toBe(`limit "bookings" of 3 reached (0 left); retry in ${denied.retryAfterMs} ms`);
+  });
+
+  it('counts apart what a limit counts apart', async () => {
+    const limiter = await open(BOOKINGS);
+    for (let call = 0; call < 3; call += 1) limiter.acquire(booking);
+    expect(limiter.acquire({ ...booking, session: 'other' }).allowed).toBe(true);
+  });
+
+  it('has room without end where no limit matches', async () => {
+    const limiter = await open(BOOKINGS);
+    expect(limiter.acquire({ session: 's', tool: 'read' })).toMatchObject({ allowed: true, remaining: Infinity });
+    expect(limiter.acquire({}).allowed).toBe(true);
+  });
+
+  it('charges all limits or none', async () => {
+    const limiter = await open(BOOKINGS, TOKENS);
+    expect(limiter.acquire({ ...booking, user: 'u', cost: 2 }).remaining).toBe(1);
+    expect(limiter.acquire({ ...booking, user: 'u', cost: 2 })).toMatchObject({ limit: 'bookings', remaining: 1 });
+    const tokens = limiter.counters().find((counter) => counter.limit === 'tokens');
+    expect(tokens).toMatchObject({ values: ['u'], value: 2n, windowMs: 3_600_000 });
+  });
+
+  it('knows a cost that can never be admitted', async () => {
+    const limiter = await open(BOOKINGS);
+    const denied = limiter.acquire({ ...booking, cost: 4 });
+    expect(denied).toMatchObject({ cause: 'cost-over-max', retryAfterMs: undefined });
+    expect(denied.reason).toBe('the cost is over limit "bookings" of 3');
+  });
+
+  it('takes costs and counts up to 2^53 - 1', async () => {
+    const limiter = await open({ name: 'all', max: Number.MAX_SAFE_INTEGER, window: 'session' });
+    expect(limiter.acquire({ cost: Number.MAX_SAFE_INTEGER - 1 }).remaining).toBe(1);
+    expect(limiter.acquire({ cost: 2 }).allowed).toBe(false);
+    expect(limiter.acquire({ cost: 1 }).remaining).toBe(0);
+    expect(limiter.counters()[0]?.value).toBe(9_007_199_254_740_991n);
+  });
+
+  it('denies what needs a counter for which there is no room', async () => {
+    const limiter = await Limiter.open({ ...inMemory(BOOKINGS), counters: { maxCounters: 1 } });
+    await using _closing = limiter;
+    limiter.acquire(booking);
+    expect(limiter.acquire({ ...booking, session: 'other' }).cause).toBe('too-many-counters');
+    expect(limiter.health().countersRefused).toBe(1);
+    const tools = limiter.toolRateLimiter({ session: 'other' });
+    expect(tools.tryCall('tool').reason).toMatch(/max_counters/);
+    expect(() => tools.recordCall('tool')).toThrow(expect.objectContaining({ code: 'TALLYMESH_COUNTER' }));
+  });
+
+  it('denies labels that are too long or too many for the settings', async () => {
+    const limiter = await open(BOOKINGS);
+    expect(limiter.acquire({ ...booking, session: 'x'.repeat(600) }).cause).toBe('key-too-long');
+    const many = Object.fromEntries(Array.from({ length: 17 }, (_, number) => [`label${number}`, 'x']));
+    expect(limiter.acquire(many)).toMatchObject({ allowed: false, cause: 'too-many-labels', limit: undefined });
+  });
+
+  it('keeps texts of any script apart', async () => {
+    const limiter = await open(BOOKINGS);
+    const sessions = ['ä', 'a\u0308', '日本', '😀', '\ufffd', 'a\u2028b', '__proto__'];
+    for (const session of sessions) limiter.acquire({ ...booking, session });
+    expect(
+      limiter
+        .counters()
+        .map((counter) => counter.values[0])
+        .sort(),
+    ).toStrictEqual(sessions.sort());
+  });
+
+  it('shows itself in JSON with its reason', async () => {
+    const limiter = await open(BOOKINGS);
+    for (let call = 0; call < 3; call += 1) limiter.acquire(booking);
+    expect(JSON.parse(JSON.stringify(limiter.acquire(booking)))).toMatchObject({
+      allowed: false,
+      reason: expect.stringContaining('bookings'),
+    });
+  });
+});
+
+describe('peek', () => {
+  it('answers like acquire and charges nothing', async () => {
+    const limiter = await open(BOOKINGS);
+    expect(limiter.peek({ ...booking, cost: 3 })).toMatchObject({ allowed: true, remaining: 0, receipt: undefined });
+    expect(limiter.peek({ ...booking, cost: 4 }).allowed).toBe(false);
+    expect(limiter.counters()).toStrictEqual([]);
+  });
+});
+
+describe('refund', () => {
+  function receiptOf(limiter: Limiter): Receipt {
+    const { receipt } = limiter.acquire(booking);
+    if (receipt === undefined) throw new Error('denied');
+    return receipt;
+  }
+
+  it('takes a charge back', async () => {
+    const limiter = await open(BOOKINGS);
+    limiter.refund(receiptOf(limiter));
+    expect(limiter.peek({ ...booking, cost: 3 }).allowed).toBe(true);
+  });
+
+  it('takes it back once', async () => {
+    const limiter = await open(BOOKINGS);
+    const receipt = receiptOf(limiter);
+    limiter.refund(receipt);
+    expect(() => limiter.refund(receipt)).toThrow(ReceiptError);
+  });
+
+  it('refuses a receipt that 65,536 admissions have pushed out', async () => {
+    const limiter = await open({ ...BOOKINGS, max: 1_000_000 });
+    const [first, second] = [receiptOf(limiter), receiptOf(limiter)];
+    for (let call = 0; call < 65_535; call += 1) limiter.acquire(booking);
+    expect(() => limiter.refund(first)).toThrow(ReceiptError);
+    limiter.refund(second);
+  });
+});
+
+describe('reset', () => {
+  it('starts the counters of a request anew', async () => {
+    const limiter = await open(BOOKINGS);
+    for (let call = 0; call < 3; call += 1) limiter.acquire(booking);
+    limiter.reset(booking);
+    expect(limiter.acquire(booking).remaining).toBe(2);
+  });
+});
+
+describe('a limiter on disk', () => {
+  it('holds after a restart what was counted before', async () => {
+    const dataDir = temporaryDirectory();
+    const config = { node: { id: 'a', dataDir }, limits: [BOOKINGS] };
+    {
+      await using limiter = await Limiter.open(config);
+      expect((await limiter.acquireDurable(booking)).allowed).toBe(true);
+      limiter.toolRateLimiter({ session: 's' }).recordCall('book_service');
+      await limiter.flush();
+      expect(limiter.health()).toMatchObject({ durable: true, counters: 2 });
+    }
+    await using limiter = await Limiter.open(config);
+    expect(limiter.acquire(booking).remaining).toBe(1);
+    expect(limiter.toolRateLimiter({ session: 's' }).getStats()).toStrictEqual({ turn: {}, session: { book_service: 1 } });
+  });
+
+  it('shares one write among durable calls at one time', async () => {
+    await using limiter = await Limiter.open({
+      node: { id: 'a', dataDir: temporaryDirectory() },
+      limits: [{ ...BOOKINGS, max: 1000 }],
+    });
+    const decisions = await Promise.all(Array.from({ length: 500 }, () => limiter.acquireDurable(booking)));
+    expect(decisions.filter((decision) => decision.allowed)).toHaveLength(500);
+  });
+
+  it('is opened by a TOML file', async () => {
+    const directory = temporaryDirectory();
+    const file = join(directory, 'tallymesh.toml');
+    writeFileSync(
+      file,
+      `[node]\nid = "a"\ndata_dir = ${JSON.stringify(join(directory, 'data'))}\n[[limit]]\nname = "all"\nmax = 1\nwindow = "1h"\n`,
+    );
+    await using limiter = await Limiter.open(file);
+    expect(limiter.node).toBe('a');
+    expect([limiter.acquire({}).allowed, limiter.acquire({}).limit]).toStrictEqual([true, 'all']);
+  });
+
+  it('says who holds its directory', async () => {
+    const dataDir = temporaryDirectory();
+    await using _holder = await Limiter.open({ node: { id: 'a', dataDir } });
+    await expect(Limiter.open({ node: { id: 'a', dataDir } })).rejects.toMatchObject({
+      name: 'OpenError',
+      code: 'TALLYMESH_OPEN',
+      message: expect.stringContaining(dataDir),
+    });
+  });
+});
+
+describe('close', () => {
+  it('may be called twice, and makes everything else throw', async () => {
+    const limiter = await Limiter.open(inMemory(BOOKINGS));
+    const tools = limiter.toolRateLimiter({ session: 's' });
+    tools.recordCall('tool');
+    await limiter.close();
+    await limiter.close();
+    const calls = [
+      () => limiter.acquire(booking),
+      () => limiter.peek(booking),
+      () => limiter.reset(booking),
+      () => limiter.counters(),
+      () => limiter.peers(),
+      () => limiter.health(),
+      () => limiter.toolRateLimiter({ session: 's' }).tryCall('tool'),
+      () => tools.canCall('tool'),
+      () => tools.recordCall('tool'),
+      () => tools.tryCall('tool'),
+      () => tools.reset(),
+    ];
+    for (const call of calls) expect(call).toThrow(ClosedError);
+    await expect(limiter.flush()).rejects.toThrow(ClosedError);
+    expect(() => Limiter.attach(limiter.id)).toThrow(ClosedError);
+  });
+});
+
+describe('two limiters in one process', () => {
+  it('gossip', async () => {
+    await using a = await Limiter.open({ ...inMemory(BOOKINGS), node: { id: 'a' }, gossip: { listen: '127.0.0.1:0' } });
+    const peers = [a.address ?? ''];
+    await using b = await Limiter.open({ ...inMemory(BOOKINGS), node: { id: 'b' }, gossip: { peers, interval: '5ms' } });
+    await until(
+      'they are connected',
+      () => a.peers().some((peer) => peer.connected) && b.peers().some((peer) => peer.connected),
+    );
+    for (let call = 0; call < 3; call += 1) a.acquire(booking);
+    await until('the other has heard of it', () => b.counters()[0]?.value === 3n);
+    expect(b.acquire(booking).limit).toBe('bookings');
+  });
+});

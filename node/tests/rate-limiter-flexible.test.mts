@@ -1,0 +1,178 @@
+import {
+  BurstyRateLimiter,
+  RateLimiterCompatibleAbstract,
+  RateLimiterMemory,
+  RateLimiterRes,
+  RateLimiterUnion,
+} from 'rate-limiter-flexible';
+import { describe, expect, it } from 'vitest';
+import { InvalidInputError, Limiter } from 'tallymesh';
+import { RateLimiterTallymesh, type RateLimiterTallymeshOptions } from 'tallymesh/rate-limiter-flexible';
+
+import { inMemory, open, until } from './support.mjs';
+
+const HOUR = 3600;
+
+async function make(options: Partial<RateLimiterTallymeshOptions> = {}): Promise<RateLimiterTallymesh> {
+  return new RateLimiterTallymesh({ limiter: await open(), points: 3, duration: HOUR, ...options });
+}
+
+async function rejection(promise: Promise<unknown>): Promise<RateLimiterRes> {
+  const reason = await promise.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  expect(reason).toBeInstanceOf(RateLimiterRes);
+  return reason as RateLimiterRes;
+}
+
+describe('a limiter of rate-limiter-flexible', () => {
+  it('is one', async () => {
+    expect(await make()).toBeInstanceOf(RateLimiterCompatibleAbstract);
+  });
+
+  it('answers as the one in memory does', async () => {
+    const ours = await make();
+    const theirs = new RateLimiterMemory({ points: 3, duration: HOUR });
+    const steps: ((limiter: RateLimiterTallymesh | RateLimiterMemory) => Promise<unknown>)[] = [
+      (limiter) => limiter.get('k'),
+      (limiter) => limiter.consume('k'),
+      (limiter) => limiter.consume('k', 2),
+      (limiter) => limiter.consume('k'),
+      (limiter) => limiter.get('k'),
+      (limiter) => limiter.reward('k', 3),
+      (limiter) => limiter.consume('k'),
+      (limiter) => limiter.penalty('k', 5),
+      (limiter) => limiter.consume('k'),
+      (limiter) => limiter.consume(7),
+      (limiter) => limiter.delete('k'),
+      (limiter) => limiter.delete('k'),
+      (limiter) => limiter.get('k'),
+      (limiter) => limiter.consume('k', 4),
+    ];
+    const outcome = async (promise: Promise<unknown>) => {
+      const [rejected, value] = await promise.then(
+        (value) => [false, value] as const,
+        (value: unknown) => [true, value] as const,
+      );
+      if (!(value instanceof RateLimiterRes)) return { rejected, value };
+      const { remainingPoints, consumedPoints, isFirstInDuration } = value;
+      expect(value.msBeforeNext).toBeGreaterThan(0);
+      expect(value.msBeforeNext).toBeLessThanOrEqual(HOUR * 1000);
+      return { rejected, remainingPoints, consumedPoints, isFirstInDuration };
+    };
+    for (const [place, step] of steps.entries()) {
+      expect([place, await outcome(step(ours))]).toStrictEqual([place, await outcome(step(theirs))]);
+    }
+  });
+
+  it('blocks a key for as long as it is told', async () => {
+    const limiter = await make();
+    await limiter.consume('k');
+    expect(await limiter.block('k', 10)).toMatchObject({ remainingPoints: 0, consumedPoints: 4 });
+    const rejected = await rejection(limiter.consume('k'));
+    expect(rejected.msBeforeNext).toBeGreaterThan(9_000);
+    expect(rejected.msBeforeNext).toBeLessThanOrEqual(11_000);
+    expect(await limiter.get('k')).toMatchObject({ remainingPoints: 0, consumedPoints: 4 });
+    await expect(limiter.consume('other')).resolves.toBeInstanceOf(RateLimiterRes);
+    expect(await limiter.delete('k')).toBe(true);
+    expect((await limiter.consume('k')).consumedPoints).toBe(1);
+  });
+
+  it('adds blocks at once up to the longest, not to their sum', async () => {
+    const limiter = await make();
+    for (const seconds of [100, 7, 1000, 100]) await limiter.block('k', seconds);
+    const { msBeforeNext } = await rejection(limiter.consume('k'));
+    expect(msBeforeNext).toBeGreaterThan(998_000);
+    expect(msBeforeNext).toBeLessThanOrEqual(1_001_000);
+    expect(await limiter.delete('k')).toBe(true);
+    expect(await limiter.get('k')).toBeNull();
+  });
+
+  it('lets a key begin anew after its block', async () => {
+    const limiter = await make({ blockDuration: 0.2 });
+    for (let call = 0; call < 3; call += 1) await limiter.consume('k');
+    expect(await rejection(limiter.consume('k'))).toMatchObject({ remainingPoints: 0, consumedPoints: 4 });
+    await until('the block is over', async () => (await limiter.get('k')) === null);
+    expect(await limiter.consume('k')).toMatchObject({ consumedPoints: 1, isFirstInDuration: true });
+  });
+
+  it('sets points', async () => {
+    const limiter = await make();
+    await limiter.consume('k', 3);
+    expect(await limiter.set('k', 1)).toMatchObject({ consumedPoints: 1, remainingPoints: 2 });
+    expect(await limiter.set('k', 2, HOUR)).toMatchObject({ consumedPoints: 2, remainingPoints: 1 });
+    await expect(limiter.set('k', 1, 5)).rejects.toThrow(/secDuration is 5: give the limiter's duration of 3600/);
+  });
+
+  it('never forgets within a duration of 0', async () => {
+    const limiter = await make({ duration: 0 });
+    expect((await limiter.consume('k')).msBeforeNext).toBe(-1);
+    expect(await limiter.get('k')).toMatchObject({ consumedPoints: 1, msBeforeNext: -1 });
+  });
+
+  it('begins anew with each window', async () => {
+    const limiter = await make({ duration: 0.05 });
+    await limiter.consume('k', 3);
+    await until('the window is over', async () => (await limiter.get('k')) === null);
+    await limiter.consume('k', 3);
+  });
+
+  it('spreads calls evenly when asked to', async () => {
+    const limiter = await make({ points: 100_000, execEvenly: true, execEvenlyMinDelayMs: 30 });
+    const start = performance.now();
+    expect(await limiter.consume('k')).toMatchObject({ isFirstInDuration: true });
+    const atOnce = performance.now() - start;
+    expect(await limiter.consume('k')).toMatchObject({ consumedPoints: 2, isFirstInDuration: false });
+    expect(performance.now() - start - atOnce).toBeGreaterThan(29);
+  });
+
+  it('counts over all instances', async () => {
+    await using a = await Limiter.open({
+      ...inMemory(),
+      node: { id: 'a' },
+      gossip: { listen: '127.0.0.1:0', interval: '5ms' },
+    });
+    await using b = await Limiter.open({ ...inMemory(), node: { id: 'b' }, gossip: { peers: [a.address ?? ''] } });
+    await until(
+      'they are connected',
+      () => b.peers().some((peer) => peer.connected) && a.peers().some((peer) => peer.connected),
+    );
+    const here = new RateLimiterTallymesh({ limiter: a, points: 3, duration: HOUR });
+    const there = new RateLimiterTallymesh({ limiter: b, points: 3, duration: HOUR });
+    await here.consume('k', 3);
+    await until('the other knows', async () => (await there.get('k'))?.consumedPoints === 3);
+    await rejection(there.consume('k'));
+    await here.block('l', 60);
+    await until('the other knows of the block', async () => (await there.get('l')) !== null);
+    await rejection(there.consume('l'));
+  });
+
+  it("works within the package's own combinations", async () => {
+    const limiter = await open();
+    const second = new RateLimiterTallymesh({ limiter, keyPrefix: 'second', points: 1, duration: HOUR });
+    const hour = new RateLimiterTallymesh({ limiter, keyPrefix: 'hour', points: 3, duration: HOUR });
+    const union = new RateLimiterUnion(second, hour);
+    expect(Object.keys(await union.consume('k'))).toStrictEqual(['second', 'hour']);
+    await expect(union.consume('k')).rejects.toHaveProperty('second');
+    const bursty = new BurstyRateLimiter(second, hour);
+    await expect(bursty.consume('k')).resolves.toBeInstanceOf(RateLimiterRes);
+  });
+
+  it('refuses what it cannot use', async () => {
+    const limiter = await make();
+    for (const key of ['', 'a\0b', '\ud800', null as never, {} as never])
+      await expect(limiter.consume(key)).rejects.toThrow(InvalidInputError);
+    for (const points of [-1, 0.5, NaN, Infinity, 2 ** 53, '1' as never]) {
+      await expect(limiter.consume('k', points)).rejects.toThrow(InvalidInputError);
+      await expect(limiter.set('k', points)).rejects.toThrow(InvalidInputError);
+    }
+    for (const seconds of [0, -1, NaN, Infinity, '1' as never])
+      await expect(limiter.block('k', seconds)).rejects.toThrow(InvalidInputError);
+    await expect(limiter.consume('k', 1, { customDuration: 5 })).rejects.toThrow(/customDuration cannot be kept/);
+    await expect(make({ points: -1 })).rejects.toThrow(InvalidInputError);
+    await expect(make({ duration: 1e-9 })).rejects.toThrow(/duration is 1e-9/);
+    await expect(make({ blockDuration: -1 })).rejects.toThrow(/blockDuration/);
+    await expect(make({ limiter: 5 as never })).rejects.toThrow(/the limiter is 5/);
+  });
+});
