@@ -17,6 +17,7 @@ mod shard;
 #[cfg(test)]
 mod tests;
 mod update_log;
+mod version_map;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
