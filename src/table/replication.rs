@@ -299,8 +299,9 @@ impl Table {
         }
         // Proven just above: the place was found or filled.
         let slot = shard.slot_mut(place).expect("the place holds a counter");
-        let crowded = slot.counter.peers().len() >= self.bounds.replicas_per_counter_max;
-        if crowded && slot.counter.cell(replica).is_none() {
+        let is_crowded =
+            |slot: &Slot| slot.counter.peers_held() >= self.bounds.replicas_per_counter_max;
+        if slot.counter.cell(replica).is_none() && is_crowded(slot) {
             return Err(Refused::Implausible);
         }
         let generation = slot.counter.generation();
