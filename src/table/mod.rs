@@ -14,6 +14,7 @@ mod persistence;
 mod replicas;
 mod replication;
 mod shard;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod update_log;
