@@ -14,7 +14,6 @@ mod persistence;
 mod replicas;
 mod replication;
 mod shard;
-mod slots;
 #[cfg(test)]
 mod tests;
 mod update_log;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::index::Index;
-use super::slots::Slots;
 use super::{SlotId, value_at};
 use crate::crdt::PnCounter;
 use crate::time::Timestamp;
@@ -57,7 +56,7 @@ impl Resolved {
 #[derive(Debug)]
 pub(super) struct Shard {
     index: Index,
-    slots: Slots,
+    slots: Vec<Option<Slot>>,
     free: Vec<u32>,
     lives: u32,
     /// Places to harvest. A place may stand here twice, or be empty by now; the slot's flag decides.
@@ -74,7 +73,7 @@ impl Default for Shard {
     fn default() -> Shard {
         Shard {
             index: Index::default(),
-            slots: Slots::default(),
+            slots: Vec::new(),
             free: Vec::new(),
             lives: 0,
             dirty: Vec::new(),
@@ -99,17 +98,17 @@ impl Shard {
 
     #[inline]
     pub fn slot(&self, place: u32) -> Option<&Slot> {
-        self.slots.get(place)
+        self.slots.get(place as usize)?.as_ref()
     }
 
     #[inline]
     pub fn slot_mut(&mut self, place: u32) -> Option<&mut Slot> {
-        self.slots.get_mut(place)
+        self.slots.get_mut(place as usize)?.as_mut()
     }
 
     /// How many places there are, used or not.
     pub fn places(&self) -> u32 {
-        self.slots.len()
+        self.slots.len() as u32
     }
 
     /// Puts a new counter in a free place. The key must not be held.
@@ -127,10 +126,13 @@ impl Shard {
         };
         let place = match self.free.pop() {
             Some(place) => {
-                self.slots.put(place, slot);
+                self.slots[place as usize] = Some(slot);
                 place
             }
-            None => self.slots.push(slot),
+            None => {
+                self.slots.push(Some(slot));
+                self.slots.len() as u32 - 1
+            }
         };
         self.index.insert(hash as u32, place);
         place
@@ -168,7 +170,7 @@ impl Shard {
 
     /// Drops the counter in a place, and notes its key if storage has to forget it too.
     pub fn remove(&mut self, hash: u64, place: u32) {
-        let Some(slot) = self.slots.take(place) else { return };
+        let Some(slot) = self.slots[place as usize].take() else { return };
         self.index.remove(hash as u32, place);
         self.free.push(place);
         if slot.persisted {
@@ -195,7 +197,7 @@ impl Shard {
     /// Lists a place for the next harvest.
     #[inline]
     pub fn mark_dirty(&mut self, place: u32) {
-        let slot = self.slots.get_mut(place);
+        let slot = self.slots[place as usize].as_mut();
         if let Some(slot) = slot.filter(|slot| !slot.dirty) {
             slot.dirty = true;
             self.dirty.push(place);
@@ -204,7 +206,7 @@ impl Shard {
 
     /// Lists a place for an urgent push; whether it was not listed yet.
     pub fn mark_urgent(&mut self, place: u32) -> bool {
-        let slot = self.slots.get_mut(place);
+        let slot = self.slots[place as usize].as_mut();
         let Some(slot) = slot.filter(|slot| !slot.urgent) else { return false };
         slot.urgent = true;
         self.urgent.push(place);
@@ -216,7 +218,7 @@ impl Shard {
         if !self.lists_unpersisted {
             return;
         }
-        let slot = self.slots.get_mut(place);
+        let slot = self.slots[place as usize].as_mut();
         if let Some(slot) = slot.filter(|slot| !slot.unpersisted) {
             slot.unpersisted = true;
             self.unpersisted.push(place);
