@@ -61,7 +61,12 @@ impl VersionMap {
         let Some(offset) = chunk.offset(version) else {
             return self.insert_chunk(number + 1, version, slot);
         };
-        let place = match chunk.entries.binary_search_by_key(&offset, |entry| entry.offset) {
+        let found = if goes_last {
+            Err(chunk.entries.len())
+        } else {
+            chunk.entries.binary_search_by_key(&offset, |entry| entry.offset)
+        };
+        let place = match found {
             Ok(held) => return chunk.entries[held].slot = slot,
             Err(place) => place,
         };
