@@ -2,9 +2,9 @@
 //!
 //! Versions mostly come in order, so the entries stand in chunks that are filled from the front, and each notes its version
 //! as an offset from its chunk's first. Nothing is ever copied into room of twice its size, and chunks that are drained are
-//! free for those that fill. What comes out of order moves no more than one chunk's entries.
+//! free for those that fill. Whatever order a peer sends them in, an insertion moves no more than one chunk's entries.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use super::SlotId;
 use crate::id::Version;
@@ -12,16 +12,13 @@ use crate::id::Version;
 /// A map from versions to slots, ascending by version.
 #[derive(Debug, Default)]
 pub(super) struct VersionMap {
-    /// In order; none is empty.
-    chunks: VecDeque<Chunk>,
+    /// By their first versions; none is empty.
+    chunks: BTreeMap<Version, Chunk>,
     length: usize,
 }
 
-#[derive(Debug)]
-struct Chunk {
-    first: Version,
-    entries: Vec<Entry>,
-}
+/// Ascending by offset, which is 0 in the first entry.
+type Chunk = Vec<Entry>;
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -44,64 +41,67 @@ impl VersionMap {
 
     /// The highest version.
     pub fn last(&self) -> Option<Version> {
-        self.chunks.back().map(Chunk::last)
+        let (first, chunk) = self.chunks.last_key_value()?;
+        chunk.last().map(|entry| entry.version(*first))
     }
 
     /// Sets the slot of a version.
     pub fn insert(&mut self, version: Version, slot: SlotId) {
-        let goes_last = self.last().is_none_or(|last| last < version);
-        let number = if goes_last { self.chunks.len() } else { self.chunks_from(version) };
-        let number = match number.checked_sub(1) {
-            Some(number) => number,
-            None if self.chunks.front_mut().is_some_and(|chunk| chunk.begin_at(version)) => 0,
-            None => return self.insert_chunk(0, version, slot),
-        };
-        let chunk = &mut self.chunks[number];
+        let before = self.chunks.range_mut(..=version).next_back();
+        let Some((first, chunk)) = before else { return self.insert_first(version, slot) };
         // What is too far off for an offset is past every entry of the chunk.
-        let Some(offset) = chunk.offset(version) else {
-            return self.insert_chunk(number + 1, version, slot);
+        let Ok(offset) = u32::try_from(version.0 - first.0) else {
+            return self.insert_chunk(version, slot, 1);
         };
+        let goes_last = chunk.last().is_none_or(|last| last.offset < offset);
         let found = if goes_last {
-            Err(chunk.entries.len())
+            Err(chunk.len())
         } else {
-            chunk.entries.binary_search_by_key(&offset, |entry| entry.offset)
+            chunk.binary_search_by_key(&offset, |entry| entry.offset)
         };
-        let place = match found {
-            Ok(held) => return chunk.entries[held].slot = slot,
-            Err(place) => place,
-        };
-        if chunk.entries.len() < CHUNK_ENTRIES {
-            chunk.entries.insert(place, Entry { offset, slot });
-            self.length += 1;
-        } else if place == CHUNK_ENTRIES {
-            self.insert_chunk(number + 1, version, slot);
-        } else {
-            let half = chunk.split_off(CHUNK_ENTRIES / 2);
-            self.chunks.insert(number + 1, half);
-            self.insert(version, slot);
+        match found {
+            Ok(held) => chunk[held].slot = slot,
+            Err(place) if chunk.len() < CHUNK_ENTRIES => {
+                chunk.insert(place, Entry { offset, slot });
+                self.length += 1;
+            }
+            // Another one is likely to fill; a small map, or one with gaps, should not take that much room.
+            Err(CHUNK_ENTRIES) => self.insert_chunk(version, slot, CHUNK_ENTRIES),
+            Err(_) => {
+                let (first, half) = split_off(*first, chunk, CHUNK_ENTRIES / 2);
+                self.chunks.insert(first, half);
+                self.insert(version, slot);
+            }
         }
     }
 
     /// The entries after `from`.
     pub fn after(&self, from: Version) -> impl Iterator<Item = (Version, SlotId)> {
-        let number = self.chunks_from(from).saturating_sub(1);
-        self.chunks.range(number..).flat_map(move |chunk| chunk.iter_from(chunk.place_after(from)))
+        let holds_it = self.chunks.range(..=from).next_back();
+        let begin = holds_it.map_or(from, |(first, _)| *first);
+        self.chunks.range(begin..).flat_map(move |(first, chunk)| {
+            let place = place_after(*first, chunk, from);
+            chunk[place..].iter().map(|entry| (entry.version(*first), entry.slot))
+        })
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (Version, SlotId)> {
-        self.chunks.iter().flat_map(|chunk| chunk.iter_from(0))
+        self.chunks.iter().flat_map(|(first, chunk)| {
+            chunk.iter().map(|entry| (entry.version(*first), entry.slot))
+        })
     }
 
     /// Takes out the entries up to `version`.
     pub fn take_up_to(&mut self, version: Version) -> VersionMap {
-        let mut beyond = self.chunks.split_off(self.chunks_from(version));
-        if let Some(chunk) = self.chunks.back_mut() {
-            let place = chunk.place_after(version);
-            if place < chunk.entries.len() {
-                beyond.push_front(chunk.split_off(place));
+        let Some(after) = version.0.checked_add(1) else { return std::mem::take(self) };
+        let mut beyond = self.chunks.split_off(&Version(after));
+        if let Some((first, chunk)) = self.chunks.iter_mut().next_back() {
+            let place = place_after(*first, chunk, version);
+            if place < chunk.len() {
+                beyond.extend([split_off(*first, chunk, place)]);
             }
         }
-        let length = beyond.iter().map(|chunk| chunk.entries.len()).sum();
+        let length = beyond.values().map(Vec::len).sum();
         let mut taken = std::mem::replace(self, VersionMap { chunks: beyond, length });
         taken.length -= length;
         taken
@@ -118,78 +118,56 @@ impl VersionMap {
 
     /// Each chunk is given back once the next is begun.
     pub fn into_entries(self) -> impl Iterator<Item = (Version, SlotId)> {
-        self.chunks.into_iter().flat_map(|chunk| {
-            let first = chunk.first;
-            chunk.entries.into_iter().map(move |entry| entry.after(first))
+        self.chunks.into_iter().flat_map(|(first, chunk)| {
+            chunk.into_iter().map(move |entry| (entry.version(first), entry.slot))
         })
     }
 
-    /// How many chunks begin at `version` or before.
-    fn chunks_from(&self, version: Version) -> usize {
-        self.chunks.partition_point(|chunk| chunk.first <= version)
+    /// Inserts a version before all others: into the first chunk, if its last offset allows that.
+    fn insert_first(&mut self, version: Version, slot: SlotId) {
+        let fits = self.chunks.first_entry().filter(|chunk| {
+            let earlier = chunk.key().0 - version.0;
+            let last = chunk.get().last().map_or(0, |entry| u64::from(entry.offset));
+            chunk.get().len() < CHUNK_ENTRIES && u32::try_from(earlier + last).is_ok()
+        });
+        let Some(chunk) = fits else { return self.insert_chunk(version, slot, 1) };
+        let (first, mut chunk) = chunk.remove_entry();
+        let earlier = (first.0 - version.0) as u32;
+        chunk.iter_mut().for_each(|entry| entry.offset += earlier);
+        chunk.insert(0, Entry { offset: 0, slot });
+        self.chunks.insert(version, chunk);
+        self.length += 1;
     }
 
-    fn insert_chunk(&mut self, number: usize, version: Version, slot: SlotId) {
-        // After a full chunk, another one is likely to fill; a small map, or one with gaps, should not take that much room.
-        let before = number.checked_sub(1).and_then(|before| self.chunks.get(before));
-        let fills = before.is_some_and(|before| before.entries.len() == CHUNK_ENTRIES);
-        let mut entries = Vec::with_capacity(if fills { CHUNK_ENTRIES } else { 1 });
-        entries.push(Entry { offset: 0, slot });
-        self.chunks.insert(number, Chunk { first: version, entries });
+    fn insert_chunk(&mut self, version: Version, slot: SlotId, room: usize) {
+        let mut chunk = Vec::with_capacity(room);
+        chunk.push(Entry { offset: 0, slot });
+        self.chunks.insert(version, chunk);
         self.length += 1;
     }
 }
 
-impl Chunk {
-    fn last(&self) -> Version {
-        let offset = self.entries.last().map_or(0, |entry| entry.offset);
-        Version(self.first.0 + u64::from(offset))
-    }
+/// The place of the first entry after a version.
+fn place_after(first: Version, chunk: &Chunk, version: Version) -> usize {
+    chunk.partition_point(|entry| entry.version(first) <= version)
+}
 
-    fn offset(&self, version: Version) -> Option<u32> {
-        u32::try_from(version.0.checked_sub(self.first.0)?).ok()
-    }
-
-    /// The place of the first entry after a version.
-    fn place_after(&self, version: Version) -> usize {
-        let offset = |entry: &Entry| self.first.0 + u64::from(entry.offset);
-        self.entries.partition_point(|entry| offset(entry) <= version.0)
-    }
-
-    fn iter_from(&self, place: usize) -> impl Iterator<Item = (Version, SlotId)> {
-        self.entries[place..].iter().map(|entry| entry.after(self.first))
-    }
-
-    /// Makes room for entries from an earlier version on, if the last offset allows it.
-    fn begin_at(&mut self, version: Version) -> bool {
-        if u32::try_from(self.last().0 - version.0).is_err() {
-            return false;
-        }
-        let earlier = (self.first.0 - version.0) as u32;
-        self.entries.iter_mut().for_each(|entry| entry.offset += earlier);
-        self.first = version;
-        true
-    }
-
-    /// Takes out the entries from a place on, of which there is one at least.
-    fn split_off(&mut self, place: usize) -> Chunk {
-        let mut entries = self.entries.split_off(place);
-        let offset = entries[0].offset;
-        entries.iter_mut().for_each(|entry| entry.offset -= offset);
-        Chunk { first: Version(self.first.0 + u64::from(offset)), entries }
-    }
+/// Takes out the entries from a place on, of which there is one at least.
+fn split_off(first: Version, chunk: &mut Chunk, place: usize) -> (Version, Chunk) {
+    let mut entries = chunk.split_off(place);
+    let offset = entries[0].offset;
+    entries.iter_mut().for_each(|entry| entry.offset -= offset);
+    (Version(first.0 + u64::from(offset)), entries)
 }
 
 impl Entry {
-    fn after(self, first: Version) -> (Version, SlotId) {
-        (Version(first.0 + u64::from(self.offset)), self.slot)
+    fn version(self, first: Version) -> Version {
+        Version(first.0 + u64::from(self.offset))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -260,7 +238,7 @@ mod tests {
             let expected: Vec<_> =
                 model.range(Version(from + 1)..).map(|(version, slot)| (*version, *slot)).collect();
             prop_assert_eq!(after, expected);
-            prop_assert!(map.chunks.iter().all(|chunk| !chunk.entries.is_empty()));
+            prop_assert!(map.chunks.values().all(|chunk| !chunk.is_empty()));
         }
     }
 
