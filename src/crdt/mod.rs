@@ -5,6 +5,7 @@
 
 mod cell;
 mod delta;
+mod packed_cells;
 mod pn_counter;
 mod version_vector;
 

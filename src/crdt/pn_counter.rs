@@ -1,5 +1,6 @@
 //! A PN-counter as one replica holds it: its own cell, which it alone writes, and copies of the peers' cells.
 
+use super::packed_cells::PackedCells;
 use super::{COUNT_MAX, Cell};
 use crate::id::Version;
 
@@ -34,8 +35,7 @@ pub struct PnCounter {
     /// Sums over `peers`, so that a read need not walk them.
     peers_p: u64,
     peers_n: u64,
-    /// Sorted by replica. A boxed slice, since there are many counters and their replicas change seldom.
-    peers: Box<[(ReplicaIndex, Cell)]>,
+    peers: PackedCells,
     generation: u32,
     /// What was added to the own cell since it last got a version.
     unversioned: u32,
@@ -51,7 +51,8 @@ impl PnCounter {
         // Of several copies of one replica's cell, the highest comes first and is kept.
         peers.sort_unstable_by(|one, other| one.0.cmp(&other.0).then(other.1.cmp(&one.1)));
         peers.dedup_by_key(|(replica, _)| *replica);
-        let mut counter = PnCounter { generation, peers: peers.into(), ..PnCounter::default() };
+        let peers = PackedCells::of_ascending(&peers);
+        let mut counter = PnCounter { generation, peers, ..PnCounter::default() };
         counter.sum_up();
         counter
     }
@@ -68,8 +69,13 @@ impl PnCounter {
     }
 
     /// Copies of the other replicas' cells, by ascending index.
-    pub fn peers(&self) -> &[(ReplicaIndex, Cell)] {
-        &self.peers
+    pub fn peers(&self) -> impl Iterator<Item = (ReplicaIndex, Cell)> {
+        self.peers.iter()
+    }
+
+    /// How many other replicas' cells are held.
+    pub fn peers_held(&self) -> usize {
+        self.peers.len()
     }
 
     /// The cell of one replica, if held.
@@ -77,8 +83,7 @@ impl PnCounter {
         if replica == ReplicaIndex::OWN {
             return (self.own != Cell::default()).then_some(self.own);
         }
-        let place = self.place(replica).ok()?;
-        Some(self.peers[place].1)
+        self.peers.get(replica)
     }
 
     /// Counts `amount` more in the own cell.
@@ -128,22 +133,11 @@ impl PnCounter {
         if renewed {
             self.enter(generation);
         }
-        let place = match self.place(replica) {
-            Err(place) => {
-                let mut peers = std::mem::take(&mut self.peers).into_vec();
-                peers.reserve_exact(1);
-                peers.insert(place, (replica, cell));
-                self.peers = peers.into();
-                self.sum_up();
-                return Merged::New;
-            }
-            Ok(place) => place,
-        };
-        let held = &mut self.peers[place].1;
-        let merged = held.merge(cell);
-        if merged != *held {
-            let before = std::mem::replace(held, merged);
-            self.sum_up_change(before, merged);
+        let held = self.peers.get(replica);
+        let merged = held.map_or(cell, |held| held.merge(cell));
+        if held != Some(merged) {
+            self.peers.set(replica, merged);
+            self.sum_up_change(held.unwrap_or_default(), merged);
             Merged::New
         } else if merged == cell {
             Merged::Known
@@ -154,10 +148,6 @@ impl PnCounter {
 
     fn enter(&mut self, generation: u32) {
         *self = PnCounter { generation, ..PnCounter::default() };
-    }
-
-    fn place(&self, replica: ReplicaIndex) -> Result<usize, usize> {
-        self.peers.binary_search_by_key(&replica, |(held, _)| *held)
     }
 
     /// Corrects the sums by one cell; where they are at their bounds, all cells are summed up.
@@ -175,7 +165,7 @@ impl PnCounter {
 
     fn sum_up(&mut self) {
         let sum = |of: fn(&Cell) -> u64| {
-            self.peers.iter().fold(0_u64, |sum, (_, cell)| sum.saturating_add(of(cell)))
+            self.peers.iter().fold(0_u64, |sum, (_, cell)| sum.saturating_add(of(&cell)))
         };
         (self.peers_p, self.peers_n) = (sum(|cell| cell.p), sum(|cell| cell.n));
     }
@@ -207,7 +197,7 @@ mod tests {
 
     fn join(mut left: PnCounter, right: &PnCounter) -> PnCounter {
         for (replica, cell) in right.peers() {
-            left.merge(*replica, right.generation(), *cell);
+            left.merge(replica, right.generation(), cell);
         }
         left
     }

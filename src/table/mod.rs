@@ -17,6 +17,7 @@ mod shard;
 #[cfg(test)]
 mod tests;
 mod update_log;
+mod version_map;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -301,5 +302,5 @@ fn state_of(slot: &Slot, replicas: &Replicas) -> CounterState {
 
 fn cells_of(counter: &PnCounter) -> impl Iterator<Item = (ReplicaIndex, Cell)> {
     let own = counter.cell(ReplicaIndex::OWN).map(|cell| (ReplicaIndex::OWN, cell));
-    own.into_iter().chain(counter.peers().iter().copied())
+    own.into_iter().chain(counter.peers())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use super::shard::SlotKey;
+use super::shard::{SlotKey, trim};
 use super::{SLOTS_PER_LOCK, SlotId, Table, cells_of, shard_of};
 use crate::crdt::{Cell, PnCounter, ReplicaIndex};
 use crate::id::{ReplicaId, Version};
@@ -102,6 +102,7 @@ impl Table {
                     break;
                 }
             }
+            trim(&mut self.lock(number).unpersisted);
         }
         Ok(())
     }

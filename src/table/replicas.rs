@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::SlotId;
 use super::shard::Slot;
 use super::update_log::UpdateLog;
+use super::version_map::VersionMap;
 use crate::crdt::ReplicaIndex;
 use crate::id::{Incarnation, ReplicaId, Version};
 
@@ -16,7 +17,7 @@ struct Replica {
     /// Every live cell up to the watermark has its entry here ...
     log: UpdateLog,
     /// ... and every live cell past it, here.
-    ahead: BTreeMap<Version, SlotId>,
+    ahead: VersionMap,
 }
 
 /// All replicas that were ever heard of; the own one is the first.
@@ -54,7 +55,7 @@ impl Replicas {
             id: id.clone(),
             watermark: Version::ZERO,
             log: UpdateLog::default(),
-            ahead: BTreeMap::new(),
+            ahead: VersionMap::default(),
         });
         self.by_id.insert(id.clone(), index);
         Some(index)
@@ -71,8 +72,7 @@ impl Replicas {
     /// The highest version of which anything is held.
     pub fn last_version(&self, index: ReplicaIndex) -> Version {
         let replica = &self.known[index.0 as usize];
-        let ahead = replica.ahead.last_key_value().map(|(version, _)| *version);
-        ahead.unwrap_or_default().max(replica.watermark)
+        replica.ahead.last().unwrap_or_default().max(replica.watermark)
     }
 
     /// Where the updates after `from` are, in version order; some of them changed again since.
@@ -82,14 +82,12 @@ impl Replicas {
         from: Version,
     ) -> impl Iterator<Item = (Version, SlotId)> {
         let replica = &self.known[index.0 as usize];
-        let ahead = replica.ahead.range(from.next()..).map(|(version, slot)| (*version, *slot));
-        replica.log.after(from).chain(ahead)
+        replica.log.after(from).chain(replica.ahead.after(from))
     }
 
     /// The updates held past the watermark.
     pub fn ahead(&self, index: ReplicaIndex) -> impl Iterator<Item = (Version, SlotId)> {
-        let ahead = &self.known[index.0 as usize].ahead;
-        ahead.iter().map(|(version, slot)| (*version, *slot))
+        self.known[index.0 as usize].ahead.iter()
     }
 
     /// Notes a cell that was merged before the watermark reaches it.
@@ -112,8 +110,7 @@ impl Replicas {
             return;
         }
         replica.watermark = watermark;
-        let still_ahead = replica.ahead.split_off(&watermark.next());
-        for (version, slot) in std::mem::replace(&mut replica.ahead, still_ahead) {
+        for (version, slot) in replica.ahead.take_up_to(watermark).into_entries() {
             if is_live(version, slot) {
                 replica.log.push(version, slot);
             }
@@ -175,7 +172,7 @@ impl Replicas {
     pub fn prune(&mut self, index: ReplicaIndex, mut is_live: impl FnMut(Version, SlotId) -> bool) {
         let replica = &mut self.known[index.0 as usize];
         replica.log.compact(&mut is_live);
-        replica.ahead.retain(|version, slot| is_live(*version, *slot));
+        replica.ahead.retain(is_live);
     }
 
     fn is_retired(&self, replica: &Replica) -> bool {

@@ -1,7 +1,7 @@
 //! Versions, watermarks and deltas: how a table's changes reach its peers, and theirs reach it.
 
 use super::replicas::Replicas;
-use super::shard::Slot;
+use super::shard::{Shard, Slot, trim};
 use super::{Mishaps, SLOTS_PER_LOCK, SlotId, Table, cells_of, shard_of, window_end};
 use crate::crdt::{COUNT_MAX, DigestEntry, Merged, ReplicaIndex, Update, VersionVector};
 use crate::id::{ReplicaId, Version};
@@ -16,6 +16,15 @@ pub enum Scope {
     All,
     /// Only counters past the urgent fraction of their limit.
     Urgent,
+}
+
+impl Scope {
+    fn list(self, shard: &mut Shard) -> &mut Vec<u32> {
+        match self {
+            Scope::All => &mut shard.dirty,
+            Scope::Urgent => &mut shard.urgent,
+        }
+    }
 }
 
 /// A part of a replica's updates, read in version order.
@@ -50,23 +59,20 @@ impl Table {
     pub fn harvest(&self, scope: Scope) -> Vec<SlotId> {
         let mut harvested = Vec::new();
         for number in 0..self.shards.len() {
-            let mut left = usize::MAX;
+            // Only what was listed at the start, or a busy thread could keep us here for ever.
+            let mut left = {
+                let mut shard = self.lock(number);
+                trim(scope.list(&mut shard));
+                scope.list(&mut shard).len()
+            };
             while left > 0 {
                 let mut replicas = self.lock_replicas();
                 let mut shard = self.lock(number);
-                let listed = match scope {
-                    Scope::All => shard.dirty.len(),
-                    Scope::Urgent => shard.urgent.len(),
-                };
-                // Only what was listed at the start, or a busy thread could keep us here for ever.
-                left = left.min(listed);
+                // Another thread may harvest too.
+                left = left.min(scope.list(&mut shard).len());
                 for _ in 0..left.min(SLOTS_PER_LOCK) {
                     left -= 1;
-                    let place = match scope {
-                        Scope::All => shard.dirty.pop(),
-                        Scope::Urgent => shard.urgent.pop(),
-                    };
-                    let Some(place) = place else { break };
+                    let Some(place) = scope.list(&mut shard).pop() else { break };
                     let Some(slot) = shard.slot_mut(place) else { continue };
                     if scope == Scope::Urgent {
                         slot.urgent = false;
@@ -299,8 +305,9 @@ impl Table {
         }
         // Proven just above: the place was found or filled.
         let slot = shard.slot_mut(place).expect("the place holds a counter");
-        let crowded = slot.counter.peers().len() >= self.bounds.replicas_per_counter_max;
-        if crowded && slot.counter.cell(replica).is_none() {
+        let is_crowded =
+            |slot: &Slot| slot.counter.peers_held() >= self.bounds.replicas_per_counter_max;
+        if slot.counter.cell(replica).is_none() && is_crowded(slot) {
             return Err(Refused::Implausible);
         }
         let generation = slot.counter.generation();

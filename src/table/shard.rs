@@ -226,9 +226,27 @@ impl Shard {
     }
 }
 
+/// Gives a list's room back after a burst: when it has far more than it lists now.
+pub(super) fn trim(list: &mut Vec<u32>) {
+    if list.capacity() > 8 * list.len() + 256 {
+        list.shrink_to(2 * list.len());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_gives_its_room_back_after_a_burst_and_loses_nothing() {
+        let mut list: Vec<u32> = (0..10_000).collect();
+        list.truncate(5_000);
+        trim(&mut list);
+        assert!(list.capacity() >= 10_000, "so much may be listed again");
+        list.truncate(500);
+        trim(&mut list);
+        assert!(list.iter().copied().eq(0..500) && list.capacity() < 2_000);
+    }
 
     #[test]
     fn a_slot_fills_two_cache_lines() {

@@ -1,8 +1,7 @@
 //! Which cell holds which version of a replica, in version order: what a delta is read from.
 
-use std::collections::VecDeque;
-
 use super::SlotId;
+use super::version_map::VersionMap;
 use crate::id::Version;
 
 /// The slots of one replica's updates up to its watermark, ascending by version.
@@ -11,7 +10,7 @@ use crate::id::Version;
 /// behind as stale ones until [`compact`](Self::compact) drops them, so that appending costs no search.
 #[derive(Debug, Default)]
 pub(super) struct UpdateLog {
-    entries: VecDeque<(Version, SlotId)>,
+    entries: VersionMap,
     live_at_compaction: usize,
 }
 
@@ -21,14 +20,13 @@ const COMPACT_FROM: usize = 1024;
 impl UpdateLog {
     /// Appends an update; versions must ascend.
     pub fn push(&mut self, version: Version, slot: SlotId) {
-        debug_assert!(self.entries.back().is_none_or(|(last, _)| *last < version));
-        self.entries.push_back((version, slot));
+        debug_assert!(self.entries.last().is_none_or(|last| last < version));
+        self.entries.insert(version, slot);
     }
 
     /// The entries after `from`, stale ones included.
     pub fn after(&self, from: Version) -> impl Iterator<Item = (Version, SlotId)> {
-        let start = self.entries.partition_point(|(version, _)| *version <= from);
-        self.entries.range(start..).copied()
+        self.entries.after(from)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -41,10 +39,9 @@ impl UpdateLog {
     }
 
     /// Keeps only the entries that `is_live`.
-    pub fn compact(&mut self, mut is_live: impl FnMut(Version, SlotId) -> bool) {
-        self.entries.retain(|(version, slot)| is_live(*version, *slot));
+    pub fn compact(&mut self, is_live: impl FnMut(Version, SlotId) -> bool) {
+        self.entries.retain(is_live);
         self.live_at_compaction = self.entries.len();
-        self.entries.shrink_to(2 * self.live_at_compaction);
     }
 }
 

@@ -1,0 +1,293 @@
+//! Other replicas' cells of one counter, in as few bytes as they need.
+//!
+//! There are many counters, and most of what they count is small. A cell is a row of numbers in LEB128: the replica's index,
+//! doubled, plus one if anything was subtracted; the version; `p`; and `n`, if there is any. That makes 5 to 7 bytes as a
+//! rule, so that the cells of two or three peers stand in the counter itself, without a block of memory of their own.
+
+use super::{Cell, ReplicaIndex};
+use crate::id::Version;
+
+/// Cells by replica, ascending. What is held has one form only, so equal cells are equal bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PackedCells {
+    /// Zeroes follow the last cell. No cell begins with one: that would be the own replica's.
+    Here([u8; BYTES_HERE]),
+    /// More bytes than fit. Boxed twice, so that a counter has to keep but one word.
+    Elsewhere(Box<Box<[u8]>>),
+    /// More cells than one would care to read through in search of one.
+    Many(Box<Box<[(ReplicaIndex, Cell)]>>),
+}
+
+const BYTES_HERE: usize = 15;
+/// The most cells that are packed.
+const PACKED_MAX: usize = 16;
+/// Four numbers of at most ten bytes.
+const CELL_BYTES_MAX: usize = 40;
+
+impl Default for PackedCells {
+    fn default() -> PackedCells {
+        PackedCells::Here([0; BYTES_HERE])
+    }
+}
+
+impl PackedCells {
+    /// Cells that ascend by replica, none of them the own one.
+    pub fn of_ascending(cells: &[(ReplicaIndex, Cell)]) -> PackedCells {
+        if cells.len() > PACKED_MAX {
+            return PackedCells::Many(Box::new(cells.into()));
+        }
+        let mut bytes = Vec::new();
+        for (replica, cell) in cells {
+            bytes.extend_from_slice(Written::of(*replica, *cell).bytes());
+        }
+        PackedCells::of_bytes(&[&bytes])
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (ReplicaIndex, Cell)> {
+        let mut reader = Reader(self.bytes());
+        self.many().iter().copied().chain(std::iter::from_fn(move || reader.cell()))
+    }
+
+    pub fn len(&self) -> usize {
+        let mut reader = Reader(self.bytes());
+        self.many().len() + std::iter::from_fn(|| reader.skip_cell()).count()
+    }
+
+    /// The cell of one replica.
+    #[inline]
+    pub fn get(&self, replica: ReplicaIndex) -> Option<Cell> {
+        let (held, cell) = match self {
+            PackedCells::Many(cells) => cells[place_among(cells, replica).ok()?],
+            _ => self.iter().find(|(held, _)| *held >= replica)?,
+        };
+        (held == replica).then_some(cell)
+    }
+
+    /// Sets the cell of a replica other than the own one.
+    pub fn set(&mut self, replica: ReplicaIndex, cell: Cell) {
+        if let PackedCells::Many(cells) = self {
+            return set_among(cells, replica, cell);
+        }
+        let written = Written::of(replica, cell);
+        let (start, end) = self.place(replica);
+        if end - start == written.bytes().len() {
+            return self.bytes_mut()[start..end].copy_from_slice(written.bytes());
+        }
+        let (before, behind) = (&self.bytes()[..start], &self.bytes()[end..self.length()]);
+        *self = PackedCells::of_bytes(&[before, written.bytes(), behind]);
+        if start == end && self.len() > PACKED_MAX {
+            *self = PackedCells::Many(Box::new(self.iter().collect()));
+        }
+    }
+
+    fn of_bytes(parts: &[&[u8]]) -> PackedCells {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if length > BYTES_HERE {
+            return PackedCells::Elsewhere(Box::new(parts.concat().into()));
+        }
+        let mut here = [0; BYTES_HERE];
+        parts.iter().copied().flatten().zip(&mut here).for_each(|(byte, place)| *place = *byte);
+        PackedCells::Here(here)
+    }
+
+    /// The cells that are not packed.
+    fn many(&self) -> &[(ReplicaIndex, Cell)] {
+        match self {
+            PackedCells::Many(cells) => cells,
+            _ => &[],
+        }
+    }
+
+    /// Those that are, with the zeroes that may follow.
+    fn bytes(&self) -> &[u8] {
+        match self {
+            PackedCells::Here(bytes) => bytes,
+            PackedCells::Elsewhere(bytes) => bytes,
+            PackedCells::Many(_) => &[],
+        }
+    }
+
+    /// Without them. A cell may end in a zero as well, so only who reads it can tell.
+    fn length(&self) -> usize {
+        let mut reader = Reader(self.bytes());
+        while reader.skip_cell().is_some() {}
+        self.bytes().len() - reader.0.len()
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            PackedCells::Here(bytes) => bytes,
+            PackedCells::Elsewhere(bytes) => bytes,
+            PackedCells::Many(_) => &mut [],
+        }
+    }
+
+    /// Where the cell of a replica begins and ends; both are where it belongs if it is not held.
+    fn place(&self, replica: ReplicaIndex) -> (usize, usize) {
+        let bytes = self.bytes();
+        let mut reader = Reader(bytes);
+        let mut start = 0;
+        while let Some(held) = reader.skip_cell() {
+            let end = bytes.len() - reader.0.len();
+            if held >= replica {
+                return (start, if held == replica { end } else { start });
+            }
+            start = end;
+        }
+        (start, start)
+    }
+}
+
+fn place_among(cells: &[(ReplicaIndex, Cell)], replica: ReplicaIndex) -> Result<usize, usize> {
+    cells.binary_search_by_key(&replica, |(held, _)| *held)
+}
+
+fn set_among(cells: &mut Box<[(ReplicaIndex, Cell)]>, replica: ReplicaIndex, cell: Cell) {
+    match place_among(cells, replica) {
+        Ok(place) => cells[place].1 = cell,
+        Err(place) => {
+            let mut more = std::mem::take(cells).into_vec();
+            more.reserve_exact(1);
+            more.insert(place, (replica, cell));
+            *cells = more.into();
+        }
+    }
+}
+
+/// One cell's bytes.
+struct Written {
+    bytes: [u8; CELL_BYTES_MAX],
+    length: usize,
+}
+
+impl Written {
+    fn of(replica: ReplicaIndex, cell: Cell) -> Written {
+        let mut written = Written { bytes: [0; CELL_BYTES_MAX], length: 0 };
+        written.number(u64::from(replica.0) << 1 | u64::from(cell.n > 0));
+        written.number(cell.version.0);
+        written.number(cell.p);
+        if cell.n > 0 {
+            written.number(cell.n);
+        }
+        written
+    }
+
+    fn number(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.byte(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.byte(value as u8);
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.bytes[self.length] = byte;
+        self.length += 1;
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// Reads what was written above, up to the end or a zero in the place of a cell.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn cell(&mut self) -> Option<(ReplicaIndex, Cell)> {
+        let (replica, has_n) = self.head()?;
+        let version = Version(self.number());
+        let p = self.number();
+        let n = if has_n { self.number() } else { 0 };
+        Some((replica, Cell { version, p, n }))
+    }
+
+    fn skip_cell(&mut self) -> Option<ReplicaIndex> {
+        let (replica, has_n) = self.head()?;
+        for _ in 0..if has_n { 3 } else { 2 } {
+            let length = self.0.iter().take_while(|byte| **byte >= 0x80).count() + 1;
+            self.0 = self.0.get(length..).unwrap_or_default();
+        }
+        Some(replica)
+    }
+
+    fn head(&mut self) -> Option<(ReplicaIndex, bool)> {
+        self.0.first().filter(|byte| **byte != 0)?;
+        let head = self.number();
+        Some((ReplicaIndex((head >> 1) as u32), head & 1 == 1))
+    }
+
+    fn number(&mut self) -> u64 {
+        let mut value = 0;
+        for (shift, byte) in (0..64).step_by(7).zip(self.0) {
+            value |= u64::from(byte & 0x7f) << shift;
+            if *byte < 0x80 {
+                self.0 = &self.0[shift / 7 + 1..];
+                return value;
+            }
+        }
+        // Never reached: only whole numbers are written.
+        self.0 = &[];
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn number() -> impl Strategy<Value = u64> {
+        prop_oneof![Just(0), 0_u64..200, 1_u64..1 << 21, any::<u64>(), Just(u64::MAX)]
+    }
+
+    fn replica() -> impl Strategy<Value = ReplicaIndex> {
+        prop_oneof![4 => 1_u32..6, 3 => 1_u32..300, 1 => 1_u32..=u32::MAX].prop_map(ReplicaIndex)
+    }
+
+    fn cell() -> impl Strategy<Value = Cell> {
+        (number(), number(), number()).prop_map(|(version, p, n)| Cell {
+            version: Version(version),
+            p,
+            n,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn they_behave_like_a_map(steps in prop::collection::vec((replica(), cell()), 0..60)) {
+            let mut cells = PackedCells::default();
+            let mut model = BTreeMap::new();
+            for (replica, cell) in steps {
+                prop_assert_eq!(cells.get(replica), model.get(&replica).copied());
+                cells.set(replica, cell);
+                model.insert(replica, cell);
+                prop_assert_eq!(cells.get(replica), Some(cell));
+                prop_assert_eq!(cells.len(), model.len());
+                let expected: Vec<_> = model.iter().map(|(replica, cell)| (*replica, *cell)).collect();
+                prop_assert_eq!(cells.iter().collect::<Vec<_>>(), expected);
+            }
+            // However they came to be, they are the same bytes.
+            let mut again = PackedCells::default();
+            model.iter().rev().for_each(|(replica, cell)| again.set(*replica, *cell));
+            prop_assert_eq!(&cells, &again);
+            let ascending: Vec<_> = model.into_iter().collect();
+            prop_assert_eq!(cells, PackedCells::of_ascending(&ascending));
+        }
+    }
+
+    #[test]
+    fn the_cells_of_two_peers_stand_in_the_counter() {
+        assert_eq!(size_of::<PackedCells>(), 16);
+        let mut cells = PackedCells::default();
+        let cell = Cell { version: Version(200_000_000), p: 10_000, n: 0 };
+        cells.set(ReplicaIndex(1), cell);
+        cells.set(ReplicaIndex(2), cell);
+        assert!(matches!(cells, PackedCells::Here(_)));
+        cells.set(ReplicaIndex(3), cell);
+        assert!(matches!(cells, PackedCells::Elsewhere(_)));
+    }
+}
