@@ -1,11 +1,14 @@
 //! Real instances: sockets on the loopback interface, sled on disk, nothing simulated.
 
+#[path = "harness/copy.rs"]
+mod copy;
 #[path = "../src/cli/demo/proxy.rs"]
 mod proxy;
 
 use std::path::Path;
 use std::time::Duration;
 
+use copy::copy_dir;
 use proxy::Proxy;
 use tallymesh::{
     Config, ConfigBuilder, CounterKey, CounterStore, Decision, Limit, Limiter, Request, Window,
@@ -299,17 +302,4 @@ async fn strangers_and_garbage_on_the_socket_do_no_harm() {
         assert!(hung_up.is_ok(), "who talks nonsense is hung up on");
     }
     cluster.close().await;
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_dir(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }

@@ -69,7 +69,7 @@ async fn durability_comes_back_when_there_is_room_again() {
     let fingerprint = node.counters().fingerprint();
     // As a kill would leave it: a copy of the directory, without a farewell.
     let copy = tempfile::tempdir().unwrap();
-    crate::cluster::copy_dir(&dir, copy.path());
+    crate::copy::copy_dir(&dir, copy.path());
     let next = open(copy.path(), None).await.unwrap();
     assert_eq!(next.counters().set_aside(), None);
     assert_eq!(value(&next, "s"), counted + 1);

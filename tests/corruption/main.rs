@@ -3,6 +3,8 @@
 //!
 //! `TALLYMESH_CORRUPTION_CASES` sets how many random cases (500), `TALLYMESH_SEED` draws the same ones again.
 
+#[path = "../harness/copy.rs"]
+mod copy;
 #[path = "../harness/seed.rs"]
 mod seed;
 
@@ -15,7 +17,8 @@ mod small_disk;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cluster::{Cluster, copy_dir, is_helpful, open, value};
+use cluster::{Cluster, is_helpful, open, value};
+use copy::copy_dir;
 use harm::Harm;
 use rand::SeedableRng;
 use rand::rngs::StdRng;

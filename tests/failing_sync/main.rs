@@ -3,10 +3,14 @@
 //! Nothing less than the system itself says so: a library loaded before it makes `fsync` and `fdatasync` fail.
 #![cfg(target_os = "linux")]
 
+#[path = "../harness/copy.rs"]
+mod copy;
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use copy::copy_dir;
 use tallymesh::{
     Config, CounterKey, Durability, DurabilityError, Health, Limit, Limiter, Request, Window,
 };
@@ -87,15 +91,4 @@ async fn open(data_dir: &Path, durability: Durability) -> Limiter {
 
 fn value(limiter: &Limiter) -> u64 {
     limiter.counters().value(&CounterKey::new("calls", &["s"]))
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy_dir(&entry.path(), &to),
-            false => drop(std::fs::copy(entry.path(), to).unwrap()),
-        }
-    }
 }

@@ -7,6 +7,8 @@
 
 #[path = "../harness/child.rs"]
 mod child;
+#[path = "../harness/copy.rs"]
+mod copy;
 #[path = "../harness/load.rs"]
 mod load;
 #[path = "../harness/seed.rs"]
@@ -20,6 +22,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use copy::copy_dir;
 use load::{Load, SESSIONS};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -277,15 +280,4 @@ fn without_syncs_of_files_acknowledged_counts_are_found_missing() {
         missing += u64::from(owed.verify(&at).is_err());
     }
     assert!(missing >= 8, "seed {seed}: of 10 cuts only {missing} lost something");
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy_dir(&entry.path(), &to),
-            false => drop(std::fs::copy(entry.path(), to).unwrap()),
-        }
-    }
 }
