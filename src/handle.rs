@@ -1,11 +1,10 @@
 //! Handles of the store: one counter found once, for many changes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::key::CounterKey;
 use crate::store::CounterStore;
-use crate::table::{Change, Changed, CountError, Resolved};
+use crate::table::{Change, Changed, CountError, LastSeen};
 
 /// One counter of a store, without a search for it each time.
 ///
@@ -36,15 +35,13 @@ pub struct CounterHandle {
 #[derive(Debug)]
 struct Counter {
     key: CounterKey,
-    /// Where it was seen last, as [`Resolved::to_bits`].
-    resolved: AtomicU64,
+    last_seen: LastSeen,
 }
 
 impl CounterStore {
     /// A handle of one counter, which need not exist yet.
     pub fn handle(&self, key: &CounterKey) -> CounterHandle {
-        let resolved = AtomicU64::new(Resolved::NONE.to_bits());
-        let counter = Arc::new(Counter { key: key.clone(), resolved });
+        let counter = Arc::new(Counter { key: key.clone(), last_seen: LastSeen::default() });
         CounterHandle { store: self.clone(), counter }
     }
 }
@@ -58,8 +55,7 @@ impl CounterHandle {
     /// As [`CounterStore::value`].
     pub fn value(&self) -> u64 {
         let (table, now) = (&self.store.node.table, self.store.now());
-        let resolved = Resolved::from_bits(self.counter.resolved.load(Ordering::Relaxed));
-        table.value_resolved(now, resolved).unwrap_or_else(|| {
+        table.value_resolved(now, self.counter.last_seen.get()).unwrap_or_else(|| {
             self.find();
             table.value(now, self.key().as_bytes())
         })
@@ -102,7 +98,7 @@ impl CounterHandle {
     fn change(&self, change: Change) -> Result<Changed, CountError> {
         let now = self.store.now();
         let expires_at = self.store.ends_at(now);
-        let resolved = Resolved::from_bits(self.counter.resolved.load(Ordering::Relaxed));
+        let resolved = self.counter.last_seen.get();
         let table = &self.store.node.table;
         let window = self.key().window();
         let changed = match table.change_resolved(now, resolved, window, change, expires_at)? {
@@ -119,7 +115,6 @@ impl CounterHandle {
 
     #[cold]
     fn find(&self) {
-        let found = self.store.node.table.resolve(self.key().as_bytes());
-        self.counter.resolved.store(found.to_bits(), Ordering::Relaxed);
+        self.counter.last_seen.set(self.store.node.table.resolve(self.key().as_bytes()));
     }
 }

@@ -1,13 +1,12 @@
 //! Handles of a limiter: the counters of a request found once, for many decisions.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use smallvec::SmallVec;
 
 use crate::limit::{Charge, Charges, DenialReason, Matched, Request, Unchargeable};
 use crate::limiter::{Decision, Limiter};
-use crate::table::{Outcome, Resolved};
+use crate::table::{LastSeen, Outcome};
 use crate::time::Timestamp;
 
 /// Decides about requests with the same labels, without a look at strings or a search for counters each time.
@@ -50,15 +49,7 @@ type Counters = SmallVec<[Counter; 1]>;
 #[derive(Debug)]
 struct Counter {
     limit: Matched,
-    /// Where it was seen last, as [`Resolved::to_bits`].
-    resolved: AtomicU64,
-}
-
-impl Counter {
-    #[inline]
-    fn seen(&self) -> Resolved {
-        Resolved::from_bits(self.resolved.load(Ordering::Relaxed))
-    }
+    last_seen: LastSeen,
 }
 
 impl Limiter {
@@ -74,7 +65,7 @@ impl Limiter {
             let matched = inner.policy.matched(request, inner.store.now(), inner.key_bytes_max);
             matched.map_err(|Unchargeable { limit }| (Some(limit), DenialReason::KeyTooLong))
         };
-        let unseen = |limit| Counter { limit, resolved: AtomicU64::new(Resolved::NONE.to_bits()) };
+        let unseen = |limit| Counter { limit, last_seen: LastSeen::default() };
         let counters = matched.map(|matched| matched.into_iter().map(unseen).collect());
         Meter { limiter: self.clone(), shared: Arc::new(Shared { counters }) }
     }
@@ -98,10 +89,10 @@ impl Meter {
         let charge = |counter: &Counter| inner.policy.charge_under(counter.limit.limit, now, cost);
         let table = &inner.store.node.table;
         let outcome = match &counters[..] {
-            [one] => table.acquire_resolved(now, &[charge(one)], [one.seen()]),
+            [one] => table.acquire_resolved(now, &[charge(one)], [one.last_seen.get()]),
             all => {
                 let charges: SmallVec<[Charge; 4]> = all.iter().map(charge).collect();
-                table.acquire_resolved(now, &charges, all.iter().map(Counter::seen))
+                table.acquire_resolved(now, &charges, all.iter().map(|one| one.last_seen.get()))
             }
         };
         inner.decision(outcome.unwrap_or_else(|| self.acquire_by_key(counters, now, cost)), cost)
@@ -126,8 +117,7 @@ impl Meter {
         let charges = self.charges(counters, now, cost);
         let outcome = table.acquire(now, &charges);
         for (charge, counter) in charges.list.iter().zip(counters) {
-            let found = table.resolve(charges.key(charge));
-            counter.resolved.store(found.to_bits(), Ordering::Relaxed);
+            counter.last_seen.set(table.resolve(charges.key(charge)));
         }
         outcome
     }

@@ -29,7 +29,7 @@ pub use admission::{Charged, Outcome};
 pub use change::{Change, Changed, CountError};
 pub use persistence::{ReadCounter, Restore, StoredCounter};
 pub use replication::{Applied, Scope};
-pub use shard::Resolved;
+pub use shard::{LastSeen, Resolved};
 
 use crate::crdt::{Cell, PnCounter, ReplicaIndex};
 use crate::id::ReplicaId;

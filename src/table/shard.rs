@@ -1,5 +1,6 @@
 //! One shard of the table: slots that hold counters, and the index that finds them by key.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -41,15 +42,31 @@ pub struct Resolved {
 impl Resolved {
     /// No counter.
     pub const NONE: Resolved = Resolved { slot: SlotId(u32::MAX), life: 0 };
+}
 
-    /// Both parts in one number, to be kept in an atomic.
-    pub fn to_bits(self) -> u64 {
-        u64::from(self.slot.0) << 32 | u64::from(self.life)
+/// Where a counter was seen last, for handles that threads share: both parts in one number, so that they belong together.
+#[derive(Debug)]
+pub struct LastSeen(AtomicU64);
+
+impl LastSeen {
+    #[inline]
+    pub fn get(&self) -> Resolved {
+        let bits = self.0.load(Ordering::Relaxed);
+        Resolved { slot: SlotId((bits >> 32) as u32), life: bits as u32 }
     }
 
-    /// The reverse of [`to_bits`](Self::to_bits).
-    pub fn from_bits(bits: u64) -> Resolved {
-        Resolved { slot: SlotId((bits >> 32) as u32), life: bits as u32 }
+    pub fn set(&self, resolved: Resolved) {
+        let bits = u64::from(resolved.slot.0) << 32 | u64::from(resolved.life);
+        self.0.store(bits, Ordering::Relaxed);
+    }
+}
+
+impl Default for LastSeen {
+    /// Nowhere yet.
+    fn default() -> LastSeen {
+        let seen = LastSeen(AtomicU64::new(0));
+        seen.set(Resolved::NONE);
+        seen
     }
 }
 
