@@ -1,14 +1,14 @@
 //! Real instances: sockets on the loopback interface, sled on disk, nothing simulated.
 
-#[path = "harness/copy.rs"]
-mod copy;
+#[path = "harness/moment.rs"]
+mod moment;
 #[path = "../src/cli/demo/proxy.rs"]
 mod proxy;
 
 use std::path::Path;
 use std::time::Duration;
 
-use copy::copy_dir;
+use moment::copy_moment;
 use proxy::Proxy;
 use tallymesh::{
     Config, ConfigBuilder, CounterKey, CounterStore, Decision, Limit, Limiter, Request, Window,
@@ -167,7 +167,7 @@ async fn an_older_copy_of_the_disk_takes_no_count_from_what_the_peers_hold() {
     assert_eq!(cluster.admits(0, "s", 3), 3);
     cluster.nodes[0].close().await.unwrap();
     let (dir, backup) = (cluster.dir.path().join("a"), cluster.dir.path().join("backup"));
-    copy_dir(&dir, &backup);
+    copy_moment(&dir, &backup);
     cluster.nodes[0] = cluster.open(0, 100).await;
     assert_eq!(cluster.admits(0, "s", 5), 5);
     cluster.converge().await;
@@ -211,9 +211,9 @@ async fn what_was_acknowledged_as_durable_is_there_without_a_farewell() {
     for call in calls {
         assert!(call.await.unwrap().is_allowed());
     }
-    // A copy of the directory at this moment is what a crash would leave.
+    // What a crash at this moment would leave.
     let copy = tempfile::tempdir().unwrap();
-    copy_dir(&dir.path().join("a"), &copy.path().join("a"));
+    copy_moment(&dir.path().join("a"), &copy.path().join("a"));
     let contents = tallymesh::inspect(copy.path().join("a")).unwrap();
     assert_eq!(contents.counters[0].value, 50);
     limiter.close().await.unwrap();

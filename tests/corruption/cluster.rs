@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::copy::copy_dir;
+use crate::moment::copy_moment;
 use tallymesh::{
     Config, ConfigBuilder, CounterKey, Durability, Limit, Limiter, OpenError, Request, Window,
 };
@@ -45,7 +45,7 @@ impl Cluster {
             .await;
             node.close().await.unwrap();
             if life == 1 {
-                copy_dir(&dir, &earlier);
+                copy_moment(&dir, &earlier);
             }
         }
         let fingerprint = peer.counters().fingerprint();

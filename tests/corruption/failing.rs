@@ -3,6 +3,7 @@
 use tallymesh::{DurabilityError, Health, Limiter, Request};
 
 use crate::cluster::{open, until, value};
+use crate::moment::copy_moment;
 use crate::small_disk::SmallDisk;
 
 /// Fills the disk and counts until the node has noticed; gives how many calls it has counted by then.
@@ -67,9 +68,9 @@ async fn durability_comes_back_when_there_is_room_again() {
     let again = node.acquire_durable(&Request::tool_call("s", "tool")).await;
     assert!(again.unwrap().is_allowed());
     let fingerprint = node.counters().fingerprint();
-    // As a kill would leave it: a copy of the directory, without a farewell.
+    // What a kill at this moment would leave.
     let copy = tempfile::tempdir().unwrap();
-    crate::copy::copy_dir(&dir, copy.path());
+    copy_moment(&dir, copy.path());
     let next = open(copy.path(), None).await.unwrap();
     assert_eq!(next.counters().set_aside(), None);
     assert_eq!(value(&next, "s"), counted + 1);

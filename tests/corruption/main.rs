@@ -5,6 +5,8 @@
 
 #[path = "../harness/copy.rs"]
 mod copy;
+#[path = "../harness/moment.rs"]
+mod moment;
 #[path = "../harness/seed.rs"]
 mod seed;
 

@@ -3,14 +3,14 @@
 //! Nothing less than the system itself says so: a library loaded before it makes `fsync` and `fdatasync` fail.
 #![cfg(target_os = "linux")]
 
-#[path = "../harness/copy.rs"]
-mod copy;
+#[path = "../harness/moment.rs"]
+mod moment;
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use copy::copy_dir;
+use moment::copy_moment;
 use tallymesh::{
     Config, CounterKey, Durability, DurabilityError, Health, Limit, Limiter, Request, Window,
 };
@@ -72,9 +72,9 @@ async fn break_and_mend(dir: &Path) {
         assert!(limiter.acquire_durable(&request).await.unwrap().is_allowed());
         assert_eq!(value(&limiter), 4, "what could not be made durable is counted all the same");
 
-        // As a kill would leave it: a copy of the directory, without a farewell.
+        // What a kill at this moment would leave.
         let copy = dir.join(format!("copy of {durability:?}"));
-        copy_dir(&data_dir, &copy);
+        copy_moment(&data_dir, &copy);
         let next = open(&copy, durability).await;
         assert_eq!((next.counters().set_aside(), value(&next)), (None, 4));
         next.close().await.unwrap();
