@@ -110,7 +110,7 @@ impl Receipt<'_> {
     /// as it is.
     pub fn refund(self) {
         self.inner.store.node.table.refund(&self.charged, self.cost);
-        self.inner.store.node.disk.changed();
+        self.inner.store.node.changed();
     }
 }
 
@@ -237,11 +237,12 @@ impl Inner {
                     self.store.node.wake_urgent();
                 }
                 if !charged.is_empty() {
-                    self.store.node.disk.changed();
+                    self.store.node.changed();
                 }
                 Decision::Allowed(Receipt { inner: self, charged, cost, remaining })
             }
             Outcome::Denied { limit, reason, remaining, retry_after } => {
+                self.store.node.touched();
                 let limit = Some(&self.policy.limits()[limit]);
                 Decision::Denied(Denial { reason, limit, remaining, retry_after })
             }

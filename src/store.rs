@@ -94,8 +94,9 @@ impl CounterStore {
         if changed.urgent {
             self.node.wake_urgent();
         }
-        if changed.made {
-            self.node.disk.changed();
+        match changed.made {
+            true => self.node.changed(),
+            false => self.node.touched(),
         }
     }
 

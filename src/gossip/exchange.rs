@@ -44,6 +44,10 @@ impl Gossip {
     }
 
     fn message(&mut self, now: Now, link: LinkId, peer: &ReplicaId, message: Message) {
+        if matches!(message, Message::Delta(_) | Message::Push { .. }) {
+            // There is something to pass on or to confirm.
+            self.end_rest(now);
+        }
         match message {
             Message::Digest { after, entries, last } => {
                 self.digest(now, link, peer, after, entries, last);

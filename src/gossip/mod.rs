@@ -89,6 +89,8 @@ pub enum Input<'a> {
     LinkDown { link: LinkId },
     /// A decision took a counter past the urgent fraction of its limit.
     Urgent,
+    /// An own counter changed, when the machine [had to be told](Gossip::must_be_told).
+    Changed,
     /// The node stops.
     Stop,
 }
@@ -175,6 +177,9 @@ pub struct Gossip {
     addresses: Addresses,
     outputs: VecDeque<Output>,
     next_tick: Duration,
+    /// How many rounds in a row had nothing to tell.
+    quiet_rounds: u32,
+    swept_at: Duration,
     next_digest: Duration,
     next_sweep: Option<SlotId>,
     /// When something urgent is to be sent.
@@ -217,6 +222,8 @@ impl Gossip {
             addresses: Addresses::default(),
             outputs: VecDeque::new(),
             next_tick: now.monotonic,
+            quiet_rounds: 0,
+            swept_at: now.monotonic,
             next_digest: now.monotonic,
             next_sweep: None,
             urgent_at: None,
@@ -229,6 +236,9 @@ impl Gossip {
 
     /// Takes in what happened. Afterwards, [`poll_output`](Self::poll_output) until it is empty.
     pub fn handle_input(&mut self, now: Now, input: Input<'_>) {
+        if !matches!(input, Input::Frame { .. } | Input::Sent { .. }) {
+            self.end_rest(now);
+        }
         match input {
             Input::Addresses(addresses) => self.addresses.set(addresses, now.monotonic),
             Input::LinkUp { link, dialed } => self.link_up(now, link, dialed),
@@ -245,6 +255,7 @@ impl Gossip {
             }
             Input::LinkDown { link } => self.link_down(now, link),
             Input::Urgent => self.want_urgent(now),
+            Input::Changed => {}
             Input::Stop => self.stop(),
         }
         self.dial(now);
@@ -270,6 +281,12 @@ impl Gossip {
     pub fn poll_timeout(&self) -> Duration {
         let regular = self.next_tick.min(self.next_digest);
         self.urgent_at.map_or(regular, |at| regular.min(at))
+    }
+
+    /// Whether [`Input::Changed`] is owed for every change of an own counter, since the next round may be the last one before
+    /// the machine rests. To be asked before each [`handle_timeout`](Self::handle_timeout).
+    pub fn must_be_told(&self) -> bool {
+        self.quiet_rounds + 1 >= rounds::REST_AFTER
     }
 
     /// The next thing to do.

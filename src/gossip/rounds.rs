@@ -5,10 +5,11 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use super::{Gossip, LinkId, Report};
+use super::link::Link;
+use super::{Gossip, LinkId, News, Report};
 use crate::crdt::Update;
 use crate::id::{ReplicaId, Version};
-use crate::table::{SLOTS_PER_LOCK, Scope};
+use crate::table::Scope;
 use crate::time::{Now, Timestamp};
 use crate::wire::Message;
 
@@ -17,6 +18,10 @@ const URGENT_SPACING: Duration = Duration::from_millis(1);
 
 /// How long expired counters may wait for the sweep beyond their grace. A shorter time costs an idle node more than all else.
 const SWEEP: Duration = Duration::from_secs(20);
+
+/// After this many rounds in a row with nothing to tell, the machine rests: until something changes, there is a round only with
+/// each digest.
+pub(super) const REST_AFTER: u32 = 20;
 
 impl Gossip {
     /// Whether the cluster is small enough that everybody tells everybody.
@@ -30,6 +35,10 @@ impl Gossip {
 
     pub(super) fn tick(&mut self, now: Now) {
         self.table.harvest(Scope::All);
+        self.quiet_rounds = match self.has_nothing_to_tell() {
+            true => (self.quiet_rounds + 1).min(REST_AFTER),
+            false => 0,
+        };
         let links = self.established();
         if self.is_direct() {
             for link in &links {
@@ -42,10 +51,36 @@ impl Gossip {
         for link in links {
             self.send_ack(link);
         }
-        self.sweep(now.wall);
+        self.sweep(now);
         // Rounds at the same beat on all nodes add up to twice the overshoot, so each is drawn anew.
         let factor = 0.9 + self.jitter() / 5.0;
         self.next_tick = now.monotonic + self.settings.interval.mul_f64(factor);
+        if self.quiet_rounds >= REST_AFTER {
+            self.next_tick = self.next_tick.max(self.next_digest);
+        }
+    }
+
+    /// Goes on with the rounds, at some moment of a round as if they had never stopped.
+    pub(super) fn end_rest(&mut self, now: Now) {
+        if self.must_be_told() {
+            let within = self.settings.interval.mul_f64(self.jitter());
+            self.next_tick = self.next_tick.min(now.monotonic + within);
+        }
+        self.quiet_rounds = 0;
+    }
+
+    /// Whether all peers have heard, or will hear without this round, what there is to tell. Harvest before asking.
+    fn has_nothing_to_tell(&self) -> bool {
+        let own = self.table.own_watermark();
+        let direct = self.is_direct();
+        let heard = |link: &Link| {
+            !link.ack_due && link.outgoing.is_empty() && (!direct || link.own_sent >= Some(own))
+        };
+        let is_old = |(replica, news): (&ReplicaId, &News)| {
+            news.ahead.is_empty() && *replica == self.own && news.told >= own
+        };
+        let mut links = self.links.values().filter(|link| link.peer.is_some());
+        links.all(heard) && (direct || self.news.iter().all(is_old))
     }
 
     /// Something urgent is there to be sent: at once, unless the last time was only just now.
@@ -216,12 +251,13 @@ impl Gossip {
         }
     }
 
-    /// Sweeps a part of the table, all of it within [`SWEEP`] or 64 rounds, whichever is longer.
-    fn sweep(&mut self, now: Timestamp) {
-        let rounds = SWEEP.as_millis() / self.settings.interval.as_millis().max(1);
-        let slots = self.table.len() / (rounds as usize).max(1);
-        for _ in 0..1 + slots / SLOTS_PER_LOCK {
-            self.next_sweep = self.table.sweep(now, self.next_sweep);
+    /// Sweeps as much of the table as the time since the last round is of [`SWEEP`].
+    fn sweep(&mut self, now: Now) {
+        let elapsed = now.monotonic.saturating_sub(self.swept_at).min(SWEEP);
+        self.swept_at = now.monotonic;
+        let due = self.table.stretches() as f64 * elapsed.as_secs_f64() / SWEEP.as_secs_f64();
+        for _ in 0..due.ceil() as usize {
+            self.next_sweep = self.table.sweep(now.wall, self.next_sweep);
         }
     }
 }

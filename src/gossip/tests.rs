@@ -184,9 +184,12 @@ impl Net {
         }
     }
 
-    fn add_to(&self, place: usize, name: &str, amount: u64) {
+    fn add_to(&mut self, place: usize, name: &str, amount: u64) {
         let wall = self.time().wall;
         self.members[place].table.change(wall, &key(name), Change::Add(amount), END).unwrap();
+        if self.members[place].gossip.must_be_told() {
+            self.input(place, Input::Changed);
+        }
     }
 
     fn values(&self, name: &str) -> Vec<u64> {
@@ -243,6 +246,35 @@ fn a_change_reaches_everybody_within_a_round_and_is_acknowledged() {
     net.run(Duration::from_millis(70));
     let peers = net.members[0].gossip.peers(net.time());
     assert!(peers.iter().all(|peer| peer.lag == 0), "{peers:?}");
+}
+
+#[test]
+fn members_with_nothing_to_tell_rest_and_tell_a_change_as_soon_as_ever() {
+    for direct_up_to in [32, 1] {
+        let settings = GossipSettings {
+            digest_interval: Duration::from_secs(60),
+            silence_timeout: Duration::from_secs(120),
+            direct_up_to,
+            ..GossipSettings::default()
+        };
+        let mut net = Net::new(&["a", "b", "c"], &settings);
+        net.run(Duration::from_secs(200));
+        let mut rested = 0;
+        for round in 1..=20 {
+            net.add_to(round % 3, "x", 1);
+            net.run(Duration::from_millis(150));
+            assert_eq!(net.values("x"), [round as u64; 3], "direct up to {direct_up_to}");
+            let awake = |net: &Net, place: usize| {
+                let due = net.members[place].gossip.poll_timeout();
+                due.saturating_sub(net.time().monotonic) < Duration::from_millis(60)
+            };
+            assert!((0..3).all(|place| awake(&net, place)), "they stay awake for a while");
+            net.run(Duration::from_secs(3));
+            rested += (0..3).filter(|place| !awake(&net, *place)).count();
+        }
+        // Now and then a digest is due, which looks like being awake.
+        assert!(rested > 55, "{rested} of 60, direct up to {direct_up_to}");
+    }
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The thread that recovers the state and writes checkpoints.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::{oneshot, watch};
 
+use super::sleepers::{Sleeper, Sleepers};
 use super::{DurabilityError, Health, Joining, OpenError, lock};
 use crate::clock::{Clock, system_wall};
 use crate::config::{Config, Durability};
@@ -35,8 +35,7 @@ pub(crate) struct Disk {
     wake: Condvar,
     progress: watch::Sender<Progress>,
     writes_at_once: bool,
-    /// Whether the thread must be woken when something changes.
-    asleep: AtomicBool,
+    sleepers: Arc<Sleepers>,
 }
 
 #[derive(Debug, Default)]
@@ -64,14 +63,17 @@ pub(super) struct Started {
 }
 
 /// Starts the thread and waits until the state is recovered.
-pub(super) async fn start(config: &Config) -> Result<(Arc<Disk>, Joining, Started), OpenError> {
+pub(super) async fn start(
+    config: &Config,
+    sleepers: Arc<Sleepers>,
+) -> Result<(Arc<Disk>, Joining, Started), OpenError> {
     let (progress, _) = watch::channel(Progress::default());
     let disk = Arc::new(Disk {
         wishes: Mutex::default(),
         wake: Condvar::new(),
         progress,
         writes_at_once: config.durability == Durability::Sync,
-        asleep: AtomicBool::new(false),
+        sleepers,
     });
     let (tell, told) = oneshot::channel();
     let thread = Joining::spawn("disk", {
@@ -141,14 +143,11 @@ impl Disk {
     pub fn changed(&self) {
         if self.writes_at_once {
             self.want();
-        } else if self.asleep.load(Ordering::Relaxed) {
-            self.wake_up();
         }
     }
 
-    #[cold]
-    fn wake_up(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
+    /// Ends the thread's sleep.
+    pub fn wake_up(&self) {
         lock(&self.wishes).woken = true;
         self.wake.notify_one();
     }
@@ -225,7 +224,7 @@ impl Disk {
         let done = self.progress.borrow().done;
         let waited =
             self.wait_while(IDLE, |wishes| wishes.wanted <= done && !wishes.woken && !wishes.stop);
-        self.asleep.store(false, Ordering::Relaxed);
+        self.sleepers.set(Sleeper::Disk, false);
         lock(&self.wishes).woken = false;
         waited
     }
@@ -261,8 +260,7 @@ impl Run<'_> {
                 0..IDLE_AFTER => self.disk.wait(self.every),
                 _ => self.disk.wait_idle(),
             };
-            // Said before the table is looked through: whoever changes a shard after that has locked it after that, and sees it.
-            self.disk.asleep.store(idle + 1 >= IDLE_AFTER, Ordering::Relaxed);
+            self.disk.sleepers.set(Sleeper::Disk, idle + 1 >= IDLE_AFTER);
             let mut written = self.write(wanted, stop).map(|wrote| {
                 idle = if wrote { 0 } else { (idle + 1).min(IDLE_AFTER) };
             });

@@ -9,6 +9,7 @@ use rand::rngs::SysRng;
 use tokio::sync::{mpsc, oneshot};
 
 use super::reports::Reporter;
+use super::sleepers::{Sleeper, Sleepers};
 use super::{Joining, OpenError, Signals, lock};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -23,12 +24,18 @@ const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
 /// How long the last words to the peers may take.
 const FAREWELL: Duration = Duration::from_millis(500);
 
+/// What the thread shares with the rest of the node.
+pub(super) struct Shared {
+    pub table: Arc<Table>,
+    pub clock: Arc<Clock>,
+    pub signals: Arc<Signals>,
+    pub sleepers: Arc<Sleepers>,
+}
+
 /// Starts the thread, and waits until it listens and has the peers' state, or has waited for it long enough.
 pub(super) async fn start(
     config: &Config,
-    table: Arc<Table>,
-    clock: Arc<Clock>,
-    signals: Arc<Signals>,
+    shared: Shared,
 ) -> Result<(Joining, Option<SocketAddr>), OpenError> {
     let (tell_bound, bound) = oneshot::channel();
     let (tell_settled, settled) = oneshot::channel();
@@ -58,12 +65,12 @@ pub(super) async fn start(
                     return;
                 }
             };
-            let gossip = Gossip::new(table, config.gossip.clone(), seed, clock.now());
+            let now = shared.clock.now();
+            let gossip = Gossip::new(shared.table.clone(), config.gossip.clone(), seed, now);
             let run = Run {
                 gossip,
                 transport: tcp,
-                clock,
-                signals,
+                shared,
                 reporter: Reporter::default(),
                 dialed: false,
                 settled: Some((tell_settled, config.sync_timeout)),
@@ -85,8 +92,7 @@ pub(super) async fn start(
 struct Run<T> {
     gossip: Gossip,
     transport: T,
-    clock: Arc<Clock>,
-    signals: Arc<Signals>,
+    shared: Shared,
     reporter: Reporter,
     /// Whether the peers' addresses are known.
     dialed: bool,
@@ -98,19 +104,22 @@ impl<T: Transport> Run<T> {
     async fn run(mut self, peers: Vec<String>) {
         let (tell_addresses, mut addresses) = mpsc::channel(1);
         let looking_up = tokio::spawn(look_up(peers, tell_addresses));
-        let signals = self.signals.clone();
+        let signals = self.shared.signals.clone();
         loop {
-            let until_tick = self.gossip.poll_timeout().saturating_sub(self.clock.monotonic());
+            self.shared.sleepers.set(Sleeper::Gossip, self.gossip.must_be_told());
+            let until_tick =
+                self.gossip.poll_timeout().saturating_sub(self.shared.clock.monotonic());
             tokio::select! {
                 () = signals.stop.notified() => break,
                 event = self.transport.next_event() => self.transport_event(event),
                 () = signals.urgent.notified() => self.input(Input::Urgent),
+                () = signals.changed.notified() => self.input(Input::Changed),
                 Some(found) = addresses.recv() => {
                     self.dialed = true;
                     self.input(Input::Addresses(found));
                 }
                 () = tokio::time::sleep(until_tick) => {
-                    let now = self.clock.now();
+                    let now = self.shared.clock.now();
                     self.gossip.handle_timeout(now);
                     self.outputs();
                     *lock(&signals.peers) = self.gossip.peers(now);
@@ -138,7 +147,7 @@ impl<T: Transport> Run<T> {
     }
 
     fn input(&mut self, input: Input<'_>) {
-        self.gossip.handle_input(self.clock.now(), input);
+        self.gossip.handle_input(self.shared.clock.now(), input);
         self.outputs();
     }
 
@@ -148,7 +157,9 @@ impl<T: Transport> Run<T> {
                 Output::Dial { address } => self.transport.dial(address),
                 Output::Send { link, frame } => self.transport.send(link, frame),
                 Output::Close { link } => self.transport.close(link),
-                Output::Report(report) => self.reporter.report(self.clock.monotonic(), &report),
+                Output::Report(report) => {
+                    self.reporter.report(self.shared.clock.monotonic(), &report)
+                }
             }
         }
     }
@@ -156,14 +167,14 @@ impl<T: Transport> Run<T> {
     fn tell_if_settled(&mut self) {
         let Some((_, patience)) = &self.settled else { return };
         let settled = self.dialed && self.gossip.is_settled();
-        let waited = self.clock.monotonic();
+        let waited = self.shared.clock.monotonic();
         if settled || waited >= *patience {
             if !settled {
                 let complaint = "opened before the state of all peers had arrived; limits may be overshot until it has";
                 self.reporter.complain(waited, complaint);
             }
             if let Some((tell, _)) = self.settled.take() {
-                *lock(&self.signals.peers) = self.gossip.peers(self.clock.now());
+                *lock(&self.shared.signals.peers) = self.gossip.peers(self.shared.clock.now());
                 // Nobody waits any more only if the opening was given up.
                 let _ = tell.send(());
             }
@@ -172,7 +183,7 @@ impl<T: Transport> Run<T> {
 
     /// Sends what is left, and waits until it has left or time is up.
     async fn say_goodbye(mut self) {
-        self.gossip.handle_input(self.clock.now(), Input::Stop);
+        self.gossip.handle_input(self.shared.clock.now(), Input::Stop);
         let mut left = 0_usize;
         let mut links = Vec::new();
         while let Some(output) = self.gossip.poll_output() {

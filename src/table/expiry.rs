@@ -4,6 +4,11 @@ use super::{SLOTS_PER_LOCK, SlotId, Table};
 use crate::time::Timestamp;
 
 impl Table {
+    /// How many stretches a sweep of the whole table takes, about.
+    pub fn stretches(&self) -> usize {
+        self.shards.len() + self.len() / SLOTS_PER_LOCK
+    }
+
     /// Drops the counters of one stretch that expired longer than the grace ago; returns where the next stretch begins.
     pub fn sweep(&self, now: Timestamp, from: Option<SlotId>) -> Option<SlotId> {
         let from = from.unwrap_or(SlotId(0));

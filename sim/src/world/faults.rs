@@ -6,19 +6,19 @@ use rand::RngExt;
 use tallymesh::CounterKey;
 use tallymesh::simulation::Change;
 
-use super::{Event, World};
+use super::{Checked, Event, World};
 use crate::faults::Fault;
 
 impl World<'_> {
-    pub(super) fn fault(&mut self) {
+    pub(super) fn fault(&mut self) -> Checked {
         if self.is_over() {
-            return;
+            return Ok(());
         }
         let delay = self.draw_ms(1_000);
         self.after(delay, Event::Fault);
         let place = self.random.get_mut().random_range(0..self.options.nodes);
         if self.is_calm(place) {
-            return;
+            return Ok(());
         }
         let has = |fault| self.options.faults.has(fault);
         match self.random.get_mut().random_range(0..16_u32) {
@@ -53,13 +53,14 @@ impl World<'_> {
                 let pause = self.draw_ms(5_000);
                 self.nodes[place].paused_until = self.now + pause;
             }
-            13 if has(Fault::Reset) => self.reset(place),
+            13 if has(Fault::Reset) => return self.reset(place),
             14 if has(Fault::Clone) && self.chance(0.3) => {
                 self.after(Duration::ZERO, Event::Clone { node: place });
             }
             15 if has(Fault::Backup) => self.back_up(place),
             _ => {}
         }
+        Ok(())
     }
 
     /// Kills a process now, or in the middle of its next writes or sends.
@@ -162,7 +163,7 @@ impl World<'_> {
         self.after(delay, Event::Flap { from, to, left: left - 1 });
     }
 
-    fn reset(&mut self, place: usize) {
+    fn reset(&mut self, place: usize) -> Checked {
         let session = self.random.get_mut().random_range(0..self.options.sessions);
         let tool = self.random.get_mut().random_range(0..3);
         let key = CounterKey::new("tool", &[&format!("s{session}"), &format!("t{tool}")]);
@@ -173,5 +174,6 @@ impl World<'_> {
             let _ = life.table.change(now, &key, Change::Reset, end);
             self.checker.reset(&key);
         }
+        self.changed(place)
     }
 }

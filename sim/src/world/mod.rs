@@ -216,10 +216,7 @@ impl<'a> World<'a> {
             Event::Refund { node, life, charged, cost, keys } => {
                 self.refund(node, life, (&charged, cost), &keys)
             }
-            Event::Fault => {
-                self.fault();
-                Ok(())
-            }
+            Event::Fault => self.fault(),
             Event::Flap { from, to, left } => {
                 self.flap(from, to, left);
                 Ok(())

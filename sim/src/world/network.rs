@@ -52,6 +52,14 @@ impl World<'_> {
         Ok(())
     }
 
+    /// Says that own counters changed or were touched, where the machine must be told: the node's shell does the same.
+    pub(super) fn changed(&mut self, place: usize) -> Checked {
+        match self.life(place).is_some_and(|life| life.gossip.must_be_told()) {
+            true => self.input(place, Input::Changed),
+            false => Ok(()),
+        }
+    }
+
     fn input_of_link(&mut self, link: LinkId, input: Input<'_>) -> Checked {
         let Some(end) = self.links.get(&link) else { return Ok(()) };
         let place = end.node;

@@ -109,6 +109,7 @@ impl World<'_> {
             }
             Outcome::Denied { .. } => {}
         }
+        self.changed(place)?;
         self.focus_on(place);
         self.look_at(place)
     }
@@ -200,6 +201,6 @@ impl World<'_> {
                 self.checker.refunded(before, &after, &replica)?;
             }
         }
-        Ok(())
+        self.changed(place)
     }
 }

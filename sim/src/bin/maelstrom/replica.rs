@@ -88,7 +88,12 @@ impl Replica {
             return Err(Refusal::abort(why));
         }
         let changed = self.table.change(now.wall, &self.key, change, now.wall.plus(LIFETIME));
-        changed.map(drop).map_err(Refusal::temporarily_unavailable)
+        changed.map_err(Refusal::temporarily_unavailable)?;
+        if self.gossip.must_be_told() {
+            self.gossip.handle_input(now, Input::Changed);
+            self.drain(now);
+        }
+        Ok(())
     }
 
     /// What the counter has come to. The table's own value is for limits and never below zero; this is.
