@@ -8,8 +8,8 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::{oneshot, watch};
 
-use super::sleepers::{Sleeper, Sleepers};
-use super::{DurabilityError, Health, Joining, OpenError, lock};
+use super::sleepers::Sleeper;
+use super::{DurabilityError, Health, Joining, OpenError, Signals, lock};
 use crate::clock::{Clock, system_wall};
 use crate::config::{Config, Durability};
 use crate::id::{Incarnation, ReplicaId};
@@ -35,7 +35,7 @@ pub(crate) struct Disk {
     wake: Condvar,
     progress: watch::Sender<Progress>,
     writes_at_once: bool,
-    sleepers: Arc<Sleepers>,
+    signals: Arc<Signals>,
 }
 
 #[derive(Debug, Default)]
@@ -65,7 +65,7 @@ pub(super) struct Started {
 /// Starts the thread and waits until the state is recovered.
 pub(super) async fn start(
     config: &Config,
-    sleepers: Arc<Sleepers>,
+    signals: Arc<Signals>,
 ) -> Result<(Arc<Disk>, Joining, Started), OpenError> {
     let (progress, _) = watch::channel(Progress::default());
     let disk = Arc::new(Disk {
@@ -73,7 +73,7 @@ pub(super) async fn start(
         wake: Condvar::new(),
         progress,
         writes_at_once: config.durability == Durability::Sync,
-        sleepers,
+        signals,
     });
     let (tell, told) = oneshot::channel();
     let thread = Joining::spawn("disk", {
@@ -224,7 +224,7 @@ impl Disk {
         let done = self.progress.borrow().done;
         let waited =
             self.wait_while(IDLE, |wishes| wishes.wanted <= done && !wishes.woken && !wishes.stop);
-        self.sleepers.set(Sleeper::Disk, false);
+        self.signals.sleepers.set(Sleeper::Disk, false);
         lock(&self.wishes).woken = false;
         waited
     }
@@ -260,7 +260,7 @@ impl Run<'_> {
                 0..IDLE_AFTER => self.disk.wait(self.every),
                 _ => self.disk.wait_idle(),
             };
-            self.disk.sleepers.set(Sleeper::Disk, idle + 1 >= IDLE_AFTER);
+            self.disk.signals.sleepers.set(Sleeper::Disk, idle + 1 >= IDLE_AFTER);
             let mut written = self.write(wanted, stop).map(|wrote| {
                 idle = if wrote { 0 } else { (idle + 1).min(IDLE_AFTER) };
             });

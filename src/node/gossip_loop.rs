@@ -9,7 +9,7 @@ use rand::rngs::SysRng;
 use tokio::sync::{mpsc, oneshot};
 
 use super::reports::Reporter;
-use super::sleepers::{Sleeper, Sleepers};
+use super::sleepers::Sleeper;
 use super::{Joining, OpenError, Signals, lock};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -24,18 +24,12 @@ const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
 /// How long the last words to the peers may take.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// What the thread shares with the rest of the node.
-pub(super) struct Shared {
-    pub table: Arc<Table>,
-    pub clock: Arc<Clock>,
-    pub signals: Arc<Signals>,
-    pub sleepers: Arc<Sleepers>,
-}
-
 /// Starts the thread, and waits until it listens and has the peers' state, or has waited for it long enough.
 pub(super) async fn start(
     config: &Config,
-    shared: Shared,
+    table: Arc<Table>,
+    clock: Arc<Clock>,
+    signals: Arc<Signals>,
 ) -> Result<(Joining, Option<SocketAddr>), OpenError> {
     let (tell_bound, bound) = oneshot::channel();
     let (tell_settled, settled) = oneshot::channel();
@@ -65,12 +59,12 @@ pub(super) async fn start(
                     return;
                 }
             };
-            let now = shared.clock.now();
-            let gossip = Gossip::new(shared.table.clone(), config.gossip.clone(), seed, now);
+            let gossip = Gossip::new(table, config.gossip.clone(), seed, clock.now());
             let run = Run {
                 gossip,
                 transport: tcp,
-                shared,
+                clock,
+                signals,
                 reporter: Reporter::default(),
                 dialed: false,
                 settled: Some((tell_settled, config.sync_timeout)),
@@ -92,7 +86,8 @@ pub(super) async fn start(
 struct Run<T> {
     gossip: Gossip,
     transport: T,
-    shared: Shared,
+    clock: Arc<Clock>,
+    signals: Arc<Signals>,
     reporter: Reporter,
     /// Whether the peers' addresses are known.
     dialed: bool,
@@ -104,11 +99,10 @@ impl<T: Transport> Run<T> {
     async fn run(mut self, peers: Vec<String>) {
         let (tell_addresses, mut addresses) = mpsc::channel(1);
         let looking_up = tokio::spawn(look_up(peers, tell_addresses));
-        let signals = self.shared.signals.clone();
+        let signals = self.signals.clone();
         loop {
-            self.shared.sleepers.set(Sleeper::Gossip, self.gossip.must_be_told());
-            let until_tick =
-                self.gossip.poll_timeout().saturating_sub(self.shared.clock.monotonic());
+            signals.sleepers.set(Sleeper::Gossip, self.gossip.must_be_told());
+            let until_tick = self.gossip.poll_timeout().saturating_sub(self.clock.monotonic());
             tokio::select! {
                 () = signals.stop.notified() => break,
                 event = self.transport.next_event() => self.transport_event(event),
@@ -119,7 +113,7 @@ impl<T: Transport> Run<T> {
                     self.input(Input::Addresses(found));
                 }
                 () = tokio::time::sleep(until_tick) => {
-                    let now = self.shared.clock.now();
+                    let now = self.clock.now();
                     self.gossip.handle_timeout(now);
                     self.outputs();
                     *lock(&signals.peers) = self.gossip.peers(now);
@@ -147,7 +141,7 @@ impl<T: Transport> Run<T> {
     }
 
     fn input(&mut self, input: Input<'_>) {
-        self.gossip.handle_input(self.shared.clock.now(), input);
+        self.gossip.handle_input(self.clock.now(), input);
         self.outputs();
     }
 
@@ -157,9 +151,7 @@ impl<T: Transport> Run<T> {
                 Output::Dial { address } => self.transport.dial(address),
                 Output::Send { link, frame } => self.transport.send(link, frame),
                 Output::Close { link } => self.transport.close(link),
-                Output::Report(report) => {
-                    self.reporter.report(self.shared.clock.monotonic(), &report)
-                }
+                Output::Report(report) => self.reporter.report(self.clock.monotonic(), &report),
             }
         }
     }
@@ -167,14 +159,14 @@ impl<T: Transport> Run<T> {
     fn tell_if_settled(&mut self) {
         let Some((_, patience)) = &self.settled else { return };
         let settled = self.dialed && self.gossip.is_settled();
-        let waited = self.shared.clock.monotonic();
+        let waited = self.clock.monotonic();
         if settled || waited >= *patience {
             if !settled {
                 let complaint = "opened before the state of all peers had arrived; limits may be overshot until it has";
                 self.reporter.complain(waited, complaint);
             }
             if let Some((tell, _)) = self.settled.take() {
-                *lock(&self.shared.signals.peers) = self.gossip.peers(self.shared.clock.now());
+                *lock(&self.signals.peers) = self.gossip.peers(self.clock.now());
                 // Nobody waits any more only if the opening was given up.
                 let _ = tell.send(());
             }
@@ -183,7 +175,7 @@ impl<T: Transport> Run<T> {
 
     /// Sends what is left, and waits until it has left or time is up.
     async fn say_goodbye(mut self) {
-        self.gossip.handle_input(self.shared.clock.now(), Input::Stop);
+        self.gossip.handle_input(self.clock.now(), Input::Stop);
         let mut left = 0_usize;
         let mut links = Vec::new();
         while let Some(output) = self.gossip.poll_output() {

@@ -7,6 +7,8 @@ mod disk;
 mod gossip_loop;
 mod reports;
 mod sleepers;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -78,7 +80,6 @@ pub(crate) struct Node {
     pub clock: Arc<Clock>,
     pub disk: Arc<Disk>,
     signals: Arc<Signals>,
-    sleepers: Arc<Sleepers>,
     threads: Mutex<Option<Threads>>,
     /// Where it listens.
     pub address: Option<SocketAddr>,
@@ -86,13 +87,14 @@ pub(crate) struct Node {
     pub set_aside: Option<PathBuf>,
 }
 
-/// What the embedder's threads and the gossip thread tell each other.
+/// What the embedder's threads and the node's own tell each other.
 #[derive(Debug, Default)]
 pub(crate) struct Signals {
     /// A counter went past the urgent fraction of its limit.
     pub urgent: Notify,
     /// Something changed while the gossip thread slept.
     pub changed: Notify,
+    sleepers: Sleepers,
     pub stop: Notify,
     pub peers: Mutex<Vec<PeerStatus>>,
 }
@@ -132,19 +134,13 @@ impl Joining {
 impl Node {
     /// Recovers the state, starts to listen and to write, and waits a bounded while for the peers' state.
     pub async fn open(config: &Config) -> Result<Node, OpenError> {
-        let sleepers = Arc::new(Sleepers::default());
-        let (disk, disk_thread, started) = disk::start(config, sleepers.clone()).await?;
-        let disk::Started { table, clock, set_aside } = started;
         let signals = Arc::new(Signals::default());
+        let (disk, disk_thread, started) = disk::start(config, signals.clone()).await?;
+        let disk::Started { table, clock, set_aside } = started;
         // Whoever gives the opening up must not leave threads behind that hold the directory.
         let abandoned = StopOnDrop(Some((disk.clone(), signals.clone())));
-        let shared = gossip_loop::Shared {
-            table: table.clone(),
-            clock: clock.clone(),
-            signals: signals.clone(),
-            sleepers: sleepers.clone(),
-        };
-        let gossip = gossip_loop::start(config, shared).await;
+        let gossip =
+            gossip_loop::start(config, table.clone(), clock.clone(), signals.clone()).await;
         let (gossip_thread, address) = match gossip {
             Ok(started) => started,
             Err(error) => {
@@ -156,7 +152,7 @@ impl Node {
         abandoned.disarm();
         let threads = Threads { gossip: gossip_thread, disk: disk_thread };
         let threads = Mutex::new(Some(threads));
-        Ok(Node { table, clock, disk, signals, sleepers, threads, address, set_aside })
+        Ok(Node { table, clock, disk, signals, threads, address, set_aside })
     }
 
     /// Tells the threads of a change in the table.
@@ -169,17 +165,17 @@ impl Node {
     /// As [`changed`](Self::changed), of a counter whose end alone may have moved: that is not worth a write of its own.
     #[inline]
     pub fn touched(&self) {
-        if self.sleepers.any() {
+        if self.signals.sleepers.any() {
             self.wake_sleepers();
         }
     }
 
     #[cold]
     fn wake_sleepers(&self) {
-        if self.sleepers.take(Sleeper::Disk) {
+        if self.signals.sleepers.take(Sleeper::Disk) {
             self.disk.wake_up();
         }
-        if self.sleepers.take(Sleeper::Gossip) {
+        if self.signals.sleepers.take(Sleeper::Gossip) {
             self.signals.changed.notify_one();
         }
     }
@@ -235,48 +231,4 @@ impl Drop for Node {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // What these mutexes guard is replaced whole, so a panic elsewhere leaves it usable.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::{ConfigBuilder, CounterKey, CounterStore};
-
-    async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-        let waiting = async {
-            while !holds() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), waiting).await.expect(what);
-    }
-
-    /// In which nothing but word of a change would bring it to the peer in time.
-    async fn open(config: ConfigBuilder) -> CounterStore {
-        let config = config.listen("127.0.0.1:0").gossip_interval(Duration::from_millis(5));
-        let mut config = config.build().unwrap();
-        config.gossip.digest_interval = Duration::from_secs(50);
-        config.gossip.silence_timeout = Duration::from_secs(100);
-        CounterStore::open(config).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn threads_that_sleep_are_woken_by_a_change() {
-        let dir = tempfile::tempdir().unwrap();
-        let writer = open(Config::builder("a").data_dir(dir.path().join("a"))).await;
-        let address = writer.address().unwrap().to_string();
-        let reader = open(Config::builder("b").in_memory().peers([address])).await;
-        let key = CounterKey::new("x", &["y"]);
-        let sleeping = |sleeper| writer.node.sleepers.sleeps(sleeper);
-        for round in 1..=5 {
-            until("both threads sleep", || sleeping(Sleeper::Disk) && sleeping(Sleeper::Gossip))
-                .await;
-            assert_eq!(writer.add(&key, 1).unwrap(), round);
-            until("the peer hears of it", || reader.value(&key) == round).await;
-        }
-        reader.close().await.unwrap();
-        writer.close().await.unwrap();
-    }
 }

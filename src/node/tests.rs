@@ -1,0 +1,41 @@
+//! A node's threads, asleep and woken.
+
+#[path = "../../tests/harness/until.rs"]
+mod until;
+
+use std::time::Duration;
+
+use super::*;
+use crate::{ConfigBuilder, CounterKey, CounterStore};
+use until::until;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// In which nothing but word of a change would bring it to the peer in time.
+async fn open(config: ConfigBuilder) -> CounterStore {
+    let config = config.listen("127.0.0.1:0").gossip_interval(Duration::from_millis(5));
+    let mut config = config.build().unwrap();
+    config.gossip.digest_interval = Duration::from_secs(50);
+    config.gossip.silence_timeout = Duration::from_secs(100);
+    CounterStore::open(config).await.unwrap()
+}
+
+#[tokio::test]
+async fn threads_that_sleep_are_woken_by_a_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = open(Config::builder("a").data_dir(dir.path().join("a"))).await;
+    let address = writer.address().unwrap().to_string();
+    let reader = open(Config::builder("b").in_memory().peers([address])).await;
+    let key = CounterKey::new("x", &["y"]);
+    let sleeping = |sleeper| writer.node.signals.sleepers.sleeps(sleeper);
+    for round in 1..=5 {
+        until("both threads sleep", PATIENCE, || {
+            sleeping(Sleeper::Disk) && sleeping(Sleeper::Gossip)
+        })
+        .await;
+        assert_eq!(writer.add(&key, 1).unwrap(), round);
+        until("the peer hears of it", PATIENCE, || reader.value(&key) == round).await;
+    }
+    reader.close().await.unwrap();
+    writer.close().await.unwrap();
+}
