@@ -4,6 +4,8 @@
 mod moment;
 #[path = "../src/cli/demo/proxy.rs"]
 mod proxy;
+#[path = "harness/until.rs"]
+mod until;
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use proxy::Proxy;
 use tallymesh::{
     Config, ConfigBuilder, CounterKey, CounterStore, Decision, Limit, Limiter, Request, Window,
 };
+use until::until;
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -74,7 +77,7 @@ impl Cluster {
     }
 
     async fn converge(&self) {
-        until("all instances hold the same", || {
+        until("all instances hold the same", PATIENCE, || {
             let state =
                 |node: &Limiter| (node.counters().version_vector(), node.counters().fingerprint());
             self.nodes.windows(2).all(|pair| state(&pair[0]) == state(&pair[1]))
@@ -95,16 +98,6 @@ impl Cluster {
     }
 }
 
-/// Waits for a condition.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let waiting = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
-}
-
 #[tokio::test]
 async fn three_nodes_share_a_limit_and_agree_after_a_partition() {
     let cluster = Cluster::start(5).await;
@@ -114,8 +107,10 @@ async fn three_nodes_share_a_limit_and_agree_after_a_partition() {
     cluster.converge().await;
 
     cluster.isolate(2, true);
-    until("c has lost its peers", || cluster.nodes[2].peers().iter().all(|peer| !peer.connected))
-        .await;
+    until("c has lost its peers", PATIENCE, || {
+        cluster.nodes[2].peers().iter().all(|peer| !peer.connected)
+    })
+    .await;
     assert_eq!(cluster.admits(0, "s", 9), 1);
     assert_eq!(cluster.admits(2, "s", 9), 1);
     assert_eq!(cluster.admits(2, "other", 9), 5);
@@ -277,7 +272,7 @@ async fn a_name_given_twice_and_our_own_address_do_no_harm() {
     let b = Limiter::open(b.build().unwrap()).await.unwrap();
     assert!(b.acquire(&Request::tool_call("s", "t")).is_allowed());
     let key = CounterKey::new("calls per session", &["s"]);
-    until("a hears of it", || a.counters().value(&key) == 1).await;
+    until("a hears of it", PATIENCE, || a.counters().value(&key) == 1).await;
     a.close().await.unwrap();
     b.close().await.unwrap();
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::moment::copy_moment;
+use crate::until::until;
 use tallymesh::{
     Config, ConfigBuilder, CounterKey, Durability, Limit, Limiter, OpenError, Request, Window,
 };
@@ -39,7 +40,7 @@ impl Cluster {
                 }
                 assert!(number % 3 > 0 || peer.acquire(&request).is_allowed());
             }
-            until("both hold the same", || {
+            until("both hold the same", PATIENCE, || {
                 node.counters().version_vector() == peer.counters().version_vector()
             })
             .await;
@@ -74,16 +75,6 @@ pub async fn open(dir: &Path, peer: Option<&Limiter>) -> Result<Limiter, OpenErr
 /// What a node counted in a session.
 pub fn value(node: &Limiter, session: &str) -> u64 {
     node.counters().value(&CounterKey::new("calls", &[session]))
-}
-
-/// Waits for a condition.
-pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let waiting = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 /// Whether an error says what to do.

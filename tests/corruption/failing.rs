@@ -2,9 +2,10 @@
 
 use tallymesh::{DurabilityError, Health, Limiter, Request};
 
-use crate::cluster::{open, until, value};
+use crate::cluster::{PATIENCE, open, value};
 use crate::moment::copy_moment;
 use crate::small_disk::SmallDisk;
+use crate::until::until;
 
 /// Fills the disk and counts until the node has noticed; gives how many calls it has counted by then.
 async fn count_until_degraded(node: &Limiter, disk: &SmallDisk) -> u64 {
@@ -14,7 +15,7 @@ async fn count_until_degraded(node: &Limiter, disk: &SmallDisk) -> u64 {
     assert_eq!(node.counters().health(), Health::Durable);
     disk.fill();
     let mut counted = 1;
-    until("the node is degraded", || {
+    until("the node is degraded", PATIENCE, || {
         // New sessions too, since what is rewritten in place needs no more room.
         let session = format!("new {counted}");
         assert!(node.acquire(&Request::tool_call(&session, "tool")).is_allowed());
@@ -63,7 +64,7 @@ async fn durability_comes_back_when_there_is_room_again() {
     let node = open(&dir, None).await.unwrap();
     let counted = count_until_degraded(&node, &disk).await;
     disk.free();
-    until("it is durable again", || node.counters().health() == Health::Durable).await;
+    until("it is durable again", PATIENCE, || node.counters().health() == Health::Durable).await;
     node.counters().flush().await.unwrap();
     let again = node.acquire_durable(&Request::tool_call("s", "tool")).await;
     assert!(again.unwrap().is_allowed());

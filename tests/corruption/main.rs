@@ -9,6 +9,8 @@ mod copy;
 mod moment;
 #[path = "../harness/seed.rs"]
 mod seed;
+#[path = "../harness/until.rs"]
+mod until;
 
 mod cluster;
 mod failing;

@@ -6,7 +6,10 @@ use std::time::Duration;
 use serde_json::Value;
 use tallymesh::{Bounds, Config, ConfigBuilder, CounterStore, Durability, Limit, Limiter, Window};
 
+use crate::until::until;
 use crate::{LIMIT, MAX, TTL, expected, request};
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Writes every fixture in the place of what is there.
 pub async fn all(fixtures: &Path) {
@@ -30,13 +33,14 @@ async fn lives(dir: &Path) -> Value {
     assert!(node.acquire(&request("s2").with("user", "u")).is_allowed());
     node.close().await.unwrap();
 
+    // The counter ends while no node is there whose word of it could be waited for.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let node = Limiter::open(brief.build().unwrap()).await.unwrap();
     charge(&node, "s0", 2);
     assert!(node.reset(&request("s1")).is_ok());
     charge(&node, "s1", 1);
     // The counter that ended goes; the next checkpoint notes its end, and the last one buries it.
-    until(|| node.counters().len() == 3).await;
+    until("the ended counter is swept", PATIENCE, || node.counters().len() == 3).await;
     node.counters().flush().await.unwrap();
     let told = told(node.counters());
     node.close().await.unwrap();
@@ -57,7 +61,7 @@ async fn peers(dir: &Path) -> Value {
     charge(&nodes[2], "s0", 4);
     charge(&nodes[1], "s1", 3);
     let state = |node: &Limiter| (node.counters().version_vector(), node.counters().fingerprint());
-    until(|| {
+    until("all hold the same", PATIENCE, || {
         nodes[0].counters().iter().map(|counter| counter.value).sum::<u64>() == 10
             && nodes.iter().all(|node| state(node) == state(&nodes[0]))
     })
@@ -85,15 +89,6 @@ fn config(name: &str) -> ConfigBuilder {
 
 fn charge(node: &Limiter, session: &str, times: usize) {
     assert!((0..times).all(|_| node.acquire(&request(session)).is_allowed()));
-}
-
-async fn until(holds: impl Fn() -> bool) {
-    let waiting = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("it comes about");
 }
 
 /// Copies a closed directory into the fixtures, without its lock and the zeroes at the end of sled's file.

@@ -5,6 +5,8 @@
 
 #[path = "../harness/moment.rs"]
 mod moment;
+#[path = "../harness/until.rs"]
+mod until;
 
 use std::path::Path;
 use std::process::Command;
@@ -14,6 +16,7 @@ use moment::copy_moment;
 use tallymesh::{
     Config, CounterKey, Durability, DurabilityError, Health, Limit, Limiter, Request, Window,
 };
+use until::until;
 
 /// Set in the child process: the directory to work in.
 const CHILD_IN: &str = "TALLYMESH_FAILING_SYNC_IN";
@@ -63,12 +66,8 @@ async fn break_and_mend(dir: &Path) {
         );
 
         std::fs::remove_file(dir.join(BROKEN)).unwrap();
-        let mended = async {
-            while limiter.counters().health() != Health::Durable {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), mended).await.expect("the disk is mended");
+        let is_mended = || limiter.counters().health() == Health::Durable;
+        until("the disk is mended", Duration::from_secs(60), is_mended).await;
         assert!(limiter.acquire_durable(&request).await.unwrap().is_allowed());
         assert_eq!(value(&limiter), 4, "what could not be made durable is counted all the same");
 
