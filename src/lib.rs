@@ -48,7 +48,7 @@ pub mod simulation {
     pub use crate::gossip::{Gossip, Input, LinkId, Output, Report};
     pub use crate::limit::{Charges, Policy};
     pub use crate::mutant::Mutant;
-    pub use crate::storage::{Damage, DataDir, Files, Opened, Persister, Storage};
+    pub use crate::storage::{Damage, DataDir, Files, Opened, Persister, Storage, conforms};
     pub use crate::table::{Change, Charged, Outcome, Resolved, Scope, Table};
     pub use crate::time::{HighWater, Now};
     pub use crate::wire::{Message, Outbox, read_frame};

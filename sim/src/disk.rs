@@ -467,7 +467,15 @@ impl Storage for SimStorage {
 
 #[cfg(test)]
 mod tests {
+    use tallymesh::simulation::conforms;
+
     use super::*;
+
+    #[test]
+    fn it_behaves_as_every_backend_owes() {
+        let mut disk = SimDisk::new(1);
+        conforms(|| disk.open_database().unwrap());
+    }
 
     #[test]
     fn a_crash_loses_only_what_was_not_synced() {

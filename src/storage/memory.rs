@@ -1,4 +1,4 @@
-//! Storage that lives as long as the process, for stores without a data directory and for tests.
+//! Storage that lives as long as the process, for tests: a store without a data directory has none.
 
 use std::collections::BTreeMap;
 

@@ -2,6 +2,8 @@
 
 mod check;
 mod checkpoint;
+#[cfg(any(test, feature = "simulation"))]
+mod conformance;
 mod directory;
 mod file_system;
 #[cfg(test)]
@@ -18,6 +20,8 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use check::{Consequence, Finding, check};
+#[cfg(feature = "simulation")]
+pub use conformance::conforms;
 pub use directory::DataDir;
 pub use persister::{Opened, Persister};
 #[cfg(feature = "simulation")]
