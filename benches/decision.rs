@@ -9,7 +9,7 @@ use std::time::Duration;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use governor::{Quota, RateLimiter};
-use tallymesh::{Config, Limit, Limiter, Meter, Request, Window};
+use tallymesh::{Config, ConfigBuilder, Limit, Limiter, Meter, Request, Window};
 
 /// Keys in use, after one another.
 const KEYS: &[usize] = &[1_000, 10_000, 100_000];
@@ -38,13 +38,21 @@ fn shuffled(mut sessions: Vec<String>) -> Vec<String> {
 
 /// A limiter with one limit per session and tool, and a counter for each session.
 fn tallymesh(sessions: &[String], max: u64) -> (tokio::runtime::Runtime, Limiter) {
+    let window = Window::Session { ttl: Duration::from_secs(3600) };
+    tallymesh_with(sessions, [Limit::new("calls", max, window).per("session").per("tool")])
+}
+
+fn tallymesh_with(
+    sessions: &[String],
+    limits: impl IntoIterator<Item = Limit>,
+) -> (tokio::runtime::Runtime, Limiter) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("the system gives us an event loop");
-    let window = Window::Session { ttl: Duration::from_secs(3600) };
-    let limit = Limit::new("calls", max, window).per("session").per("tool");
-    let config = Config::builder("bench").in_memory().limit(limit).build();
+    let config =
+        limits.into_iter().fold(Config::builder("bench").in_memory(), ConfigBuilder::limit);
+    let config = config.build();
     let limiter = runtime
         .block_on(Limiter::open(config.expect("the settings are valid")))
         .expect("nothing is in the way of a store in memory");
@@ -98,6 +106,51 @@ fn decide_by_handle_for_all(bencher: Bencher<'_, '_>, keys: usize, max: u64) {
     bencher
         .counter(ItemsCount::new(keys))
         .bench_local(|| meters.iter().filter(|meter| meter.acquire(1).is_allowed()).count());
+}
+
+/// Three limits match each request: its session and tool, its session, and its tool.
+#[divan::bench(args = KEYS)]
+fn three_limits_allowed(bencher: Bencher<'_, '_>, keys: usize) {
+    let session = Window::Session { ttl: Duration::from_secs(3600) };
+    let limits = [
+        Limit::new("calls", 1 << 40, session).per("session").per("tool"),
+        Limit::new("calls per session", 1 << 40, session).per("session"),
+        Limit::new("calls per tool", 1 << 40, session).per("tool"),
+    ];
+    decide_under(bencher, keys, limits);
+}
+
+/// One limit that counts in fixed windows, a day long, so that none ends meanwhile.
+#[divan::bench(args = KEYS)]
+fn window_allowed(bencher: Bencher<'_, '_>, keys: usize) {
+    let day = Window::Fixed(Duration::from_secs(24 * 3600));
+    decide_under(bencher, keys, [Limit::new("calls", 1 << 40, day).per("session").per("tool")]);
+}
+
+fn decide_under<const N: usize>(bencher: Bencher<'_, '_>, keys: usize, limits: [Limit; N]) {
+    let sessions = sessions(keys);
+    let (_runtime, limiter) = tallymesh_with(&sessions, limits);
+    let sessions = shuffled(sessions);
+    bencher.counter(ItemsCount::new(keys)).bench_local(|| {
+        let allowed = |session: &&String| {
+            limiter.acquire(&Request::tool_call(session, "book_service")).is_allowed()
+        };
+        sessions.iter().filter(allowed).count()
+    });
+}
+
+/// What would be decided, with nothing charged.
+#[divan::bench(args = KEYS)]
+fn peek(bencher: Bencher<'_, '_>, keys: usize) {
+    let sessions = sessions(keys);
+    let (_runtime, limiter) = tallymesh(&sessions, 1 << 40);
+    let sessions = shuffled(sessions);
+    bencher.counter(ItemsCount::new(keys)).bench_local(|| {
+        let allowed = |session: &&String| {
+            limiter.peek(&Request::tool_call(session, "book_service")).is_allowed()
+        };
+        sessions.iter().filter(allowed).count()
+    });
 }
 
 #[divan::bench(args = KEYS)]

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use tallymesh_sim::sweep::Sweep;
+use tallymesh_sim::sweep::{Sweep, Trace};
 use tallymesh_sim::{Faults, Kind, Options, Outcomes, Workload, run, run_focused, study};
 
 /// Finds bugs by running whole clusters in virtual time, with faults drawn from a seed.
@@ -47,6 +47,15 @@ enum Command {
         /// Only runs of this kind.
         #[arg(long)]
         kind: Option<KindArgument>,
+        /// How many seeds run at a time.
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
+    },
+    /// Prints the trace hash, events and calls of each seed, to compare two builds by.
+    Traces {
+        /// From the first number up to, but not including, the second.
+        #[arg(long, value_parser = parse_range, default_value = "0..1000")]
+        seeds: Range<u64>,
         /// How many seeds run at a time.
         #[arg(long, default_value_t = 2)]
         jobs: usize,
@@ -159,6 +168,13 @@ fn main() -> ExitCode {
         Command::Minimise { which } => minimise(which.options()),
         Command::Sweep { seeds, nodes, faults, kind, jobs } => {
             sweep(&Sweep { seeds, nodes, faults, kind: kind.map(Kind::from), jobs })
+        }
+        Command::Traces { seeds, jobs } => {
+            let sweep = Sweep { seeds, nodes: None, faults: Faults::all(), kind: None, jobs };
+            for Trace { seed, hash, events, calls } in sweep.traces() {
+                println!("seed {seed}: trace hash {hash:08x}, {events} events, {calls} calls");
+            }
+            ExitCode::SUCCESS
         }
         Command::Steady { nodes, seconds, seed } => {
             let options = Options::steady(seed, nodes, seconds);

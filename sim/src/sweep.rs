@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::{Faults, Kind, Options, run};
+use crate::{Faults, Kind, Options, Outcomes, run};
 
 /// Which seeds to run, and how.
 #[derive(Debug, Clone)]
@@ -69,6 +69,42 @@ impl Sweep {
             }
         });
         swept.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What tells two runs of one seed apart, if anything does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trace {
+    pub seed: u64,
+    pub hash: u32,
+    pub events: u64,
+    pub calls: u64,
+}
+
+impl Sweep {
+    /// The traces of all seeds, by seed: equal before and after a change that is not to change behaviour.
+    pub fn traces(&self) -> Vec<Trace> {
+        let next = AtomicU64::new(self.seeds.start);
+        let traces = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs.max(1) {
+                scope.spawn(|| {
+                    loop {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= self.seeds.end {
+                            return;
+                        }
+                        let outcomes = run(&self.options(seed), false);
+                        let Outcomes { trace_hash: hash, events, calls, .. } = outcomes;
+                        let mut traces = traces.lock().unwrap_or_else(PoisonError::into_inner);
+                        traces.push(Trace { seed, hash, events, calls });
+                    }
+                });
+            }
+        });
+        let mut traces = traces.into_inner().unwrap_or_else(PoisonError::into_inner);
+        traces.sort_by_key(|trace| trace.seed);
+        traces
     }
 }
 
