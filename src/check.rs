@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::id::Version;
 use crate::inspect::{Contents, counter_state};
 use crate::storage::{self, Finding, StorageError};
-use crate::table::{CounterState, ReadCounter, StoredCounter};
-use crate::time::Timestamp;
+use tallymesh_core::id::Version;
+use tallymesh_core::table::{CounterState, ReadCounter, StoredCounter};
+use tallymesh_core::time::Timestamp;
 
 /// What an examination of a data directory found.
 #[derive(Debug, Clone, PartialEq, Eq)]

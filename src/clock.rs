@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::time::{HighWater, Now, Timestamp};
+use tallymesh_core::time::{HighWater, Now, Timestamp};
 
 /// The system's clocks; the wall clock never steps back, so that a closed window stays closed.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub(crate) fn system_wall() -> Timestamp {
     {
         use std::time::{SystemTime, UNIX_EPOCH};
         let time = SystemTime::now().duration_since(UNIX_EPOCH);
-        Timestamp(time.map_or(0, crate::time::whole_ms))
+        Timestamp(time.map_or(0, tallymesh_core::time::whole_ms))
     }
 }
 

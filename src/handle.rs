@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::key::CounterKey;
 use crate::store::CounterStore;
-use crate::table::{Change, Changed, CountError, LastSeen};
+use tallymesh_core::key::CounterKey;
+use tallymesh_core::table::{Change, Changed, CountError, LastSeen};
 
 /// One counter of a store, without a search for it each time.
 ///

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use crate::crdt::{Cell, PnCounter};
-use crate::id::{ReplicaId, Version};
-use crate::key::CounterKey;
 use crate::storage::{DataDir, StorageError};
-use crate::table::{CounterState, ReadCounter};
-use crate::time::Timestamp;
+use tallymesh_core::crdt::{Cell, PnCounter};
+use tallymesh_core::id::{ReplicaId, Version};
+use tallymesh_core::key::CounterKey;
+use tallymesh_core::table::{CounterState, ReadCounter};
+use tallymesh_core::time::Timestamp;
 
 /// What a closed data directory holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub fn inspect(data_dir: impl AsRef<Path>) -> Result<Contents, StorageError> {
 pub(crate) fn counter_state(stored: &ReadCounter<'_>) -> Option<CounterState> {
     let mut peers = PnCounter::default();
     for (place, (_, cell)) in stored.cells.iter().enumerate() {
-        let index = crate::crdt::ReplicaIndex(place as u32 + 1);
+        let index = tallymesh_core::crdt::ReplicaIndex(place as u32 + 1);
         peers.merge(index, stored.generation, *cell);
     }
     let key = CounterKey::from_bytes(stored.key).ok()?;

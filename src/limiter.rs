@@ -6,13 +6,13 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::config::Config;
-use crate::gossip::PeerStatus;
-use crate::key::CounterKey;
-use crate::limit::{Charges, Denial, DenialReason, Limit, Policy, Request, Unchargeable};
 use crate::node::{DurabilityError, OpenError};
 use crate::store::CounterStore;
-use crate::table::{Charged, CountError, Outcome, Table};
-use crate::time::Timestamp;
+use tallymesh_core::gossip::PeerStatus;
+use tallymesh_core::key::CounterKey;
+use tallymesh_core::limit::{Charges, Denial, DenialReason, Limit, Policy, Request, Unchargeable};
+use tallymesh_core::table::{Charged, CountError, Outcome, Table};
+use tallymesh_core::time::Timestamp;
 
 thread_local! {
     /// Room for the keys of a request's counters, used again and again, so that a decision need not allocate.

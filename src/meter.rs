@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::limit::{Charge, Charges, DenialReason, Matched, Request, Unchargeable};
 use crate::limiter::{Decision, Limiter};
-use crate::table::{LastSeen, Outcome};
-use crate::time::Timestamp;
+use tallymesh_core::limit::{Charge, Charges, DenialReason, Matched, Request, Unchargeable};
+use tallymesh_core::table::{LastSeen, Outcome};
+use tallymesh_core::time::Timestamp;
 
 /// Decides about requests with the same labels, without a look at strings or a search for counters each time.
 ///

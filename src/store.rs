@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::crdt::VersionVector;
-use crate::gossip::PeerStatus;
-use crate::id::ReplicaId;
-use crate::key::CounterKey;
-use crate::limit::Lifetime;
 use crate::node::{DurabilityError, Health, Node, OpenError};
-use crate::table::{Change, Changed, CountError, CounterState, Scope};
-use crate::time::Timestamp;
+use tallymesh_core::crdt::VersionVector;
+use tallymesh_core::gossip::PeerStatus;
+use tallymesh_core::id::ReplicaId;
+use tallymesh_core::key::CounterKey;
+use tallymesh_core::limit::Lifetime;
+use tallymesh_core::table::{Change, Changed, CountError, CounterState, Scope};
+use tallymesh_core::time::Timestamp;
 
 /// Counters that every instance of the cluster may add to, and that survive its restarts.
 ///

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Config, ConfigBuilder, ConfigError, Durability, invalid};
-use crate::limit::{Limit, Window};
+use tallymesh_core::limit::{Limit, Window};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::gossip::GossipSettings;
-use crate::id::NodeId;
-use crate::limit::{Limit, LimitError, Policy};
-use crate::table::Bounds;
-use crate::time::whole_ms;
+use tallymesh_core::gossip::GossipSettings;
+use tallymesh_core::id::NodeId;
+use tallymesh_core::limit::{Limit, LimitError, Policy};
+use tallymesh_core::table::Bounds;
+use tallymesh_core::time::whole_ms;
 
 /// Everything a node needs to know before it starts.
 ///
@@ -288,7 +288,7 @@ impl ConfigBuilder {
             ("gossip.sync_timeout", self.sync_timeout, Duration::ZERO, minute),
             ("counters.grace", self.bounds.grace, ms * 100, minute * 60 * 24),
             ("counters.future_max", self.bounds.future_max, ms * 100, minute * 60 * 24),
-            ("counters.ttl", self.counter_ttl, ms, crate::limit::WINDOW_MAX),
+            ("counters.ttl", self.counter_ttl, ms, tallymesh_core::limit::WINDOW_MAX),
         ];
         for (key, value, least, most) in durations {
             check_duration(key, value, least, most)?;

@@ -12,10 +12,10 @@ use super::sleepers::Sleeper;
 use super::{DurabilityError, Health, Joining, OpenError, Signals, lock};
 use crate::clock::{Clock, system_wall};
 use crate::config::{Config, Durability};
-use crate::id::{Incarnation, ReplicaId};
 use crate::storage::{DataDir, Opened, Persister, StorageError};
-use crate::table::Table;
-use crate::time::Timestamp;
+use tallymesh_core::id::{Incarnation, ReplicaId};
+use tallymesh_core::table::Table;
+use tallymesh_core::time::Timestamp;
 
 /// How often to look whether the database is much larger than what is in it; also done at the start.
 const COMPACT_EVERY: Duration = Duration::from_secs(600);

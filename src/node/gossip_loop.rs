@@ -13,9 +13,9 @@ use super::sleepers::Sleeper;
 use super::{Joining, OpenError, Signals, lock};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::gossip::{Gossip, Input, Output};
-use crate::table::Table;
 use crate::transport::{Tcp, Transport, TransportEvent};
+use tallymesh_core::gossip::{Gossip, Input, Output};
+use tallymesh_core::table::Table;
 
 /// How often the peers' names are looked up again.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(30);

@@ -19,11 +19,11 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::gossip::PeerStatus;
 use crate::storage::StorageError;
-use crate::table::Table;
 use disk::Disk;
 use sleepers::{Sleeper, Sleepers};
+use tallymesh_core::gossip::PeerStatus;
+use tallymesh_core::table::Table;
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]

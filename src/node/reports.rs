@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::gossip::Report;
+use tallymesh_core::gossip::Report;
 
 /// The same complaint is logged once in this time at most.
 const SAY_AGAIN_AFTER: Duration = Duration::from_secs(30);

@@ -15,10 +15,10 @@ use super::recover::Damage;
 use super::scratch::Scratch;
 use super::sled_backend::without_panic;
 use super::{Files, SledStorage, Storage, StorageError};
-use crate::crdt::Cell;
-use crate::id::{ReplicaId, Version};
-use crate::key::CounterKey;
-use crate::table::StoredCounter;
+use tallymesh_core::crdt::Cell;
+use tallymesh_core::id::{ReplicaId, Version};
+use tallymesh_core::key::CounterKey;
+use tallymesh_core::table::StoredCounter;
 
 /// What is wrong with one piece of a data directory.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,10 +12,10 @@ use super::record::{
     replica_key,
 };
 use super::{Files, Recovered, Storage, StorageError};
-use crate::crdt::VersionVector;
-use crate::id::{NodeId, ReplicaId, Version};
-use crate::table::{Scope, StoredCounter, Table};
-use crate::time::Timestamp;
+use tallymesh_core::crdt::VersionVector;
+use tallymesh_core::id::{NodeId, ReplicaId, Version};
+use tallymesh_core::table::{Scope, StoredCounter, Table};
+use tallymesh_core::time::Timestamp;
 
 /// How often the clock alone is worth a write to disk: well within the grace for which closed windows are kept.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
@@ -85,7 +85,7 @@ impl Checkpointer {
         table.harvest(Scope::All);
         let watermarks = table.version_vector();
         #[cfg(feature = "simulation")]
-        if crate::mutant::mutant!(WatermarkBeforeCells) {
+        if tallymesh_core::mutant::mutant!(WatermarkBeforeCells) {
             self.write_watermarks(&watermarks)?;
         }
         for tombstone in std::mem::take(&mut self.tombstones) {

@@ -19,9 +19,9 @@ use super::file_system::FileSystem;
 use super::record::FORMAT;
 use super::recover::{Damage, RecoverError, boots_of};
 use super::{Files, Recovered, Storage, StorageError, recover};
-use crate::id::NodeId;
-use crate::mutant::mutant;
-use crate::table::ReadCounter;
+use tallymesh_core::id::NodeId;
+use tallymesh_core::mutant::mutant;
+use tallymesh_core::table::ReadCounter;
 
 /// A directory that belongs to this process alone; let go when dropped.
 pub struct DataDir {

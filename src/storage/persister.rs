@@ -8,9 +8,9 @@ use super::record::Meta;
 use super::recover::Damage;
 use super::{Checkpointer, DataDir, StorageError};
 use crate::clock::Clock;
-use crate::id::{Incarnation, NodeId, ReplicaId};
-use crate::table::{Bounds, Restore, Table};
-use crate::time::Timestamp;
+use tallymesh_core::id::{Incarnation, NodeId, ReplicaId};
+use tallymesh_core::table::{Bounds, Restore, Table};
+use tallymesh_core::time::Timestamp;
 
 /// Keeps one table on one disk.
 pub struct Persister {

@@ -10,8 +10,8 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::id::{NodeId, Version};
-use crate::time::Timestamp;
+use tallymesh_core::id::{NodeId, Version};
+use tallymesh_core::time::Timestamp;
 
 pub(super) const COUNTER_PREFIX: u8 = b'c';
 pub(super) const REPLICA_PREFIX: u8 = b'r';

@@ -6,10 +6,10 @@ use super::record::{
     COUNTER_PREFIX, CounterRecord, FORMAT, META_KEY, Meta, REPLICA_PREFIX, Totals, decode,
 };
 use super::{Storage, StorageError};
-use crate::crdt::Cell;
-use crate::id::{NodeId, ReplicaId, Version};
-use crate::table::ReadCounter;
-use crate::time::Timestamp;
+use tallymesh_core::crdt::Cell;
+use tallymesh_core::id::{NodeId, ReplicaId, Version};
+use tallymesh_core::table::ReadCounter;
+use tallymesh_core::time::Timestamp;
 
 /// What storage holds besides the counters.
 #[derive(Debug)]
@@ -184,7 +184,7 @@ impl Found {
         };
         self.now.add(crc);
         let key = key.get(1..)?;
-        crate::key::CounterKey::check(key).ok()?;
+        tallymesh_core::key::CounterKey::check(key).ok()?;
         cells.clear();
         for (number, version, p, n) in state.cells {
             cells.push((*replicas.get(&number)?, Cell { version, p, n }));

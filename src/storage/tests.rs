@@ -11,10 +11,10 @@ use super::memory::MemoryStorage;
 use super::record::{META_KEY, Meta, counter_key};
 use super::recover::RecoverError;
 use super::*;
-use crate::id::{Incarnation, NodeId, ReplicaId};
-use crate::key::CounterKey;
-use crate::table::{Bounds, Change, Restore, Table};
-use crate::time::Timestamp;
+use tallymesh_core::id::{Incarnation, NodeId, ReplicaId};
+use tallymesh_core::key::CounterKey;
+use tallymesh_core::table::{Bounds, Change, Restore, Table};
+use tallymesh_core::time::Timestamp;
 
 /// How many checkpoints a life has in these tests.
 const ROUNDS: u64 = 6;

@@ -4,7 +4,7 @@ mod tcp;
 
 use std::future::Future;
 
-use crate::gossip::LinkId;
+use tallymesh_core::gossip::LinkId;
 
 pub(crate) use tcp::Tcp;
 

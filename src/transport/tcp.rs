@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::{Transport, TransportEvent};
-use crate::gossip::LinkId;
-use crate::wire::{FRAME_HEADER_BYTES, payload_bytes};
+use tallymesh_core::gossip::LinkId;
+use tallymesh_core::wire::{FRAME_HEADER_BYTES, payload_bytes};
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a closed connection may take to send what is left.

@@ -187,7 +187,7 @@ impl Table {
     }
 
     /// One counter as it stands, expired or not.
-    #[cfg(feature = "simulation")]
+    #[cfg(feature = "mutants")]
     pub fn counter(&self, key: &[u8]) -> Option<CounterState> {
         let hash = self.hash(key);
         let replicas = self.lock_replicas();
@@ -197,7 +197,7 @@ impl Table {
     }
 
     /// The generation of one counter, and the version of a replica's cell in it.
-    #[cfg(feature = "simulation")]
+    #[cfg(feature = "mutants")]
     pub fn held(&self, key: &[u8], replica: &ReplicaId) -> Option<(u32, crate::id::Version)> {
         let hash = self.hash(key);
         let index = self.lock_replicas().index(replica);

@@ -115,7 +115,7 @@ impl PnCounter {
     }
 
     /// What no counter may do: forgets its own count within a generation.
-    #[cfg(feature = "simulation")]
+    #[cfg(feature = "mutants")]
     pub fn zero_own(&mut self) {
         (self.own.p, self.own.n) = (0, 0);
     }

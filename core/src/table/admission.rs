@@ -39,7 +39,7 @@ pub struct Charged {
 
 impl Charged {
     /// The generation of the counter that was charged.
-    #[cfg(feature = "simulation")]
+    #[cfg(feature = "mutants")]
     pub fn generation(&self) -> u32 {
         self.generation
     }

@@ -78,7 +78,7 @@ impl<'a> Request<'a> {
     }
 
     #[inline]
-    pub(crate) fn labels_count(&self) -> usize {
+    pub fn labels_count(&self) -> usize {
         usize::from(self.session.is_some()) + usize::from(self.tool.is_some()) + self.others.len()
     }
 
@@ -96,7 +96,7 @@ impl<'a> Request<'a> {
     }
 
     #[inline]
-    pub(crate) fn charged_cost(&self) -> u64 {
+    pub fn charged_cost(&self) -> u64 {
         self.cost
     }
 }

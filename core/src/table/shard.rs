@@ -165,7 +165,7 @@ impl Shard {
         if slot.expires_at.plus(grace) <= now {
             return self.renew(place);
         }
-        #[cfg(feature = "simulation")]
+        #[cfg(feature = "mutants")]
         if crate::mutant::mutant!(OwnCellZeroed) {
             return slot.counter.zero_own();
         }

@@ -77,7 +77,7 @@ impl HighWater {
 }
 
 /// A duration in whole milliseconds, at most `u64::MAX` of them.
-pub(crate) fn whole_ms(duration: Duration) -> u64 {
+pub fn whole_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

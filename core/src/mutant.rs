@@ -1,22 +1,23 @@
 //! Deliberate mistakes, to find out whether the simulator's checker would notice them.
 //!
-//! They are compiled in with the feature `simulation` only, and each lives only where a simulation has set it. Everywhere
+//! They are compiled in with the feature `mutants` only, and each lives only where a simulation has set it. Everywhere
 //! else `mutant!` is plain `false`.
 
 /// Whether the named mistake is to be made here.
+#[macro_export]
 macro_rules! mutant {
     ($mutant:ident) => {{
-        #[cfg(feature = "simulation")]
+        #[cfg(feature = "mutants")]
         let lives = $crate::mutant::Mutant::lives($crate::mutant::Mutant::$mutant);
-        #[cfg(not(feature = "simulation"))]
+        #[cfg(not(feature = "mutants"))]
         let lives = false;
         lives
     }};
 }
-pub(crate) use mutant;
+pub use mutant;
 
 /// A classic mistake of replicated counters.
-#[cfg(feature = "simulation")]
+#[cfg(feature = "mutants")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutant {
     /// A restart goes on under the replica id of the life before, although that may have lost increments.
@@ -39,7 +40,7 @@ pub enum Mutant {
     WatermarkBeforeCells,
 }
 
-#[cfg(feature = "simulation")]
+#[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
     pub const ALL: [Mutant; 9] = [
@@ -59,12 +60,12 @@ impl Mutant {
         ALIVE.set(mutant);
     }
 
-    pub(crate) fn lives(self) -> bool {
+    pub fn lives(self) -> bool {
         ALIVE.get() == Some(self)
     }
 }
 
-#[cfg(feature = "simulation")]
+#[cfg(feature = "mutants")]
 thread_local! {
     static ALIVE: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
 }

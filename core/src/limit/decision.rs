@@ -10,10 +10,10 @@ use super::Limit;
 /// It borrows from the limiter; what is to outlive that is a number, a [`DenialReason`] or a string made of it.
 #[derive(Debug, Clone)]
 pub struct Denial<'a> {
-    pub(crate) reason: DenialReason,
-    pub(crate) limit: Option<&'a Limit>,
-    pub(crate) remaining: u64,
-    pub(crate) retry_after: Option<Duration>,
+    pub reason: DenialReason,
+    pub limit: Option<&'a Limit>,
+    pub remaining: u64,
+    pub retry_after: Option<Duration>,
 }
 
 /// Why a request was denied.

@@ -88,7 +88,7 @@ impl CounterKey {
     }
 
     /// Whether [`from_bytes`](Self::from_bytes) reads this.
-    pub(crate) fn check(bytes: &[u8]) -> Result<(), InvalidKey> {
+    pub fn check(bytes: &[u8]) -> Result<(), InvalidKey> {
         let mut reader = Reader(bytes);
         reader.window()?;
         reader.text()?;

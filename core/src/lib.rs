@@ -1,0 +1,12 @@
+//! What decides, replicates and recovers in tallymesh.
+#![allow(missing_docs)]
+
+pub mod crdt;
+pub mod gossip;
+pub mod id;
+pub mod key;
+pub mod limit;
+pub mod mutant;
+pub mod table;
+pub mod time;
+pub mod wire;
