@@ -1,14 +1,17 @@
 //! A disk that forgets, fails and rots: what was written and not synced may or may not survive a crash, write by write.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand::rngs::StdRng;
 use rand::seq::IteratorRandom;
 use rand::{RngExt, SeedableRng};
-use tallymesh::StorageError;
-use tallymesh::simulation::{Files, Storage};
+use tallymesh_core::storage::{Files, Identity, KvStore, StorageError};
+
+/// Where the disk is, for messages.
+const PLACE: &str = "simulated disk";
+const IDENTITY: &str = "identity.toml";
+const NOTE: &str = "checkpoint";
 
 type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -186,9 +189,9 @@ impl SimDisk {
         self.platter().tampered = false;
     }
 
-    /// What an operator does who was told that this file cannot be read.
-    pub fn remove_file(&self, name: &str) {
-        self.platter().files.remove(name);
+    /// What an operator does who was told that the identity cannot be read.
+    pub fn remove_identity(&self) {
+        self.platter().files.remove(IDENTITY);
     }
 
     /// Flips a bit, loses a record, or loses the end of the database; once, until that has been found out.
@@ -241,8 +244,12 @@ impl SimDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(&self, number: u64) -> Box<dyn Storage> {
-        Box::new(SimStorage { disk: self.clone(), number })
+    fn read(&self, name: &str) -> Option<Vec<u8>> {
+        self.platter().files.get(name).map(|(_, shown)| shown.clone())
+    }
+
+    fn open(&self, number: u64) -> Box<dyn KvStore> {
+        Box::new(SimStore { disk: self.clone(), number })
     }
 }
 
@@ -256,8 +263,8 @@ fn flip(random: &mut StdRng, bytes: &mut [u8]) -> bool {
 }
 
 fn refused(why: &str) -> StorageError {
-    let source = std::io::Error::other(why.to_owned());
-    StorageError::Io { doing: "write", path: "simulated disk".into(), source }
+    let place = PLACE.to_owned();
+    StorageError::Io { doing: "write", place, advice: "wait", source: why.into() }
 }
 
 impl Platter {
@@ -319,28 +326,40 @@ impl Database {
 }
 
 impl Files for SimDisk {
-    fn path(&self) -> &Path {
-        Path::new("simulated disk")
+    fn place(&self) -> &str {
+        PLACE
     }
 
-    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StorageError> {
-        Ok(self.platter().files.get(name).map(|(_, shown)| shown.clone()))
+    fn read_identity(&self) -> Result<Option<Identity>, StorageError> {
+        let Some(bytes) = self.read(IDENTITY) else { return Ok(None) };
+        // As the library's files are, so that what rots is the same.
+        let identity = toml::from_str(&String::from_utf8_lossy(&bytes)).map_err(|error| {
+            StorageError::Foreign { place: PLACE.to_owned(), why: error.message().to_owned() }
+        })?;
+        Ok(Some(identity))
     }
 
-    fn replace(&mut self, name: &str, bytes: &[u8]) -> Result<(), StorageError> {
+    fn write_identity(&mut self, identity: &Identity) -> Result<(), StorageError> {
+        // Proven: plain fields are always valid TOML.
+        let text = toml::to_string(identity).expect("an identity is valid TOML");
         let mut platter = self.platter();
         platter.write()?;
         if platter.sync_fails {
             return Err(refused("the sync failed"));
         }
-        platter.files.insert(name.to_owned(), (bytes.to_vec(), bytes.to_vec()));
+        let bytes = text.into_bytes();
+        platter.files.insert(IDENTITY.to_owned(), (bytes.clone(), bytes));
         Ok(())
     }
 
-    fn overwrite(&mut self, name: &str, bytes: &[u8]) -> Result<(), StorageError> {
+    fn read_note(&self) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(self.read(NOTE))
+    }
+
+    fn write_note(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
         let mut platter = self.platter();
         platter.write()?;
-        platter.files.entry(name.to_owned()).or_default().1 = bytes.to_vec();
+        platter.files.entry(NOTE.to_owned()).or_default().1 = bytes.to_vec();
         platter.lost_note = false;
         Ok(())
     }
@@ -349,7 +368,7 @@ impl Files for SimDisk {
         self.platter().present.is_some()
     }
 
-    fn open_database(&mut self) -> Result<Box<dyn Storage>, StorageError> {
+    fn open_database(&mut self) -> Result<Box<dyn KvStore>, StorageError> {
         let mut platter = self.platter();
         platter.step()?;
         let number = match platter.present {
@@ -361,17 +380,17 @@ impl Files for SimDisk {
         Ok(self.open(number))
     }
 
-    fn set_database_aside(&mut self, number: u64) -> Result<PathBuf, StorageError> {
+    fn set_database_aside(&mut self, number: u64) -> Result<String, StorageError> {
         let mut platter = self.platter();
         platter.step()?;
         if let Some(present) = platter.present.take() {
             platter.databases.remove(&present);
         }
         platter.set_aside = true;
-        Ok(format!("damaged-{number}").into())
+        Ok(format!("damaged-{number}"))
     }
 
-    fn begin_database(&mut self) -> Result<Box<dyn Storage>, StorageError> {
+    fn begin_database(&mut self) -> Result<Box<dyn KvStore>, StorageError> {
         let mut platter = self.platter();
         platter.write()?;
         let number = platter.make_database();
@@ -382,7 +401,7 @@ impl Files for SimDisk {
         Ok(self.open(number))
     }
 
-    fn install_database(&mut self) -> Result<Box<dyn Storage>, StorageError> {
+    fn install_database(&mut self) -> Result<Box<dyn KvStore>, StorageError> {
         let mut platter = self.platter();
         platter.step()?;
         let Some(number) = platter.begun.take() else { return Err(refused("nothing was begun")) };
@@ -401,12 +420,12 @@ impl Files for SimDisk {
     }
 }
 
-struct SimStorage {
+struct SimStore {
     disk: SimDisk,
     number: u64,
 }
 
-impl Storage for SimStorage {
+impl KvStore for SimStore {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         let mut platter = self.disk.platter();
         platter.write()?;
@@ -467,7 +486,7 @@ impl Storage for SimStorage {
 
 #[cfg(test)]
 mod tests {
-    use tallymesh::simulation::conforms;
+    use tallymesh_core::storage::conforms;
 
     use super::*;
 

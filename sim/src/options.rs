@@ -2,7 +2,7 @@
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tallymesh::simulation::Mutant;
+use tallymesh_core::mutant::Mutant;
 
 use crate::faults::{Fault, Faults};
 

@@ -1,6 +1,6 @@
 //! The checker is itself checked: each classic mistake of replicated counters, made on purpose, must be caught.
 
-use tallymesh::simulation::Mutant;
+use tallymesh_core::mutant::Mutant;
 use tallymesh_sim::{Faults, Options, run};
 
 /// Within how many seeds each mistake must be caught. Most take a handful; these are bounds, not averages.

@@ -118,7 +118,7 @@ fn fate(consequence: Consequence) -> &'static str {
     match consequence {
         Consequence::SetAside => "the database will be set aside; the peers bring the state back",
         Consequence::Refused => "the node will refuse to open the directory",
-        Consequence::WrittenAnew => "it will be written anew",
+        Consequence::Rewritten => "it will be written again",
         _ => "it will be passed over",
     }
 }

@@ -4,19 +4,24 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::sled_backend::wait_until_closed;
-use super::{Files, SledStorage, Storage, StorageError};
+use tallymesh_core::storage::{Files, Identity, KvStore, StorageError};
+
+use super::sled::{SledStore, wait_until_closed};
 
 /// A directory held by this process; let go when dropped.
 #[derive(Debug)]
-pub struct FileSystem {
+pub(crate) struct FileSystem {
     path: PathBuf,
+    /// The same as text, for messages.
+    place: String,
     _lock: File,
-    /// The file that is written in place, kept open.
-    in_place: Option<(String, File)>,
+    /// The file that is written in place, kept open once it is.
+    note: Option<File>,
 }
 
-const DATABASE: &str = "db";
+pub(super) const IDENTITY: &str = "identity.toml";
+const NOTE: &str = "checkpoint";
+pub(super) const DATABASE: &str = "db";
 /// A database on its way to the place of the present one, and the present one until the other has its name.
 const DATABASE_NEW: &str = "db.new";
 const DATABASE_OLD: &str = "db.old";
@@ -25,8 +30,8 @@ impl FileSystem {
     /// Makes the directory if need be, and locks it.
     ///
     /// # Errors
-    /// When another process holds it, or the file system refuses.
-    pub fn open(path: &Path) -> Result<FileSystem, StorageError> {
+    /// When another process holds it, or the file system returns an error.
+    pub(crate) fn open(path: &Path) -> Result<FileSystem, StorageError> {
         fs::create_dir_all(path).map_err(io_error("create", path))?;
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_dir(parent)?;
@@ -38,7 +43,7 @@ impl FileSystem {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn lock(path: &Path) -> Result<FileSystem, StorageError> {
+    pub(crate) fn lock(path: &Path) -> Result<FileSystem, StorageError> {
         let lock_path = path.join("LOCK");
         let mut lock = OpenOptions::new()
             .create(true)
@@ -54,20 +59,22 @@ impl FileSystem {
                 // Who it is helps, but not knowing it must not hide that somebody is.
                 let _ = lock.read_to_string(&mut holder);
                 let holder = Some(holder.trim().to_owned()).filter(|text| !text.is_empty());
-                return Err(StorageError::Held { path: path.to_owned(), holder });
+                let place = path.display().to_string();
+                return Err(StorageError::Held { place, holder });
             }
             Err(TryLockError::Error(source)) => return Err(io_error("lock", &lock_path)(source)),
         }
         lock.set_len(0).map_err(io_error("write", &lock_path))?;
         write!(lock, "process {}", std::process::id()).map_err(io_error("write", &lock_path))?;
-        Ok(FileSystem { path: path.to_owned(), _lock: lock, in_place: None })
+        let place = path.display().to_string();
+        Ok(FileSystem { path: path.to_owned(), place, _lock: lock, note: None })
     }
 
     /// Copies the present database, file by file, to a path where nothing is.
     ///
     /// # Errors
-    /// When the file system refuses.
-    pub fn copy_database(&self, to: &Path) -> Result<(), StorageError> {
+    /// When the file system returns an error.
+    pub(crate) fn copy_database(&self, to: &Path) -> Result<(), StorageError> {
         let present = self.path.join(DATABASE);
         match present.exists() {
             true => copy_dir(&present, to),
@@ -78,8 +85,8 @@ impl FileSystem {
     /// The databases that were set aside, with their sizes in bytes.
     ///
     /// # Errors
-    /// When the file system refuses.
-    pub fn databases_aside(&self) -> Result<Vec<(PathBuf, u64)>, StorageError> {
+    /// When the file system returns an error.
+    pub(crate) fn databases_aside(&self) -> Result<Vec<(PathBuf, u64)>, StorageError> {
         let mut aside = Vec::new();
         for entry in fs::read_dir(&self.path).map_err(io_error("list", &self.path))? {
             let entry = entry.map_err(io_error("list", &self.path))?;
@@ -90,6 +97,29 @@ impl FileSystem {
         }
         aside.sort();
         Ok(aside)
+    }
+
+    /// The content of a file; `None` when there is none.
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StorageError> {
+        let path = self.path.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error("read", &path)(error)),
+        }
+    }
+
+    /// Gives a file new content, durably: after a crash it has the old or the new.
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StorageError> {
+        let path = self.path.join(name);
+        let new = self.path.join(format!("{name}.new"));
+        let written = File::create(&new).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        });
+        written.map_err(io_error("write", &new))?;
+        fs::rename(&new, &path).map_err(io_error("rename", &new))?;
+        sync_dir(&self.path)
     }
 
     /// Clears up after a rewrite that a crash interrupted: the present database counts until the new one has its name.
@@ -105,38 +135,43 @@ impl FileSystem {
 }
 
 impl Files for FileSystem {
-    fn path(&self) -> &Path {
-        &self.path
+    fn place(&self) -> &str {
+        &self.place
     }
 
-    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StorageError> {
-        let path = self.path.join(name);
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(io_error("read", &path)(error)),
-        }
+    fn read_identity(&self) -> Result<Option<Identity>, StorageError> {
+        let Some(bytes) = self.read(IDENTITY)? else { return Ok(None) };
+        let text = String::from_utf8_lossy(&bytes);
+        let identity = toml::from_str(&text).map_err(|error| {
+            let why = format!(
+                "{IDENTITY} cannot be read ({}); if the directory is this node's, delete that file and the boot number is \
+                 taken from the database",
+                error.message()
+            );
+            StorageError::Foreign { place: self.place.clone(), why }
+        })?;
+        Ok(Some(identity))
     }
 
-    fn replace(&mut self, name: &str, bytes: &[u8]) -> Result<(), StorageError> {
-        let path = self.path.join(name);
-        let new = self.path.join(format!("{name}.new"));
-        let written = File::create(&new).and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        });
-        written.map_err(io_error("write", &new))?;
-        fs::rename(&new, &path).map_err(io_error("rename", &new))?;
-        sync_dir(&self.path)
+    fn write_identity(&mut self, identity: &Identity) -> Result<(), StorageError> {
+        // Proven: plain fields are always valid TOML.
+        let text = toml::to_string(identity).expect("an identity is valid TOML");
+        self.replace(IDENTITY, text.as_bytes())
     }
 
-    fn overwrite(&mut self, name: &str, bytes: &[u8]) -> Result<(), StorageError> {
-        let path = self.path.join(name);
-        if self.in_place.as_ref().is_none_or(|(open, _)| open != name) {
-            let file = OpenOptions::new().create(true).write(true).truncate(false).open(&path);
-            self.in_place = Some((name.to_owned(), file.map_err(io_error("open", &path))?));
-        }
-        let Some((_, file)) = &mut self.in_place else { return Ok(()) };
+    fn read_note(&self) -> Result<Option<Vec<u8>>, StorageError> {
+        self.read(NOTE)
+    }
+
+    fn write_note(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        let path = self.path.join(NOTE);
+        let file = match &mut self.note {
+            Some(file) => file,
+            None => {
+                let file = OpenOptions::new().create(true).write(true).truncate(false).open(&path);
+                self.note.insert(file.map_err(io_error("open", &path))?)
+            }
+        };
         let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(bytes));
         written.and_then(|()| file.set_len(bytes.len() as u64)).map_err(io_error("write", &path))
     }
@@ -145,32 +180,32 @@ impl Files for FileSystem {
         [DATABASE, DATABASE_OLD].iter().any(|name| self.path.join(name).exists())
     }
 
-    fn open_database(&mut self) -> Result<Box<dyn Storage>, StorageError> {
+    fn open_database(&mut self) -> Result<Box<dyn KvStore>, StorageError> {
         self.finish_rewrite()?;
-        Ok(Box::new(SledStorage::open(&self.path.join(DATABASE))?))
+        Ok(Box::new(SledStore::open(&self.path.join(DATABASE))?))
     }
 
-    fn set_database_aside(&mut self, number: u64) -> Result<PathBuf, StorageError> {
-        let name = |n: u64| self.path.join(format!("{DATABASE}.damaged-{n}"));
-        let free = (number..).map(name).find(|name| !name.exists());
+    fn set_database_aside(&mut self, number: u64) -> Result<String, StorageError> {
+        let name = |n: u64| format!("{DATABASE}.damaged-{n}");
+        let free = (number..).map(name).find(|name| !self.path.join(name).exists());
         // Proven: there are more numbers than files.
-        let aside = free.expect("some name is free");
+        let name = free.expect("some name is free");
         let path = self.path.join(DATABASE);
         if path.exists() {
             wait_until_closed(&path)?;
-            fs::rename(&path, &aside).map_err(io_error("rename", &path))?;
+            fs::rename(&path, self.path.join(&name)).map_err(io_error("rename", &path))?;
             sync_dir(&self.path)?;
         }
-        Ok(aside)
+        Ok(name)
     }
 
-    fn begin_database(&mut self) -> Result<Box<dyn Storage>, StorageError> {
+    fn begin_database(&mut self) -> Result<Box<dyn KvStore>, StorageError> {
         let path = self.path.join(DATABASE_NEW);
         remove_dir(&path)?;
-        Ok(Box::new(SledStorage::open(&path)?))
+        Ok(Box::new(SledStore::open(&path)?))
     }
 
-    fn install_database(&mut self) -> Result<Box<dyn Storage>, StorageError> {
+    fn install_database(&mut self) -> Result<Box<dyn KvStore>, StorageError> {
         let [present, new, old] =
             [DATABASE, DATABASE_NEW, DATABASE_OLD].map(|name| self.path.join(name));
         wait_until_closed(&new)?;
@@ -181,7 +216,7 @@ impl Files for FileSystem {
         }
         fs::rename(&new, &present).map_err(io_error("rename", &new))?;
         sync_dir(&self.path)?;
-        let storage = SledStorage::open(&present)?;
+        let storage = SledStore::open(&present)?;
         remove_dir(&old)?;
         Ok(Box::new(storage))
     }
@@ -228,9 +263,30 @@ pub(super) fn sync_dir(path: &Path) -> Result<(), StorageError> {
     synced.map_err(io_error("sync directory", path))
 }
 
+/// What the system said about a file, with what to do about it.
 pub(super) fn io_error<'a>(
     doing: &'static str,
     path: &'a Path,
 ) -> impl FnOnce(io::Error) -> StorageError + 'a {
-    move |source| StorageError::Io { doing, path: path.to_owned(), source }
+    move |source| {
+        let (place, advice) = (path.display().to_string(), advice(&source));
+        StorageError::Io { doing, place, advice, source: source.into() }
+    }
+}
+
+/// What to do about an error of the file system's.
+pub(super) fn advice(error: &io::Error) -> &'static str {
+    use io::ErrorKind;
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            "free some space, or choose another data_dir"
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "make it writable for this process, or choose another data_dir"
+        }
+        ErrorKind::AlreadyExists | ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
+            "something else is in its place; move that away, or choose another data_dir"
+        }
+        _ => "fix or replace the disk, or choose another data_dir",
+    }
 }

@@ -8,7 +8,7 @@ const EVERY: Duration = Duration::from_secs(1);
 const LOOK_EVERY: u64 = 1024;
 
 /// Counts what is read, and says now and then how much that is.
-pub struct Progress<C> {
+pub(crate) struct ReadProgress<C> {
     /// Time since some moment.
     clock: C,
     began: Duration,
@@ -16,14 +16,14 @@ pub struct Progress<C> {
     read: u64,
 }
 
-impl<C: Fn() -> Duration> Progress<C> {
-    pub fn begin(clock: C) -> Progress<C> {
+impl<C: Fn() -> Duration> ReadProgress<C> {
+    pub(crate) fn begin(clock: C) -> ReadProgress<C> {
         let began = clock();
-        Progress { clock, began, next_word: began + EVERY, read: 0 }
+        ReadProgress { clock, began, next_word: began + EVERY, read: 0 }
     }
 
     /// Counts one more; how many that makes and how long they took, when a word about that is due.
-    pub fn one_more(&mut self) -> Option<(u64, Duration)> {
+    pub(crate) fn one_more(&mut self) -> Option<(u64, Duration)> {
         self.read += 1;
         if !self.read.is_multiple_of(LOOK_EVERY) {
             return None;
@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn there_is_word_about_every_second_and_none_of_a_quick_reading() {
         let now = Cell::new(Duration::from_secs(5));
-        let mut progress = Progress::begin(|| now.get());
+        let mut progress = ReadProgress::begin(|| now.get());
         let mut words = Vec::new();
         // 10,240 counters in 2.56 seconds.
         for _ in 0..10 * LOOK_EVERY {
@@ -57,7 +57,7 @@ mod tests {
         assert_eq!(read, [4 * LOOK_EVERY, 8 * LOOK_EVERY]);
         assert_eq!(words[0].1, Duration::from_micros(250 * 4 * LOOK_EVERY));
 
-        let mut quick = Progress::begin(|| now.get());
+        let mut quick = ReadProgress::begin(|| now.get());
         assert!((0..100 * LOOK_EVERY).all(|_| quick.one_more().is_none()));
     }
 }

@@ -4,19 +4,20 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::StorageError;
+use tallymesh_core::storage::StorageError;
+
 use super::file_system::io_error;
-use super::sled_backend::wait_until_closed;
+use super::sled::wait_until_closed;
 
 /// Removed when dropped, together with the database `db` in it.
-pub struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     /// Makes a directory that nobody else uses.
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn new() -> Result<Scratch, StorageError> {
+    pub(crate) fn new() -> Result<Scratch, StorageError> {
         let process = std::process::id();
         for number in 0_u64.. {
             let path = std::env::temp_dir().join(format!("tallymesh-{process}-{number}"));
@@ -31,7 +32,7 @@ impl Scratch {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }

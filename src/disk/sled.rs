@@ -1,4 +1,4 @@
-//! Storage in sled 0.34, used the way it is safe.
+//! The database in sled 0.34, used the way it is safe.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -7,11 +7,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::file_system::{copy_dir, io_error, remove_dir, sync_dir};
-use super::{Storage, StorageError};
+use tallymesh_core::storage::{KvStore, StorageError};
+
+use super::file_system::{advice, copy_dir, io_error, remove_dir, sync_dir};
 
 /// A sled database, plus our own handle of its file.
-pub struct SledStorage {
+pub(crate) struct SledStore {
     db: Database,
     file: File,
     /// The database's file.
@@ -33,12 +34,12 @@ const WASTEFUL_FROM_RATIO: u64 = 16;
 const LOCK_ATTEMPTS: u32 = 500;
 const LOCK_WAIT: Duration = Duration::from_millis(10);
 
-impl SledStorage {
+impl SledStore {
     /// Opens the database in this directory, or makes one, and makes its names durable.
     ///
     /// # Errors
     /// Any refusal of sled's. sled panics on many a damaged file; that is an error here too.
-    pub fn open(path: &Path) -> Result<SledStorage, StorageError> {
+    pub(crate) fn open(path: &Path) -> Result<SledStore, StorageError> {
         remove_unfinished_snapshots(path)?;
         make_snapshot_durable(path)?;
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES);
@@ -49,7 +50,7 @@ impl SledStorage {
                 Err(error) if attempts_left > 0 && is_locked(&error) => {
                     std::thread::sleep(LOCK_WAIT);
                 }
-                opened => break opened?,
+                opened => break opened.map_err(sled_error)?,
             }
         };
         // sled does not sync its settings, and cannot open a database without them.
@@ -63,7 +64,7 @@ impl SledStorage {
         if let Some(parent) = path.parent() {
             sync_dir(parent)?;
         }
-        Ok(SledStorage { db: Database(Some(db)), file, file_path })
+        Ok(SledStore { db: Database(Some(db)), file, file_path })
     }
 }
 
@@ -147,7 +148,8 @@ pub(super) fn wait_until_closed(path: &Path) -> Result<(), StorageError> {
         }
         std::thread::sleep(LOCK_WAIT);
     }
-    Err(StorageError::Panicked("sled does not let go of a database that was closed".to_owned()))
+    let what = "sled does not let go of a database that was closed".to_owned();
+    Err(StorageError::Corrupt { what, source: None })
 }
 
 /// A database that is closed without a panic: sled's own closing panics where a sync fails.
@@ -167,33 +169,35 @@ impl Drop for Database {
     }
 }
 
-impl Storage for SledStorage {
+impl KvStore for SledStore {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         // Never `apply_batch`: large batches over old keys take memory without bound.
-        let replaced = without_panic(|| self.db.get().insert(key, value))??;
+        let replaced = without_panic(|| self.db.get().insert(key, value))?.map_err(sled_error)?;
         Ok(replaced.map(|value| value.to_vec()))
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        Ok(without_panic(|| self.db.get().get(key))??.map(|value| value.to_vec()))
+        Ok(without_panic(|| self.db.get().get(key))?
+            .map_err(sled_error)?
+            .map(|value| value.to_vec()))
     }
 
     fn remove(&mut self, key: &[u8]) -> Result<(), StorageError> {
-        without_panic(|| self.db.get().remove(key))??;
+        without_panic(|| self.db.get().remove(key))?.map_err(sled_error)?;
         Ok(())
     }
 
     fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StorageError> {
         let mut entries = self.db.get().scan_prefix(prefix);
         while let Some(entry) = without_panic(|| entries.next())? {
-            let (key, value) = entry?;
+            let (key, value) = entry.map_err(sled_error)?;
             visit(&key, &value);
         }
         Ok(())
     }
 
     fn sync(&mut self) -> Result<(), StorageError> {
-        without_panic(|| self.db.get().flush())??;
+        without_panic(|| self.db.get().flush())?.map_err(sled_error)?;
         // sled's flush ends in sync_file_range, which does not survive a loss of power.
         self.file.sync_data().map_err(io_error("sync", &self.file_path))
     }
@@ -205,11 +209,35 @@ impl Storage for SledStorage {
     }
 }
 
-pub(super) fn without_panic<T>(run: impl FnOnce() -> T) -> Result<T, StorageError> {
+pub(crate) fn without_panic<T>(run: impl FnOnce() -> T) -> Result<T, StorageError> {
     // sled's own state may be torn after a panic, but the database is only closed after one.
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        StorageError::Panicked(text.unwrap_or_else(|| "without a word".to_owned()))
+        let text = text.unwrap_or_else(|| "without a word".to_owned());
+        StorageError::Corrupt { what: format!("sled panicked: {text}"), source: None }
     })
+}
+
+/// What sled said, and whether it speaks of what is in the database or of the file system around it.
+fn sled_error(error: sled::Error) -> StorageError {
+    const DATABASE_ADVICE: &str = "fix or replace the disk, or move the data_dir's db away and let the peers bring the state back";
+    let (advice, is_corrupt) = match &error {
+        sled::Error::Io(error) => {
+            let kinds = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
+            (advice(error), kinds.contains(&error.kind()))
+        }
+        // A flipped bit in its settings makes sled think of another version of itself.
+        sled::Error::Corruption { .. }
+        | sled::Error::ReportableBug(_)
+        | sled::Error::Unsupported(_) => (DATABASE_ADVICE, true),
+        _ => (DATABASE_ADVICE, false),
+    };
+    match is_corrupt {
+        true => {
+            let what = format!("sled: {error}; {advice}");
+            StorageError::Corrupt { what, source: Some(error.into()) }
+        }
+        false => StorageError::Backend { backend: "sled", advice, source: error.into() },
+    }
 }

@@ -12,8 +12,9 @@ use super::sleepers::Sleeper;
 use super::{DurabilityError, Health, Joining, OpenError, Signals, lock};
 use crate::clock::{Clock, system_wall};
 use crate::config::{Config, Durability};
-use crate::storage::{DataDir, Opened, Persister, StorageError};
+use crate::disk::{self, ReadProgress};
 use tallymesh_core::id::{Incarnation, ReplicaId};
+use tallymesh_core::storage::{OpenEvent, Opened, StateStore, StorageError};
 use tallymesh_core::table::Table;
 use tallymesh_core::time::Timestamp;
 
@@ -79,15 +80,15 @@ pub(super) async fn start(
     let thread = Joining::spawn("disk", {
         let (config, disk) = (config.clone(), disk.clone());
         move || match open(&config) {
-            Ok((started, persister)) => {
+            Ok((started, store)) => {
                 let (table, clock) = (started.table.clone(), started.clock.clone());
                 if tell.send(Ok(started)).is_ok() {
-                    let Some(persister) = persister else { return disk.without_storage() };
+                    let Some(store) = store else { return disk.without_storage() };
                     let every = match config.durability {
                         Durability::Relaxed { every } => every,
                         Durability::Sync => Duration::from_millis(10),
                     };
-                    Run { disk: &disk, persister, table: &table, clock: &clock, every }.run();
+                    Run { disk: &disk, store, table: &table, clock: &clock, every }.run();
                 }
             }
             Err(error) => {
@@ -99,8 +100,8 @@ pub(super) async fn start(
     Ok((disk, thread, started))
 }
 
-/// Recovers the state, or begins in memory only: then there is no persister.
-fn open(config: &Config) -> Result<(Started, Option<Persister>), OpenError> {
+/// Recovers the state, or begins in memory only: then there is no store.
+fn open(config: &Config) -> Result<(Started, Option<StateStore>), OpenError> {
     let random = (random()?, [random()?, random()?, random()?, random()?]);
     let (node, bounds) = (&config.node, &config.bounds);
     let Some(path) = &config.data_dir else {
@@ -110,8 +111,13 @@ fn open(config: &Config) -> Result<(Started, Option<Persister>), OpenError> {
         let clock = Arc::new(Clock::new(Timestamp(0)));
         return Ok((Started { table, clock, set_aside: None }, None));
     };
-    let Opened { persister, table, clock: high_water, set_aside } =
-        Persister::open(DataDir::open(path)?, node, bounds, random)?;
+    let process_clock = Clock::new(Timestamp(0));
+    let mut progress = ReadProgress::begin(|| process_clock.monotonic());
+    let opened = StateStore::open(disk::open(path)?, node, bounds, random, |event| {
+        log_opening(event, &mut progress);
+    })?;
+    let Opened { store, table, clock: high_water, set_aside, .. } = opened;
+    let set_aside = set_aside.map(|(name, damage)| (path.join(name), damage));
     if let Some((path, damage)) = &set_aside {
         tracing::warn!(kept_at = %path.display(), %damage, "the damaged database is kept");
     }
@@ -119,7 +125,25 @@ fn open(config: &Config) -> Result<(Started, Option<Persister>), OpenError> {
     tracing::info!(replica = %table.own_replica(), counters = table.len(), "state recovered");
     let (table, clock) = (Arc::new(table), Arc::new(Clock::new(high_water)));
     let set_aside = set_aside.map(|(path, _)| path);
-    Ok((Started { table, clock, set_aside }, Some(persister)))
+    Ok((Started { table, clock, set_aside }, Some(store)))
+}
+
+fn log_opening(event: OpenEvent<'_>, progress: &mut ReadProgress<impl Fn() -> Duration>) {
+    match event {
+        OpenEvent::CounterRead => {
+            if let Some((counters, so_far)) = progress.one_more() {
+                let seconds = so_far.as_secs();
+                tracing::info!(counters, seconds, "still reading the database");
+            }
+        }
+        OpenEvent::SettingAside { place, damage } => tracing::error!(
+            data_dir = place,
+            %damage,
+            "the database is damaged and is set aside as db.damaged-N; starting empty and relearning the state from the \
+             peers. Check the disk; delete what was set aside when it is no longer wanted"
+        ),
+        _ => {}
+    }
 }
 
 fn warn_of_clock_behind(high_water: Timestamp) {
@@ -243,7 +267,7 @@ impl Disk {
 /// The thread's work.
 struct Run<'a> {
     disk: &'a Disk,
-    persister: Persister,
+    store: StateStore,
     table: &'a Table,
     clock: &'a Clock,
     every: Duration,
@@ -266,7 +290,7 @@ impl Run<'_> {
             });
             if written.is_ok() && self.clock.monotonic() >= next_compaction {
                 next_compaction = self.clock.monotonic() + COMPACT_EVERY;
-                written = self.persister.compact().map(|gained| {
+                written = self.store.compact().map(|gained| {
                     if gained {
                         tracing::info!("the database was rewritten, to give back disk space");
                     }
@@ -285,12 +309,12 @@ impl Run<'_> {
     /// Writes a checkpoint; says whether there was anything to write.
     fn write(&mut self, wanted: u64, stop: bool) -> Result<bool, StorageError> {
         let done = self.disk.progress.borrow().done;
-        let wrote = self.persister.write(self.table, self.clock.wall())?;
+        let wrote = self.store.write(self.table, self.clock.wall())?;
         if wanted > done {
             self.disk.progress.send_modify(|progress| progress.done = wanted);
         }
         if wanted > done || stop {
-            self.persister.settle()?;
+            self.store.sync_meta()?;
         }
         Ok(wrote)
     }
@@ -315,7 +339,7 @@ impl Run<'_> {
             self.table.forget_dropped();
             // Whoever asked for durability by then was told no, so nobody waits for what is counted done here.
             let wanted = lock(&self.disk.wishes).wanted;
-            match self.persister.begin_again(self.table, self.clock.wall()) {
+            match self.store.rebuild(self.table, self.clock.wall()) {
                 Ok(()) => {
                     tracing::info!("the disk takes writes again: all counts are in a new database");
                     self.disk.progress.send_modify(|progress| {

@@ -19,10 +19,10 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::storage::StorageError;
 use disk::Disk;
 use sleepers::{Sleeper, Sleepers};
 use tallymesh_core::gossip::PeerStatus;
+use tallymesh_core::storage::StorageError;
 use tallymesh_core::table::Table;
 
 /// Why a store could not be opened.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::inspect::{Contents, counter_state};
-use crate::storage::{self, Finding, StorageError};
 use tallymesh_core::id::Version;
-use tallymesh_core::table::{CounterState, ReadCounter, StoredCounter};
+use tallymesh_core::storage::{Examination, Files, Finding, StorageError};
 use tallymesh_core::time::Timestamp;
+
+use super::Contents;
+use crate::disk::{FileSystem, Scratch, SledStore, must_exist, without_panic};
 
 /// What an examination of a data directory found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,38 +34,67 @@ pub struct CheckReport {
 /// # Errors
 /// When there is no data directory, a process holds it, or its files cannot be copied. Damage is no error.
 pub fn check(data_dir: impl AsRef<Path>) -> Result<CheckReport, StorageError> {
-    let checked = storage::check(data_dir.as_ref())?;
-    let (identity, meta) = (checked.identity, checked.meta);
+    let path = data_dir.as_ref();
+    must_exist(path)?;
+    let files = FileSystem::lock(path)?;
+    let kept_aside = files.databases_aside()?;
+    let mut examination = Examination::of(&files)?;
+    match files.has_database() {
+        true => examine_database(&files, path, &mut examination)?,
+        false => examination.has_no_database(),
+    }
+    Ok(report(examination, kept_aside))
+}
+
+/// sled writes to whatever it opens, so it is given a copy.
+fn examine_database(
+    files: &FileSystem,
+    path: &Path,
+    examination: &mut Examination,
+) -> Result<(), StorageError> {
+    let scratch = Scratch::new()?;
+    let copy = scratch.path().join("db");
+    files.copy_database(&copy)?;
+    match SledStore::open(&copy) {
+        Ok(store) => {
+            examination.read_database(&store);
+            // sled may panic once more when it lets go.
+            let _ = without_panic(|| drop(store));
+        }
+        Err(error) => {
+            let (copy, original) = (copy.display().to_string(), path.join("db"));
+            let why = error.to_string().replace(&copy, &original.display().to_string());
+            examination.cannot_open(&why, error.is_corrupt());
+        }
+    }
+    Ok(())
+}
+
+fn report(examination: Examination, kept_aside: Vec<(PathBuf, u64)>) -> CheckReport {
+    let Examination { identity, meta, replicas, mut counters, records, tombstones, damage, .. } =
+        examination;
+    counters.sort_by(|a, b| a.key.cmp(&b.key));
     let node = meta.as_ref().map(|meta| meta.node.as_str().to_owned());
     let node = node.or_else(|| identity.as_ref().map(|identity| identity.node.clone()));
     let format = meta.as_ref().map(|meta| meta.format);
     let watermarks: BTreeMap<u32, Version> =
         meta.iter().flat_map(|meta| meta.watermarks.iter().copied()).collect();
-    let replicas = checked.replicas.into_iter().map(|(number, replica)| {
-        let watermark = watermarks.get(&number).copied().unwrap_or_default();
-        (replica, watermark)
-    });
-    let mut counters: Vec<_> = checked.counters.iter().filter_map(as_state).collect();
-    counters.sort_by(|a, b| a.key.cmp(&b.key));
-    Ok(CheckReport {
+    let replicas = replicas
+        .into_iter()
+        .map(|(number, replica)| (replica, watermarks.get(&number).copied().unwrap_or_default()));
+    CheckReport {
         contents: Contents {
             node: node.unwrap_or_default(),
             boot: identity.as_ref().map_or(0, |identity| identity.boot),
             format: format.or(identity.as_ref().map(|identity| identity.format)).unwrap_or(0),
-            checkpoint: meta.as_ref().map_or(0, |meta| meta.epoch),
+            checkpoint: meta.as_ref().map_or(0, |meta| meta.checkpoint),
             clock: meta.as_ref().map_or(Timestamp(0), |meta| meta.clock),
             replicas: replicas.collect(),
             counters,
         },
-        records: checked.records,
-        tombstones: checked.tombstones,
-        damage: checked.damage,
-        kept_aside: checked.aside,
-    })
-}
-
-fn as_state(stored: &StoredCounter) -> Option<CounterState> {
-    let cells: Vec<_> = stored.cells.iter().map(|(replica, cell)| (replica, *cell)).collect();
-    let (generation, expires_at) = (stored.generation, stored.expires_at);
-    counter_state(&ReadCounter { key: &stored.key, generation, expires_at, cells: &cells })
+        records,
+        tombstones,
+        damage,
+        kept_aside,
+    }
 }

@@ -1,13 +1,14 @@
 //! A look into a data directory that no process uses.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::storage::{DataDir, StorageError};
-use tallymesh_core::crdt::{Cell, PnCounter};
 use tallymesh_core::id::{ReplicaId, Version};
-use tallymesh_core::key::CounterKey;
-use tallymesh_core::table::{CounterState, ReadCounter};
+use tallymesh_core::storage::StorageError;
+use tallymesh_core::table::CounterState;
 use tallymesh_core::time::Timestamp;
+
+use crate::disk;
 
 /// What a closed data directory holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,12 +35,12 @@ pub struct Contents {
 /// # Errors
 /// When there is no data directory, a process holds it, or what is in it is damaged.
 pub fn inspect(data_dir: impl AsRef<Path>) -> Result<Contents, StorageError> {
-    let mut dir = DataDir::open_existing(data_dir.as_ref())?;
+    let mut dir = disk::open_existing(data_dir.as_ref())?;
     let mut counters = Vec::new();
-    let recovered = dir.read(|stored| counters.extend(counter_state(&stored)))?;
+    let recovered = dir.read(|stored| counters.extend(CounterState::of_stored(&stored)))?;
     counters.sort_by(|a, b| a.key.cmp(&b.key));
-    let watermarks: std::collections::BTreeMap<_, _> = recovered.watermarks().collect();
-    let replicas = recovered.replicas.iter().cloned().map(|(_, replica)| {
+    let watermarks: BTreeMap<_, _> = recovered.watermarks().collect();
+    let replicas = recovered.replicas.values().cloned().map(|replica| {
         let watermark = watermarks.get(&replica).copied().unwrap_or_default();
         (replica, watermark)
     });
@@ -52,19 +53,4 @@ pub fn inspect(data_dir: impl AsRef<Path>) -> Result<Contents, StorageError> {
         replicas: replicas.collect(),
         counters,
     })
-}
-
-/// A stored counter for its readers; `None` if its key is no key, which storage does not hand out.
-pub(crate) fn counter_state(stored: &ReadCounter<'_>) -> Option<CounterState> {
-    let mut peers = PnCounter::default();
-    for (place, (_, cell)) in stored.cells.iter().enumerate() {
-        let index = tallymesh_core::crdt::ReplicaIndex(place as u32 + 1);
-        peers.merge(index, stored.generation, *cell);
-    }
-    let key = CounterKey::from_bytes(stored.key).ok()?;
-    let mut cells: Vec<(ReplicaId, Cell)> =
-        stored.cells.iter().map(|(replica, cell)| ((*replica).clone(), *cell)).collect();
-    cells.sort_by(|a, b| a.0.cmp(&b.0));
-    let (generation, expires_at) = (stored.generation, stored.expires_at);
-    Some(CounterState { key, value: peers.value(), generation, expires_at, cells })
 }

@@ -4,25 +4,28 @@
 //! written. A crash in between leaves cells newer than the watermarks: peers send some of them again, and nothing is
 //! missing.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::record::{
-    CounterRecord, CounterStateRecord, FORMAT, META_KEY, Meta, Totals, counter_key, decode, encode,
+    CellsRecord, CounterRecord, FORMAT, META_KEY, Meta, Totals, counter_key, decode, encode,
     replica_key,
 };
-use super::{Files, Recovered, Storage, StorageError};
-use tallymesh_core::crdt::VersionVector;
-use tallymesh_core::id::{NodeId, ReplicaId, Version};
-use tallymesh_core::table::{Scope, StoredCounter, Table};
-use tallymesh_core::time::Timestamp;
+use super::{Files, KvStore, Recovered, StorageError};
+use crate::crdt::VersionVector;
+use crate::id::{NodeId, ReplicaId, Version};
+use crate::mutant::mutant;
+use crate::table::{Scope, StoredCounter, Table};
+use crate::time::Timestamp;
 
 /// How often the clock alone is worth a write to disk: well within the grace for which closed windows are kept.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
 
 /// Writes one table to one storage.
-pub struct Checkpointer {
-    storage: Box<dyn Storage>,
+pub struct CheckpointWriter {
+    store: Box<dyn KvStore>,
     meta: Meta,
     replica_numbers: BTreeMap<ReplicaId, u32>,
     /// Keys of counters that ended by a time which the last checkpoint's entry holds. They are buried in the next, when that
@@ -31,44 +34,44 @@ pub struct Checkpointer {
     /// Tombstones of the checkpoint before, to be removed in the next.
     tombstones: BTreeSet<Vec<u8>>,
     /// The last checkpoint that is in storage, and the last one that is certain to stay there.
-    written_epoch: u64,
-    durable_epoch: u64,
+    written: u64,
+    durable: u64,
     /// Bytes of keys and values in storage.
     live_bytes: u64,
 }
 
-impl Checkpointer {
+impl CheckpointWriter {
     /// Goes on from what [`recover()`](super::recover()) found, and writes that down as a checkpoint of its own, since a crash
     /// may have left the last one half written. Without it, the storage must be empty.
     ///
     /// # Errors
     /// Any of the storage's.
     pub fn on(
-        storage: Box<dyn Storage>,
+        store: Box<dyn KvStore>,
         meta: Meta,
         recovered: Option<&Recovered>,
-    ) -> Result<Checkpointer, StorageError> {
-        let mut checkpointer = Checkpointer {
-            storage,
+    ) -> Result<CheckpointWriter, StorageError> {
+        let mut writer = CheckpointWriter {
+            store,
             meta,
             replica_numbers: BTreeMap::new(),
             ended: BTreeSet::new(),
             tombstones: BTreeSet::new(),
-            written_epoch: 0,
-            durable_epoch: 0,
+            written: 0,
+            durable: 0,
             live_bytes: 0,
         };
         if let Some(recovered) = recovered {
             let numbers = recovered.replicas.iter();
-            checkpointer.replica_numbers =
+            writer.replica_numbers =
                 numbers.map(|(number, replica)| (replica.clone(), *number)).collect();
-            checkpointer.tombstones = recovered.tombstones.iter().cloned().collect();
-            checkpointer.live_bytes = recovered.live_bytes;
+            writer.tombstones = recovered.tombstones.iter().cloned().collect();
+            writer.live_bytes = recovered.live_bytes;
         }
-        checkpointer.storage.sync()?;
-        checkpointer.write_meta()?;
-        checkpointer.settle()?;
-        Ok(checkpointer)
+        writer.store.sync()?;
+        writer.write_meta()?;
+        writer.sync_meta()?;
+        Ok(writer)
     }
 
     /// Makes all that the table counted before this call durable; says whether there was anything. `clock` is the latest time
@@ -78,21 +81,22 @@ impl Checkpointer {
     /// Any of the storage's. The table's changes are then no longer marked as unwritten, so this must not be called again:
     /// what is on disk is as of the checkpoint before.
     pub fn write(&mut self, table: &Table, clock: Timestamp) -> Result<bool, StorageError> {
-        if self.written_epoch > self.durable_epoch {
+        if self.written > self.durable {
             // Records must never be newer than a checkpoint entry by two: the totals could then not be verified.
-            self.settle()?;
+            self.sync_meta()?;
         }
         table.harvest(Scope::All);
         let watermarks = table.version_vector();
-        #[cfg(feature = "simulation")]
-        if tallymesh_core::mutant::mutant!(WatermarkBeforeCells) {
-            self.write_watermarks(&watermarks)?;
+        if mutant!(WatermarkBeforeCells) {
+            self.meta.watermarks = self.numbered(&watermarks)?;
+            self.write_meta()?;
+            self.sync_meta()?;
         }
-        for tombstone in std::mem::take(&mut self.tombstones) {
-            self.storage.remove(&tombstone)?;
+        for tombstone in core::mem::take(&mut self.tombstones) {
+            self.store.remove(&tombstone)?;
         }
-        self.meta.epoch += 1;
-        let ended = std::mem::take(&mut self.ended);
+        self.meta.checkpoint += 1;
+        let ended = core::mem::take(&mut self.ended);
         let mut wrote = !ended.is_empty();
         for key in ended {
             self.put_counter(&key, None)?;
@@ -107,7 +111,7 @@ impl Checkpointer {
         if !wrote && watermarks == self.meta.watermarks && !clock_is_due {
             return Ok(false);
         }
-        self.settle()?;
+        self.sync_meta()?;
         self.meta.watermarks = watermarks;
         self.meta.clock = self.meta.clock.max(clock);
         self.write_meta()?;
@@ -119,9 +123,9 @@ impl Checkpointer {
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    pub fn settle(&mut self) -> Result<(), StorageError> {
-        self.storage.sync()?;
-        self.durable_epoch = self.written_epoch;
+    pub fn sync_meta(&mut self) -> Result<(), StorageError> {
+        self.store.sync()?;
+        self.durable = self.written;
         Ok(())
     }
 
@@ -130,24 +134,24 @@ impl Checkpointer {
     /// # Errors
     /// When the storage cannot be measured.
     pub fn is_wasteful(&self) -> Result<bool, StorageError> {
-        self.storage.is_wasteful(self.live_bytes)
+        self.store.is_wasteful(self.live_bytes)
     }
 
     /// Copies what is in storage into a new database, which then takes the place of the present one.
     ///
     /// # Errors
     /// As [`write`](Self::write); the present database is then as it was.
-    pub fn moved(mut self, files: &mut dyn Files) -> Result<Checkpointer, StorageError> {
+    pub fn moved(mut self, files: &mut dyn Files) -> Result<CheckpointWriter, StorageError> {
         let mut copy = files.begin_database()?;
         let mut written = Ok(());
-        self.storage.scan(&[], &mut |key, value| {
+        self.store.scan(&[], &mut |key, value| {
             if written.is_ok() {
                 written = copy.put(key, value).map(drop);
             }
         })?;
         written?;
         copy.sync()?;
-        self.storage = copy;
+        self.store = copy;
         self.installed(files)
     }
 
@@ -155,20 +159,20 @@ impl Checkpointer {
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn installed(self, files: &mut dyn Files) -> Result<Checkpointer, StorageError> {
-        let Checkpointer { storage, .. } = self;
-        drop(storage);
-        Ok(Checkpointer { storage: files.install_database()?, ..self })
+    pub fn installed(self, files: &mut dyn Files) -> Result<CheckpointWriter, StorageError> {
+        let CheckpointWriter { store, .. } = self;
+        drop(store);
+        Ok(CheckpointWriter { store: files.install_database()?, ..self })
     }
 
     /// Number of the last checkpoint that was begun.
-    pub fn epoch(&self) -> u64 {
-        self.meta.epoch
+    pub fn checkpoint(&self) -> u64 {
+        self.meta.checkpoint
     }
 
     /// The last checkpoint that is certain to be found again.
-    pub fn durable_epoch(&self) -> u64 {
-        self.durable_epoch
+    pub fn durable(&self) -> u64 {
+        self.durable
     }
 
     /// The watermarks that are worth a record, by the replicas' numbers.
@@ -179,45 +183,31 @@ impl Checkpointer {
             .collect()
     }
 
-    /// What [`write`](Self::write) must not do before the cells are there.
-    #[cfg(feature = "simulation")]
-    fn write_watermarks(&mut self, vector: &VersionVector) -> Result<(), StorageError> {
-        self.meta.watermarks = self.numbered(vector)?;
-        self.write_meta()?;
-        self.settle()
-    }
-
     fn write_meta(&mut self) -> Result<(), StorageError> {
         let (bytes, _) = encode(META_KEY, &self.meta);
-        self.storage.put(META_KEY, &bytes)?;
-        self.written_epoch = self.meta.epoch;
+        self.store.put(META_KEY, &bytes)?;
+        self.written = self.meta.checkpoint;
         Ok(())
     }
 
-    fn put(&mut self, counter: &StoredCounter) -> Result<(), StorageError> {
+    fn put(&mut self, counter: &StoredCounter<'_>) -> Result<(), StorageError> {
         // A counter may come back between two checkpoints.
-        self.ended.remove(&counter.key);
-        let mut cells = Vec::with_capacity(counter.cells.len());
-        for (replica, cell) in &counter.cells {
+        self.ended.remove(&*counter.key);
+        let mut cells = Vec::with_capacity(counter.state.cells.len());
+        for (replica, cell) in &*counter.state.cells {
             cells.push((self.replica_number(replica)?, cell.version, cell.p, cell.n));
         }
-        let (generation, expires_at) = (counter.generation, counter.expires_at);
-        let state = CounterStateRecord { generation, expires_at, cells };
-        self.put_counter(&counter.key, Some(state))
+        self.put_counter(&counter.key, Some(counter.state.with_cells(cells)))
     }
 
-    fn put_counter(
-        &mut self,
-        key: &[u8],
-        state: Option<CounterStateRecord>,
-    ) -> Result<(), StorageError> {
+    fn put_counter(&mut self, key: &[u8], state: Option<CellsRecord>) -> Result<(), StorageError> {
         let key = counter_key(key);
-        let held = self.storage.get(&key)?;
+        let held = self.store.get(&key)?;
         let held_bytes = held.as_ref().map_or(0, |bytes| key.len() + bytes.len());
         let held = held.and_then(|bytes| decode::<CounterRecord>(&key, &bytes).ok());
         let replaced = match &held {
             // Written earlier in this very checkpoint: what that replaced is replaced by this.
-            Some((record, _)) if record.epoch == self.meta.epoch => record.replaced,
+            Some((record, _)) if record.checkpoint == self.meta.checkpoint => record.replaced,
             Some((record, crc)) => record.state.is_some().then_some(*crc),
             None => None,
         };
@@ -226,12 +216,13 @@ impl Checkpointer {
             return Ok(());
         }
         let is_tombstone = state.is_none();
-        let (bytes, crc) = encode(&key, &CounterRecord { epoch: self.meta.epoch, replaced, state });
-        self.storage.put(&key, &bytes)?;
+        let (bytes, crc) =
+            encode(&key, &CounterRecord { checkpoint: self.meta.checkpoint, replaced, state });
+        self.store.put(&key, &bytes)?;
         self.live_bytes = self.live_bytes.saturating_sub(held_bytes as u64);
         self.live_bytes += (key.len() + bytes.len()) as u64;
         if let Some(live) = live {
-            self.meta.totals.take_away(live);
+            self.meta.totals.remove(live);
         }
         if is_tombstone {
             self.tombstones.insert(key);
@@ -250,9 +241,9 @@ impl Checkpointer {
         let number = self.replica_numbers.values().max().map_or(0, |last| last + 1);
         let key = replica_key(number);
         let (bytes, _) = encode(&key, replica);
-        self.storage.put(&key, &bytes)?;
+        self.store.put(&key, &bytes)?;
         // No counter may name it before it is certain to be there. New replicas are rare.
-        self.storage.sync()?;
+        self.store.sync()?;
         self.replica_numbers.insert(replica.clone(), number);
         Ok(number)
     }
@@ -260,11 +251,11 @@ impl Checkpointer {
 
 impl Meta {
     /// What a new database begins with.
-    pub fn first(node: NodeId, epoch: u64) -> Meta {
+    pub fn first(node: NodeId, checkpoint: u64) -> Meta {
         Meta {
             format: FORMAT,
             node,
-            epoch,
+            checkpoint,
             totals: Totals::default(),
             clock: Timestamp(0),
             watermarks: Vec::new(),

@@ -1,10 +1,13 @@
 //! The behaviour that every backend owes, as one suite for all of them.
 
-use super::Storage;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 
-/// Panics if a backend does not behave as it owes. `open` opens the same storage each time, at first an empty one. Gives the
+use super::KvStore;
+
+/// The suite for backends: panics if one does not behave as it owes. `open` opens the same storage each time, at first an empty one. Returns the
 /// storage with its few entries, for what is a backend's own choice.
-pub fn conforms(mut open: impl FnMut() -> Box<dyn Storage>) -> Box<dyn Storage> {
+pub fn conforms(mut open: impl FnMut() -> Box<dyn KvStore>) -> Box<dyn KvStore> {
     let mut storage = open();
     assert_eq!(storage.get(b"a").unwrap(), None);
     assert_eq!(storage.put(b"a", b"1").unwrap(), None);

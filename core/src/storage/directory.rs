@@ -2,39 +2,43 @@
 //!
 //! ```text
 //! LOCK             locked while a process uses the directory; holds that process's number
-//! identity.toml    format, node id, boot number: written anew, durably, at every start
+//! identity.toml    format, node id, boot number: replaced, durably, at every start
 //! checkpoint       number of the last checkpoint that is certain to be in the database (8 bytes LE), and their CRC-32
 //!                  (4 bytes LE); a database that ends before it has lost its end
 //! db/              the sled database
 //! db.opening/      a copy of the database, for sled to make a snapshot of
 //! db.new/, db.old/ a rewrite of the database under way
-//! db.damaged-N/    a database that could not be trusted, kept aside
+//! db.damaged-N/    a database that could not be trusted, set aside
 //! ```
 
-use std::path::{Path, PathBuf};
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::file_system::FileSystem;
 use super::record::FORMAT;
-use super::recover::{Damage, RecoverError, boots_of};
-use super::{Files, Recovered, Storage, StorageError, recover};
-use tallymesh_core::id::NodeId;
-use tallymesh_core::mutant::mutant;
-use tallymesh_core::table::ReadCounter;
+use super::recover::{Damage, RecoverError, Recovered, boots_of, recover};
+use super::{Files, KvStore, StorageError};
+use crate::id::NodeId;
+use crate::mutant::mutant;
+use crate::table::StoredCounter;
 
 /// A directory that belongs to this process alone; let go when dropped.
 pub struct DataDir {
     files: Box<dyn Files>,
     identity: Option<Identity>,
-    /// The last checkpoint that the file of this name tells of.
     noted: u64,
 }
 
 /// What a directory says of itself outside the database, so that a lost database is never taken for a new one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
+    /// The version of the disk format, [`FORMAT`].
     pub format: u32,
+    /// The node's name.
     pub node: String,
     /// How often a node has started on this directory.
     pub boot: u64,
@@ -42,66 +46,56 @@ pub struct Identity {
     pub database: bool,
 }
 
+/// The number of the last checkpoint that is certain to be in the database, as the file beside it holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Note(pub u64);
+
+impl Note {
+    /// The number, little-endian, and its CRC-32.
+    pub fn bytes(self) -> Vec<u8> {
+        let number = self.0.to_le_bytes();
+        let mut bytes = number.to_vec();
+        bytes.extend_from_slice(&crc32fast::hash(&number).to_le_bytes());
+        bytes
+    }
+
+    /// Reads what [`bytes`](Self::bytes) wrote; `None` if it is anything else.
+    pub fn read(bytes: &[u8]) -> Option<Note> {
+        let (number, crc) = bytes.split_first_chunk::<8>()?;
+        (crc == crc32fast::hash(number).to_le_bytes()).then(|| Note(u64::from_le_bytes(*number)))
+    }
+}
+
 /// A database as it was found.
-pub enum Found {
+pub(super) enum Found {
     /// It passed every check.
-    Whole(Box<dyn Storage>, Recovered),
+    Whole(Box<dyn KvStore>, Recovered),
     /// There was none.
-    New(Box<dyn Storage>),
+    New(Box<dyn KvStore>),
     /// It cannot be trusted; what was visited must be thrown away.
     Damaged(Damage),
 }
 
-const IDENTITY: &str = "identity.toml";
-const CHECKPOINT: &str = "checkpoint";
+/// A database that was opened and not yet checked.
+pub(super) enum Opening {
+    Open(Box<dyn KvStore>),
+    Damaged(Damage),
+}
 
 impl DataDir {
-    /// Makes the directory if need be, and locks it.
-    ///
-    /// # Errors
-    /// When another process holds it, or it is no directory of this version, or the file system refuses.
-    pub fn open(path: &Path) -> Result<DataDir, StorageError> {
-        DataDir::over(Box::new(FileSystem::open(path)?))
-    }
-
-    /// Locks a directory that must be there already.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open), and when there is no data directory at this path.
-    pub fn open_existing(path: &Path) -> Result<DataDir, StorageError> {
-        DataDir::must_exist(path)?;
-        DataDir::over(Box::new(FileSystem::lock(path)?))
-    }
-
-    /// Nothing, if there is a data directory at this path.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn must_exist(path: &Path) -> Result<(), StorageError> {
-        let missing =
-            |why: &str| StorageError::Missing { path: path.to_owned(), why: why.to_owned() };
-        if !path.is_dir() {
-            return Err(missing("there is no directory"));
-        }
-        if !path.join(IDENTITY).exists() && !path.join("db").exists() {
-            return Err(missing("it holds neither identity.toml nor db"));
-        }
-        Ok(())
-    }
-
-    /// A directory on these files, which nobody else may use.
+    /// A directory on these files, which nothing else may use meanwhile.
     ///
     /// # Errors
     /// When it is no directory of this version, or the files cannot be read.
-    pub fn over(files: Box<dyn Files>) -> Result<DataDir, StorageError> {
+    pub fn on(files: Box<dyn Files>) -> Result<DataDir, StorageError> {
         let identity = read_identity(&*files)?;
-        let noted = files.read(CHECKPOINT)?.as_deref().and_then(read_checkpoint).unwrap_or(0);
-        Ok(DataDir { files, identity, noted })
+        let noted = files.read_note()?.as_deref().and_then(Note::read);
+        Ok(DataDir { files, identity, noted: noted.map_or(0, |note| note.0) })
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
-        self.files.path()
+    pub fn place(&self) -> &str {
+        self.files.place()
     }
 
     /// What the directory said of itself when it was opened.
@@ -118,14 +112,14 @@ impl DataDir {
     ///
     /// # Errors
     /// When the directory is another node's, or the file system refuses.
-    pub fn open_database(&mut self, node: &NodeId) -> Result<Opening, StorageError> {
+    pub(super) fn open_database(&mut self, node: &NodeId) -> Result<Opening, StorageError> {
         self.check_node(node.as_str(), self.identity.as_ref().map(|identity| &*identity.node))?;
         if self.was_used() && !self.files.has_database() {
             return Ok(Opening::Damaged(Damage::NoMeta));
         }
         match self.files.open_database() {
             Ok(storage) => Ok(Opening::Open(storage)),
-            Err(error) if is_damage(&error) => Ok(Opening::Damaged(Damage::Unreadable(error))),
+            Err(error) if error.is_corrupt() => Ok(Opening::Damaged(Damage::Unreadable(error))),
             Err(error) => Err(error),
         }
     }
@@ -135,7 +129,11 @@ impl DataDir {
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn next_boot(&mut self, node: &NodeId, opening: &Opening) -> Result<u64, StorageError> {
+    pub(super) fn next_boot(
+        &mut self,
+        node: &NodeId,
+        opening: &Opening,
+    ) -> Result<u64, StorageError> {
         let in_identity = self.identity.as_ref().map_or(0, |identity| identity.boot);
         let in_database = match opening {
             Opening::Open(storage) => boots_of(&**storage, node),
@@ -152,21 +150,21 @@ impl DataDir {
         Ok(boot)
     }
 
-    /// Checks all that is in an opened database, and hands each counter in it to `visit`.
+    /// Checks all that is in an opened database, and passes each counter in it to `visit`.
     ///
     /// # Errors
     /// When the database is another node's, another version's, or something else's.
-    pub fn read_database(
+    pub(super) fn read_database(
         &self,
         opening: Opening,
         node: Option<&NodeId>,
-        visit: impl FnMut(ReadCounter<'_>),
+        visit: impl FnMut(StoredCounter<'_>),
     ) -> Result<Found, StorageError> {
         let storage = match opening {
             Opening::Open(storage) => storage,
             Opening::Damaged(damage) => return Ok(Found::Damaged(damage)),
         };
-        let foreign = |why: String| StorageError::Foreign { path: self.path().to_owned(), why };
+        let foreign = |why: String| StorageError::Foreign { place: self.place().to_owned(), why };
         match recover(&*storage, visit) {
             Ok(Some(recovered)) => {
                 if let Some(node) = node {
@@ -192,17 +190,20 @@ impl DataDir {
     ///
     /// # Errors
     /// When there is none, or it is damaged, or the file system refuses.
-    pub fn read(&mut self, visit: impl FnMut(ReadCounter<'_>)) -> Result<Recovered, StorageError> {
+    pub fn read(
+        &mut self,
+        visit: impl FnMut(StoredCounter<'_>),
+    ) -> Result<Recovered, StorageError> {
         let damaged = |dir: &DataDir, damage: &Damage| {
-            let path = dir.path().join("db");
-            StorageError::Damaged { path, why: damage.to_string() }
+            let place = format!("{}/db", dir.place());
+            StorageError::Damaged { place, why: damage.to_string() }
         };
         if !self.files.has_database() {
             return Err(damaged(self, &Damage::NoMeta));
         }
         let opening = match self.files.open_database() {
             Ok(storage) => Opening::Open(storage),
-            Err(error) if is_damage(&error) => Opening::Damaged(Damage::Unreadable(error)),
+            Err(error) if error.is_corrupt() => Opening::Damaged(Damage::Unreadable(error)),
             Err(error) => return Err(error),
         };
         match self.read_database(opening, None, visit)? {
@@ -212,18 +213,18 @@ impl DataDir {
         }
     }
 
-    /// Keeps a damaged database aside, and begins a new one.
+    /// Sets a damaged database aside, and begins a new one. Returns the name that it has now.
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn replace_damaged(&mut self) -> Result<(PathBuf, Box<dyn Storage>), StorageError> {
+    pub(super) fn replace_damaged(&mut self) -> Result<(String, Box<dyn KvStore>), StorageError> {
         let boot = self.identity.as_ref().map_or(0, |identity| identity.boot);
         let aside = self.files.set_database_aside(boot)?;
         Ok((aside, self.files.open_database()?))
     }
 
     /// The last checkpoint that was certain. A new database goes on counting from there, or it would be taken for an old one.
-    pub fn noted_checkpoint(&self) -> u64 {
+    pub(super) fn noted_checkpoint(&self) -> u64 {
         self.noted
     }
 
@@ -231,7 +232,7 @@ impl DataDir {
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn note_database(&mut self) -> Result<(), StorageError> {
+    pub(super) fn note_database(&mut self) -> Result<(), StorageError> {
         match self.identity.clone().filter(|identity| !identity.database) {
             Some(identity) => self.write_identity(Identity { database: true, ..identity }),
             None => Ok(()),
@@ -243,26 +244,21 @@ impl DataDir {
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn note_checkpoint(&mut self, epoch: u64) -> Result<(), StorageError> {
-        if epoch > self.noted {
-            let number = epoch.to_le_bytes();
-            let mut bytes = number.to_vec();
-            bytes.extend_from_slice(&crc32fast::hash(&number).to_le_bytes());
-            self.files.overwrite(CHECKPOINT, &bytes)?;
-            self.noted = epoch;
+    pub(super) fn note_checkpoint(&mut self, checkpoint: u64) -> Result<(), StorageError> {
+        if checkpoint > self.noted {
+            self.files.write_note(&Note(checkpoint).bytes())?;
+            self.noted = checkpoint;
         }
         Ok(())
     }
 
     /// The files, for a rewrite of the database.
-    pub fn files(&mut self) -> &mut dyn Files {
+    pub(super) fn files(&mut self) -> &mut dyn Files {
         &mut *self.files
     }
 
     fn write_identity(&mut self, identity: Identity) -> Result<(), StorageError> {
-        // Proven: plain fields are always valid TOML.
-        let text = toml::to_string(&identity).expect("an identity is valid TOML");
-        self.files.replace(IDENTITY, text.as_bytes())?;
+        self.files.write_identity(&identity)?;
         self.identity = Some(identity);
         Ok(())
     }
@@ -271,7 +267,7 @@ impl DataDir {
         match found.filter(|found| *found != expected) {
             None => Ok(()),
             Some(found) => Err(StorageError::OtherNode {
-                path: self.path().to_owned(),
+                place: self.place().to_owned(),
                 found: found.to_owned(),
                 expected: expected.to_owned(),
             }),
@@ -279,52 +275,13 @@ impl DataDir {
     }
 }
 
-/// A database that was opened and not yet checked.
-pub enum Opening {
-    Open(Box<dyn Storage>),
-    Damaged(Damage),
-}
-
-/// Whether an error of the database's speaks of what is in it, and not of the file system around it.
-pub(super) fn is_damage(error: &StorageError) -> bool {
-    match error {
-        StorageError::Panicked(_) => true,
-        StorageError::Sled { source: sled::Error::Io(error) } => matches!(
-            error.kind(),
-            std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
-        ),
-        StorageError::Sled { source } => {
-            // A flipped bit in its settings makes sled think of another version of itself.
-            matches!(
-                source,
-                sled::Error::Corruption { .. }
-                    | sled::Error::ReportableBug(_)
-                    | sled::Error::Unsupported(_)
-            )
-        }
-        _ => false,
-    }
-}
-
-pub(super) fn read_checkpoint(bytes: &[u8]) -> Option<u64> {
-    let (epoch, crc) = bytes.split_first_chunk::<8>()?;
-    (crc == crc32fast::hash(epoch).to_le_bytes()).then(|| u64::from_le_bytes(*epoch))
-}
-
+/// What the directory says of itself, if this version can read it.
 pub(super) fn read_identity(files: &dyn Files) -> Result<Option<Identity>, StorageError> {
-    let Some(bytes) = files.read(IDENTITY)? else { return Ok(None) };
-    let foreign = |why: String| StorageError::Foreign { path: files.path().to_owned(), why };
-    let text = String::from_utf8_lossy(&bytes);
-    let identity: Identity = toml::from_str(&text).map_err(|error| {
-        foreign(format!(
-            "{IDENTITY} cannot be read ({}); if the directory is this node's, delete that file and the boot number is taken \
-             from the database",
-            error.message()
-        ))
-    })?;
+    let Some(identity) = files.read_identity()? else { return Ok(None) };
     if identity.format != FORMAT {
-        let found = identity.format;
-        return Err(foreign(format!("it has format {found}, and this version reads {FORMAT}")));
+        let (place, found) = (files.place().to_owned(), identity.format);
+        let why = format!("it has format {found}, and this version reads {FORMAT}");
+        return Err(StorageError::Foreign { place, why });
     }
     Ok(Some(identity))
 }

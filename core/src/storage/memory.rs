@@ -1,14 +1,15 @@
 //! Storage that lives as long as the process, for tests: a store without a data directory has none.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
-use super::{Storage, StorageError};
+use super::{KvStore, StorageError};
 
 /// Keys and values in memory.
 #[derive(Debug, Default, Clone)]
-pub struct MemoryStorage(BTreeMap<Vec<u8>, Vec<u8>>);
+pub struct MemoryStore(BTreeMap<Vec<u8>, Vec<u8>>);
 
-impl Storage for MemoryStorage {
+impl KvStore for MemoryStore {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         Ok(self.0.insert(key.to_vec(), value.to_vec()))
     }

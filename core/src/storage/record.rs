@@ -8,10 +8,14 @@
 //! ```
 //! Every value is `CRC-32 of key and rest (4 bytes LE)`, then the rest in MessagePack (structs as arrays).
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use tallymesh_core::id::{NodeId, Version};
-use tallymesh_core::time::Timestamp;
+use crate::id::{NodeId, Version};
+use crate::table::AtRest;
+use crate::time::Timestamp;
 
 pub(super) const COUNTER_PREFIX: u8 = b'c';
 pub(super) const REPLICA_PREFIX: u8 = b'r';
@@ -23,10 +27,12 @@ pub const FORMAT: u32 = 1;
 /// The last completed checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
+    /// The version of the format, [`FORMAT`].
     pub format: u32,
+    /// The node that the database belongs to.
     pub node: NodeId,
     /// Number of the checkpoint.
-    pub epoch: u64,
+    pub checkpoint: u64,
     /// What is stored, as of this checkpoint.
     pub totals: Totals,
     /// No clock of this node may fall behind this.
@@ -38,45 +44,42 @@ pub struct Meta {
 /// How many counters there are, and a sum of their checksums, which does not depend on their order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
+    /// How many.
     pub count: u64,
+    /// The sum, modulo 2^64.
     pub sum: u64,
 }
 
 impl Totals {
-    pub fn add(&mut self, crc: u32) {
+    pub(super) fn add(&mut self, crc: u32) {
         self.count = self.count.wrapping_add(1);
         self.sum = self.sum.wrapping_add(u64::from(crc));
     }
 
-    pub fn take_away(&mut self, crc: u32) {
+    pub(super) fn remove(&mut self, crc: u32) {
         self.count = self.count.wrapping_sub(1);
         self.sum = self.sum.wrapping_sub(u64::from(crc));
     }
 }
 
+/// A counter at rest, its cells as replica number, version, p, n.
+pub(super) type CellsRecord = AtRest<Vec<(u32, Version, u64, u64)>>;
+
 /// A stored counter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CounterRecord {
+pub(super) struct CounterRecord {
     /// The checkpoint that wrote it.
-    pub epoch: u64,
+    pub checkpoint: u64,
     /// The checksum of the live record that it replaced, so that the totals of the checkpoint before can be checked even
     /// when a crash left this one half written.
     pub replaced: Option<u32>,
     /// `None` is a tombstone, which a later checkpoint removes.
-    pub state: Option<CounterStateRecord>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CounterStateRecord {
-    pub generation: u32,
-    pub expires_at: Timestamp,
-    /// Replica number, version, p, n.
-    pub cells: Vec<(u32, Version, u64, u64)>,
+    pub state: Option<CellsRecord>,
 }
 
 /// A value that is not what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum DamagedRecord {
+pub(super) enum DamagedRecord {
     #[error("its checksum does not match")]
     Checksum,
     #[error("it cannot be read")]
@@ -84,7 +87,7 @@ pub enum DamagedRecord {
 }
 
 /// A value with its checksum before it; the checksum is over the key too, so that no value passes under another key.
-pub fn encode(key: &[u8], value: &impl Serialize) -> (Vec<u8>, u32) {
+pub(super) fn encode(key: &[u8], value: &impl Serialize) -> (Vec<u8>, u32) {
     let mut bytes = vec![0; 4];
     // Proven: our records hold nothing that MessagePack cannot express, and a Vec takes every byte.
     rmp_serde::encode::write(&mut bytes, value).expect("a record is encodable");
@@ -94,7 +97,10 @@ pub fn encode(key: &[u8], value: &impl Serialize) -> (Vec<u8>, u32) {
 }
 
 /// The value, if it is what was written under this key, and its checksum.
-pub fn decode<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<(T, u32), DamagedRecord> {
+pub(super) fn decode<T: DeserializeOwned>(
+    key: &[u8],
+    bytes: &[u8],
+) -> Result<(T, u32), DamagedRecord> {
     let (crc, rest) = bytes.split_first_chunk().ok_or(DamagedRecord::Checksum)?;
     let crc = u32::from_le_bytes(*crc);
     if crc != checksum(key, rest) {
@@ -111,14 +117,14 @@ fn checksum(key: &[u8], rest: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-pub fn counter_key(key: &[u8]) -> Vec<u8> {
+pub(super) fn counter_key(key: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 + key.len());
     bytes.push(COUNTER_PREFIX);
     bytes.extend_from_slice(key);
     bytes
 }
 
-pub fn replica_key(number: u32) -> Vec<u8> {
+pub(super) fn replica_key(number: u32) -> Vec<u8> {
     let mut bytes = vec![REPLICA_PREFIX];
     bytes.extend_from_slice(&number.to_be_bytes());
     bytes

@@ -1,40 +1,57 @@
-//! What a node does about its disk, from the start on: recover, write checkpoints, and begin again after the disk failed.
+//! What a node does about its disk, from the start on: recover, write checkpoints, and rebuild the database after the disk
+//! failed.
 
-use std::path::PathBuf;
+use alloc::string::String;
 
 use super::directory::Found;
-use super::progress::Progress;
 use super::record::Meta;
 use super::recover::Damage;
-use super::{Checkpointer, DataDir, StorageError};
-use crate::clock::Clock;
-use tallymesh_core::id::{Incarnation, NodeId, ReplicaId};
-use tallymesh_core::table::{Bounds, Restore, Table};
-use tallymesh_core::time::Timestamp;
+use super::{CheckpointWriter, DataDir, StorageError};
+use crate::id::{Incarnation, NodeId, ReplicaId};
+use crate::table::{Bounds, Restore, Table};
+use crate::time::Timestamp;
 
 /// Keeps one table on one disk.
-pub struct Persister {
+pub struct StateStore {
     node: NodeId,
     dir: DataDir,
-    /// Gone once the disk has failed, until [`begin_again`](Persister::begin_again).
-    checkpointer: Option<Checkpointer>,
+    /// Gone once the disk has failed, until [`rebuild`](StateStore::rebuild).
+    writer: Option<CheckpointWriter>,
     /// Number of the last checkpoint that was begun.
-    epoch: u64,
+    checkpoint: u64,
 }
 
-/// What a new life begins with.
+/// What a new incarnation begins with.
+#[non_exhaustive]
 pub struct Opened {
-    pub persister: Persister,
+    /// The way to the disk.
+    pub store: StateStore,
+    /// All counters that were on it.
     pub table: Table,
     /// No clock of this node may fall behind this.
     pub clock: Timestamp,
-    /// Where a damaged database went, and what was wrong with it.
-    pub set_aside: Option<(PathBuf, Damage)>,
+    /// What a damaged database is called now, and what was wrong with it.
+    pub set_aside: Option<(String, Damage)>,
 }
 
-impl Persister {
+/// What the shell is told while a store opens.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenEvent<'a> {
+    /// One more counter has been read. Reading a million takes seconds, so that a person may want to hear of it.
+    CounterRead,
+    /// The database is about to be set aside. Said *before* it is done: a crash in between must not make it silent.
+    SettingAside {
+        /// The data directory.
+        place: &'a str,
+        /// What is wrong with the database.
+        damage: &'a Damage,
+    },
+}
+
+impl StateStore {
     /// Takes the next incarnation, durably, and fills a new table with what is stored. `random` is the incarnation's nonce and
-    /// the seeds of the table's hash.
+    /// the seeds of the table's hash. `tell` is called as things happen.
     ///
     /// # Errors
     /// When the directory is another node's or another version's, or the file system refuses. A damaged database is none:
@@ -44,20 +61,16 @@ impl Persister {
         node: &NodeId,
         bounds: &Bounds,
         (nonce, seeds): (u64, [u64; 4]),
+        mut tell: impl FnMut(OpenEvent<'_>),
     ) -> Result<Opened, StorageError> {
         let opening = dir.open_database(node)?;
         let boot = dir.next_boot(node, &opening)?;
         let own = ReplicaId { node: node.clone(), incarnation: Incarnation { boot, nonce } };
         let mut table = Table::new(own.clone(), bounds.clone(), seeds);
         let mut restore = Restore::into(&table);
-        let clock = Clock::new(Timestamp(0));
-        let mut progress = Progress::begin(|| clock.monotonic());
         let found = dir.read_database(opening, Some(node), |counter| {
-            restore.add(counter);
-            if let Some((counters, so_far)) = progress.one_more() {
-                let seconds = so_far.as_secs();
-                tracing::info!(counters, seconds, "still reading the database");
-            }
+            restore.add(&counter);
+            tell(OpenEvent::CounterRead);
         })?;
         let (storage, recovered, set_aside) = match found {
             Found::Whole(storage, recovered) => {
@@ -67,13 +80,7 @@ impl Persister {
             Found::New(storage) => (storage, None, None),
             Found::Damaged(damage) => {
                 table = Table::new(own, bounds.clone(), seeds);
-                // Said before it is done: a crash in between must not make it silent.
-                tracing::error!(
-                    data_dir = %dir.path().display(),
-                    %damage,
-                    "the database is damaged and is set aside as db.damaged-N; starting empty and relearning the state from \
-                     the peers. Check the disk; delete what was set aside when it is no longer wanted"
-                );
+                tell(OpenEvent::SettingAside { place: dir.place(), damage: &damage });
                 let (aside, storage) = dir.replace_damaged()?;
                 (storage, None, Some((aside, damage)))
             }
@@ -83,36 +90,35 @@ impl Persister {
             None => Meta::first(node.clone(), dir.noted_checkpoint()),
         };
         let clock = meta.clock;
-        let checkpointer = Checkpointer::on(storage, meta, recovered.as_ref())?;
+        let writer = CheckpointWriter::on(storage, meta, recovered.as_ref())?;
         dir.note_database()?;
-        dir.note_checkpoint(checkpointer.durable_epoch())?;
-        let epoch = checkpointer.epoch();
-        let checkpointer = Some(checkpointer);
-        let persister = Persister { node: node.clone(), dir, checkpointer, epoch };
-        Ok(Opened { persister, table, clock, set_aside })
+        dir.note_checkpoint(writer.durable())?;
+        let checkpoint = writer.checkpoint();
+        let writer = Some(writer);
+        let store = StateStore { node: node.clone(), dir, writer, checkpoint };
+        Ok(Opened { store, table, clock, set_aside })
     }
 
     /// Whether checkpoints can be written.
-    #[cfg(feature = "simulation")]
     pub fn is_durable(&self) -> bool {
-        self.checkpointer.is_some()
+        self.writer.is_some()
     }
 
     /// Makes all that the table counted before this call durable; says whether there was anything. `clock` is the latest time that was acted on.
     ///
     /// # Errors
     /// Any of the storage's. Nothing is durable then any more: what failed may or may not be on the disk, and asking the
-    /// system again would be answered as if nothing had been lost. [`begin_again`](Self::begin_again) is the way back.
+    /// system again would be answered as if nothing had been lost. [`rebuild`](Self::rebuild) is the way back.
     pub fn write(&mut self, table: &Table, clock: Timestamp) -> Result<bool, StorageError> {
-        self.with_checkpointer(|checkpointer| checkpointer.write(table, clock))
+        self.with_writer(|writer| writer.write(table, clock))
     }
 
     /// Makes the last checkpoint's own entry durable, which [`write`](Self::write) leaves to a moment when nobody waits.
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    pub fn settle(&mut self) -> Result<(), StorageError> {
-        self.with_checkpointer(Checkpointer::settle)
+    pub fn sync_meta(&mut self) -> Result<(), StorageError> {
+        self.with_writer(CheckpointWriter::sync_meta)
     }
 
     /// Gives back disk space, if there is much to give; says whether there was.
@@ -120,11 +126,11 @@ impl Persister {
     /// # Errors
     /// As [`write`](Self::write).
     pub fn compact(&mut self) -> Result<bool, StorageError> {
-        if !self.with_checkpointer(|checkpointer| checkpointer.is_wasteful())? {
+        if !self.with_writer(|writer| writer.is_wasteful())? {
             return Ok(false);
         }
-        let Some(checkpointer) = self.checkpointer.take() else { return Ok(false) };
-        self.checkpointer = Some(checkpointer.moved(self.dir.files())?);
+        let Some(writer) = self.writer.take() else { return Ok(false) };
+        self.writer = Some(writer.moved(self.dir.files())?);
         Ok(true)
     }
 
@@ -133,45 +139,45 @@ impl Persister {
     ///
     /// # Errors
     /// When the disk still fails; to be tried again later.
-    pub fn begin_again(&mut self, table: &Table, clock: Timestamp) -> Result<(), StorageError> {
+    pub fn rebuild(&mut self, table: &Table, clock: Timestamp) -> Result<(), StorageError> {
         let dir = &mut self.dir;
-        self.checkpointer = None;
-        self.epoch += 1;
-        let meta = Meta::first(self.node.clone(), self.epoch);
+        self.writer = None;
+        self.checkpoint += 1;
+        let meta = Meta::first(self.node.clone(), self.checkpoint);
         let begun = dir.files().begin_database().and_then(|storage| {
-            let mut checkpointer = Checkpointer::on(storage, meta, None)?;
+            let mut writer = CheckpointWriter::on(storage, meta, None)?;
             table.mark_all_unpersisted();
-            checkpointer.write(table, clock)?;
-            checkpointer.settle()?;
-            checkpointer.installed(dir.files())
+            writer.write(table, clock)?;
+            writer.sync_meta()?;
+            writer.installed(dir.files())
         });
-        let checkpointer = match begun {
-            Ok(checkpointer) => checkpointer,
+        let writer = match begun {
+            Ok(writer) => writer,
             Err(error) => {
                 dir.files().abandon_database();
                 return Err(error);
             }
         };
-        self.epoch = checkpointer.epoch();
+        self.checkpoint = writer.checkpoint();
         dir.note_database()?;
-        dir.note_checkpoint(checkpointer.durable_epoch())?;
-        self.checkpointer = Some(checkpointer);
+        dir.note_checkpoint(writer.durable())?;
+        self.writer = Some(writer);
         Ok(())
     }
 
-    /// Runs a step of the checkpointer, and gives it up if the step fails.
-    fn with_checkpointer<T>(
+    /// Runs a step of the writer, and gives it up if the step fails.
+    fn with_writer<T>(
         &mut self,
-        step: impl FnOnce(&mut Checkpointer) -> Result<T, StorageError>,
+        step: impl FnOnce(&mut CheckpointWriter) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        let Some(checkpointer) = &mut self.checkpointer else { return Err(StorageError::GivenUp) };
-        let done = step(checkpointer);
-        self.epoch = checkpointer.epoch();
-        let durable = checkpointer.durable_epoch();
+        let Some(writer) = &mut self.writer else { return Err(StorageError::GivenUp) };
+        let done = step(writer);
+        self.checkpoint = writer.checkpoint();
+        let durable = writer.durable();
         let noted = self.dir.note_checkpoint(durable);
         let done = done.and_then(|done| noted.map(|()| done));
         if done.is_err() {
-            self.checkpointer = None;
+            self.writer = None;
         }
         done
     }

@@ -1,20 +1,17 @@
 //! Every backend under one suite, and what recovery makes of crashes and damage.
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use proptest::prelude::*;
 
 use super::conformance::conforms;
-use super::file_system::FileSystem;
-use super::memory::MemoryStorage;
 use super::record::{META_KEY, Meta, counter_key};
-use super::recover::RecoverError;
+use super::recover::{RecoverError, recover};
 use super::*;
-use tallymesh_core::id::{Incarnation, NodeId, ReplicaId};
-use tallymesh_core::key::CounterKey;
-use tallymesh_core::table::{Bounds, Change, Restore, Table};
-use tallymesh_core::time::Timestamp;
+use crate::id::{Incarnation, NodeId, ReplicaId};
+use crate::key::CounterKey;
+use crate::table::{Bounds, Change, Restore, Table};
+use crate::time::Timestamp;
 
 /// How many checkpoints a life has in these tests.
 const ROUNDS: u64 = 6;
@@ -46,88 +43,26 @@ fn sweep(table: &Table, now: u64) {
 }
 
 /// What a new life finds.
-fn recovered(storage: &dyn Storage) -> Result<(Table, Option<Recovered>), RecoverError> {
+fn recovered(storage: &dyn KvStore) -> Result<(Table, Option<Recovered>), RecoverError> {
     recovered_as(2, storage)
 }
 
 fn recovered_as(
     boot: u64,
-    storage: &dyn Storage,
+    storage: &dyn KvStore,
 ) -> Result<(Table, Option<Recovered>), RecoverError> {
     let table = table(boot);
     let mut restore = Restore::into(&table);
-    let found = recover(storage, |counter| restore.add(counter))?;
+    let found = recover(storage, |counter| restore.add(&counter))?;
     if let Some(found) = &found {
         restore.finish(found.watermarks());
     }
     Ok((table, found))
 }
 
-fn checkpointer(shared: &Shared, found: Option<&Recovered>) -> Checkpointer {
+fn writer(shared: &Shared, found: Option<&Recovered>) -> CheckpointWriter {
     let meta = found.map_or_else(|| Meta::first(node(), 0), |found| found.meta.clone());
-    Checkpointer::on(Box::new(shared.clone()), meta, found).unwrap()
-}
-
-#[test]
-fn a_rewrite_gives_disk_back_and_loses_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut files = FileSystem::open(dir.path()).unwrap();
-    let mut checkpointer =
-        Checkpointer::on(files.open_database().unwrap(), Meta::first(node(), 0), None).unwrap();
-    let table = table(1);
-    for n in 0..10_000 {
-        let key = CounterKey::new(&n.to_string(), &["a value of some length, to fill the disk"]);
-        let end = Timestamp(if n < 100 { END.0 } else { 1_000 });
-        table.change(Timestamp(0), &key, Change::Add(1), end).unwrap();
-    }
-    checkpointer.write(&table, Timestamp(0)).unwrap();
-    sweep(&table, 70_000);
-    for now in [70_000, 80_000, 90_000] {
-        checkpointer.write(&table, Timestamp(now)).unwrap();
-    }
-    let bytes = || std::fs::metadata(dir.path().join("db/db")).unwrap().len();
-    let before = bytes();
-    let mut checkpointer = checkpointer.moved(&mut files).unwrap();
-    assert!(bytes() * 2 < before, "{before} to {} bytes", bytes());
-    // It goes on in the new place, and is found there.
-    add(&table, "new", 1);
-    checkpointer.write(&table, Timestamp(90_000)).unwrap();
-    checkpointer.settle().unwrap();
-    drop(checkpointer);
-    let (second, _) = recovered(&*files.open_database().unwrap()).unwrap();
-    assert_eq!(second.len(), 101);
-    let left = [dir.path().join("db.new"), dir.path().join("db.old")];
-    assert!(left.iter().all(|path| !path.exists()), "nothing else is left");
-}
-
-#[test]
-fn a_crash_in_a_rewrite_leaves_the_old_or_the_new() {
-    let dir = tempfile::tempdir().unwrap();
-    let (path, old, new) =
-        (dir.path().join("db"), dir.path().join("db.old"), dir.path().join("db.new"));
-    let mut files = FileSystem::open(dir.path()).unwrap();
-    let mut storage = files.open_database().unwrap();
-    storage.put(b"a", b"1").unwrap();
-    storage.sync().unwrap();
-    drop(storage);
-    let mut has_it = || files.open_database().unwrap().get(b"a").unwrap().is_some();
-    // While the copy was being written.
-    std::fs::create_dir(&new).unwrap();
-    assert!(has_it() && !new.exists());
-    // Between the two renames.
-    std::fs::rename(&path, &old).unwrap();
-    std::fs::create_dir(&new).unwrap();
-    assert!(has_it() && !old.exists() && !new.exists());
-    // Before the old one was removed.
-    std::fs::create_dir(&old).unwrap();
-    assert!(has_it() && !old.exists());
-}
-
-#[test]
-fn sled_conforms() {
-    let dir = tempfile::tempdir().unwrap();
-    let storage = conforms(|| Box::new(SledStorage::open(&dir.path().join("db")).unwrap()));
-    assert!(!storage.is_wasteful(0).unwrap(), "so small a storage is not worth a copy");
+    CheckpointWriter::on(Box::new(shared.clone()), meta, found).unwrap()
 }
 
 #[test]
@@ -143,7 +78,7 @@ struct Shared(Arc<Mutex<Disk>>);
 
 #[derive(Default)]
 struct Disk {
-    kept: MemoryStorage,
+    kept: MemoryStore,
     /// After so many writes, the rest are lost.
     writes_left: Option<usize>,
     fails: bool,
@@ -168,7 +103,7 @@ impl Disk {
     }
 }
 
-impl Storage for Shared {
+impl KvStore for Shared {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         let mut disk = self.disk();
         if disk.takes_write() { disk.kept.put(key, value) } else { Ok(None) }
@@ -189,7 +124,7 @@ impl Storage for Shared {
 
     fn sync(&mut self) -> Result<(), StorageError> {
         match self.disk().fails {
-            true => Err(StorageError::Panicked("no".into())),
+            true => Err(StorageError::Corrupt { what: "no".into(), source: None }),
             false => Ok(()),
         }
     }
@@ -202,7 +137,7 @@ impl Storage for Shared {
 /// A life of a node: counts over several checkpoints, with new, changed and expired counters among them. Gives what was
 /// counted in `x` as of each completed checkpoint.
 fn live(shared: &Shared, table: &Table, found: Option<&Recovered>) -> Vec<u64> {
-    let mut checkpointer = checkpointer(shared, found);
+    let mut writer = writer(shared, found);
     let mut written = vec![value(table, "x")];
     for round in 0..ROUNDS {
         add(table, "x", 1);
@@ -212,9 +147,9 @@ fn live(shared: &Shared, table: &Table, found: Option<&Recovered>) -> Vec<u64> {
         if round == 2 {
             sweep(table, 2 + 60_000);
         }
-        checkpointer.write(table, Timestamp(round)).unwrap();
+        writer.write(table, Timestamp(round)).unwrap();
         written.push(value(table, "x"));
-        checkpointer.settle().unwrap();
+        writer.sync_meta().unwrap();
     }
     written
 }
@@ -269,15 +204,15 @@ fn a_crash_at_any_write_leaves_the_last_checkpoint_or_a_newer_state() {
 #[test]
 fn expired_counters_leave_the_storage() {
     let (shared, table) = (Shared::default(), table(1));
-    let mut checkpointer = checkpointer(&shared, None);
+    let mut writer = writer(&shared, None);
     for n in 0..50 {
         let key = CounterKey::new(&n.to_string(), &[]);
         table.change(Timestamp(0), &key, Change::Add(1), Timestamp(1_000)).unwrap();
     }
-    checkpointer.write(&table, Timestamp(0)).unwrap();
+    writer.write(&table, Timestamp(0)).unwrap();
     sweep(&table, 70_000);
     for now in [70_000, 80_000, 90_000] {
-        checkpointer.write(&table, Timestamp(now)).unwrap();
+        writer.write(&table, Timestamp(now)).unwrap();
     }
     let mut counters = 0;
     shared.scan(b"c", &mut |_, _| counters += 1).unwrap();
@@ -288,15 +223,15 @@ fn expired_counters_leave_the_storage() {
 #[test]
 fn a_counter_that_comes_back_between_two_checkpoints_stays() {
     let (shared, table) = (Shared::default(), table(1));
-    let mut checkpointer = checkpointer(&shared, None);
+    let mut writer = writer(&shared, None);
     let key = CounterKey::new("x", &[]);
     table.change(Timestamp(0), &key, Change::Add(1), Timestamp(1_000)).unwrap();
-    checkpointer.write(&table, Timestamp(0)).unwrap();
+    writer.write(&table, Timestamp(0)).unwrap();
     sweep(&table, 70_000);
     add(&table, "x", 2);
-    checkpointer.write(&table, Timestamp(70_000)).unwrap();
+    writer.write(&table, Timestamp(70_000)).unwrap();
     add(&table, "y", 1);
-    checkpointer.write(&table, Timestamp(70_001)).unwrap();
+    writer.write(&table, Timestamp(70_001)).unwrap();
     let (second, _) = recovered(&shared).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(value(&second, "x"), 2);
 }
@@ -304,15 +239,15 @@ fn a_counter_that_comes_back_between_two_checkpoints_stays() {
 #[test]
 fn a_failed_sync_is_an_error() {
     let (shared, table) = (Shared::default(), table(1));
-    let mut checkpointer = checkpointer(&shared, None);
+    let mut writer = writer(&shared, None);
     add(&table, "x", 1);
     shared.disk().fails = true;
-    assert!(checkpointer.write(&table, Timestamp(0)).is_err());
+    assert!(writer.write(&table, Timestamp(0)).is_err());
 }
 
 #[test]
 fn a_missing_counter_an_old_one_and_a_flipped_bit_are_damage() {
-    let damage = |harm: &dyn Fn(&mut MemoryStorage)| {
+    let damage = |harm: &dyn Fn(&mut MemoryStore)| {
         let shared = Shared::default();
         live(&shared, &table(1), None);
         harm(&mut shared.disk().kept);
@@ -342,9 +277,9 @@ fn a_missing_counter_an_old_one_and_a_flipped_bit_are_damage() {
     let old = {
         let shared = Shared::default();
         let table = table(1);
-        let mut checkpointer = checkpointer(&shared, None);
+        let mut writer = writer(&shared, None);
         add(&table, "x", 1);
-        checkpointer.write(&table, Timestamp(0)).unwrap();
+        writer.write(&table, Timestamp(0)).unwrap();
         shared.get(&x).unwrap().unwrap()
     };
     damage(&|storage| {
@@ -369,147 +304,12 @@ proptest! {
     fn arbitrary_records_are_damage_or_nothing_and_never_panic(
         entries in prop::collection::vec((prop::collection::vec(any::<u8>(), 1..30), prop::collection::vec(any::<u8>(), 0..60)), 0..8),
     ) {
-        let mut storage = MemoryStorage::default();
+        let mut storage = MemoryStore::default();
         for (key, value) in &entries {
             storage.put(key, value).unwrap();
             let (encoded, _) = record::encode(key, value);
             storage.put(&counter_key(key), &encoded).unwrap();
         }
         let _ = recovered(&storage);
-    }
-}
-
-mod directory {
-    use super::*;
-
-    /// One life on a directory, which counts 1: what was set aside, the boot number, and what it found.
-    fn open(path: &Path, name: &str) -> Result<(Option<PathBuf>, u64, u64), StorageError> {
-        let name: NodeId = name.parse().unwrap();
-        let opened =
-            Persister::open(DataDir::open(path)?, &name, &Bounds::default(), (7, [1, 2, 3, 4]))?;
-        let Opened { mut persister, table, set_aside, .. } = opened;
-        let (boot, before) = (table.own_replica().incarnation.boot, value(&table, "x"));
-        add(&table, "x", 1);
-        persister.write(&table, Timestamp(0))?;
-        persister.settle()?;
-        Ok((set_aside.map(|(path, _)| path), boot, before))
-    }
-
-    #[test]
-    fn a_lost_identity_is_made_up_for_by_the_database() {
-        let dir = tempfile::tempdir().unwrap();
-        for _ in 0..3 {
-            open(dir.path(), "a").unwrap();
-        }
-        std::fs::write(dir.path().join("identity.toml"), b"").unwrap();
-        let error = open(dir.path(), "a").unwrap_err().to_string();
-        assert!(error.contains("delete that file"), "{error}");
-        std::fs::remove_file(dir.path().join("identity.toml")).unwrap();
-        assert!(open(dir.path(), "b").unwrap_err().to_string().contains("\"a\""));
-        std::fs::remove_file(dir.path().join("identity.toml")).unwrap();
-        assert_eq!(open(dir.path(), "a").unwrap(), (None, 4, 3));
-    }
-
-    #[test]
-    fn after_a_failure_everything_is_written_into_a_new_database() {
-        let dir = tempfile::tempdir().unwrap();
-        let node = node();
-        let data_dir = DataDir::open(dir.path()).unwrap();
-        let opened =
-            Persister::open(data_dir, &node, &Bounds::default(), (7, [1, 2, 3, 4])).unwrap();
-        let Opened { mut persister, table, .. } = opened;
-        add(&table, "x", 1);
-        persister.write(&table, Timestamp(0)).unwrap();
-        add(&table, "x", 2);
-        add(&table, "y", 1);
-        persister.begin_again(&table, Timestamp(5)).unwrap();
-        add(&table, "y", 1);
-        persister.write(&table, Timestamp(6)).unwrap();
-        persister.settle().unwrap();
-        drop(persister);
-        let contents = crate::inspect(dir.path()).unwrap();
-        let values: Vec<u64> = contents.counters.iter().map(|counter| counter.value).collect();
-        assert_eq!(values, [3, 2]);
-        assert_eq!(open(dir.path(), "a").unwrap(), (None, 2, 3));
-    }
-
-    #[test]
-    fn every_start_takes_the_next_boot_number_and_finds_the_counts() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("deep/down");
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        for boot in 1..4 {
-            assert_eq!(open(&path, "a").unwrap(), (None, boot, boot - 1));
-        }
-        let contents = crate::inspect(&path).unwrap();
-        assert_eq!((contents.node.as_str(), contents.boot), ("a", 3));
-        assert_eq!((contents.counters[0].value, contents.counters[0].cells.len()), (3, 3));
-        assert_eq!(contents.replicas.len(), 3);
-    }
-
-    #[test]
-    fn a_directory_is_one_process_s_and_one_node_s() {
-        let dir = tempfile::tempdir().unwrap();
-        open(dir.path(), "a").unwrap();
-        let error = open(dir.path(), "b").unwrap_err().to_string();
-        assert!(error.contains("\"a\"") && error.contains("\"b\""), "{error}");
-        let held = DataDir::open(dir.path()).unwrap();
-        let error = open(dir.path(), "a").unwrap_err().to_string();
-        let process = format!("process {}", std::process::id());
-        assert!(error.contains(&process) && error.contains("its own data_dir"), "{error}");
-        drop(held);
-        open(dir.path(), "a").unwrap();
-    }
-
-    #[test]
-    fn a_lost_or_damaged_database_is_set_aside_and_never_taken_for_a_new_one() {
-        for (number, harm) in [
-            (|path: &Path| std::fs::remove_dir_all(path.join("db")).unwrap()) as fn(&Path),
-            |path| std::fs::remove_file(path.join("db/db")).unwrap(),
-            |path| std::fs::write(path.join("db/db"), b"").unwrap(),
-            |path| std::fs::write(path.join("db/db"), [0x5a; 100_000]).unwrap(),
-            |path| {
-                let file =
-                    std::fs::OpenOptions::new().write(true).open(path.join("db/db")).unwrap();
-                file.set_len(250).unwrap();
-            },
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            let dir = tempfile::tempdir().unwrap();
-            open(dir.path(), "a").unwrap();
-            open(dir.path(), "a").unwrap();
-            harm(dir.path());
-            let (set_aside, boot, before) = open(dir.path(), "a").unwrap();
-            assert!(set_aside.is_some(), "harm number {number}: {boot} {before}");
-            assert_eq!((boot, before), (3, 0));
-            assert_eq!(open(dir.path(), "a").unwrap(), (None, 4, 1), "and goes on from there");
-        }
-    }
-
-    #[test]
-    fn what_is_not_ours_is_left_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let foreign = sled::open(dir.path().join("db")).unwrap();
-        foreign.insert("somebody", "else's").unwrap();
-        foreign.flush().unwrap();
-        drop(foreign);
-        let error = open(dir.path(), "a").unwrap_err().to_string();
-        assert!(error.contains("not tallymesh's"), "{error}");
-        std::fs::write(
-            dir.path().join("identity.toml"),
-            "format = 9\nnode = \"a\"\nboot = 1\ndatabase = true",
-        )
-        .unwrap();
-        let error = open(dir.path(), "a").unwrap_err().to_string();
-        assert!(error.contains("format 9"), "{error}");
-        let nothing = tempfile::tempdir().unwrap();
-        assert!(crate::inspect(nothing.path()).is_err());
-        assert_eq!(
-            std::fs::read_dir(nothing.path()).unwrap().count(),
-            0,
-            "inspection leaves nothing behind"
-        );
     }
 }

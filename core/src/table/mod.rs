@@ -27,7 +27,7 @@ use ahash::RandomState;
 
 pub use admission::{Charged, Outcome};
 pub use change::{Change, Changed, CountError};
-pub use persistence::{ReadCounter, Restore, StoredCounter};
+pub use persistence::{AtRest, Restore, StoredCounter};
 pub use replication::{Applied, Scope};
 pub use shard::{LastSeen, Resolved};
 
@@ -286,18 +286,8 @@ fn window_end(key: &[u8]) -> Option<Timestamp> {
 }
 
 fn state_of(slot: &Slot, replicas: &Replicas) -> CounterState {
-    CounterState {
-        // Proven when the slot was made: only valid keys get in.
-        key: CounterKey::from_bytes(&slot.key).expect("a slot's key is valid"),
-        value: slot.counter.value(),
-        generation: slot.counter.generation(),
-        expires_at: slot.expires_at,
-        cells: cells_of(&slot.counter)
-            .map(|(index, cell)| (replicas.id(index).clone(), cell))
-            .collect::<std::collections::BTreeMap<_, _>>()
-            .into_iter()
-            .collect(),
-    }
+    // Proven when the slot was made: only valid keys get in.
+    CounterState::of_stored(&persistence::at_rest(slot, replicas)).expect("a slot's key is valid")
 }
 
 fn cells_of(counter: &PnCounter) -> impl Iterator<Item = (ReplicaIndex, Cell)> {

@@ -1,36 +1,66 @@
 //! What a checkpoint takes from a table, and how a table starts from what was stored.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use super::shard::{SlotKey, trim};
-use super::{SLOTS_PER_LOCK, SlotId, Table, cells_of, shard_of};
+use serde::{Deserialize, Serialize};
+
+use super::replicas::Replicas;
+use super::shard::{Slot, SlotKey, trim};
+use super::{CounterState, SLOTS_PER_LOCK, SlotId, Table, cells_of, shard_of};
 use crate::crdt::{Cell, PnCounter, ReplicaIndex};
 use crate::id::{ReplicaId, Version};
+use crate::key::CounterKey;
 use crate::time::Timestamp;
 
-/// A counter as storage keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredCounter {
-    pub key: Vec<u8>,
+/// What is kept of a counter beside its key, wherever it rests: in a record, on its way there or back, or in an answer.
+/// The cells are in whatever form they have there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AtRest<C> {
+    /// How often the counter was reset.
     pub generation: u32,
+    /// When it ends.
     pub expires_at: Timestamp,
-    pub cells: Vec<(ReplicaId, Cell)>,
+    /// Every replica's cell.
+    pub cells: C,
 }
 
-/// A counter as it is read back; its parts stand where it was read.
-#[derive(Debug, Clone, Copy)]
-pub struct ReadCounter<'a> {
-    pub key: &'a [u8],
-    pub generation: u32,
-    pub expires_at: Timestamp,
-    pub cells: &'a [(&'a ReplicaId, Cell)],
+impl<C> AtRest<C> {
+    /// The same counter with its cells in another form.
+    pub fn with_cells<D>(&self, cells: D) -> AtRest<D> {
+        AtRest { generation: self.generation, expires_at: self.expires_at, cells }
+    }
+}
+
+/// A counter on its way to storage or back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCounter<'a> {
+    /// The key in its byte form.
+    pub key: Cow<'a, [u8]>,
+    /// The rest of it.
+    pub state: AtRest<Cow<'a, [(ReplicaId, Cell)]>>,
+}
+
+impl CounterState {
+    /// A stored counter for its readers; `None` if its key is no key, which storage does not return.
+    pub fn of_stored(stored: &StoredCounter<'_>) -> Option<CounterState> {
+        let key = CounterKey::from_bytes(&stored.key).ok()?;
+        let mut cells = stored.state.cells.to_vec();
+        cells.sort_by(|a, b| a.0.cmp(&b.0));
+        let sum = |of: fn(&Cell) -> u64| {
+            cells.iter().fold(0_u64, |sum, (_, cell)| sum.saturating_add(of(cell)))
+        };
+        let value = sum(|cell| cell.p).saturating_sub(sum(|cell| cell.n));
+        let AtRest { generation, expires_at, cells } = stored.state.with_cells(cells);
+        Some(CounterState { key, value, generation, expires_at, cells })
+    }
 }
 
 /// A part of what changed since the last checkpoint.
 #[derive(Debug, Default)]
 pub struct Unpersisted {
-    pub changed: Vec<StoredCounter>,
+    pub changed: Vec<StoredCounter<'static>>,
     /// Keys of counters that are gone.
     pub dropped: Vec<SlotKey>,
 }
@@ -86,15 +116,7 @@ impl Table {
                         }
                         replicas.stamp(SlotId::new(number, place), slot);
                         slot.persisted = true;
-                        let cells = cells_of(&slot.counter);
-                        taken.changed.push(StoredCounter {
-                            key: slot.key.to_vec(),
-                            generation: slot.counter.generation(),
-                            expires_at: slot.expires_at,
-                            cells: cells
-                                .map(|(index, cell)| (replicas.id(index).clone(), cell))
-                                .collect(),
-                        });
+                        taken.changed.push(at_rest(slot, &replicas));
                     }
                 }
                 part(taken)?;
@@ -105,6 +127,19 @@ impl Table {
             trim(&mut self.lock(number).unpersisted);
         }
         Ok(())
+    }
+}
+
+/// The counter in a slot, as it is stored.
+pub(super) fn at_rest(slot: &Slot, replicas: &Replicas) -> StoredCounter<'static> {
+    let cells = cells_of(&slot.counter).map(|(index, cell)| (replicas.id(index).clone(), cell));
+    StoredCounter {
+        key: Cow::Owned(slot.key.to_vec()),
+        state: AtRest {
+            generation: slot.counter.generation(),
+            expires_at: slot.expires_at,
+            cells: Cow::Owned(cells.collect()),
+        },
     }
 }
 
@@ -121,19 +156,19 @@ impl<'a> Restore<'a> {
     }
 
     /// Adds one counter; each key once.
-    pub fn add(&mut self, stored: ReadCounter<'_>) {
-        let hash = self.table.hash(stored.key);
+    pub fn add(&mut self, stored: &StoredCounter<'_>) {
+        let hash = self.table.hash(&stored.key);
         let number = shard_of(hash);
         let mut replicas = self.table.lock_replicas();
         let mut shard = self.table.lock(number);
         // A bound that was lowered since must not cost counters that are held already.
         self.table.counters.fetch_add(1, Ordering::Relaxed);
-        let place = shard.insert(hash, stored.key, stored.expires_at);
+        let place = shard.insert(hash, &stored.key, stored.state.expires_at);
         // Proven: it was put there on the line above.
         let slot = shard.slot_mut(place).expect("the place holds a counter");
         slot.persisted = true;
-        let mut cells = Vec::with_capacity(stored.cells.len());
-        for (replica, cell) in stored.cells {
+        let mut cells = Vec::with_capacity(stored.state.cells.len());
+        for (replica, cell) in &*stored.state.cells {
             let index = replicas.index_or_insert(replica, usize::MAX);
             if let Some(index) = index.filter(|index| *index != ReplicaIndex::OWN) {
                 cells.push((index, *cell));
@@ -144,7 +179,7 @@ impl<'a> Restore<'a> {
                 self.entries[at].push((cell.version, SlotId::new(number, place)));
             }
         }
-        slot.counter = PnCounter::of_peers(stored.generation, cells);
+        slot.counter = PnCounter::of_peers(stored.state.generation, cells);
     }
 
     /// Sets the watermarks, which makes the counters ready to be sent to peers.

@@ -402,11 +402,7 @@ fn a_restart_relearns_what_its_disk_had_lost() {
 
     let a2 = Table::new(replica("a", 2), Bounds::default(), [1, 2, 3, 4]);
     let mut restore = Restore::into(&a2);
-    for StoredCounter { key, generation, expires_at, cells } in &disk {
-        let cells: Vec<_> = cells.iter().map(|(replica, cell)| (replica, *cell)).collect();
-        let (generation, expires_at) = (*generation, *expires_at);
-        restore.add(ReadCounter { key, generation, expires_at, cells: &cells });
-    }
+    disk.iter().for_each(|stored| restore.add(stored));
     restore.finish(watermarks);
     assert_eq!(a2.value(Timestamp(0), key.as_bytes()), 3);
     // New counts at once, before anything is heard: they must not be swallowed by the peer's newer old cell.

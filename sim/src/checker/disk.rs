@@ -1,7 +1,8 @@
 //! What a disk owes: all that was said to be durable, or a word that it is damaged.
 
-use tallymesh::simulation::Table;
-use tallymesh::{ReplicaId, Timestamp, Version};
+use tallymesh_core::id::{ReplicaId, Version};
+use tallymesh_core::table::Table;
+use tallymesh_core::time::Timestamp;
 
 use super::{Checked, Checker, broken};
 
@@ -41,7 +42,7 @@ impl Checker {
         let writer = &self.writers[writer];
         for stamp in writer.between(Version::ZERO, writer.durable) {
             if !self.is_held(now, table, former, stamp) {
-                let key = tallymesh::CounterKey::from_bytes(&stamp.key).ok();
+                let key = tallymesh_core::key::CounterKey::from_bytes(&stamp.key).ok();
                 let held = table.held(&stamp.key, former);
                 let what = format!(
                     "version {} of {} (+{} -{}) was durable, and {held:?} was found again",

@@ -9,7 +9,11 @@ mod stamps;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use tallymesh::{Cell, CounterKey, CounterState, ReplicaId, Timestamp};
+use tallymesh_core::crdt::Cell;
+use tallymesh_core::id::ReplicaId;
+use tallymesh_core::key::CounterKey;
+use tallymesh_core::table::CounterState;
+use tallymesh_core::time::Timestamp;
 
 use stamps::Writer;
 

@@ -1,7 +1,11 @@
 //! Every state that a replica gave a version to: what its peers may hold of it, and what a watermark vouches for.
 
-use tallymesh::simulation::{Message, Outbox, Table, Update, read_frame};
-use tallymesh::{CounterKey, ReplicaId, Timestamp, Version};
+use tallymesh_core::crdt::Update;
+use tallymesh_core::id::{ReplicaId, Version};
+use tallymesh_core::key::CounterKey;
+use tallymesh_core::table::Table;
+use tallymesh_core::time::Timestamp;
+use tallymesh_core::wire::{Message, Outbox, read_frame};
 
 use super::{Checked, Checker, broken};
 

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tallymesh::simulation::{Scope, Table};
-use tallymesh::{Bounds, CounterKey, CounterState, Timestamp, Version, VersionVector};
+use tallymesh_core::crdt::VersionVector;
+use tallymesh_core::id::Version;
+use tallymesh_core::key::CounterKey;
+use tallymesh_core::table::{Bounds, CounterState};
+use tallymesh_core::table::{Scope, Table};
+use tallymesh_core::time::Timestamp;
 
 use super::node::Node;
 use super::{Checked, GRACE, World};
@@ -146,12 +150,13 @@ impl World<'_> {
             let bounds = Bounds { grace: Duration::from_secs(3600 * 24), ..Bounds::default() };
             // Proven: letters and digits are a valid name.
             let node = "judge".parse().expect("a valid name");
-            let incarnation = tallymesh::Incarnation { boot: 1, nonce: 1 };
-            let judge = Table::new(tallymesh::ReplicaId { node, incarnation }, bounds, [1; 4]);
+            let incarnation = tallymesh_core::id::Incarnation { boot: 1, nonce: 1 };
+            let judge =
+                Table::new(tallymesh_core::id::ReplicaId { node, incarnation }, bounds, [1; 4]);
             for place in places {
                 let Some(life) = &self.nodes[*place].life else { continue };
                 for (replica, _) in life.table.version_vector().iter() {
-                    let from = tallymesh::Version::ZERO;
+                    let from = tallymesh_core::id::Version::ZERO;
                     if let Some(part) = life.table.updates_after(replica, from, usize::MAX) {
                         for _ in 0..times {
                             judge.apply(latest, replica, &part.updates);

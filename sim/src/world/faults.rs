@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rand::RngExt;
-use tallymesh::CounterKey;
-use tallymesh::simulation::Change;
+use tallymesh_core::key::CounterKey;
+use tallymesh_core::table::Change;
 
 use super::{Checked, Event, World};
 use crate::faults::Fault;
@@ -89,7 +89,7 @@ impl World<'_> {
     fn back_up(&mut self, place: usize) {
         let node = &self.nodes[place];
         let durable =
-            |former: &tallymesh::ReplicaId| (former.clone(), self.checker.durable(former));
+            |former: &tallymesh_core::id::ReplicaId| (former.clone(), self.checker.durable(former));
         let owed = node.formers.iter().map(durable).collect();
         self.nodes[place].backup = Some((node.disk.backup(), owed));
     }
@@ -101,10 +101,14 @@ impl World<'_> {
         self.forget_newer(place, &owed);
     }
 
-    fn forget_newer(&mut self, place: usize, owed: &[(tallymesh::ReplicaId, tallymesh::Version)]) {
+    fn forget_newer(
+        &mut self,
+        place: usize,
+        owed: &[(tallymesh_core::id::ReplicaId, tallymesh_core::id::Version)],
+    ) {
         for former in self.nodes[place].formers.clone() {
             let owed = owed.iter().find(|(known, _)| *known == former);
-            let version = owed.map_or(tallymesh::Version::ZERO, |(_, version)| *version);
+            let version = owed.map_or(tallymesh_core::id::Version::ZERO, |(_, version)| *version);
             self.checker.forget_disk(place, &former, version);
         }
     }

@@ -15,8 +15,11 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tallymesh::simulation::{Charged, LinkId, Mutant};
-use tallymesh::{CounterKey, Timestamp};
+use tallymesh_core::gossip::LinkId;
+use tallymesh_core::key::CounterKey;
+use tallymesh_core::mutant::Mutant;
+use tallymesh_core::table::Charged;
+use tallymesh_core::time::Timestamp;
 
 use crate::checker::{Checked, Checker, Violation};
 use crate::options::{Checks, Options};
@@ -274,7 +277,7 @@ impl<'a> World<'a> {
                 None => "not held".to_owned(),
                 Some(state) => {
                     let cells = state.cells.iter();
-                    let cell = |(replica, cell): &(_, tallymesh::Cell)| {
+                    let cell = |(replica, cell): &(_, tallymesh_core::crdt::Cell)| {
                         format!("{replica} +{} -{} v{}", cell.p, cell.n, cell.version)
                     };
                     let cells: Vec<String> = cells.map(cell).collect();

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use rand::RngExt;
-use tallymesh::Timestamp;
-use tallymesh::simulation::{Input, LinkId, Message, Outbox, Output, Report, Update, read_frame};
+use tallymesh_core::crdt::Update;
+use tallymesh_core::gossip::{Input, LinkId, Output, Report};
+use tallymesh_core::time::Timestamp;
+use tallymesh_core::wire::{Message, Outbox, read_frame};
 
 use super::{Checked, Event, World};
 use crate::checker::{Violation, ends};
@@ -227,7 +229,7 @@ impl World<'_> {
         let random = self.random.get_mut();
         let mut forged = false;
         for message in &mut messages {
-            let (Message::Delta(tallymesh::simulation::Delta { updates, .. })
+            let (Message::Delta(tallymesh_core::crdt::Delta { updates, .. })
             | Message::Push { updates, .. }) = message
             else {
                 continue;
@@ -289,7 +291,11 @@ impl World<'_> {
     }
 
     /// The counters in a frame that ended longer than the grace ago and are not held.
-    fn ended_and_gone(&mut self, place: usize, frame: &[u8]) -> Vec<tallymesh::CounterKey> {
+    fn ended_and_gone(
+        &mut self,
+        place: usize,
+        frame: &[u8],
+    ) -> Vec<tallymesh_core::key::CounterKey> {
         let now = self.wall(place);
         let Some(life) = self.life(place) else { return Vec::new() };
         let Ok(messages) = read_frame(frame, usize::MAX) else { return Vec::new() };
@@ -301,7 +307,9 @@ impl World<'_> {
         let ended = updates
             .filter(|update| ends(update).is_some_and(|end| end.plus(super::GRACE) <= now))
             .filter(|update| life.table.counter(&update.key).is_none());
-        ended.filter_map(|update| tallymesh::CounterKey::from_bytes(&update.key).ok()).collect()
+        ended
+            .filter_map(|update| tallymesh_core::key::CounterKey::from_bytes(&update.key).ok())
+            .collect()
     }
 }
 
@@ -311,8 +319,8 @@ fn forge_update(update: &mut Update, now: Timestamp, kind: u32) {
         1 => update.n = u64::MAX - 7,
         _ => {
             let day = Duration::from_secs(24 * 3600);
-            let window = tallymesh::WindowIndex::at(60_000, now.plus(day));
-            let key = tallymesh::CounterKey::windowed("window", &["u0"], window);
+            let window = tallymesh_core::key::WindowIndex::at(60_000, now.plus(day));
+            let key = tallymesh_core::key::CounterKey::windowed("window", &["u0"], window);
             update.key = key.as_bytes().to_vec();
         }
     }

@@ -6,8 +6,15 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
-use tallymesh::simulation::{Gossip, HighWater, Now, Persister, Policy, Resolved, Table};
-use tallymesh::{Limit, NodeId, ReplicaId, Timestamp, VersionVector, Window};
+use tallymesh_core::crdt::VersionVector;
+use tallymesh_core::gossip::Gossip;
+use tallymesh_core::id::{NodeId, ReplicaId};
+use tallymesh_core::limit::Policy;
+use tallymesh_core::limit::{Limit, Window};
+use tallymesh_core::storage::StateStore;
+use tallymesh_core::table::{Resolved, Table};
+use tallymesh_core::time::Timestamp;
+use tallymesh_core::time::{HighWater, Now};
 
 use crate::disk::{Backup, SimDisk};
 use crate::faults::Fault;
@@ -17,7 +24,7 @@ pub(super) struct Node {
     pub name: NodeId,
     pub disk: SimDisk,
     /// An older state of the disk, how much of which lives was durable in it.
-    pub backup: Option<(Backup, Vec<(ReplicaId, tallymesh::Version)>)>,
+    pub backup: Option<(Backup, Vec<(ReplicaId, tallymesh_core::id::Version)>)>,
     pub formers: Vec<ReplicaId>,
     pub life: Option<Life>,
     pub lives: u64,
@@ -40,7 +47,7 @@ pub(super) struct Life {
     pub replica: ReplicaId,
     pub table: Arc<Table>,
     pub gossip: Gossip,
-    pub persister: Persister,
+    pub store: StateStore,
     pub high_water: HighWater,
     /// The latest time it acted on.
     pub shown: Timestamp,

@@ -5,10 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
-use tallymesh::simulation::{DataDir, Gossip, HighWater, Input, LinkId, Mutant, Opened, Persister};
-use tallymesh::{
-    Bounds, GossipSettings, ReplicaId, StorageError, Timestamp, Version, VersionVector,
-};
+use tallymesh_core::crdt::VersionVector;
+use tallymesh_core::gossip::GossipSettings;
+use tallymesh_core::gossip::{Gossip, Input, LinkId};
+use tallymesh_core::id::{ReplicaId, Version};
+use tallymesh_core::mutant::Mutant;
+use tallymesh_core::storage::StorageError;
+use tallymesh_core::storage::{DataDir, Opened, StateStore};
+use tallymesh_core::table::Bounds;
+use tallymesh_core::time::HighWater;
+use tallymesh_core::time::Timestamp;
 
 use super::node::Life;
 use super::{Checked, Event, GRACE, World};
@@ -39,13 +45,13 @@ impl World<'_> {
             ..Bounds::default()
         };
         let (disk, name) = (self.nodes[place].disk.clone(), self.nodes[place].name.clone());
-        let opened = DataDir::over(Box::new(disk.clone()))
-            .and_then(|dir| Persister::open(dir, &name, &bounds, (nonce, seeds)));
+        let opened = DataDir::on(Box::new(disk.clone()))
+            .and_then(|dir| StateStore::open(dir, &name, &bounds, (nonce, seeds), |_| {}));
         let opened = match opened {
             Ok(opened) => opened,
             Err(error) => return self.cannot_start(place, &error),
         };
-        let Opened { persister, table, clock, set_aside } = opened;
+        let Opened { store, table, clock, set_aside, .. } = opened;
         let table = Arc::new(table);
         let replica = table.own_replica();
         self.checker.born(&replica)?;
@@ -72,7 +78,7 @@ impl World<'_> {
                 }
             }
         }
-        let now = tallymesh::simulation::Now {
+        let now = tallymesh_core::time::Now {
             wall: shown,
             monotonic: self.nodes[place].clock.monotonic(self.now),
         };
@@ -90,7 +96,7 @@ impl World<'_> {
             replica,
             table,
             gossip,
-            persister,
+            store,
             high_water,
             shown,
             seen: BTreeMap::new(),
@@ -112,7 +118,7 @@ impl World<'_> {
         let is_explained = match error {
             StorageError::Io { .. } => true,
             StorageError::Foreign { .. } | StorageError::OtherNode { .. } => {
-                disk.remove_file("identity.toml");
+                disk.remove_identity();
                 disk.is_tampered()
             }
             _ => false,
@@ -192,20 +198,20 @@ impl World<'_> {
             return Ok(());
         };
         let (table, replica) = (life.table.clone(), life.replica.clone());
-        let was_durable = life.persister.is_durable();
+        let was_durable = life.store.is_durable();
         let written = if paused {
             Ok(false)
         } else if !was_durable {
             table.forget_dropped();
             match tries_again {
-                true => life.persister.begin_again(&table, wall).map(|()| true),
+                true => life.store.rebuild(&table, wall).map(|()| true),
                 false => Ok(false),
             }
         } else {
-            let written = life.persister.write(&table, wall);
+            let written = life.store.write(&table, wall);
             let written =
-                written.and_then(|_| if settles { life.persister.settle() } else { Ok(()) });
-            let compacted = |()| if compacts { life.persister.compact() } else { Ok(false) };
+                written.and_then(|_| if settles { life.store.sync_meta() } else { Ok(()) });
+            let compacted = |()| if compacts { life.store.compact() } else { Ok(false) };
             written.and_then(compacted).map(|_| true)
         };
         self.look_at(place)?;
@@ -229,7 +235,7 @@ impl World<'_> {
         &mut self,
         place: usize,
         replica: &ReplicaId,
-        table: &tallymesh::simulation::Table,
+        table: &tallymesh_core::table::Table,
         wall: Timestamp,
     ) {
         let clock = Timestamp(wall.0.saturating_sub(CLOCK_EVERY_MS));

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tallymesh::{CounterKey, Timestamp};
+use tallymesh_core::key::CounterKey;
+use tallymesh_core::time::Timestamp;
 
 use super::Event;
 

@@ -4,8 +4,13 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand::seq::IteratorRandom;
-use tallymesh::simulation::{Charged, Charges, Input, Outcome};
-use tallymesh::{CounterKey, CounterState, DenialReason, Request, Timestamp};
+use tallymesh_core::gossip::Input;
+use tallymesh_core::key::CounterKey;
+use tallymesh_core::limit::Charges;
+use tallymesh_core::limit::{DenialReason, Request};
+use tallymesh_core::table::CounterState;
+use tallymesh_core::table::{Charged, Outcome};
+use tallymesh_core::time::Timestamp;
 
 use super::node::max_anywhere;
 use super::{Checked, Event, World};

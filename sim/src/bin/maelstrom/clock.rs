@@ -2,8 +2,8 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tallymesh::Timestamp;
-use tallymesh::simulation::Now;
+use tallymesh_core::time::Now;
+use tallymesh_core::time::Timestamp;
 
 /// The system's wall clock as of the start, carried on by the monotonic one: so it never steps back.
 #[derive(Debug)]

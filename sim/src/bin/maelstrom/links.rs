@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tallymesh::simulation::LinkId;
+use tallymesh_core::gossip::LinkId;
 
 /// What both ends call a link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

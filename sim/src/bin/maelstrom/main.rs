@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::Parser;
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
-use tallymesh::GossipSettings;
+use tallymesh_core::gossip::GossipSettings;
 
 use clock::Clock;
 use server::Server;

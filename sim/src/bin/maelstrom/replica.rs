@@ -10,10 +10,14 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tallymesh::simulation::{Change, Gossip, Input, LinkId, Now, Output, Table};
-use tallymesh::{
-    Bounds, Cell, CounterKey, CounterState, GossipSettings, Incarnation, NodeId, ReplicaId,
-};
+use tallymesh_core::crdt::Cell;
+use tallymesh_core::gossip::GossipSettings;
+use tallymesh_core::gossip::{Gossip, Input, LinkId, Output};
+use tallymesh_core::id::{Incarnation, NodeId, ReplicaId};
+use tallymesh_core::key::CounterKey;
+use tallymesh_core::table::{Bounds, CounterState};
+use tallymesh_core::table::{Change, Table};
+use tallymesh_core::time::Now;
 
 use crate::links::{LinkName, Links, Met};
 use crate::log;

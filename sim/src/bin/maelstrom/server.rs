@@ -6,8 +6,9 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tallymesh::simulation::Now;
-use tallymesh::{GossipSettings, NodeId};
+use tallymesh_core::gossip::GossipSettings;
+use tallymesh_core::id::NodeId;
+use tallymesh_core::time::Now;
 
 use crate::log;
 use crate::message::{Message, Refusal, body};

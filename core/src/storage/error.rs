@@ -1,0 +1,108 @@
+//! Why storage failed: backends are opaque, and say by the kind of error whether their content is damaged.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use core::error::Error;
+
+/// The error of a backend or of the system, of whatever type it is there.
+pub type Cause = Box<dyn Error + Send + Sync>;
+
+/// Why a data directory, or the database in it, cannot be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The file system returned an error.
+    #[error("{doing} {place}: {source}; {advice}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file, as text.
+        place: String,
+        /// What to do about it.
+        advice: &'static str,
+        /// What the system said.
+        source: Cause,
+    },
+    /// The storage backend returned an error; what it holds is not in question.
+    #[error("{backend}: {source}; {advice}")]
+    Backend {
+        /// The backend's name.
+        backend: &'static str,
+        /// What to do about it.
+        advice: &'static str,
+        /// What it said.
+        source: Cause,
+    },
+    /// The storage backend says that what it holds is damaged.
+    #[error("{what}")]
+    Corrupt {
+        /// What it said.
+        what: String,
+        /// Its own error, if it was one and not a panic.
+        source: Option<Cause>,
+    },
+    /// An earlier error ended the writing.
+    #[error("writing ended at an earlier error")]
+    GivenUp,
+    /// Another process holds the directory.
+    #[error(
+        "data directory {place} is held by another process{}; give each instance its own data_dir, or stop that process",
+        holder.as_ref().map(|holder| format!(" ({holder})")).unwrap_or_default()
+    )]
+    Held {
+        /// The directory.
+        place: String,
+        /// Who holds it, by its own word.
+        holder: Option<String>,
+    },
+    /// The directory belongs to another node.
+    #[error(
+        "data directory {place} belongs to node {found:?}, this is node {expected:?}; set data_dir or node.id to match, \
+         and never copy a data directory"
+    )]
+    OtherNode {
+        /// The directory.
+        place: String,
+        /// The name in the directory.
+        found: String,
+        /// The name in the config.
+        expected: String,
+    },
+    /// The directory was written by another version, or by something else.
+    #[error(
+        "data directory {place} is not one of this version: {why}; choose another data_dir, or move it away"
+    )]
+    Foreign {
+        /// The directory.
+        place: String,
+        /// What was found.
+        why: String,
+    },
+    /// What the directory holds cannot be trusted.
+    #[error(
+        "{place} is damaged: {why}; when its node starts, it sets the damaged database aside and relearns the state from \
+         its peers"
+    )]
+    Damaged {
+        /// The database.
+        place: String,
+        /// What was found.
+        why: String,
+    },
+    /// There is no such directory.
+    #[error("{place} is no data directory: {why}")]
+    Missing {
+        /// The directory.
+        place: String,
+        /// What was found.
+        why: String,
+    },
+}
+
+impl StorageError {
+    /// Whether it is about what the database holds, not about the file system around it.
+    pub fn is_corrupt(&self) -> bool {
+        matches!(self, StorageError::Corrupt { .. })
+    }
+}

@@ -1,0 +1,240 @@
+//! The file system and sled under core's storage: the suite for backends, starts on real directories, and rewrites.
+
+use std::path::Path;
+
+use tallymesh_core::id::{Incarnation, NodeId, ReplicaId};
+use tallymesh_core::key::CounterKey;
+use tallymesh_core::storage::{
+    CheckpointWriter, Files, KvStore, Meta, Opened, StateStore, StorageError, conforms, recover,
+};
+use tallymesh_core::table::{Bounds, Change, Restore, Table};
+use tallymesh_core::time::Timestamp;
+
+use super::*;
+
+const END: Timestamp = Timestamp(9_000_000);
+
+fn node() -> NodeId {
+    "a".parse().unwrap()
+}
+
+fn table(boot: u64) -> Table {
+    let own = ReplicaId { node: node(), incarnation: Incarnation { boot, nonce: 7 } };
+    Table::new(own, Bounds::default(), [1, 2, 3, 4])
+}
+
+fn add(table: &Table, name: &str, amount: u64) {
+    let key = CounterKey::new(name, &[]);
+    table.change(Timestamp(0), &key, Change::Add(amount), END).unwrap();
+}
+
+fn value(table: &Table, name: &str) -> u64 {
+    table.value(Timestamp(0), CounterKey::new(name, &[]).as_bytes())
+}
+
+fn sweep(table: &Table, now: u64) {
+    let mut next = table.sweep(Timestamp(now), None);
+    while next.is_some() {
+        next = table.sweep(Timestamp(now), next);
+    }
+}
+
+/// How many counters the next start finds.
+fn recovered(store: &dyn KvStore) -> usize {
+    let table = table(2);
+    let mut restore = Restore::into(&table);
+    let found = recover(store, |counter| restore.add(&counter)).unwrap().unwrap();
+    restore.finish(found.watermarks());
+    table.len()
+}
+
+#[test]
+fn a_rewrite_gives_disk_back_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut files = FileSystem::open(dir.path()).unwrap();
+    let mut writer =
+        CheckpointWriter::on(files.open_database().unwrap(), Meta::first(node(), 0), None).unwrap();
+    let table = table(1);
+    for n in 0..10_000 {
+        let key = CounterKey::new(&n.to_string(), &["a value of some length, to fill the disk"]);
+        let end = Timestamp(if n < 100 { END.0 } else { 1_000 });
+        table.change(Timestamp(0), &key, Change::Add(1), end).unwrap();
+    }
+    writer.write(&table, Timestamp(0)).unwrap();
+    sweep(&table, 70_000);
+    for now in [70_000, 80_000, 90_000] {
+        writer.write(&table, Timestamp(now)).unwrap();
+    }
+    let bytes = || std::fs::metadata(dir.path().join("db/db")).unwrap().len();
+    let before = bytes();
+    let mut writer = writer.moved(&mut files).unwrap();
+    assert!(bytes() * 2 < before, "{before} to {} bytes", bytes());
+    // It goes on in the new place, and is found there.
+    add(&table, "new", 1);
+    writer.write(&table, Timestamp(90_000)).unwrap();
+    writer.sync_meta().unwrap();
+    drop(writer);
+    assert_eq!(recovered(&*files.open_database().unwrap()), 101);
+    let left = [dir.path().join("db.new"), dir.path().join("db.old")];
+    assert!(left.iter().all(|path| !path.exists()), "nothing else is left");
+}
+
+#[test]
+fn a_crash_in_a_rewrite_leaves_the_old_or_the_new() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, old, new) =
+        (dir.path().join("db"), dir.path().join("db.old"), dir.path().join("db.new"));
+    let mut files = FileSystem::open(dir.path()).unwrap();
+    let mut storage = files.open_database().unwrap();
+    storage.put(b"a", b"1").unwrap();
+    storage.sync().unwrap();
+    drop(storage);
+    let mut has_it = || files.open_database().unwrap().get(b"a").unwrap().is_some();
+    // While the copy was being written.
+    std::fs::create_dir(&new).unwrap();
+    assert!(has_it() && !new.exists());
+    // Between the two renames.
+    std::fs::rename(&path, &old).unwrap();
+    std::fs::create_dir(&new).unwrap();
+    assert!(has_it() && !old.exists() && !new.exists());
+    // Before the old one was removed.
+    std::fs::create_dir(&old).unwrap();
+    assert!(has_it() && !old.exists());
+}
+
+#[test]
+fn sled_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = conforms(|| Box::new(SledStore::open(&dir.path().join("db")).unwrap()));
+    assert!(!storage.is_wasteful(0).unwrap(), "so small a storage is not worth a copy");
+}
+
+/// One life on a directory, which counts 1: what was set aside, the boot number, and what it found.
+fn start(path: &Path, name: &str) -> Result<(Option<String>, u64, u64), StorageError> {
+    let name: NodeId = name.parse().unwrap();
+    let opened =
+        StateStore::open(super::open(path)?, &name, &Bounds::default(), (7, [1, 2, 3, 4]), |_| {})?;
+    let Opened { mut store, table, set_aside, .. } = opened;
+    let (boot, before) = (table.own_replica().incarnation.boot, value(&table, "x"));
+    add(&table, "x", 1);
+    store.write(&table, Timestamp(0))?;
+    store.sync_meta()?;
+    Ok((set_aside.map(|(name, _)| name), boot, before))
+}
+
+#[test]
+fn a_lost_identity_is_made_up_for_by_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        start(dir.path(), "a").unwrap();
+    }
+    std::fs::write(dir.path().join("identity.toml"), b"").unwrap();
+    let error = start(dir.path(), "a").unwrap_err().to_string();
+    assert!(error.contains("delete that file"), "{error}");
+    std::fs::remove_file(dir.path().join("identity.toml")).unwrap();
+    assert!(start(dir.path(), "b").unwrap_err().to_string().contains("\"a\""));
+    std::fs::remove_file(dir.path().join("identity.toml")).unwrap();
+    assert_eq!(start(dir.path(), "a").unwrap(), (None, 4, 3));
+}
+
+#[test]
+fn after_a_failure_everything_is_written_into_a_new_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node();
+    let data_dir = super::open(dir.path()).unwrap();
+    let opened =
+        StateStore::open(data_dir, &node, &Bounds::default(), (7, [1, 2, 3, 4]), |_| {}).unwrap();
+    let Opened { mut store, table, .. } = opened;
+    add(&table, "x", 1);
+    store.write(&table, Timestamp(0)).unwrap();
+    add(&table, "x", 2);
+    add(&table, "y", 1);
+    store.rebuild(&table, Timestamp(5)).unwrap();
+    add(&table, "y", 1);
+    store.write(&table, Timestamp(6)).unwrap();
+    store.sync_meta().unwrap();
+    drop(store);
+    let contents = crate::inspect(dir.path()).unwrap();
+    let values: Vec<u64> = contents.counters.iter().map(|counter| counter.value).collect();
+    assert_eq!(values, [3, 2]);
+    assert_eq!(start(dir.path(), "a").unwrap(), (None, 2, 3));
+}
+
+#[test]
+fn every_start_takes_the_next_boot_number_and_finds_the_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("deep/down");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    for boot in 1..4 {
+        assert_eq!(start(&path, "a").unwrap(), (None, boot, boot - 1));
+    }
+    let contents = crate::inspect(&path).unwrap();
+    assert_eq!((contents.node.as_str(), contents.boot), ("a", 3));
+    assert_eq!((contents.counters[0].value, contents.counters[0].cells.len()), (3, 3));
+    assert_eq!(contents.replicas.len(), 3);
+}
+
+#[test]
+fn a_directory_is_one_process_s_and_one_node_s() {
+    let dir = tempfile::tempdir().unwrap();
+    start(dir.path(), "a").unwrap();
+    let error = start(dir.path(), "b").unwrap_err().to_string();
+    assert!(error.contains("\"a\"") && error.contains("\"b\""), "{error}");
+    let held = super::open(dir.path()).unwrap();
+    let error = start(dir.path(), "a").unwrap_err().to_string();
+    let process = format!("process {}", std::process::id());
+    assert!(error.contains(&process) && error.contains("its own data_dir"), "{error}");
+    drop(held);
+    start(dir.path(), "a").unwrap();
+}
+
+#[test]
+fn a_lost_or_damaged_database_is_set_aside_and_never_taken_for_a_new_one() {
+    for (number, harm) in [
+        (|path: &Path| std::fs::remove_dir_all(path.join("db")).unwrap()) as fn(&Path),
+        |path| std::fs::remove_file(path.join("db/db")).unwrap(),
+        |path| std::fs::write(path.join("db/db"), b"").unwrap(),
+        |path| std::fs::write(path.join("db/db"), [0x5a; 100_000]).unwrap(),
+        |path| {
+            let file = std::fs::OpenOptions::new().write(true).open(path.join("db/db")).unwrap();
+            file.set_len(250).unwrap();
+        },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let dir = tempfile::tempdir().unwrap();
+        start(dir.path(), "a").unwrap();
+        start(dir.path(), "a").unwrap();
+        harm(dir.path());
+        let (set_aside, boot, before) = start(dir.path(), "a").unwrap();
+        assert!(set_aside.is_some(), "harm number {number}: {boot} {before}");
+        assert_eq!((boot, before), (3, 0));
+        assert_eq!(start(dir.path(), "a").unwrap(), (None, 4, 1), "and goes on from there");
+    }
+}
+
+#[test]
+fn what_is_not_ours_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let foreign = ::sled::open(dir.path().join("db")).unwrap();
+    foreign.insert("somebody", "else's").unwrap();
+    foreign.flush().unwrap();
+    drop(foreign);
+    let error = start(dir.path(), "a").unwrap_err().to_string();
+    assert!(error.contains("not tallymesh's"), "{error}");
+    std::fs::write(
+        dir.path().join("identity.toml"),
+        "format = 9\nnode = \"a\"\nboot = 1\ndatabase = true",
+    )
+    .unwrap();
+    let error = start(dir.path(), "a").unwrap_err().to_string();
+    assert!(error.contains("format 9"), "{error}");
+    let nothing = tempfile::tempdir().unwrap();
+    assert!(crate::inspect(nothing.path()).is_err());
+    assert_eq!(
+        std::fs::read_dir(nothing.path()).unwrap().count(),
+        0,
+        "inspection leaves nothing behind"
+    );
+}
