@@ -156,8 +156,8 @@ pub(super) fn wait_until_closed(path: &Path) -> Result<(), StorageError> {
 struct Database(Option<sled::Db>);
 
 impl Database {
+    #[expect(clippy::expect_used, reason = "only its drop takes the database away")]
     fn get(&self) -> &sled::Db {
-        // Proven: only its end takes it away.
         self.0.as_ref().expect("the database is open")
     }
 }
