@@ -56,7 +56,7 @@ impl FileSystem {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // Who it is helps, but not knowing it must not hide that somebody is.
+                // The holder's name helps, but not knowing it must not hide that the directory is held.
                 let _ = lock.read_to_string(&mut holder);
                 let holder = Some(holder.trim().to_owned()).filter(|text| !text.is_empty());
                 let place = path.display().to_string();

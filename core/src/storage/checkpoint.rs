@@ -118,7 +118,7 @@ impl CheckpointWriter {
         Ok(wrote)
     }
 
-    /// Makes the last checkpoint's own entry durable. [`write`](Self::write) leaves that to a moment when nobody waits: its
+    /// Makes the last checkpoint's own entry durable. [`write`](Self::write) leaves that to a moment when no caller waits: its
     /// cells are durable already, and a crash before this costs a resync only.
     ///
     /// # Errors
@@ -158,7 +158,7 @@ impl CheckpointWriter {
     /// Puts the storage, a database that was begun beside the present one and is synced, in the place of that.
     ///
     /// # Errors
-    /// When the file system refuses.
+    /// When the file system returns an error.
     pub fn installed(self, files: &mut dyn Files) -> Result<CheckpointWriter, StorageError> {
         let CheckpointWriter { store, .. } = self;
         drop(store);
