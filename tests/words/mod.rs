@@ -29,6 +29,9 @@ pub const IDENTIFIERS: &[Identifier] = &[
     banned("stretch", "page", LIBRARY),
     // Time.
     banned("HighWater", "MonotonicWall", EVERYWHERE),
+    banned("Instant", "Now, which the shell hands in", DECIDES),
+    banned("SystemTime", "Timestamp, which the shell hands in", DECIDES),
+    banned("SysRng", "a seed that the shell hands in", DECIDES),
     // Gossip.
     banned("Farewell", "CloseReason", EVERYWHERE),
     banned("News", "Rumors", LIBRARY),
