@@ -6,8 +6,8 @@ pub const IDENTIFIERS: &[Identifier] = &[
     banned("Resolved", "SlotRef", LIBRARY),
     banned("LastSeen", "CachedSlot", LIBRARY),
     banned("acquire_resolved", "a name with SlotRef in mind, such as acquire_at", EVERYWHERE),
-    banned("place", "slot, index, limit_index or offset, by what it is", DECIDES),
-    banned("places", "slots, indices or offsets, by what they are", DECIDES),
+    banned("place", "slot, index, limit_index or offset, by what it is", COUNTERS),
+    banned("places", "slots, indices or offsets, by what they are", COUNTERS),
     banned("place_of", "index_of", DECIDES),
     banned("life", "tag (of a slot), incarnation (of a process)", DECIDES),
     banned("lives", "tags", DECIDES),
@@ -109,6 +109,9 @@ const EVERYWHERE: Rooms = &[
     "examples/",
 ];
 const LIBRARY: Rooms = &["core/", "src/"];
+/// Storage has places too: a directory's, as text for messages.
+const COUNTERS: Rooms =
+    &["core/src/crdt/", "core/src/limit/", "core/src/table/", "core/src/gossip/", "core/src/wire/"];
 const DECIDES: Rooms = &["core/"];
 
 pub struct Identifier {
