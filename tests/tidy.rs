@@ -60,6 +60,11 @@ fn modules_are_where_their_paths_say() {
 }
 
 #[test]
+fn every_file_is_compiled() {
+    pass(dead_files(&tree()));
+}
+
+#[test]
 fn the_tree_speaks_of_itself_only() {
     pass(workplace(&tree()));
 }
@@ -204,6 +209,40 @@ fn path_attributes(files: &[File]) -> Vec<String> {
             format!("{path}:{number}: `#[path]` is banned, use a module of the crate or a crate of its own")
         })
         .collect()
+}
+
+/// Files of Rust that no `mod` leads to: the compiler does not miss them.
+fn dead_files(files: &[File]) -> Vec<String> {
+    let code =
+        |path: &str| files.iter().find(|file| file.path == path).map(|file| file.split().code);
+    let mut complaints = Vec::new();
+    for file in files.iter().filter(|file| file.path.ends_with(".rs")) {
+        let Some((dir, name)) = file.path.rsplit_once('/') else { continue };
+        let is_root = ["lib.rs", "main.rs", "build.rs"].contains(&name);
+        let is_alone =
+            ["tests", "benches", "examples", "bin"].iter().any(|root| dir.ends_with(root));
+        if is_root || (is_alone && name != "mod.rs") {
+            continue;
+        }
+        let (dir, name) = match name {
+            "mod.rs" => dir.rsplit_once('/').unwrap_or(("", dir)),
+            name => (dir, name.trim_end_matches(".rs")),
+        };
+        let mut parents = vec![format!("{dir}.rs")];
+        parents.extend(["mod.rs", "lib.rs", "main.rs"].map(|root| format!("{dir}/{root}")));
+        // A module of tests beside it belongs to any of the tests that stand alone.
+        let alone = |file: &&File| file.path.rsplit_once('/').is_some_and(|(of, _)| of == dir);
+        parents.extend(files.iter().filter(alone).map(|file| file.path.clone()));
+        let declares =
+            |code: &str| words(code).windows(2).any(|w| w[0].1 == "mod" && w[1].1 == name);
+        if !parents.iter().filter_map(|path| code(path)).any(|code| declares(&code)) {
+            complaints.push(format!(
+                "{}: a file that no `mod` leads to is banned, use it or remove it",
+                file.path
+            ));
+        }
+    }
+    complaints
 }
 
 fn workplace(files: &[File]) -> Vec<String> {
@@ -405,6 +444,19 @@ fn a_long_file_is_found() {
 fn a_module_from_elsewhere_is_found() {
     assert_eq!(path_attributes(&file("tests/x.rs", "#[path = \"../y.rs\"]\nmod y;\n")).len(), 1);
     assert!(path_attributes(&file("tests/x.rs", "// #[path = \"../y.rs\"]\nmod y;\n")).is_empty());
+}
+
+#[test]
+fn a_dead_file_is_found() {
+    let mut files = file("src/lib.rs", "mod a;\n// mod dead;\n");
+    files.extend(file("src/a/mod.rs", "pub(crate) mod b;\n"));
+    files.extend(file("src/a/b.rs", ""));
+    files.extend(file("tests/x.rs", "mod source;\n"));
+    files.extend(file("tests/source/mod.rs", ""));
+    assert_eq!(dead_files(&files), [""; 0]);
+    files.extend(file("src/dead.rs", ""));
+    files.extend(file("src/a/dead/mod.rs", ""));
+    assert_eq!(dead_files(&files).len(), 2);
 }
 
 #[test]

@@ -120,7 +120,8 @@ impl World<'_> {
     fn still_differ(&mut self) -> Checked {
         let places: Vec<usize> = self.calm.iter().copied().collect();
         let states = self.states(&places);
-        let what = format!("nodes {places:?} were repaired {PATIENCE:?} ago and differ: {states:?}");
+        let what =
+            format!("nodes {places:?} were repaired {PATIENCE:?} ago and differ: {states:?}");
         Err(Violation { invariant: "I3", what, counter: self.first_difference(&places) })
     }
 
