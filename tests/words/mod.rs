@@ -42,7 +42,6 @@ pub const IDENTIFIERS: &[Identifier] = &[
     banned("fn cover", "mark_redundant", LIBRARY),
     banned("uncover", "a name with mark_redundant in mind", LIBRARY),
     banned("fn mend", "repair", LIBRARY),
-    banned("must_be_told", "a name that says what the shell must send", EVERYWHERE),
     // Storage.
     banned("Persister", "StateStore", EVERYWHERE),
     banned("Checkpointer", "CheckpointWriter", EVERYWHERE),
