@@ -48,7 +48,7 @@ export interface GossipConfig {
   readonly silenceTimeout?: Duration;
   /** From which difference a peer's clock is warned about; 1 ms to 1 hour. Default: `'500ms'`. */
   readonly clockOffsetMax?: Duration;
-  /** Up to how many nodes everybody tells everybody; 0 to 65,536. Default: 32. */
+  /** Up to how many nodes each sends to all others; 0 to 65,536. Default: 32. */
   readonly directUpTo?: number;
   /** In a larger cluster, how many peers hear of news each round; 1 to 1,024. Default: 4. */
   readonly fanout?: number;

@@ -49,7 +49,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// I2: nobody holds what its owner never counted.
+    /// I2: no node has what its owner never counted.
     pub(super) fn check_cells(&mut self) -> Checked {
         for node in &self.nodes {
             let Some(life) = &node.life else { continue };

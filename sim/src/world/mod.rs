@@ -58,7 +58,7 @@ pub struct Measured {
     pub admitted: u64,
     /// How many updates the nodes made, all together.
     pub updates: u64,
-    /// Virtual time from when everything was mended to the first look that found all nodes in agreement.
+    /// Virtual time from when everything was repaired to the first look that found all nodes in agreement.
     pub converged_after: Option<Duration>,
 }
 
@@ -112,9 +112,9 @@ struct World<'a> {
     checker: Checker,
     latest_ever: Timestamp,
     phase: Phase,
-    /// The nodes that are mended while the others are not.
+    /// The nodes that are repaired while the others are not.
     calm: BTreeSet<usize>,
-    /// When everything was mended.
+    /// When everything was repaired.
     mended_at: Duration,
     /// Until when there may be calls.
     calls_until: Duration,

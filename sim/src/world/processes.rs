@@ -112,7 +112,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// What an operator does about a node that does not start: mends what the message says, and tries again.
+    /// What an operator does about a node that does not start: fixes what the message says, and tries again.
     fn cannot_start(&mut self, place: usize, error: &StorageError) -> Checked {
         let disk = self.nodes[place].disk.clone();
         let is_explained = match error {
