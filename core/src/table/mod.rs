@@ -5,11 +5,11 @@
 //! harvest, merge or checkpoint.
 
 mod admission;
-mod change;
 mod expiry;
 #[cfg(test)]
 mod handle_tests;
 mod index;
+mod op;
 mod persistence;
 mod replicas;
 mod replication;
@@ -26,7 +26,7 @@ use std::time::Duration;
 use ahash::RandomState;
 
 pub use admission::{Charged, Outcome};
-pub use change::{Change, Changed, CountError};
+pub use op::{Change, Changed, CountError};
 pub use persistence::{ReadCounter, Restore, StoredCounter};
 pub use replication::{Applied, Scope};
 pub use shard::{LastSeen, Resolved};
