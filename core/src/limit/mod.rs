@@ -2,10 +2,10 @@
 
 mod denial;
 mod label;
-mod policy;
+mod limit;
 mod request;
 
 pub use denial::{Denial, DenialReason};
-pub use policy::{Charge, Charges, Lifetime, Matched, WINDOW_MAX};
-pub use policy::{Limit, LimitError, Policy, Unchargeable, Window};
+pub use limit::{Charge, Charges, Lifetime, Matched, WINDOW_MAX};
+pub use limit::{Limit, LimitError, Policy, Unchargeable, Window};
 pub use request::Request;
