@@ -1,6 +1,8 @@
 //! What decides, replicates and recovers in tallymesh.
 #![allow(missing_docs)]
 
+extern crate alloc;
+
 pub mod crdt;
 pub mod gossip;
 pub mod id;
@@ -9,4 +11,5 @@ pub mod limit;
 pub mod mutant;
 pub mod table;
 pub mod time;
+mod varint;
 pub mod wire;
