@@ -22,13 +22,13 @@ pub use limiter::{Decision, Limiter, Receipt};
 pub use meter::{Meter, Session};
 pub use node::{DurabilityError, Health, OpenError};
 pub use storage::{Consequence, Finding, StorageError};
-pub use store::{CounterStore, Mishaps};
+pub use store::CounterStore;
 pub use tallymesh_core::crdt::{Cell, VersionVector};
 pub use tallymesh_core::gossip::{GossipSettings, PeerStatus};
 pub use tallymesh_core::id::{Incarnation, InvalidNodeId, NodeId, ReplicaId, Version};
 pub use tallymesh_core::key::{CounterKey, InvalidKey, WindowIndex};
 pub use tallymesh_core::limit::{Denial, DenialReason, Limit, LimitError, Request, Window};
-pub use tallymesh_core::table::{Bounds, CountError, CounterState};
+pub use tallymesh_core::table::{Bounds, CountError, CounterState, Rejections};
 pub use tallymesh_core::time::Timestamp;
 
 /// The machines below the shell, for the simulator of this repository; no part of the public interface.
@@ -38,9 +38,9 @@ pub mod simulation {
     pub use crate::storage::{Damage, DataDir, Files, Opened, Persister, Storage, conforms};
     pub use tallymesh_core::crdt::{Delta, Update};
     pub use tallymesh_core::gossip::{Gossip, Input, LinkId, Output, Report};
-    pub use tallymesh_core::limit::{Charges, Policy};
+    pub use tallymesh_core::limit::{Demands, Policy};
     pub use tallymesh_core::mutant::Mutant;
-    pub use tallymesh_core::table::{Change, Charged, Outcome, Resolved, Scope, Table};
-    pub use tallymesh_core::time::{HighWater, Now};
+    pub use tallymesh_core::table::{Admission, Debit, DirtySet, Op, SlotRef, Table};
+    pub use tallymesh_core::time::{MonotonicWall, Now};
     pub use tallymesh_core::wire::{Message, Outbox, read_frame};
 }

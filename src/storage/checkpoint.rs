@@ -14,7 +14,7 @@ use super::record::{
 use super::{Files, Recovered, Storage, StorageError};
 use tallymesh_core::crdt::VersionVector;
 use tallymesh_core::id::{NodeId, ReplicaId, Version};
-use tallymesh_core::table::{Scope, StoredCounter, Table};
+use tallymesh_core::table::{DirtySet, StoredCounter, Table};
 use tallymesh_core::time::Timestamp;
 
 /// How often the clock alone is worth a write to disk: well within the grace for which closed windows are kept.
@@ -82,7 +82,7 @@ impl Checkpointer {
             // Records must never be newer than a checkpoint entry by two: the totals could then not be verified.
             self.settle()?;
         }
-        table.harvest(Scope::All);
+        table.harvest(DirtySet::All);
         let watermarks = table.version_vector();
         #[cfg(feature = "simulation")]
         if tallymesh_core::mutant::mutant!(WatermarkBeforeCells) {

@@ -1,9 +1,11 @@
 //! What a checkpoint takes from a table, and how a table starts from what was stored.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
-use super::shard::{SlotKey, trim};
+use super::shard::trim;
+use super::slot::SlotKey;
 use super::{SLOTS_PER_LOCK, SlotId, Table, cells_of, shard_of};
 use crate::crdt::{Cell, PnCounter, ReplicaIndex};
 use crate::id::{ReplicaId, Version};
@@ -12,44 +14,53 @@ use crate::time::Timestamp;
 /// A counter as storage keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredCounter {
+    /// The key in its byte form.
     pub key: Vec<u8>,
+    /// How often the counter was reset.
     pub generation: u32,
+    /// When it expires.
     pub expires_at: Timestamp,
+    /// Every replica's cell.
     pub cells: Vec<(ReplicaId, Cell)>,
 }
 
-/// A counter as it is read back; its parts stand where it was read.
+/// A counter as it is read back; its parts are borrowed from what was read.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadCounter<'a> {
+    /// The key in its byte form, which was checked.
     pub key: &'a [u8],
+    /// How often the counter was reset.
     pub generation: u32,
+    /// When it expires.
     pub expires_at: Timestamp,
+    /// Every replica's cell.
     pub cells: &'a [(&'a ReplicaId, Cell)],
 }
 
 /// A part of what changed since the last checkpoint.
 #[derive(Debug, Default)]
 pub struct Unpersisted {
+    /// Counters that changed, as they are now.
     pub changed: Vec<StoredCounter>,
     /// Keys of counters that are gone.
     pub dropped: Vec<SlotKey>,
 }
 
 impl Table {
-    /// Lists every counter for the next checkpoint, for a storage that holds nothing yet.
+    /// Lists every counter for the next checkpoint, for a storage that is empty.
     pub fn mark_all_unpersisted(&self) {
-        for number in 0..self.shards.len() {
+        for shard_index in 0..self.shards.len() {
             let mut from = 0;
             loop {
-                let mut shard = self.lock(number);
+                let mut shard = self.lock(shard_index);
                 shard.dropped.clear();
-                let end = shard.places().min(from + SLOTS_PER_LOCK as u32);
-                for place in from..end {
-                    if shard.slot(place).is_some() {
-                        shard.mark_unpersisted(place);
+                let end = shard.slots().min(from + SLOTS_PER_LOCK as u32);
+                for slot_index in from..end {
+                    if shard.slot(slot_index).is_some() {
+                        shard.mark_unpersisted(slot_index);
                     }
                 }
-                if end == shard.places() {
+                if end == shard.slots() {
                     break;
                 }
                 from = end;
@@ -57,34 +68,37 @@ impl Table {
         }
     }
 
-    /// Forgets which counters storage has to forget, while there is no storage.
+    /// Forgets which counters storage has to delete, while there is no storage.
     pub fn forget_dropped(&self) {
         (0..self.shards.len()).for_each(|number| self.lock(number).dropped.clear());
     }
 
     /// Takes all that changed since the last checkpoint, a part at a time. Own cells that change meanwhile are taken as they
-    /// are then, with a version.
+    /// are then, and get a version.
+    ///
+    /// # Errors
+    /// That of `part`, at which it stops.
     pub fn take_unpersisted<E>(
         &self,
         mut part: impl FnMut(Unpersisted) -> Result<(), E>,
     ) -> Result<(), E> {
-        for number in 0..self.shards.len() {
+        for shard_index in 0..self.shards.len() {
             let mut left = usize::MAX;
             loop {
                 let mut taken = Unpersisted::default();
                 {
                     let mut replicas = self.lock_replicas();
-                    let mut shard = self.lock(number);
-                    taken.dropped = std::mem::take(&mut shard.dropped);
+                    let mut shard = self.lock(shard_index);
+                    taken.dropped = core::mem::take(&mut shard.dropped);
                     left = left.min(shard.unpersisted.len());
                     for _ in 0..left.min(SLOTS_PER_LOCK) {
                         left -= 1;
-                        let Some(place) = shard.unpersisted.pop() else { break };
-                        let Some(slot) = shard.slot_mut(place) else { continue };
-                        if !std::mem::take(&mut slot.unpersisted) {
+                        let Some(slot_index) = shard.unpersisted.pop() else { break };
+                        let Some(slot) = shard.slot_mut(slot_index) else { continue };
+                        if !core::mem::take(&mut slot.unpersisted) {
                             continue;
                         }
-                        replicas.stamp(SlotId::new(number, place), slot);
+                        replicas.stamp(SlotId::new(shard_index, slot_index), slot);
                         slot.persisted = true;
                         let cells = cells_of(&slot.counter);
                         taken.changed.push(StoredCounter {
@@ -102,13 +116,14 @@ impl Table {
                     break;
                 }
             }
-            trim(&mut self.lock(number).unpersisted);
+            trim(&mut self.lock(shard_index).unpersisted);
         }
         Ok(())
     }
 }
 
 /// Fills a new table with what was stored. Nothing else may use the table meanwhile.
+#[derive(Debug)]
 pub struct Restore<'a> {
     table: &'a Table,
     /// The updates of each replica, by its index.
@@ -116,32 +131,34 @@ pub struct Restore<'a> {
 }
 
 impl<'a> Restore<'a> {
+    /// Begins to fill this table, which must be new.
     pub fn into(table: &'a Table) -> Restore<'a> {
         Restore { table, entries: Vec::new() }
     }
 
     /// Adds one counter; each key once.
     pub fn add(&mut self, stored: ReadCounter<'_>) {
-        let hash = self.table.hash(stored.key);
-        let number = shard_of(hash);
+        let key_hash = self.table.key_hash(stored.key);
+        let shard_index = shard_of(key_hash);
         let mut replicas = self.table.lock_replicas();
-        let mut shard = self.table.lock(number);
+        let mut shard = self.table.lock(shard_index);
         // A bound that was lowered since must not cost counters that are held already.
         self.table.counters.fetch_add(1, Ordering::Relaxed);
-        let place = shard.insert(hash, stored.key, stored.expires_at);
-        // Proven: it was put there on the line above.
-        let slot = shard.slot_mut(place).expect("the place holds a counter");
+        let slot_index = shard.insert(key_hash, stored.key, stored.expires_at);
+        let Some(slot) = shard.slot_mut(slot_index) else { return };
         slot.persisted = true;
         let mut cells = Vec::with_capacity(stored.cells.len());
         for (replica, cell) in stored.cells {
             let index = replicas.index_or_insert(replica, usize::MAX);
             if let Some(index) = index.filter(|index| *index != ReplicaIndex::OWN) {
                 cells.push((index, *cell));
-                let at = index.0 as usize;
-                if at >= self.entries.len() {
-                    self.entries.resize_with(at + 1, Vec::new);
+                let replica_index = index.0 as usize;
+                if replica_index >= self.entries.len() {
+                    self.entries.resize_with(replica_index + 1, Vec::new);
                 }
-                self.entries[at].push((cell.version, SlotId::new(number, place)));
+                if let Some(entries) = self.entries.get_mut(replica_index) {
+                    entries.push((cell.version, SlotId::new(shard_index, slot_index)));
+                }
             }
         }
         slot.counter = PnCounter::of_peers(stored.generation, cells);
@@ -156,7 +173,7 @@ impl<'a> Restore<'a> {
             .collect();
         for index in (1..replicas.len() as u32).map(ReplicaIndex) {
             let held = self.entries.get_mut(index.0 as usize);
-            let mut entries = held.map(std::mem::take).unwrap_or_default();
+            let mut entries = held.map(core::mem::take).unwrap_or_default();
             entries.sort_unstable();
             let watermark = watermarks.get(&index).copied().unwrap_or_default();
             replicas.restore(index, watermark, entries);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tallymesh::simulation::{Scope, Table};
+use tallymesh::simulation::{DirtySet, Table};
 use tallymesh::{Bounds, CounterKey, CounterState, Timestamp, Version, VersionVector};
 
 use super::node::Node;
@@ -73,8 +73,8 @@ impl World<'_> {
         let latest = self.latest(places);
         let state = |node: &Node| {
             let life = node.life.as_ref()?;
-            life.table.harvest(Scope::All);
-            Some((life.table.fingerprint(latest), life.table.version_vector()))
+            life.table.harvest(DirtySet::All);
+            Some((life.table.state_checksum(latest), life.table.version_vector()))
         };
         let states = places.iter().map(|place| state(&self.nodes[*place])).collect();
         for place in places {
@@ -159,7 +159,7 @@ impl World<'_> {
                     }
                 }
             }
-            Arc::new(judge).fingerprint(latest)
+            Arc::new(judge).state_checksum(latest)
         };
         let backwards: Vec<usize> = places.iter().rev().copied().collect();
         if merged(&places, 1) != merged(&backwards, 2) {

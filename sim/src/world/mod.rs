@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tallymesh::simulation::{Charged, LinkId, Mutant};
+use tallymesh::simulation::{Debit, LinkId, Mutant};
 use tallymesh::{CounterKey, Timestamp};
 
 use crate::checker::{Checked, Checker, Violation};
@@ -80,7 +80,7 @@ enum Event {
     DialFailed { node: usize, life: u64, address: String },
     Call,
     Burst { session: u64 },
-    Refund { node: usize, life: u64, charged: Vec<Charged>, cost: u64, keys: Vec<CounterKey> },
+    Refund { node: usize, life: u64, debits: Vec<Debit>, cost: u64, keys: Vec<CounterKey> },
     Fault,
     Flap { from: usize, to: usize, left: u32 },
     Kill { node: usize },
@@ -213,8 +213,8 @@ impl<'a> World<'a> {
             Event::DialFailed { node, life, address } => self.dial_failed(node, life, address),
             Event::Call => self.call(),
             Event::Burst { session } => self.burst(session),
-            Event::Refund { node, life, charged, cost, keys } => {
-                self.refund(node, life, (&charged, cost), &keys)
+            Event::Refund { node, life, debits, cost, keys } => {
+                self.refund(node, life, (&debits, cost), &keys)
             }
             Event::Fault => self.fault(),
             Event::Flap { from, to, left } => {

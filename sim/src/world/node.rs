@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
-use tallymesh::simulation::{Gossip, HighWater, Now, Persister, Policy, Resolved, Table};
+use tallymesh::simulation::{Gossip, MonotonicWall, Now, Persister, Policy, SlotRef, Table};
 use tallymesh::{Limit, NodeId, ReplicaId, Timestamp, VersionVector, Window};
 
 use crate::disk::{Backup, SimDisk};
@@ -41,11 +41,11 @@ pub(super) struct Life {
     pub table: Arc<Table>,
     pub gossip: Gossip,
     pub persister: Persister,
-    pub high_water: HighWater,
+    pub monotonic_wall: MonotonicWall,
     /// The latest time it acted on.
     pub shown: Timestamp,
     /// Where the counters of each session, tool and user were when it was last asked about them.
-    pub seen: BTreeMap<[String; 3], Vec<Resolved>>,
+    pub seen: BTreeMap<[String; 3], Vec<SlotRef>>,
     /// Its watermarks as of the last look.
     pub watermarks: VersionVector,
 }
@@ -133,7 +133,7 @@ impl Node {
         let reading = self.clock.reading(now);
         match &mut self.life {
             None => reading,
-            Some(life) => life.high_water.show(reading),
+            Some(life) => life.monotonic_wall.observe(reading),
         }
     }
 

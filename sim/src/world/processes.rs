@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
-use tallymesh::simulation::{DataDir, Gossip, HighWater, Input, LinkId, Mutant, Opened, Persister};
+use tallymesh::simulation::{
+    DataDir, Gossip, Input, LinkId, MonotonicWall, Mutant, Opened, Persister,
+};
 use tallymesh::{
     Bounds, GossipSettings, ReplicaId, StorageError, Timestamp, Version, VersionVector,
 };
@@ -49,8 +51,8 @@ impl World<'_> {
         let table = Arc::new(table);
         let replica = table.own_replica();
         self.checker.born(&replica)?;
-        let high_water = HighWater::at(clock);
-        let shown = high_water.show(self.nodes[place].clock.reading(self.now));
+        let monotonic_wall = MonotonicWall::at(clock);
+        let shown = monotonic_wall.observe(self.nodes[place].clock.reading(self.now));
         let formers = self.nodes[place].formers.clone();
         match set_aside {
             Some((_, damage)) if !disk.is_tampered() => {
@@ -91,7 +93,7 @@ impl World<'_> {
             table,
             gossip,
             persister,
-            high_water,
+            monotonic_wall,
             shown,
             seen: BTreeMap::new(),
             watermarks,

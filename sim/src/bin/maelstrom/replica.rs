@@ -10,7 +10,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tallymesh::simulation::{Change, Gossip, Input, LinkId, Now, Output, Table};
+use tallymesh::simulation::{Gossip, Input, LinkId, Now, Op, Output, Table};
 use tallymesh::{
     Bounds, Cell, CounterKey, CounterState, GossipSettings, Incarnation, NodeId, ReplicaId,
 };
@@ -80,14 +80,14 @@ impl Replica {
         let own = self.cells().find(|(replica, _)| *replica == self.own).map(|(_, cell)| cell);
         let own = own.unwrap_or_default();
         let (counted, change) = match delta < 0 {
-            true => (own.n, Change::Subtract(amount)),
-            false => (own.p, Change::Add(amount)),
+            true => (own.n, Op::Subtract(amount)),
+            false => (own.p, Op::Add(amount)),
         };
         if amount > CELL_MAX - counted.min(CELL_MAX) {
             let why = format!("a node counts up to {CELL_MAX} each way, and {counted} are counted");
             return Err(Refusal::abort(why));
         }
-        let changed = self.table.change(now.wall, &self.key, change, now.wall.plus(LIFETIME));
+        let changed = self.table.execute(now.wall, &self.key, change, now.wall.plus(LIFETIME));
         changed.map_err(Refusal::temporarily_unavailable)?;
         if self.gossip.must_be_told() {
             self.gossip.handle_input(now, Input::Changed);
