@@ -60,13 +60,17 @@ impl PackedCells {
     #[inline]
     pub fn get(&self, replica: ReplicaIndex) -> Option<Cell> {
         let (held, cell) = match self {
-            PackedCells::Many(cells) => cells[index_among(cells, replica).ok()?],
+            PackedCells::Many(cells) => *cells.get(index_among(cells, replica).ok()?)?,
             _ => self.iter().find(|(held, _)| *held >= replica)?,
         };
         (held == replica).then_some(cell)
     }
 
     /// Sets the cell of a replica other than the own one.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "a cell's span lies within the bytes, and those within their length"
+    )]
     pub fn set(&mut self, replica: ReplicaIndex, cell: Cell) {
         if let PackedCells::Many(cells) = self {
             return set_among(cells, replica, cell);
@@ -145,6 +149,7 @@ fn index_among(cells: &[(ReplicaIndex, Cell)], replica: ReplicaIndex) -> Result<
     cells.binary_search_by_key(&replica, |(held, _)| *held)
 }
 
+#[expect(clippy::indexing_slicing, reason = "the search found the index")]
 fn set_among(cells: &mut Box<[(ReplicaIndex, Cell)]>, replica: ReplicaIndex, cell: Cell) {
     match index_among(cells, replica) {
         Ok(index) => cells[index].1 = cell,
@@ -179,13 +184,17 @@ impl Written {
         varint::write(value, |byte| self.byte(byte));
     }
 
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "a cell is at most four varints, for which there is room"
+    )]
     fn byte(&mut self, byte: u8) {
         self.bytes[self.length] = byte;
         self.length += 1;
     }
 
     fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
+        self.bytes.get(..self.length).unwrap_or_default()
     }
 }
 

@@ -1,9 +1,11 @@
 //! The limits in force, and what a request demands under them.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::key_prefix::KeyPrefix;
+use super::window::Kind;
 use super::{Demand, Demands, KeyTooLong, Limit, LimitError, Matched, MissingLabel, Request};
 use crate::key::write_text;
 use crate::time::Timestamp;
@@ -66,19 +68,20 @@ impl Policy {
         demands: &mut Demands,
     ) -> Result<(), KeyTooLong> {
         demands.clear();
-        for (limit_index, limit) in self.limits.iter().enumerate() {
+        let limits = self.limits.iter().zip(&self.key_prefixes).zip(&self.label_missing);
+        for (limit_index, ((limit, key_prefix), label_missing)) in limits.enumerate() {
             if !limit.matches(request) {
                 continue;
             }
             let start = demands.keys.len();
-            self.key_prefixes[limit_index].write(&mut demands.keys, now);
+            key_prefix.write(&mut demands.keys, now);
             let missing = limit.labels_of_per().iter().position(|label| {
                 let value = request.value_of(label);
                 value.map(|value| write_text(&mut demands.keys, value)).is_none()
             });
             if let Some(label_index) = missing {
                 demands.keys.truncate(start);
-                if !self.label_missing[limit_index].swap(true, Ordering::Relaxed) {
+                if !label_missing.swap(true, Ordering::Relaxed) {
                     demands.missing_labels.push(MissingLabel { limit_index, label_index });
                 }
                 continue;
@@ -87,10 +90,8 @@ impl Policy {
             if end - start > key_bytes_max {
                 return Err(KeyTooLong { limit_index });
             }
-            demands.list.push(Demand {
-                key: start..end,
-                ..self.demand_under(limit_index, now, request.charged_cost())
-            });
+            let (cost, window) = (request.charged_cost(), &key_prefix.window);
+            demands.list.push(demand(limit_index, start..end, cost, limit.max(), window, now));
         }
         Ok(())
     }
@@ -100,7 +101,7 @@ impl Policy {
     pub fn matched(&self, demands: &Demands, now: Timestamp) -> Vec<Matched> {
         let matched = |demand: &Demand| {
             let mut window = Vec::new();
-            self.key_prefixes[demand.limit_index].window.write(&mut window, now);
+            self.write_window(demand.limit_index, &mut window, now);
             let without_window = demands.key(demand).get(window.len()..).unwrap_or_default();
             Matched { limit_index: demand.limit_index, without_window: without_window.into() }
         };
@@ -108,12 +109,15 @@ impl Policy {
     }
 
     /// The demand under a limit at this time; its key is left empty.
+    ///
+    /// # Panics
+    /// If the limit is not one of these.
     #[inline]
+    #[expect(clippy::indexing_slicing, reason = "a limit's index comes from this policy")]
     pub fn demand_under(&self, limit_index: usize, now: Timestamp, cost: u64) -> Demand {
         let (max, window) =
             (self.limits[limit_index].max(), &self.key_prefixes[limit_index].window);
-        let (expires_at, is_windowed) = (window.end(now), window.is_windowed());
-        Demand { limit_index, key: 0..0, cost, max, expires_at, is_windowed }
+        demand(limit_index, 0..0, cost, max, window, now)
     }
 
     /// What [`find_demands`](Self::find_demands) finds, for limits that were found to match before.
@@ -126,13 +130,32 @@ impl Policy {
         let mut demands = Demands::default();
         for Matched { limit_index, without_window } in matched {
             let start = demands.keys.len();
-            self.key_prefixes[*limit_index].window.write(&mut demands.keys, now);
+            let demand = self.demand_under(*limit_index, now, cost);
+            self.write_window(*limit_index, &mut demands.keys, now);
             demands.keys.extend_from_slice(without_window);
-            let key = start..demands.keys.len();
-            demands.list.push(Demand { key, ..self.demand_under(*limit_index, now, cost) });
+            demands.list.push(Demand { key: start..demands.keys.len(), ..demand });
         }
         demands
     }
+
+    fn write_window(&self, limit_index: usize, key: &mut Vec<u8>, now: Timestamp) {
+        if let Some(key_prefix) = self.key_prefixes.get(limit_index) {
+            key_prefix.window.write(key, now);
+        }
+    }
+}
+
+#[inline(always)]
+fn demand(
+    limit_index: usize,
+    key: Range<usize>,
+    cost: u64,
+    max: u64,
+    window: &Kind,
+    now: Timestamp,
+) -> Demand {
+    let (expires_at, is_windowed) = (window.end(now), window.is_windowed());
+    Demand { limit_index, key, cost, max, expires_at, is_windowed }
 }
 
 #[cfg(test)]

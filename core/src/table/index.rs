@@ -29,7 +29,7 @@ impl Index {
     /// The slot of the entry with this hash that `is_it`.
     #[inline]
     pub fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-        self.position(hash, is_it).map(|position| self.entries[position].slot)
+        self.position(hash, is_it).map(|position| self.entry(position).slot)
     }
 
     #[inline]
@@ -39,7 +39,7 @@ impl Index {
         }
         let mut position = self.home(hash);
         loop {
-            let entry = self.entries[position];
+            let entry = self.entry(position);
             if entry.slot == FREE {
                 return None;
             }
@@ -64,24 +64,24 @@ impl Index {
         let Some(mut hole) = self.position(hash, |held| held == slot) else { return };
         self.used -= 1;
         let mut next = self.after(hole);
-        while self.entries[next].slot != FREE {
+        while self.entry(next).slot != FREE {
             // An entry may fill the hole if the hole is on its way from its home.
-            let home = self.home(self.entries[next].hash);
+            let home = self.home(self.entry(next).hash);
             if self.distance(home, next) >= self.distance(hole, next) {
-                self.entries[hole] = self.entries[next];
+                *self.entry_mut(hole) = self.entry(next);
                 hole = next;
             }
             next = self.after(next);
         }
-        self.entries[hole].slot = FREE;
+        self.entry_mut(hole).slot = FREE;
     }
 
     fn put(&mut self, entry: Entry) {
         let mut position = self.home(entry.hash);
-        while self.entries[position].slot != FREE {
+        while self.entry(position).slot != FREE {
             position = self.after(position);
         }
-        self.entries[position] = entry;
+        *self.entry_mut(position) = entry;
     }
 
     fn grow(&mut self) {
@@ -93,6 +93,20 @@ impl Index {
                 self.put(entry);
             }
         }
+    }
+
+    #[inline]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "positions are masked by the length, which is a power of two"
+    )]
+    fn entry(&self, position: usize) -> Entry {
+        self.entries[position]
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "as above")]
+    fn entry_mut(&mut self, position: usize) -> &mut Entry {
+        &mut self.entries[position]
     }
 
     fn home(&self, hash: u32) -> usize {

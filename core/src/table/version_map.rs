@@ -61,7 +61,11 @@ impl VersionMap {
             chunk.binary_search_by_key(&offset, |entry| entry.offset)
         };
         match found {
-            Ok(held) => chunk[held].slot = slot,
+            Ok(held) => {
+                if let Some(entry) = chunk.get_mut(held) {
+                    entry.slot = slot;
+                }
+            }
             Err(at) if chunk.len() < CHUNK_ENTRIES => {
                 chunk.insert(at, Entry { offset, slot });
                 self.length += 1;
@@ -82,7 +86,7 @@ impl VersionMap {
         let begin = holds_it.map_or(from, |(first, _)| *first);
         self.chunks.range(begin..).flat_map(move |(first, chunk)| {
             let at = index_after(*first, chunk, from);
-            chunk[at..].iter().map(|entry| (entry.version(*first), entry.slot))
+            chunk.iter().skip(at).map(|entry| (entry.version(*first), entry.slot))
         })
     }
 
@@ -156,7 +160,7 @@ fn index_after(first: Version, chunk: &Chunk, version: Version) -> usize {
 /// Takes out the entries from an index on, of which there is at least one.
 fn split_off(first: Version, chunk: &mut Chunk, at: usize) -> (Version, Chunk) {
     let mut entries = chunk.split_off(at);
-    let offset = entries[0].offset;
+    let offset = entries.first().map_or(0, |entry| entry.offset);
     entries.iter_mut().for_each(|entry| entry.offset -= offset);
     (Version(first.0 + u64::from(offset)), entries)
 }
