@@ -10,8 +10,8 @@ use crate::node::{DurabilityError, OpenError};
 use crate::store::CounterStore;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::key::CounterKey;
-use tallymesh_core::limit::{Charges, Denial, DenialReason, Limit, Policy, Request, Unchargeable};
-use tallymesh_core::table::{Charged, CountError, Outcome, Table};
+use tallymesh_core::limit::{Demands, Denial, DenialReason, KeyTooLong, Limit, Policy, Request};
+use tallymesh_core::table::{Admission, CountError, Debit, Table};
 use tallymesh_core::time::Timestamp;
 
 thread_local! {
@@ -19,7 +19,7 @@ thread_local! {
     static KEYS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Decides whether requests may go ahead, under limits that hold across instances and restarts.
+/// Decides whether requests may go ahead, under limits that apply across instances and restarts.
 ///
 /// A cheap handle: clones share one limiter. A decision is made from memory, in well under a microsecond.
 ///
@@ -39,7 +39,7 @@ thread_local! {
 /// assert!(limiter.acquire(&request).is_allowed());
 /// match limiter.acquire(&request) {
 ///     Decision::Allowed(receipt) => receipt.refund(),
-///     Decision::Denied(denial) => assert_eq!(denial.limit(), "booking per session"),
+///     Decision::Denied(denial) => assert_eq!(denial.limit_name(), "booking per session"),
 /// }
 /// limiter.close().await?;
 /// # Ok(())
@@ -95,7 +95,7 @@ impl<'a> Decision<'a> {
 #[derive(Debug)]
 pub struct Receipt<'a> {
     inner: &'a Inner,
-    charged: SmallVec<[Charged; 2]>,
+    debits: SmallVec<[Debit; 2]>,
     cost: u64,
     remaining: u64,
 }
@@ -106,10 +106,10 @@ impl Receipt<'_> {
         self.remaining
     }
 
-    /// Takes the charge back, because the call did not count after all. A counter that has ended or was reset since is left
+    /// Takes the charge back, because the call did not count after all. A counter that has expired or was reset since is left
     /// as it is.
     pub fn refund(self) {
-        self.inner.store.node.table.refund(&self.charged, self.cost);
+        self.inner.store.node.table.refund(&self.debits, self.cost);
         self.inner.store.node.changed();
     }
 }
@@ -128,18 +128,18 @@ impl Limiter {
         Ok(Limiter { inner: Arc::new(Inner { store, policy, key_bytes_max, labels_max }) })
     }
 
-    /// Admits the request and charges every limit that matches it, or denies it and charges none.
+    /// Admits the request and demands every limit that matches it, or denies it and demands none.
     ///
     /// Never waits for the disk or a peer. Instances that admit at one moment may together go past a limit, by what they
-    /// admit while word travels; each by itself never does.
+    /// admit before they hear of each other; each by itself never does.
     pub fn acquire(&self, request: &Request<'_>) -> Decision<'_> {
-        self.decide(request, |table, now, charges| table.acquire(now, charges))
+        self.decide(request, |table, now, demands| table.acquire(now, demands))
     }
 
     /// What [`acquire`](Self::acquire) would answer now, with nothing charged: the receipt of an allowed one holds no
     /// charge.
     pub fn peek(&self, request: &Request<'_>) -> Decision<'_> {
-        self.decide(request, |table, now, charges| table.peek(now, charges))
+        self.decide(request, |table, now, demands| table.peek(now, demands))
     }
 
     /// Like [`acquire`](Self::acquire), and resolves only when the charge survives a crash and a loss of power. Callers at
@@ -159,20 +159,20 @@ impl Limiter {
         Ok(decision)
     }
 
-    /// Starts every counter that the request is charged to anew, on every instance. What others admit while the reset has
-    /// not reached them may be lost by it.
+    /// Resets every counter that the request is charged to, on every instance. What others admit while the reset has not
+    /// reached them may be lost by it.
     ///
     /// # Errors
     /// When a key is too long, or its window has just ended.
     pub fn reset(&self, request: &Request<'_>) -> Result<(), CountError> {
         let now = self.inner.store.now();
-        let mut charges = Charges::default();
+        let mut demands = Demands::default();
         // Without a bound on the key it cannot be refused here; a key too long is found to have no counter.
-        let _ = self.inner.policy.charge(request, now, usize::MAX, &mut charges);
-        for charge in &charges.list {
-            let key = CounterKey::from_bytes(charges.key(charge));
-            // Proven: charges are made by the same code that reads keys back.
-            self.inner.store.reset(&key.expect("a charge's key is valid"))?;
+        let _ = self.inner.find_demands(request, now, usize::MAX, &mut demands);
+        for demand in &demands.list {
+            let key = CounterKey::from_bytes(demands.key(demand));
+            // Proven: demands are made by the same code that reads keys back.
+            self.inner.store.reset(&key.expect("a demand's key is valid"))?;
         }
         Ok(())
     }
@@ -181,7 +181,7 @@ impl Limiter {
     fn decide(
         &self,
         request: &Request<'_>,
-        ask: impl Fn(&Table, Timestamp, &Charges) -> Outcome,
+        ask: impl Fn(&Table, Timestamp, &Demands) -> Admission,
     ) -> Decision<'_> {
         let inner = &*self.inner;
         if request.labels_count() > inner.labels_max {
@@ -189,16 +189,18 @@ impl Limiter {
         }
         let now = inner.store.now();
         // Taken, not borrowed: a log subscriber may well ask the limiter something meanwhile.
-        let mut charges = Charges::with_room(KEYS.take());
-        let charged = inner.policy.charge(request, now, inner.key_bytes_max, &mut charges);
-        let decision = match charged {
+        let mut demands = Demands::with_buffer(KEYS.take());
+        let found = inner.find_demands(request, now, inner.key_bytes_max, &mut demands);
+        let decision = match found {
             Ok(()) => {
-                let outcome = ask(&inner.store.node.table, now, &charges);
-                inner.decision(outcome, request.charged_cost())
+                let admission = ask(&inner.store.node.table, now, &demands);
+                inner.decision(admission, request.charged_cost())
             }
-            Err(Unchargeable { limit }) => inner.refusal(Some(limit), DenialReason::KeyTooLong),
+            Err(KeyTooLong { limit_index }) => {
+                inner.refusal(Some(limit_index), DenialReason::KeyTooLong)
+            }
         };
-        KEYS.set(charges.into_room());
+        KEYS.set(demands.into_buffer());
         decision
     }
 
@@ -208,7 +210,7 @@ impl Limiter {
     }
 
     /// The counters that the limits count in; also the place of [`flush`](CounterStore::flush),
-    /// [`health`](CounterStore::health) and [`mishaps`](CounterStore::mishaps).
+    /// [`health`](CounterStore::health) and [`rejections`](CounterStore::rejections).
     pub fn counters(&self) -> &CounterStore {
         &self.inner.store
     }
@@ -228,22 +230,50 @@ impl Limiter {
 }
 
 impl Inner {
-    /// Passes on what an outcome asks for, and puts it into words.
+    /// Finds the demands of a request, and logs it if a limit does not apply to it for want of a label.
     #[inline(always)]
-    pub fn decision(&self, outcome: Outcome, cost: u64) -> Decision<'_> {
-        match outcome {
-            Outcome::Allowed { charged, remaining, urgent } => {
+    pub fn find_demands(
+        &self,
+        request: &Request<'_>,
+        now: Timestamp,
+        key_bytes_max: usize,
+        demands: &mut Demands,
+    ) -> Result<(), KeyTooLong> {
+        let found = self.policy.find_demands(request, now, key_bytes_max, demands);
+        if !demands.missing_labels().is_empty() {
+            self.warn_of_missing_labels(demands);
+        }
+        found
+    }
+
+    #[cold]
+    fn warn_of_missing_labels(&self, demands: &Demands) {
+        for missing in demands.missing_labels() {
+            let (limit, label) = self.policy.names_of(*missing);
+            tracing::warn!(
+                limit,
+                label,
+                "a request matches the limit but lacks one of its `per` labels; the limit does not apply to it"
+            );
+        }
+    }
+
+    /// Wakes the threads that an admission needs, and turns it into a [`Decision`].
+    #[inline(always)]
+    pub fn decision(&self, admission: Admission, cost: u64) -> Decision<'_> {
+        match admission {
+            Admission::Allowed { debits, remaining, urgent } => {
                 if urgent {
                     self.store.node.wake_urgent();
                 }
-                if !charged.is_empty() {
+                if !debits.is_empty() {
                     self.store.node.changed();
                 }
-                Decision::Allowed(Receipt { inner: self, charged, cost, remaining })
+                Decision::Allowed(Receipt { inner: self, debits, cost, remaining })
             }
-            Outcome::Denied { limit, reason, remaining, retry_after } => {
+            Admission::Denied { limit_index, reason, remaining, retry_after } => {
                 self.store.node.touched();
-                let limit = Some(&self.policy.limits()[limit]);
+                let limit = Some(&self.policy.limits()[limit_index]);
                 Decision::Denied(Denial { reason, limit, remaining, retry_after })
             }
         }
@@ -251,8 +281,8 @@ impl Inner {
 
     /// The answer to a request that is not even counted.
     #[cold]
-    pub fn refusal(&self, limit: Option<usize>, reason: DenialReason) -> Decision<'_> {
-        let limit = limit.map(|place| &self.policy.limits()[place]);
+    pub fn refusal(&self, limit_index: Option<usize>, reason: DenialReason) -> Decision<'_> {
+        let limit = limit_index.map(|limit_index| &self.policy.limits()[limit_index]);
         Decision::Denied(Denial { reason, limit, remaining: 0, retry_after: None })
     }
 }

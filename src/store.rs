@@ -9,7 +9,7 @@ use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::id::ReplicaId;
 use tallymesh_core::key::CounterKey;
 use tallymesh_core::limit::Lifetime;
-use tallymesh_core::table::{Change, Changed, CountError, CounterState, Scope};
+use tallymesh_core::table::{CountError, CounterState, DirtySet, Op, OpResult, Rejections};
 use tallymesh_core::time::Timestamp;
 
 /// Counters that every instance of the cluster may add to, and that survive its restarts.
@@ -58,7 +58,7 @@ impl CounterStore {
     /// # Errors
     /// When the counter is new and there is no room, the key is too long, or its window is not the present one.
     pub fn add(&self, key: &CounterKey, amount: u64) -> Result<u64, CountError> {
-        self.change(key, Change::Add(amount))
+        self.execute(key, Op::Add(amount))
     }
 
     /// Subtracts from a counter, and returns its value, which is never below 0.
@@ -66,46 +66,46 @@ impl CounterStore {
     /// # Errors
     /// As [`add`](Self::add).
     pub fn subtract(&self, key: &CounterKey, amount: u64) -> Result<u64, CountError> {
-        self.change(key, Change::Subtract(amount))
+        self.execute(key, Op::Subtract(amount))
     }
 
-    /// Starts a counter anew on every instance. What others add while the reset has not reached them may be lost by it.
+    /// Resets a counter on every instance. What others add while the reset has not reached them may be lost by it.
     ///
     /// # Errors
     /// As [`add`](Self::add); a counter that does not exist is left so.
     pub fn reset(&self, key: &CounterKey) -> Result<(), CountError> {
-        self.change(key, Change::Reset).map(drop)
+        self.execute(key, Op::Reset).map(drop)
     }
 
-    fn change(&self, key: &CounterKey, change: Change) -> Result<u64, CountError> {
+    fn execute(&self, key: &CounterKey, op: Op) -> Result<u64, CountError> {
         let now = self.now();
-        let changed = self.node.table.change(now, key, change, self.ends_at(now))?;
-        self.changed(changed);
-        Ok(changed.value)
+        let result = self.node.table.execute(now, key, op, self.ends_at(now))?;
+        self.executed(result);
+        Ok(result.value)
     }
 
-    /// When a counter without a window ends that is changed now.
+    /// When a counter without a window ends that is used now.
     pub(crate) fn ends_at(&self, now: Timestamp) -> Timestamp {
         self.lifetime.end(now)
     }
 
-    /// Passes on what a change asks for.
-    pub(crate) fn changed(&self, changed: Changed) {
-        if changed.urgent {
+    /// Wakes the threads that an operation needs.
+    pub(crate) fn executed(&self, result: OpResult) {
+        if result.urgent {
             self.node.wake_urgent();
         }
-        match changed.made {
+        match result.applied {
             true => self.node.changed(),
             false => self.node.touched(),
         }
     }
 
-    /// The counter's value as far as this instance knows; 0 for one that does not exist or has ended.
+    /// The counter's value as far as this instance knows; 0 for one that does not exist or has expired.
     pub fn value(&self, key: &CounterKey) -> u64 {
         self.node.table.value(self.node.clock.wall(), key.as_bytes())
     }
 
-    /// Every counter that has not ended, in no particular order. Counters that change meanwhile are shown as they were at
+    /// Every counter that has not expired, in no particular order. Counters that change meanwhile are shown as they were at
     /// some moment of the iteration.
     pub fn iter(&self) -> impl Iterator<Item = CounterState> + '_ {
         let now = self.node.clock.wall();
@@ -118,12 +118,12 @@ impl CounterStore {
         pages.flatten().filter(move |counter| counter.expires_at > now)
     }
 
-    /// How many counters are held, those that have ended but are kept for stragglers included.
+    /// How many counters there are, expired ones within their grace included.
     pub fn len(&self) -> usize {
         self.node.table.len()
     }
 
-    /// Whether no counter is held.
+    /// Whether there is no counter.
     pub fn is_empty(&self) -> bool {
         self.node.table.is_empty()
     }
@@ -135,14 +135,14 @@ impl CounterStore {
 
     /// What this instance has of each replica. Equal vectors on two instances mean equal state.
     pub fn version_vector(&self) -> VersionVector {
-        self.node.table.harvest(Scope::All);
+        self.node.table.harvest(DirtySet::All);
         self.node.table.version_vector()
     }
 
-    /// A sum over all counters that have not ended: equal on two instances that hold equal state. Takes time in proportion
+    /// A checksum over all counters that have not expired: equal on two instances with equal state. Takes time in proportion
     /// to the number of counters.
-    pub fn fingerprint(&self) -> u64 {
-        self.node.table.fingerprint(self.node.clock.wall())
+    pub fn state_checksum(&self) -> u64 {
+        self.node.table.state_checksum(self.node.clock.wall())
     }
 
     /// The time by which this instance decides: the system's, unless that stepped back.
@@ -170,16 +170,9 @@ impl CounterStore {
         self.node.set_aside.as_deref()
     }
 
-    /// What went wrong since the start, in numbers.
-    pub fn mishaps(&self) -> Mishaps {
-        let read =
-            |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
-        let mishaps = &self.node.table.mishaps;
-        Mishaps {
-            counters_refused: read(&mishaps.full),
-            cells_implausible: read(&mishaps.implausible),
-            cells_late: read(&mishaps.late),
-        }
+    /// What was rejected since the start, in numbers.
+    pub fn rejections(&self) -> Rejections {
+        self.node.table.rejections()
     }
 
     /// Resolves when everything counted before the call survives a loss of power.
@@ -200,18 +193,6 @@ impl CounterStore {
     pub async fn close(&self) -> Result<(), DurabilityError> {
         self.node.close().await
     }
-}
-
-/// What went wrong since the start, in numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Mishaps {
-    /// Counters that were needed and not made, because `max_counters` were held.
-    pub counters_refused: u64,
-    /// Cells from peers that cannot be true and were dropped.
-    pub cells_implausible: u64,
-    /// Cells from peers that came after their counter's end and grace.
-    pub cells_late: u64,
 }
 
 impl std::fmt::Debug for CounterStore {

@@ -78,8 +78,9 @@ impl Cluster {
 
     async fn converge(&self) {
         until("all instances hold the same", PATIENCE, || {
-            let state =
-                |node: &Limiter| (node.counters().version_vector(), node.counters().fingerprint());
+            let state = |node: &Limiter| {
+                (node.counters().version_vector(), node.counters().state_checksum())
+            };
             self.nodes.windows(2).all(|pair| state(&pair[0]) == state(&pair[1]))
         })
         .await;

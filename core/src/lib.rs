@@ -12,4 +12,5 @@ pub mod mutant;
 pub mod storage;
 pub mod table;
 pub mod time;
+mod varint;
 pub mod wire;

@@ -54,7 +54,7 @@ pub fn counter_value(counter: u32) -> Result<f64> {
 pub fn counter_add(counter: u32, max: f64) -> Result<f64> {
     guard(|| {
         with_counter(counter, |handle| {
-            let within = handle.add_within(1, max as u64).map_err(self::counter)?;
+            let within = handle.try_add(1, max as u64).map_err(self::counter)?;
             let value = within.map_or_else(|| handle.add(1), Ok);
             value.map(number).map_err(self::counter)
         })
@@ -66,7 +66,7 @@ pub fn counter_add(counter: u32, max: f64) -> Result<f64> {
 pub fn counter_try(counter: u32, max: f64) -> Result<f64> {
     guard(|| {
         with_counter(counter, |handle| {
-            let added = handle.add_within(1, max as u64).map_err(self::counter)?;
+            let added = handle.try_add(1, max as u64).map_err(self::counter)?;
             Ok(added.map_or(-1.0, number))
         })
     })

@@ -86,14 +86,14 @@ pub fn health(handle: u32) -> Result<HealthReport> {
                 Health::Durable => None,
                 Health::Degraded(reason) => Some(reason),
             };
-            let mishaps = store.mishaps();
+            let rejections = store.rejections();
             Ok(HealthReport {
                 durable: reason.is_none(),
                 reason,
                 counters: store.len() as f64,
-                counters_refused: number(mishaps.counters_refused),
-                cells_implausible: number(mishaps.cells_implausible),
-                cells_late: number(mishaps.cells_late),
+                counters_refused: number(rejections.counters_refused),
+                cells_implausible: number(rejections.cells_implausible),
+                cells_late: number(rejections.cells_late),
             })
         })
     })

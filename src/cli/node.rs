@@ -143,18 +143,18 @@ impl<'a> Control<'a> {
             Health::Durable => (true, None),
             Health::Degraded(reason) => (false, Some(reason)),
         };
-        let mishaps = counters.mishaps();
+        let rejections = counters.rejections();
         json!({
             "replica": counters.replica().to_string(),
             "version_vector": vector,
-            "fingerprint": format!("{:016x}", counters.fingerprint()),
+            "state_checksum": format!("{:016x}", counters.state_checksum()),
             "counters": counters.len(),
             "durable": durable,
             "degraded_because": reason,
             "set_aside": counters.set_aside(),
-            "counters_refused": mishaps.counters_refused,
-            "cells_implausible": mishaps.cells_implausible,
-            "cells_late": mishaps.cells_late,
+            "counters_refused": rejections.counters_refused,
+            "cells_implausible": rejections.cells_implausible,
+            "cells_late": rejections.cells_late,
         })
     }
 }
@@ -181,7 +181,7 @@ fn decision_json(decision: &Decision<'_>) -> Value {
         Decision::Allowed(receipt) => json!({ "allowed": true, "remaining": receipt.remaining() }),
         Decision::Denied(denial) => json!({
             "allowed": false,
-            "limit": denial.limit(),
+            "limit": denial.limit_name(),
             "remaining": denial.remaining(),
             "retry_after_ms": denial.retry_after().map(|wait| wait.as_millis() as u64),
             "reason": denial.to_string(),

@@ -20,7 +20,7 @@ pub struct Cluster {
     /// The directory as an earlier life left it.
     pub earlier: PathBuf,
     /// What the node holds.
-    pub fingerprint: u64,
+    pub state_checksum: u64,
 }
 
 impl Cluster {
@@ -49,8 +49,8 @@ impl Cluster {
                 copy_moment(&dir, &earlier);
             }
         }
-        let fingerprint = peer.counters().fingerprint();
-        Cluster { peer, dir, earlier, fingerprint }
+        let state_checksum = peer.counters().state_checksum();
+        Cluster { peer, dir, earlier, state_checksum }
     }
 }
 

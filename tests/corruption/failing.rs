@@ -68,14 +68,18 @@ async fn durability_comes_back_when_there_is_room_again() {
     node.counters().flush().await.unwrap();
     let again = node.acquire_durable(&Request::tool_call("s", "tool")).await;
     assert!(again.unwrap().is_allowed());
-    let fingerprint = node.counters().fingerprint();
+    let state_checksum = node.counters().state_checksum();
     // What a kill at this moment would leave.
     let copy = tempfile::tempdir().unwrap();
     copy_moment(&dir, copy.path());
     let next = open(copy.path(), None).await.unwrap();
     assert_eq!(next.counters().set_aside(), None);
     assert_eq!(value(&next, "s"), counted + 1);
-    assert_eq!(next.counters().fingerprint(), fingerprint, "all that was counted meanwhile too");
+    assert_eq!(
+        next.counters().state_checksum(),
+        state_checksum,
+        "all that was counted meanwhile too"
+    );
     next.close().await.unwrap();
     node.close().await.unwrap();
 }

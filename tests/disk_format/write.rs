@@ -60,7 +60,8 @@ async fn peers(dir: &Path) -> Value {
     charge(&nodes[1], "s0", 2);
     charge(&nodes[2], "s0", 4);
     charge(&nodes[1], "s1", 3);
-    let state = |node: &Limiter| (node.counters().version_vector(), node.counters().fingerprint());
+    let state =
+        |node: &Limiter| (node.counters().version_vector(), node.counters().state_checksum());
     until("all hold the same", PATIENCE, || {
         nodes[0].counters().iter().map(|counter| counter.value).sum::<u64>() == 10
             && nodes.iter().all(|node| state(node) == state(&nodes[0]))

@@ -336,7 +336,7 @@ impl Gossip {
         while !rest.is_empty() {
             let mut bytes = 0;
             let fits = rest.iter().take_while(|update| {
-                bytes += update.key.len() + 48;
+                bytes += update.key.len() + crate::crdt::UPDATE_BYTES_MAX;
                 bytes <= bytes_max
             });
             let (part, later) = rest.split_at(fits.count().max(1));

@@ -381,7 +381,7 @@ impl Gossip {
     }
 
     fn stop(&mut self) {
-        self.table.harvest(crate::table::Scope::All);
+        self.table.harvest(crate::table::DirtySet::All);
         for link in self.links.keys().copied().collect::<Vec<_>>() {
             self.pump(link);
             self.send(link, &Message::Goodbye(Farewell::Stopping));

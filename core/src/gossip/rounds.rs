@@ -9,7 +9,7 @@ use super::link::Link;
 use super::{Gossip, LinkId, News, Report};
 use crate::crdt::Update;
 use crate::id::{ReplicaId, Version};
-use crate::table::Scope;
+use crate::table::DirtySet;
 use crate::time::{Now, Timestamp};
 use crate::wire::Message;
 
@@ -34,7 +34,7 @@ impl Gossip {
     }
 
     pub(super) fn tick(&mut self, now: Now) {
-        self.table.harvest(Scope::All);
+        self.table.harvest(DirtySet::All);
         self.quiet_rounds = match self.has_nothing_to_tell() {
             true => (self.quiet_rounds + 1).min(REST_AFTER),
             false => 0,
@@ -95,7 +95,7 @@ impl Gossip {
     pub(super) fn push_urgent(&mut self, now: Now) {
         self.urgent_at = None;
         self.urgent_from = now.monotonic + URGENT_SPACING;
-        let slots = self.table.harvest(Scope::Urgent);
+        let slots = self.table.harvest(DirtySet::Urgent);
         if slots.is_empty() {
             return;
         }
@@ -255,7 +255,7 @@ impl Gossip {
     fn sweep(&mut self, now: Now) {
         let elapsed = now.monotonic.saturating_sub(self.swept_at).min(SWEEP);
         self.swept_at = now.monotonic;
-        let due = self.table.stretches() as f64 * elapsed.as_secs_f64() / SWEEP.as_secs_f64();
+        let due = self.table.pages() as f64 * elapsed.as_secs_f64() / SWEEP.as_secs_f64();
         for _ in 0..due.ceil() as usize {
             self.next_sweep = self.table.sweep(now.wall, self.next_sweep);
         }

@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 use crate::id::Incarnation;
 use crate::key::CounterKey;
-use crate::table::{Bounds, Change};
+use crate::table::{Bounds, Op};
 use crate::time::Timestamp;
 
 const END: Timestamp = Timestamp(90_000_000);
@@ -186,7 +186,7 @@ impl Net {
 
     fn add_to(&mut self, place: usize, name: &str, amount: u64) {
         let wall = self.time().wall;
-        self.members[place].table.change(wall, &key(name), Change::Add(amount), END).unwrap();
+        self.members[place].table.execute(wall, &key(name), Op::Add(amount), END).unwrap();
         if self.members[place].gossip.must_be_told() {
             self.input(place, Input::Changed);
         }
@@ -205,8 +205,8 @@ impl Net {
             let wall = self.time().wall;
             let live: Vec<_> = self.members.iter().filter(|member| member.up).collect();
             let state = |member: &Member| {
-                member.table.harvest(crate::table::Scope::All);
-                (member.table.version_vector(), member.table.fingerprint(wall))
+                member.table.harvest(crate::table::DirtySet::All);
+                (member.table.version_vector(), member.table.state_checksum(wall))
             };
             if live.windows(2).all(|pair| state(pair[0]) == state(pair[1])) {
                 return self.now - start;
@@ -292,12 +292,12 @@ fn what_is_urgent_does_not_wait_for_the_round() {
     let peers = net.members[0].gossip.peers(net.time());
     assert!(peers.iter().all(|peer| peer.connected), "slow rounds do not make peers seem gone");
     for _ in 0..2 {
-        let mut charges = crate::limit::Charges::default();
-        policy.charge(&crate::limit::Request::new(), now, 512, &mut charges).unwrap();
-        net.members[0].table.acquire(now, &charges);
+        let mut demands = crate::limit::Demands::default();
+        policy.find_demands(&crate::limit::Request::new(), now, 512, &mut demands).unwrap();
+        net.members[0].table.acquire(now, &demands);
     }
     // A checkpoint may give the change its version before the news of it is sent.
-    net.members[0].table.harvest(crate::table::Scope::All);
+    net.members[0].table.harvest(crate::table::DirtySet::All);
     net.input(0, Input::Urgent);
     net.run(Duration::from_millis(3));
     assert_eq!(net.values("x"), [2, 2]);

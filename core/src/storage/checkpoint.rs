@@ -17,7 +17,7 @@ use super::{Files, KvStore, Recovered, StorageError};
 use crate::crdt::VersionVector;
 use crate::id::{NodeId, ReplicaId, Version};
 use crate::mutant::mutant;
-use crate::table::{Scope, StoredCounter, Table};
+use crate::table::{DirtySet, StoredCounter, Table};
 use crate::time::Timestamp;
 
 /// How often the clock alone is worth a write to disk: well within the grace for which closed windows are kept.
@@ -85,7 +85,7 @@ impl CheckpointWriter {
             // Records must never be newer than a checkpoint entry by two: the totals could then not be verified.
             self.sync_meta()?;
         }
-        table.harvest(Scope::All);
+        table.harvest(DirtySet::All);
         let watermarks = table.version_vector();
         if mutant!(WatermarkBeforeCells) {
             self.meta.watermarks = self.numbered(&watermarks)?;

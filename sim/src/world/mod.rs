@@ -18,7 +18,7 @@ use rand::{RngExt, SeedableRng};
 use tallymesh_core::gossip::LinkId;
 use tallymesh_core::key::CounterKey;
 use tallymesh_core::mutant::Mutant;
-use tallymesh_core::table::Charged;
+use tallymesh_core::table::Debit;
 use tallymesh_core::time::Timestamp;
 
 use crate::checker::{Checked, Checker, Violation};
@@ -83,7 +83,7 @@ enum Event {
     DialFailed { node: usize, life: u64, address: String },
     Call,
     Burst { session: u64 },
-    Refund { node: usize, life: u64, charged: Vec<Charged>, cost: u64, keys: Vec<CounterKey> },
+    Refund { node: usize, life: u64, debits: Vec<Debit>, cost: u64, keys: Vec<CounterKey> },
     Fault,
     Flap { from: usize, to: usize, left: u32 },
     Kill { node: usize },
@@ -216,8 +216,8 @@ impl<'a> World<'a> {
             Event::DialFailed { node, life, address } => self.dial_failed(node, life, address),
             Event::Call => self.call(),
             Event::Burst { session } => self.burst(session),
-            Event::Refund { node, life, charged, cost, keys } => {
-                self.refund(node, life, (&charged, cost), &keys)
+            Event::Refund { node, life, debits, cost, keys } => {
+                self.refund(node, life, (&debits, cost), &keys)
             }
             Event::Fault => self.fault(),
             Event::Flap { from, to, left } => {

@@ -13,7 +13,7 @@ use tallymesh_core::mutant::Mutant;
 use tallymesh_core::storage::StorageError;
 use tallymesh_core::storage::{DataDir, Opened, StateStore};
 use tallymesh_core::table::Bounds;
-use tallymesh_core::time::HighWater;
+use tallymesh_core::time::MonotonicWall;
 use tallymesh_core::time::Timestamp;
 
 use super::node::Life;
@@ -55,8 +55,8 @@ impl World<'_> {
         let table = Arc::new(table);
         let replica = table.own_replica();
         self.checker.born(&replica)?;
-        let high_water = HighWater::at(clock);
-        let shown = high_water.show(self.nodes[place].clock.reading(self.now));
+        let monotonic_wall = MonotonicWall::at(clock);
+        let shown = monotonic_wall.observe(self.nodes[place].clock.reading(self.now));
         let formers = self.nodes[place].formers.clone();
         match set_aside {
             Some((_, damage)) if !disk.is_tampered() => {
@@ -97,7 +97,7 @@ impl World<'_> {
             table,
             gossip,
             store,
-            high_water,
+            monotonic_wall,
             shown,
             seen: BTreeMap::new(),
             watermarks,

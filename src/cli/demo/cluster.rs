@@ -119,7 +119,7 @@ impl Cluster {
         let mut states = Vec::new();
         for place in places {
             let state = self.ask(*place, "state").await?;
-            states.push((state["version_vector"].clone(), state["fingerprint"].clone()));
+            states.push((state["version_vector"].clone(), state["state_checksum"].clone()));
         }
         Ok(states.windows(2).all(|pair| pair[0] == pair[1]))
     }

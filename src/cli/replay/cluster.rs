@@ -114,7 +114,7 @@ impl Cluster {
         Err(self.disagreement(patience))
     }
 
-    /// Waits until all instances hold the same state, and checks that by its fingerprint.
+    /// Waits until all instances hold the same state, and checks that by its checksum.
     ///
     /// # Errors
     /// As [`settle`](Self::settle).
@@ -149,7 +149,7 @@ impl Cluster {
     }
 
     fn has_equal_fingerprints(&self) -> bool {
-        all_equal(self.nodes.iter().map(|node| node.counters().fingerprint()))
+        all_equal(self.nodes.iter().map(|node| node.counters().state_checksum()))
     }
 
     fn unconnected(&self) -> String {
@@ -168,7 +168,7 @@ impl Cluster {
         if lagging.is_empty() {
             return format!(
                 "after {seconds:.1} s the instances have the same updates, \
-                 but not the same fingerprint: this is a bug"
+                 but not the same state checksum: this is a bug"
             );
         }
         let lag = |(place, lacks): &(usize, u64)| {

@@ -16,7 +16,7 @@ use tallymesh_core::gossip::{Gossip, Input, LinkId, Output};
 use tallymesh_core::id::{Incarnation, NodeId, ReplicaId};
 use tallymesh_core::key::CounterKey;
 use tallymesh_core::table::{Bounds, CounterState};
-use tallymesh_core::table::{Change, Table};
+use tallymesh_core::table::{Op, Table};
 use tallymesh_core::time::Now;
 
 use crate::links::{LinkName, Links, Met};
@@ -84,14 +84,14 @@ impl Replica {
         let own = self.cells().find(|(replica, _)| *replica == self.own).map(|(_, cell)| cell);
         let own = own.unwrap_or_default();
         let (counted, change) = match delta < 0 {
-            true => (own.n, Change::Subtract(amount)),
-            false => (own.p, Change::Add(amount)),
+            true => (own.n, Op::Subtract(amount)),
+            false => (own.p, Op::Add(amount)),
         };
         if amount > CELL_MAX - counted.min(CELL_MAX) {
             let why = format!("a node counts up to {CELL_MAX} each way, and {counted} are counted");
             return Err(Refusal::abort(why));
         }
-        let changed = self.table.change(now.wall, &self.key, change, now.wall.plus(LIFETIME));
+        let changed = self.table.execute(now.wall, &self.key, change, now.wall.plus(LIFETIME));
         changed.map_err(Refusal::temporarily_unavailable)?;
         if self.gossip.must_be_told() {
             self.gossip.handle_input(now, Input::Changed);
