@@ -54,7 +54,7 @@ impl CounterHandle {
 
     /// As [`CounterStore::value`].
     pub fn value(&self) -> u64 {
-        let (table, now) = (&self.store.node.table, self.store.now());
+        let (table, now) = (self.store.engine().table(), self.store.now());
         table.value_by_ref(now, self.counter.cached_slot.get()).unwrap_or_else(|| {
             self.find();
             table.value(now, self.key().as_bytes())
@@ -96,10 +96,10 @@ impl CounterHandle {
     }
 
     fn execute(&self, op: Op) -> Result<OpResult, CountError> {
-        let now = self.store.now();
-        let expires_at = self.store.ends_at(now);
+        let (engine, now) = (self.store.engine(), self.store.now());
+        let expires_at = engine.expires_at(now);
         let slot_ref = self.counter.cached_slot.get();
-        let table = &self.store.node.table;
+        let table = engine.table();
         let window = self.key().window();
         let result = match table.execute_by_ref(now, slot_ref, window, op, expires_at)? {
             Some(result) => result,
@@ -109,12 +109,13 @@ impl CounterHandle {
                 result
             }
         };
-        self.store.executed(result);
+        engine.executed(result);
         Ok(result)
     }
 
     #[cold]
     fn find(&self) {
-        self.counter.cached_slot.set(self.store.node.table.resolve(self.key().as_bytes()));
+        let table = self.store.engine().table();
+        self.counter.cached_slot.set(table.resolve(self.key().as_bytes()));
     }
 }

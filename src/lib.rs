@@ -2,7 +2,9 @@
 
 mod clock;
 mod config;
+mod decision;
 mod disk;
+mod engine;
 mod handle;
 mod limiter;
 mod meter;
@@ -12,8 +14,9 @@ mod store;
 mod transport;
 
 pub use config::{Config, ConfigBuilder, ConfigError, Durability};
+pub use decision::{Decision, Receipt};
 pub use handle::CounterHandle;
-pub use limiter::{Decision, Limiter, Receipt};
+pub use limiter::Limiter;
 pub use meter::{Meter, Session};
 pub use node::{DurabilityError, Health, OpenError};
 pub use offline::{CheckReport, Contents, check, inspect};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::limiter::{Decision, Limiter};
+use crate::decision::Decision;
+use crate::limiter::Limiter;
 use tallymesh_core::limit::{Demand, Demands, DenialReason, KeyTooLong, Matched, Request};
 use tallymesh_core::table::{Admission, CachedSlot};
 use tallymesh_core::time::Timestamp;
@@ -58,14 +59,14 @@ impl Limiter {
     /// What a request would be denied for whatever its counters hold, such as too long a label, the handle answers to
     /// every call.
     pub fn meter(&self, request: &Request<'_>) -> Meter {
-        let inner = &self.inner;
-        let matched = if request.labels_count() > inner.labels_max {
+        let engine = self.engine();
+        let matched = if request.labels_count() > engine.labels_max {
             Err((None, DenialReason::TooManyLabels))
         } else {
-            let (now, mut demands) = (inner.store.now(), Demands::default());
-            let found = inner.find_demands(request, now, inner.key_bytes_max, &mut demands);
+            let (now, mut demands) = (engine.now(), Demands::default());
+            let found = engine.find_demands(request, now, engine.key_bytes_max, &mut demands);
             found
-                .map(|()| inner.policy.matched(&demands, now))
+                .map(|()| engine.policy().matched(&demands, now))
                 .map_err(|KeyTooLong { limit_index }| (Some(limit_index), DenialReason::KeyTooLong))
         };
         let unseen = |limit| Counter { limit, cached_slot: CachedSlot::default() };
@@ -83,15 +84,15 @@ impl Meter {
     /// As [`Limiter::acquire`], for a request of this cost.
     #[inline]
     pub fn acquire(&self, cost: u64) -> Decision<'_> {
-        let inner = &*self.limiter.inner;
+        let engine = self.limiter.engine();
         let counters = match &self.shared.counters {
             Ok(counters) => counters,
-            Err((limit_index, reason)) => return inner.refusal(*limit_index, *reason),
+            Err((limit_index, reason)) => return engine.refusal(*limit_index, *reason),
         };
-        let now = inner.store.now();
+        let now = engine.now();
         let demand =
-            |counter: &Counter| inner.policy.demand_under(counter.limit.limit_index, now, cost);
-        let table = &inner.store.node.table;
+            |counter: &Counter| engine.policy().demand_under(counter.limit.limit_index, now, cost);
+        let table = engine.table();
         let admission = match &counters[..] {
             [one] => table.acquire_by_ref(now, &[demand(one)], [one.cached_slot.get()]),
             all => {
@@ -99,25 +100,25 @@ impl Meter {
                 table.acquire_by_ref(now, &demands, all.iter().map(|one| one.cached_slot.get()))
             }
         };
-        inner.decision(admission.unwrap_or_else(|| self.acquire_by_key(counters, now, cost)), cost)
+        engine.decision(admission.unwrap_or_else(|| self.acquire_by_key(counters, now, cost)), cost)
     }
 
     /// As [`Limiter::peek`], for a request of this cost.
     pub fn peek(&self, cost: u64) -> Decision<'_> {
-        let inner = &*self.limiter.inner;
+        let engine = self.limiter.engine();
         let counters = match &self.shared.counters {
             Ok(counters) => counters,
-            Err((limit_index, reason)) => return inner.refusal(*limit_index, *reason),
+            Err((limit_index, reason)) => return engine.refusal(*limit_index, *reason),
         };
-        let now = inner.store.now();
+        let now = engine.now();
         let demands = self.demands(counters, now, cost);
-        inner.decision(inner.store.node.table.peek(now, &demands), cost)
+        engine.decision(engine.table().peek(now, &demands), cost)
     }
 
     /// Decides as if there were no handle, and notes in which slots the counters are now.
     #[cold]
     fn acquire_by_key(&self, counters: &Counters, now: Timestamp, cost: u64) -> Admission {
-        let table = &self.limiter.inner.store.node.table;
+        let table = self.limiter.engine().table();
         let demands = self.demands(counters, now, cost);
         let admission = table.acquire(now, &demands);
         for (demand, counter) in demands.list.iter().zip(counters) {
@@ -128,7 +129,7 @@ impl Meter {
 
     fn demands(&self, counters: &Counters, now: Timestamp, cost: u64) -> Demands {
         let matched = counters.iter().map(|counter| &counter.limit);
-        self.limiter.inner.policy.demands_under(matched, now, cost)
+        self.limiter.engine().policy().demands_under(matched, now, cost)
     }
 }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::node::{DurabilityError, Health, Node, OpenError};
+use crate::engine::Engine;
+use crate::node::{DurabilityError, Health, OpenError};
 use tallymesh_core::crdt::VersionVector;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::id::ReplicaId;
 use tallymesh_core::key::CounterKey;
-use tallymesh_core::limit::Lifetime;
-use tallymesh_core::table::{CountError, CounterState, DirtySet, Op, OpResult, Rejections};
+use tallymesh_core::table::{CountError, CounterState, DirtySet, Op, Rejections};
 use tallymesh_core::time::Timestamp;
 
 /// Counters that every instance of the cluster may add to, and that survive its restarts.
@@ -32,8 +32,7 @@ use tallymesh_core::time::Timestamp;
 /// ```
 #[derive(Clone)]
 pub struct CounterStore {
-    pub(crate) node: Arc<Node>,
-    lifetime: Lifetime,
+    engine: Arc<Engine>,
 }
 
 impl CounterStore {
@@ -47,8 +46,7 @@ impl CounterStore {
     /// when the address to listen at cannot be had. A damaged database is no error: it is set aside, said so in the log,
     /// and the state relearned from the peers.
     pub async fn open(config: Config) -> Result<CounterStore, OpenError> {
-        let lifetime = Lifetime::new(config.counter_ttl);
-        Ok(CounterStore { node: Arc::new(Node::open(&config).await?), lifetime })
+        Ok(CounterStore { engine: Arc::new(Engine::open(config).await?) })
     }
 
     /// Adds to a counter, and returns its value.
@@ -78,40 +76,29 @@ impl CounterStore {
     }
 
     fn execute(&self, key: &CounterKey, op: Op) -> Result<u64, CountError> {
-        let now = self.now();
-        let result = self.node.table.execute(now, key, op, self.ends_at(now))?;
-        self.executed(result);
+        let (engine, now) = (self.engine(), self.now());
+        let result = engine.table().execute(now, key, op, engine.expires_at(now))?;
+        engine.executed(result);
         Ok(result.value)
     }
 
-    /// When a counter without a window ends that is used now.
-    pub(crate) fn ends_at(&self, now: Timestamp) -> Timestamp {
-        self.lifetime.end(now)
-    }
-
-    /// Wakes the threads that an operation needs.
-    pub(crate) fn executed(&self, result: OpResult) {
-        if result.urgent {
-            self.node.wake_urgent();
-        }
-        match result.applied {
-            true => self.node.changed(),
-            false => self.node.touched(),
-        }
+    #[inline]
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// The counter's value as far as this instance knows; 0 for one that does not exist or has expired.
     pub fn value(&self, key: &CounterKey) -> u64 {
-        self.node.table.value(self.node.clock.wall(), key.as_bytes())
+        self.engine.table().value(self.now(), key.as_bytes())
     }
 
     /// Every counter that has not expired, in no particular order. Counters that change meanwhile are shown as they were at
     /// some moment of the iteration.
     pub fn iter(&self) -> impl Iterator<Item = CounterState> + '_ {
-        let now = self.node.clock.wall();
+        let now = self.now();
         let mut next = Some(None);
         let pages = std::iter::from_fn(move || {
-            let (page, following) = self.node.table.page(next?);
+            let (page, following) = self.engine.table().page(next?);
             next = following.map(Some);
             Some(page)
         });
@@ -120,59 +107,64 @@ impl CounterStore {
 
     /// How many counters there are, expired ones within their grace included.
     pub fn len(&self) -> usize {
-        self.node.table.len()
+        self.engine.table().len()
     }
 
     /// Whether there is no counter.
     pub fn is_empty(&self) -> bool {
-        self.node.table.is_empty()
+        self.engine.table().is_empty()
     }
 
     /// Who this instance writes as.
     pub fn replica(&self) -> ReplicaId {
-        self.node.table.own_replica()
+        self.engine.table().own_replica()
     }
 
     /// What this instance has of each replica. Equal vectors on two instances mean equal state.
     pub fn version_vector(&self) -> VersionVector {
-        self.node.table.harvest(DirtySet::All);
-        self.node.table.version_vector()
+        self.engine.table().harvest(DirtySet::All);
+        self.engine.table().version_vector()
     }
 
     /// A checksum over all counters that have not expired: equal on two instances with equal state. Takes time in proportion
     /// to the number of counters.
     pub fn state_checksum(&self) -> u64 {
-        self.node.table.state_checksum(self.node.clock.wall())
+        self.engine.table().state_checksum(self.now())
     }
 
     /// The time by which this instance decides: the system's, unless that stepped back.
     pub fn now(&self) -> Timestamp {
-        self.node.clock.wall()
+        self.engine.now()
     }
 
     /// The peers, as of the last round.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        self.node.peers()
+        self.engine.runtime().peers()
     }
 
     /// Where this instance listens, with the real port if the config said port 0.
     pub fn address(&self) -> Option<std::net::SocketAddr> {
-        self.node.address
+        self.engine.runtime().address
     }
 
     /// Whether counts reach the disk.
     pub fn health(&self) -> Health {
-        self.node.disk.health()
+        self.engine.runtime().disk.health()
     }
 
     /// Where the database went, if it was found damaged when the store was opened.
     pub fn set_aside(&self) -> Option<&std::path::Path> {
-        self.node.set_aside.as_deref()
+        self.engine.runtime().set_aside.as_deref()
     }
 
     /// What was rejected since the start, in numbers.
     pub fn rejections(&self) -> Rejections {
-        self.node.table.rejections()
+        self.engine.table().rejections()
+    }
+
+    /// Whether the store was closed: then nothing is replicated or persisted any more.
+    pub fn is_closed(&self) -> bool {
+        self.engine.is_closed()
     }
 
     /// Resolves when everything counted before the call survives a loss of power.
@@ -180,18 +172,18 @@ impl CounterStore {
     /// # Errors
     /// When the disk has failed, or the store is closed.
     pub async fn flush(&self) -> Result<(), DurabilityError> {
-        self.node.disk.flush().await
+        self.engine.runtime().disk.flush().await
     }
 
     /// Sends what is left to the peers, tells them goodbye, writes a last checkpoint, and stops. Other handles of the store
-    /// go on in memory, unheard and unwritten.
+    /// keep working, but nothing they do is replicated or persisted.
     ///
-    /// A store that is dropped instead does the same on its own threads, without anybody knowing when it is done.
+    /// A store that is dropped instead does the same on its own threads, and nothing tells when it is done.
     ///
     /// # Errors
     /// When the disk has failed.
     pub async fn close(&self) -> Result<(), DurabilityError> {
-        self.node.close().await
+        self.engine.close().await
     }
 }
 

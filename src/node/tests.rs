@@ -27,7 +27,7 @@ async fn threads_that_sleep_are_woken_by_a_change() {
     let address = writer.address().unwrap().to_string();
     let reader = open(Config::builder("b").in_memory().peers([address])).await;
     let key = CounterKey::new("x", &["y"]);
-    let sleeping = |sleeper| writer.node.signals.sleepers.sleeps(sleeper);
+    let sleeping = |sleeper| writer.engine().runtime().signals.sleepers.sleeps(sleeper);
     for round in 1..=5 {
         until("both threads sleep", PATIENCE, || {
             sleeping(Sleeper::Disk) && sleeping(Sleeper::Gossip)
