@@ -146,7 +146,7 @@ impl Limiter {
     /// one time share one write.
     ///
     /// # Errors
-    /// When the charge cannot be made durable. It is then counted in memory and told to the peers all the same: to refuse
+    /// When the charge cannot be made durable. It is then counted in memory and sent to the peers all the same: to refuse
     /// the call is up to the caller.
     pub async fn acquire_durable(
         &self,
@@ -163,7 +163,7 @@ impl Limiter {
     /// reached them may be lost by it.
     ///
     /// # Errors
-    /// When a key is too long, or its window has just ended.
+    /// When a key is too long, or its window has just expired.
     pub fn reset(&self, request: &Request<'_>) -> Result<(), CountError> {
         let now = self.inner.store.now();
         let mut demands = Demands::default();
@@ -209,7 +209,7 @@ impl Limiter {
         self.inner.policy.limits().iter()
     }
 
-    /// The counters that the limits count in; also the place of [`flush`](CounterStore::flush),
+    /// The counters that the limits count in; this is also where to find [`flush`](CounterStore::flush),
     /// [`health`](CounterStore::health) and [`rejections`](CounterStore::rejections).
     pub fn counters(&self) -> &CounterStore {
         &self.inner.store
