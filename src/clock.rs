@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_high_water_mark_in_the_future_holds() {
+    fn the_wall_clock_never_shows_a_time_before_its_mark() {
         let future = system_wall().plus(Duration::from_secs(3600));
         assert_eq!(Clock::new(future).wall(), future);
     }

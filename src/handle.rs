@@ -78,7 +78,7 @@ impl CounterHandle {
     }
 
     /// Adds to the counter if its value stays within `max`, in one step, and returns the new value; otherwise adds nothing
-    /// and returns `None`. Near `max` the peers are told at once.
+    /// and returns `None`. Near `max` the change is sent to the peers at once.
     ///
     /// # Errors
     /// As [`CounterStore::add`].

@@ -77,7 +77,7 @@ impl Limiter {
     /// one time share one write.
     ///
     /// # Errors
-    /// When the charge cannot be made durable. It is then counted in memory and told to the peers all the same: to refuse
+    /// When the charge cannot be made durable. It is then counted in memory and sent to the peers all the same: to refuse
     /// the call is up to the caller.
     pub async fn acquire_durable(
         &self,
@@ -94,7 +94,7 @@ impl Limiter {
     /// reached them may be lost by it.
     ///
     /// # Errors
-    /// When a key is too long, or its window has just ended.
+    /// When a key is too long, or its window has just expired.
     pub fn reset(&self, request: &Request<'_>) -> Result<(), CountError> {
         let engine = self.engine();
         let (now, mut demands) = (engine.now(), Demands::default());
@@ -141,7 +141,7 @@ impl Limiter {
         self.engine().policy().limits().iter()
     }
 
-    /// The counters that the limits count in; also the place of [`flush`](CounterStore::flush),
+    /// The counters that the limits count in; this is also where to find [`flush`](CounterStore::flush),
     /// [`health`](CounterStore::health) and [`rejections`](CounterStore::rejections).
     pub fn counters(&self) -> &CounterStore {
         &self.counters

@@ -10,7 +10,7 @@ use crate::varint::{self, InvalidVarint};
 /// and the window, for limits that have one.
 ///
 /// A window's index is part of the key, so a new window is a new counter and nothing is ever zeroed in place. The length
-/// is part of it too, so that a node whose config does not know the limit can still tell when the counter ends.
+/// is part of it too, so that a node whose config does not know the limit still knows when the counter expires.
 ///
 /// ```
 /// use tallymesh::{CounterKey, Timestamp, WindowIndex};
@@ -65,7 +65,7 @@ pub struct InvalidKey(&'static str);
 pub(crate) const KEY_VALUES_MAX: usize = 32;
 
 impl CounterKey {
-    /// The key of a counter without a window, which lives until it has not been used for its time to live.
+    /// The key of a counter without a window, which expires when it has not been used for its time to live.
     pub fn new(limit: &str, values: &[&str]) -> CounterKey {
         CounterKey::build(limit, values, None)
     }

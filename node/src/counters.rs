@@ -49,7 +49,7 @@ pub fn counter_value(counter: u32) -> Result<f64> {
     guard(|| with_counter(counter, |handle| Ok(number(handle.value()))))
 }
 
-/// Adds 1, and returns the value. The nearer it is to `max`, the sooner the peers are told, as if it were bound by it.
+/// Adds 1, and returns the value. The nearer it is to `max`, the sooner it is sent to the peers, as if it were bound by it.
 #[napi]
 pub fn counter_add(counter: u32, max: f64) -> Result<f64> {
     guard(|| {
@@ -72,7 +72,7 @@ pub fn counter_try(counter: u32, max: f64) -> Result<f64> {
     })
 }
 
-/// Starts the counter anew, everywhere.
+/// Resets the counter on every instance.
 #[napi]
 pub fn counter_reset(counter: u32) -> Result<()> {
     guard(|| with_counter(counter, |handle| handle.reset().map_err(self::counter)))

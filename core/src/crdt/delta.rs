@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 ///
 /// Deltas that belong together form a chain. A cell that changed again while the chain was sent is left out of the earlier
 /// parts, since a later one brings it; so only the whole chain makes the receiver's knowledge complete, and only then its
-/// watermark moves. Were it moved at each part, a crash in between would leave a hole under it that nobody fills.
+/// watermark moves. Were it moved at each part, a crash in between would leave a hole under it that is never filled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delta {
     /// Whose cells these are.
@@ -43,7 +43,7 @@ pub struct Update {
     pub p: u64,
     /// Subtracted.
     pub n: u64,
-    /// When the counter ends; 0 for a counter with a window, whose key tells.
+    /// When the counter expires; 0 for a counter with a window, whose key says when.
     pub expires_at: Timestamp,
 }
 
@@ -70,7 +70,7 @@ impl Update {
     }
 }
 
-/// What a node has of one replica, as it says so to a peer.
+/// What a node has of one replica, as it is sent to a peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DigestEntry {
     /// The replica.

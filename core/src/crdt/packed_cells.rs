@@ -15,7 +15,7 @@ use crate::varint::{self, VARINT_BYTES_MAX};
 pub(super) enum PackedCells {
     /// Zeroes follow the last cell. No cell begins with one: that would be the own replica's.
     Here([u8; BYTES_HERE]),
-    /// More bytes than fit. Boxed twice, so that a counter has to keep but one word.
+    /// More bytes than fit. Boxed twice, so that a counter keeps only one word.
     Elsewhere(Box<Box<[u8]>>),
     /// Too many cells for a linear scan.
     Many(Box<Box<[(ReplicaIndex, Cell)]>>),

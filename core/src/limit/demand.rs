@@ -30,9 +30,9 @@ pub struct Demand {
     pub cost: u64,
     /// What the limit allows in one window.
     pub max: u64,
-    /// When the charged counter ends, if this request is the last to use it.
+    /// When the charged counter expires, if this request is the last to use it.
     pub expires_at: Timestamp,
-    /// Whether it ends then for certain, since it counts in a fixed window.
+    /// Whether it expires then for certain, since it counts in a fixed window.
     pub is_windowed: bool,
 }
 
@@ -69,7 +69,7 @@ impl Demands {
     /// The key of the counter that a demand is charged to. The demand must be one of these.
     #[inline]
     pub fn key(&self, demand: &Demand) -> &[u8] {
-        // A demand of other demands has no key here; such a one is a mistake of the caller, not a reason to panic.
+        // A demand that is none of these has no key here: a mistake of the caller, but no reason to panic.
         self.keys.get(demand.key.clone()).unwrap_or_default()
     }
 

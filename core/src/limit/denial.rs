@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::Limit;
 
-/// A denied request: which limit said no, what is left under it, and when to try again.
+/// A denied request: which limit denied it, what is left under it, and when to try again.
 ///
 /// It borrows from the limiter; to outlive that, keep its numbers, its [`DenialReason`], or a string made of it.
 #[derive(Debug, Clone)]

@@ -14,7 +14,7 @@ mod demand;
 mod denial;
 mod key_prefix;
 mod label;
-#[expect(clippy::module_inception, reason = "the file is named after what it holds")]
+#[expect(clippy::module_inception, reason = "a file is named after its type")]
 mod limit;
 mod matched;
 mod policy;

@@ -92,6 +92,7 @@ impl<'a> Request<'a> {
         }
     }
 
+    #[inline]
     fn other(&self, label: &str) -> Option<&'a str> {
         self.others.iter().find(|(held, _)| *held == label).map(|(_, value)| *value)
     }

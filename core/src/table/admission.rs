@@ -1,7 +1,7 @@
 //! Decisions: check and charge in one step, all of a request's counters or none.
 //!
-//! What is read ([`Found`], which makes a [`Reading`]) is told apart from what is charged ([`Demand`]); whether the one has
-//! room for the other is for [`rule::judge`] to say.
+//! What is read (a [`Reading`]) and what is charged (a [`Demand`]) are two types; [`rule::judge`] alone says whether the one
+//! has room for the other.
 
 use core::sync::atomic::Ordering;
 use core::time::Duration;

@@ -1,8 +1,8 @@
-//! How much a table may hold, and what it believes.
+//! The bounds of a table.
 
 use core::time::Duration;
 
-/// What a table holds at the most, and how it treats time.
+/// How much a table may hold, and how it treats time.
 #[derive(Debug, Clone)]
 pub struct Bounds {
     /// The most counters held.
@@ -17,7 +17,7 @@ pub struct Bounds {
     pub admit_when_full: bool,
     /// How long an expired counter is still kept for updates that arrive late.
     pub grace: Duration,
-    /// A counter from a window that starts later than this after now is not believed.
+    /// A counter of a window that starts later than this after now is implausible, and rejected.
     pub future_max: Duration,
     /// The fraction of a limit past which a change does not wait for the tick; 0 to 1.
     pub urgent_fraction: f64,

@@ -6,7 +6,7 @@
 
 use alloc::{boxed::Box, vec};
 
-/// Slots by hash. Which of several keys with one hash is meant is for the caller to say.
+/// Slots by hash. Several keys may have one hash; the caller says which is meant.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     /// A power of two long, or empty; at most three quarters are in use.
@@ -109,10 +109,12 @@ impl Index {
         &mut self.entries[position]
     }
 
+    #[inline]
     fn home(&self, hash: u32) -> usize {
         hash as usize & (self.entries.len() - 1)
     }
 
+    #[inline]
     fn after(&self, position: usize) -> usize {
         (position + 1) & (self.entries.len() - 1)
     }

@@ -63,7 +63,7 @@ pub const SLOTS_PER_LOCK: usize = 32;
 /// - **Read** (`read`): [`value`](Table::value), [`counter`](Table::counter), [`page`](Table::page),
 ///   [`resolve`](Table::resolve), [`rejections`](Table::rejections), [`state_checksum`](Table::state_checksum).
 /// - **Send** (`replication`): [`harvest`](Table::harvest) gives changed cells their versions;
-///   [`digest`](Table::digest) and [`version_vector`](Table::version_vector) say what is here;
+///   [`digest`](Table::digest) and [`version_vector`](Table::version_vector) describe what is here;
 ///   [`updates_after`](Table::updates_after) and [`updates`](Table::updates) read it.
 /// - **Receive** (`replication`): [`apply`](Table::apply) merges a peer's cells, [`complete`](Table::complete) moves a
 ///   watermark.
@@ -104,7 +104,7 @@ impl Table {
         self
     }
 
-    /// Notes how many peers are connected, which tells how much may have been counted elsewhere and not arrived yet.
+    /// Notes how many peers are connected, from which follows how much may have been counted elsewhere and not arrived yet.
     pub fn set_peers(&self, peers: usize) {
         self.peers.store(peers as u64, Ordering::Relaxed);
     }

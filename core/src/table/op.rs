@@ -117,7 +117,7 @@ impl Table {
             .map(|slot_index| self.execute_at(now, &mut shard, slot_index, op, expires_at)))
     }
 
-    /// When a counter that is used now ends.
+    /// When a counter that is used now expires.
     fn end(
         &self,
         now: Timestamp,

@@ -167,3 +167,51 @@ fn write_state(bytes: &mut Vec<u8>, slot: &Slot, replicas: &Replicas) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::crdt::Update;
+    use crate::table::tests::{replica, table};
+    use crate::table::{DirtySet, Op};
+
+    use super::*;
+
+    #[test]
+    fn the_state_checksum_hashes_the_bytes_that_its_doc_lists() {
+        let (table, key) = (table("a"), CounterKey::new("l", &["v"]));
+        table.execute(Timestamp(0), &key, Op::Add(5), Timestamp(1_000)).unwrap();
+        table.harvest(DirtySet::All);
+        let update = Update {
+            key: key.as_bytes().into(),
+            version: Version(9),
+            generation: 0,
+            p: 3,
+            n: 1,
+            expires_at: Timestamp(1_000),
+        };
+        table.apply(Timestamp(0), &replica("bc", 2), &[update]);
+        let mut bytes = Vec::new();
+        bytes.extend_from_slice(&[6, 0, 0, 0, 0, 1, b'l', 1, 1, b'v']);
+        bytes.extend_from_slice(&1_000_u64.to_le_bytes());
+        bytes.extend_from_slice(&[0, 0, 0, 0]);
+        for (name, numbers) in [(&b"a"[..], [1, 7, 1, 5, 0]), (b"bc", [2, 7, 9, 3, 1_u64])] {
+            bytes.push(name.len() as u8);
+            bytes.extend_from_slice(name);
+            numbers.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+        }
+        assert_eq!(table.state_checksum(Timestamp(0)), SipHasher13::new().hash(&bytes));
+        assert_eq!(table.state_checksum(Timestamp(1_000)), 0, "an expired counter is not hashed");
+    }
+
+    #[test]
+    fn cells_without_a_version_are_not_hashed() {
+        let (one, other, key) = (table("a"), table("a"), CounterKey::new("l", &[]));
+        for table in [&one, &other] {
+            table.execute(Timestamp(0), &key, Op::Add(1), Timestamp(1_000)).unwrap();
+        }
+        one.execute(Timestamp(0), &key, Op::Add(1), Timestamp(1_000)).unwrap();
+        assert_eq!(one.state_checksum(Timestamp(0)), other.state_checksum(Timestamp(0)));
+        [&one, &other].iter().for_each(|table| drop(table.harvest(DirtySet::All)));
+        assert_ne!(one.state_checksum(Timestamp(0)), other.state_checksum(Timestamp(0)));
+    }
+}

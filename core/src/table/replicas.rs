@@ -13,7 +13,7 @@ use crate::id::{Incarnation, ReplicaId, Version};
 #[derive(Debug)]
 struct Replica {
     id: ReplicaId,
-    /// Everything up to here is held, superseded or expired. Of the own replica: the last version given out.
+    /// Everything up to here is held, superseded or expired. Of the own replica: the last version assigned.
     watermark: Version,
     /// Every live cell up to the watermark has its entry here ...
     log: UpdateLog,

@@ -49,7 +49,7 @@ pub struct Part {
 pub struct Applied {
     /// The cells that changed here.
     pub new: Vec<SlotId>,
-    /// Updates that were not believed.
+    /// Updates that cannot be true and were dropped.
     pub implausible: usize,
     /// There was no room for some counter, so that not all that was sent is held now.
     pub without_room: bool,
@@ -105,13 +105,13 @@ impl Table {
         self.lock_replicas().index(replica).is_some()
     }
 
-    /// The watermark of one replica; of the own one, the last version given out.
+    /// The watermark of one replica; of the own one, the last version assigned.
     pub fn watermark(&self, replica: &ReplicaId) -> Version {
         let replicas = self.lock_replicas();
         replicas.index(replica).map_or(Version::ZERO, |index| replicas.watermark(index))
     }
 
-    /// The last version given out to own cells.
+    /// The last version assigned to an own cell.
     pub fn own_watermark(&self) -> Version {
         self.lock_replicas().watermark(ReplicaIndex::OWN)
     }
@@ -250,9 +250,9 @@ impl Table {
                 continue;
             };
             if index == ReplicaIndex::OWN {
-                let given_out = replicas.watermark(index);
+                let last_assigned = replicas.watermark(index);
                 applied.implausible +=
-                    some.iter().filter(|update| update.version > given_out).count();
+                    some.iter().filter(|update| update.version > last_assigned).count();
                 continue;
             }
             for update in some {
@@ -326,7 +326,7 @@ impl Table {
             slot.expires_at = expires_at;
         }
         if is_newer {
-            // The newer generation took the own cell away: there is nothing left to give a version.
+            // The newer generation removed the own cell: nothing is left that needs a version.
             slot.dirty = false;
         }
         if merged == Merged::New || later {
@@ -335,7 +335,7 @@ impl Table {
         Ok((merged, SlotId::new(shard_of(key_hash), slot_index)))
     }
 
-    /// Checks that an update can be true and is still wanted; returns when its counter ends.
+    /// Checks that an update can be true and is still wanted; returns when its counter expires.
     fn check(&self, now: Timestamp, update: &Update) -> Result<Timestamp, Rejection> {
         let plausible = update.p <= COUNT_MAX
             && update.n <= COUNT_MAX

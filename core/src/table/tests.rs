@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 const HOUR: Duration = Duration::from_secs(3600);
 const FRAME: usize = 60_000;
 
-fn replica(node: &str, boot: u64) -> ReplicaId {
+pub(super) fn replica(node: &str, boot: u64) -> ReplicaId {
     ReplicaId { node: node.parse().unwrap(), incarnation: Incarnation { boot, nonce: 7 } }
 }
 
@@ -44,7 +44,7 @@ fn admits(table: &Table, policy: &Policy, request: &Request<'_>, now: u64) -> bo
     matches!(ask(table, policy, request, now), Admission::Allowed { .. })
 }
 
-/// Everything that `from` has of every replica, given to `to`.
+/// Sends everything that `from` has of every replica to `to`.
 fn sync(from: &Table, to: &Table, now: u64) {
     from.harvest(DirtySet::All);
     for entry in from.digest() {
@@ -187,13 +187,13 @@ fn windows_roll_over_while_peers_cells_are_there() {
 }
 
 #[test]
-fn knocking_keeps_a_session_used_up_and_silence_ends_it() {
+fn denied_requests_keep_a_session_used_up_and_a_pause_ends_it() {
     let (table, policy) = (table("a"), session_limits(1, 9));
     let request = Request::tool_call("s", "t");
     let minute = 60_000;
     assert!(admits(&table, &policy, &request, 0));
-    for knock in 1..300 {
-        assert!(!admits(&table, &policy, &request, knock * minute), "after {knock} minutes");
+    for attempt in 1..300 {
+        assert!(!admits(&table, &policy, &request, attempt * minute), "after {attempt} minutes");
     }
     let ends = 299 * minute + 3_600_000 * 17 / 16 + 1;
     let Admission::Denied { retry_after: Some(wait), .. } =
@@ -387,7 +387,7 @@ fn implausible_updates_are_dropped_and_counted() {
         1
     );
     assert_eq!(b.len(), 0);
-    // Our own cells are ours alone: a peer's word of them changes nothing.
+    // Only we write our own cells: what a peer sends of them changes nothing.
     assert_eq!(b.apply(Timestamp(0), &replica("b", 1), &[honest]).implausible, 1);
     assert_eq!((b.len(), b.watermark(&replica("b", 1))), (0, Version::ZERO));
     assert_eq!(b.rejections().cells_implausible, 8);
@@ -419,7 +419,7 @@ fn a_restart_relearns_what_its_disk_had_lost() {
     disk.iter().for_each(|stored| restore.add(stored));
     restore.finish(watermarks);
     assert_eq!(a2.value(Timestamp(0), key.as_bytes()), 3);
-    // New counts at once, before anything is heard: they must not be swallowed by the peer's newer old cell.
+    // It counts at once, before anything arrives: the peer's newer old cell must not hide that.
     add(&a2, 1);
     sync(&a2, &b, 0);
     assert_eq!(b.value(Timestamp(0), key.as_bytes()), 6);

@@ -1,7 +1,7 @@
 //! Over what time a limit counts: one file for each kind of window.
 //!
-//! A kind tells three things of the time of a request: which window it is in (if the kind numbers them), when the counter
-//! that it is charged to ends, and whether that end is certain. A new kind is one more file and one more variant.
+//! From the time of a request, a kind computes three things: the index of its window (if the kind has numbered windows), when
+//! the charged counter expires, and whether that end is certain. A new kind is one more file and one more variant.
 
 mod fixed;
 mod session;
@@ -63,7 +63,7 @@ impl Kind {
         write_window(key, index);
     }
 
-    /// When a counter that is used now ends, unless it is used again.
+    /// When a counter that is used now expires, unless it is used again.
     #[inline]
     pub fn end(&self, now: Timestamp) -> Timestamp {
         match self {
@@ -72,7 +72,7 @@ impl Kind {
         }
     }
 
-    /// Whether a counter ends then for certain, however it is used: the end tells its window from all others.
+    /// Whether a counter expires then for certain, however it is used: no other window has that end.
     #[inline]
     pub fn is_windowed(&self) -> bool {
         matches!(self, Kind::Fixed(_))

@@ -1,4 +1,4 @@
-//! Sessions: one counter for as long as it is used, which ends a while after its last use.
+//! Sessions: one counter for as long as it is used, which expires a while after its last use.
 
 use core::time::Duration;
 
@@ -19,7 +19,7 @@ impl Lifetime {
         Lifetime { ttl_ms, step_ms: (ttl_ms / 16).max(1) }
     }
 
-    /// When a counter that is used now ends, unless it is used again.
+    /// When a counter that is used now expires, unless it is used again.
     #[inline]
     pub fn end(self, now: Timestamp) -> Timestamp {
         let end = now.0.saturating_add(self.ttl_ms);
