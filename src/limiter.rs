@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::config::Config;
-use crate::node::{DurabilityError, OpenError};
+use crate::runtime::{DurabilityError, OpenError};
 use crate::store::CounterStore;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::key::CounterKey;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::node::{DurabilityError, Health, Node, OpenError};
+use crate::runtime::{DurabilityError, Health, Node, OpenError};
 use tallymesh_core::crdt::VersionVector;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::id::ReplicaId;

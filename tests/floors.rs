@@ -19,7 +19,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("transport", 2),
     ("clock", 2),
     ("config", 3),
-    ("node", 3),
+    ("runtime", 3),
     ("store", 3),
     ("handle", 3),
     ("limiter", 3),

@@ -3,12 +3,12 @@
 //! Two threads of its own do all that waits: one gossips, one writes checkpoints. So neither a busy runtime of the
 //! embedder's nor a slow disk or peer holds up the other, and none of them holds up a decision.
 
-mod disk;
-mod gossip_loop;
-mod reports;
-mod sleepers;
+mod disk_thread;
+mod gossip_thread;
+mod log;
 #[cfg(test)]
 mod tests;
+mod wakers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,10 +20,10 @@ use tokio::sync::{Notify, oneshot};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::storage::StorageError;
-use disk::Disk;
-use sleepers::{Sleeper, Sleepers};
+use disk_thread::Disk;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::table::Table;
+use wakers::{Sleeper, Sleepers};
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -135,12 +135,12 @@ impl Node {
     /// Recovers the state, starts to listen and to write, and waits a bounded while for the peers' state.
     pub async fn open(config: &Config) -> Result<Node, OpenError> {
         let signals = Arc::new(Signals::default());
-        let (disk, disk_thread, started) = disk::start(config, signals.clone()).await?;
-        let disk::Started { table, clock, set_aside } = started;
+        let (disk, disk_thread, started) = disk_thread::start(config, signals.clone()).await?;
+        let disk_thread::Started { table, clock, set_aside } = started;
         // Whoever gives the opening up must not leave threads behind that hold the directory.
         let abandoned = StopOnDrop(Some((disk.clone(), signals.clone())));
         let gossip =
-            gossip_loop::start(config, table.clone(), clock.clone(), signals.clone()).await;
+            gossip_thread::start(config, table.clone(), clock.clone(), signals.clone()).await;
         let (gossip_thread, address) = match gossip {
             Ok(started) => started,
             Err(error) => {

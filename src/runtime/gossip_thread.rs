@@ -8,8 +8,8 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::{mpsc, oneshot};
 
-use super::reports::Reporter;
-use super::sleepers::Sleeper;
+use super::log::Reporter;
+use super::wakers::Sleeper;
 use super::{Joining, OpenError, Signals, lock};
 use crate::clock::Clock;
 use crate::config::Config;

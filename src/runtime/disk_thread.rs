@@ -8,7 +8,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::{oneshot, watch};
 
-use super::sleepers::Sleeper;
+use super::wakers::Sleeper;
 use super::{DurabilityError, Health, Joining, OpenError, Signals, lock};
 use crate::clock::{Clock, system_wall};
 use crate::config::{Config, Durability};
