@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use crate::config::Config;
 use crate::runtime::{DurabilityError, OpenError};
+use crate::status::Status;
 use crate::store::CounterStore;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::key::CounterKey;
@@ -208,12 +209,17 @@ impl Limiter {
     }
 
     /// The counters that the limits count in; also the place of [`flush`](CounterStore::flush),
-    /// [`health`](CounterStore::health) and [`mishaps`](CounterStore::mishaps).
+    /// [`health`](CounterStore::health) and [`rejections`](CounterStore::rejections).
     pub fn counters(&self) -> &CounterStore {
         &self.inner.store
     }
 
-    /// Who is connected, how far they lag, and how their clocks differ.
+    /// How this instance is doing: its health, peers, rejections and sizes at one moment.
+    pub fn status(&self) -> Status {
+        self.inner.store.status()
+    }
+
+    /// Which peers are connected, how far they lag, and how their clocks differ.
     pub fn peers(&self) -> Vec<PeerStatus> {
         self.inner.store.peers()
     }

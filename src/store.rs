@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::runtime::{DurabilityError, Health, Node, OpenError};
+use crate::runtime::{DurabilityError, Health, OpenError, Runtime};
+use crate::status::{Rejections, Status};
 use tallymesh_core::crdt::VersionVector;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::id::ReplicaId;
@@ -32,7 +33,7 @@ use tallymesh_core::time::Timestamp;
 /// ```
 #[derive(Clone)]
 pub struct CounterStore {
-    pub(crate) node: Arc<Node>,
+    pub(crate) node: Arc<Runtime>,
     lifetime: Lifetime,
 }
 
@@ -48,7 +49,7 @@ impl CounterStore {
     /// and the state relearned from the peers.
     pub async fn open(config: Config) -> Result<CounterStore, OpenError> {
         let lifetime = Lifetime::new(config.counter_ttl);
-        Ok(CounterStore { node: Arc::new(Node::open(&config).await?), lifetime })
+        Ok(CounterStore { node: Arc::new(Runtime::open(&config).await?), lifetime })
     }
 
     /// Adds to a counter, and returns its value.
@@ -150,19 +151,24 @@ impl CounterStore {
         self.node.clock.wall()
     }
 
-    /// The peers, as of the last round.
+    /// How this instance is doing: its health, peers, rejections and sizes at one moment.
+    pub fn status(&self) -> Status {
+        Status::of(&self.node)
+    }
+
+    /// The [peers](Status::peers), as of the last round.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        self.node.peers()
+        self.status().peers
     }
 
-    /// Where this instance listens, with the real port if the config said port 0.
+    /// Where this instance [listens](Status::address), with the real port if the config said port 0.
     pub fn address(&self) -> Option<std::net::SocketAddr> {
-        self.node.address
+        self.status().address
     }
 
-    /// Whether counts reach the disk.
+    /// Whether counts [reach the disk](Status::health).
     pub fn health(&self) -> Health {
-        self.node.disk.health()
+        self.status().health
     }
 
     /// Where the database went, if it was found damaged when the store was opened.
@@ -170,16 +176,9 @@ impl CounterStore {
         self.node.set_aside.as_deref()
     }
 
-    /// What went wrong since the start, in numbers.
-    pub fn mishaps(&self) -> Mishaps {
-        let read =
-            |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
-        let mishaps = &self.node.table.mishaps;
-        Mishaps {
-            counters_refused: read(&mishaps.full),
-            cells_implausible: read(&mishaps.implausible),
-            cells_late: read(&mishaps.late),
-        }
+    /// What was [refused or dropped](Status::rejections) since the start, in numbers.
+    pub fn rejections(&self) -> Rejections {
+        self.status().rejections
     }
 
     /// Resolves when everything counted before the call survives a loss of power.
@@ -200,18 +199,6 @@ impl CounterStore {
     pub async fn close(&self) -> Result<(), DurabilityError> {
         self.node.close().await
     }
-}
-
-/// What went wrong since the start, in numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Mishaps {
-    /// Counters that were needed and not made, because `max_counters` were held.
-    pub counters_refused: u64,
-    /// Cells from peers that cannot be true and were dropped.
-    pub cells_implausible: u64,
-    /// Cells from peers that came after their counter's end and grace.
-    pub cells_late: u64,
 }
 
 impl std::fmt::Debug for CounterStore {

@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("clock", 2),
     ("config", 3),
     ("runtime", 3),
+    ("status", 3),
     ("store", 3),
     ("handle", 3),
     ("limiter", 3),
@@ -83,8 +84,8 @@ fn the_lower_floors_know_no_time_randomness_or_io() {
 fn the_check_sees_what_it_is_for() {
     assert_eq!(imports("use crate::table::Table;").collect::<Vec<_>>(), ["table"]);
     assert_eq!(
-        imports("    crate::node::Node::open(crate::id::x)").collect::<Vec<_>>(),
-        ["node", "id"]
+        imports("    crate::runtime::Runtime::open(crate::id::x)").collect::<Vec<_>>(),
+        ["runtime", "id"]
     );
     assert_eq!(imports("use super::Cell;").count(), 0);
 }

@@ -1,28 +1,28 @@
-//! Which of the node's threads sleep until something changes. Every decision asks, so it is one load.
+//! Wake flags: which of the node's threads sleep until something changes. Every decision reads them, so it is one load.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// A thread that stops its rounds when there is nothing to do in them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sleeper {
+pub(super) enum Worker {
     Disk = 1,
     Gossip = 2,
 }
 
-/// The threads that must be woken when something changes.
+/// One flag for each thread that must be woken when something changes.
 ///
-/// A thread says that it may fall asleep *before* it looks through the table for the last time: whoever changes a shard after
-/// that look has locked it after it, and so sees what was said.
+/// A thread announces its sleep, then scans the table once more: a change after the scan must take the shard's lock after it,
+/// and so sees the announcement.
 #[derive(Debug, Default)]
-pub(super) struct Sleepers(AtomicU8);
+pub(super) struct WakeFlags(AtomicU8);
 
-impl Sleepers {
-    /// Says whether a thread must be woken from now on.
-    pub fn set(&self, sleeper: Sleeper, sleeps: bool) {
+impl WakeFlags {
+    /// Whether a thread must be woken from now on.
+    pub fn set(&self, worker: Worker, asleep: bool) {
         // Written only where it differs, or every decision would pay for each round.
-        match (self.sleeps(sleeper), sleeps) {
-            (false, true) => _ = self.0.fetch_or(sleeper as u8, Ordering::Relaxed),
-            (true, false) => _ = self.0.fetch_and(!(sleeper as u8), Ordering::Relaxed),
+        match (self.is_set(worker), asleep) {
+            (false, true) => _ = self.0.fetch_or(worker as u8, Ordering::Relaxed),
+            (true, false) => _ = self.0.fetch_and(!(worker as u8), Ordering::Relaxed),
             _ => {}
         }
     }
@@ -34,13 +34,13 @@ impl Sleepers {
     }
 
     /// Whether this thread must be woken.
-    pub fn sleeps(&self, sleeper: Sleeper) -> bool {
-        self.0.load(Ordering::Relaxed) & sleeper as u8 != 0
+    pub fn is_set(&self, worker: Worker) -> bool {
+        self.0.load(Ordering::Relaxed) & worker as u8 != 0
     }
 
     /// Whether a thread must be woken; it counts as awake from now on, so that one caller wakes it and not all.
-    pub fn take(&self, sleeper: Sleeper) -> bool {
-        self.0.fetch_and(!(sleeper as u8), Ordering::Relaxed) & sleeper as u8 != 0
+    pub fn take(&self, worker: Worker) -> bool {
+        self.0.fetch_and(!(worker as u8), Ordering::Relaxed) & worker as u8 != 0
     }
 }
 
@@ -49,14 +49,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_sleeper_is_woken_once_and_the_other_sleeps_on() {
-        let sleepers = Sleepers::default();
-        assert!(!sleepers.any());
-        sleepers.set(Sleeper::Disk, true);
-        sleepers.set(Sleeper::Gossip, true);
-        assert!(sleepers.take(Sleeper::Disk));
-        assert!(!sleepers.take(Sleeper::Disk) && sleepers.any());
-        sleepers.set(Sleeper::Gossip, false);
-        assert!(!sleepers.take(Sleeper::Gossip) && !sleepers.any());
+    fn each_thread_is_woken_once_and_the_other_sleeps_on() {
+        let flags = WakeFlags::default();
+        assert!(!flags.any());
+        flags.set(Worker::Disk, true);
+        flags.set(Worker::Gossip, true);
+        assert!(flags.take(Worker::Disk));
+        assert!(!flags.take(Worker::Disk) && flags.any());
+        flags.set(Worker::Gossip, false);
+        assert!(!flags.take(Worker::Gossip) && !flags.any());
     }
 }
