@@ -8,12 +8,12 @@ use tallymesh_core::table::{OpResult, Table};
 use tallymesh_core::time::Timestamp;
 
 use crate::config::Config;
-use crate::node::{DurabilityError, Node, OpenError};
+use crate::runtime::{DurabilityError, OpenError, Runtime};
 
 /// One running instance. A decision reaches all that it needs from here, and waits for none of it.
 pub(crate) struct Engine {
     /// The threads, and what they share with decisions.
-    runtime: Node,
+    runtime: Runtime,
     policy: Policy,
     /// How long a counter without a window lives after its last change.
     counter_lifetime: Lifetime,
@@ -34,7 +34,7 @@ impl Engine {
         let policy =
             Policy::new(config.limits.iter().cloned()).expect("a config's limits are valid");
         Ok(Engine {
-            runtime: Node::open(&config).await?,
+            runtime: Runtime::open(&config).await?,
             policy,
             counter_lifetime: Lifetime::new(config.counter_ttl),
             key_bytes_max: config.bounds.key_bytes_max,
@@ -62,7 +62,7 @@ impl Engine {
     }
 
     /// The threads, for what is no part of a decision.
-    pub fn runtime(&self) -> &Node {
+    pub fn runtime(&self) -> &Runtime {
         &self.runtime
     }
 

@@ -11,7 +11,8 @@ use tallymesh_core::time::Timestamp;
 use crate::config::Config;
 use crate::decision::Decision;
 use crate::engine::Engine;
-use crate::node::{DurabilityError, OpenError};
+use crate::runtime::{DurabilityError, OpenError};
+use crate::status::Status;
 use crate::store::CounterStore;
 
 thread_local! {
@@ -147,7 +148,12 @@ impl Limiter {
         &self.counters
     }
 
-    /// Who is connected, how far they lag, and how their clocks differ.
+    /// How this instance is doing: its health, peers, rejections and sizes at one moment.
+    pub fn status(&self) -> Status {
+        self.counters.status()
+    }
+
+    /// Which peers are connected, how far they lag, and how their clocks differ.
     pub fn peers(&self) -> Vec<PeerStatus> {
         self.counters.peers()
     }

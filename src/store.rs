@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::node::{DurabilityError, Health, OpenError};
+use crate::runtime::{DurabilityError, Health, OpenError};
+use crate::status::Status;
 use tallymesh_core::crdt::VersionVector;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::id::ReplicaId;
@@ -137,19 +138,24 @@ impl CounterStore {
         self.engine.now()
     }
 
-    /// The peers, as of the last round.
+    /// How this instance is doing: its health, peers, rejections and sizes at one moment.
+    pub fn status(&self) -> Status {
+        Status::of(self.engine.runtime())
+    }
+
+    /// The [peers](Status::peers), as of the last round.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        self.engine.runtime().peers()
+        self.status().peers
     }
 
-    /// Where this instance listens, with the real port if the config said port 0.
+    /// Where this instance [listens](Status::address), with the real port if the config said port 0.
     pub fn address(&self) -> Option<std::net::SocketAddr> {
-        self.engine.runtime().address
+        self.status().address
     }
 
-    /// Whether counts reach the disk.
+    /// Whether counts [reach the disk](Status::health).
     pub fn health(&self) -> Health {
-        self.engine.runtime().disk.health()
+        self.status().health
     }
 
     /// Where the database went, if it was found damaged when the store was opened.
@@ -157,9 +163,9 @@ impl CounterStore {
         self.engine.runtime().set_aside.as_deref()
     }
 
-    /// What was rejected since the start, in numbers.
+    /// What was [rejected](Status::rejections) since the start, in numbers.
     pub fn rejections(&self) -> Rejections {
-        self.engine.table().rejections()
+        self.status().rejections
     }
 
     /// Whether the store was closed: then nothing is replicated or persisted any more.

@@ -8,6 +8,7 @@ pub mod gossip;
 pub mod id;
 pub mod key;
 pub mod limit;
+pub mod link;
 pub mod mutant;
 pub mod storage;
 pub mod table;

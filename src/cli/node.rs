@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use tallymesh::{Config, Decision, Health, Limiter, PeerStatus, Receipt, Request};
+use tallymesh::{Config, Decision, Limiter, PeerStatus, Receipt, Request};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use super::Outcome;
@@ -139,19 +139,16 @@ impl<'a> Control<'a> {
         let vector = counters.version_vector();
         let vector: BTreeMap<String, u64> =
             vector.iter().map(|(replica, version)| (replica.to_string(), version.0)).collect();
-        let (durable, reason) = match counters.health() {
-            Health::Durable => (true, None),
-            Health::Degraded(reason) => (false, Some(reason)),
-        };
-        let rejections = counters.rejections();
+        let status = counters.status();
+        let rejections = status.rejections;
         json!({
-            "replica": counters.replica().to_string(),
+            "replica": status.replica.to_string(),
             "version_vector": vector,
             "state_checksum": format!("{:016x}", counters.state_checksum()),
-            "counters": counters.len(),
-            "durable": durable,
-            "degraded_because": reason,
-            "set_aside": counters.set_aside(),
+            "counters": status.counters,
+            "durable": status.health.reason().is_none(),
+            "degraded_because": status.health.reason(),
+            "set_aside": status.set_aside,
             "counters_refused": rejections.counters_refused,
             "cells_implausible": rejections.cells_implausible,
             "cells_late": rejections.cells_late,

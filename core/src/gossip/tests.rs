@@ -10,6 +10,7 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 use crate::id::Incarnation;
 use crate::key::CounterKey;
+use crate::link::Proven;
 use crate::table::{Bounds, Op};
 use crate::time::Timestamp;
 
@@ -45,6 +46,10 @@ fn replica(node: &str, boot: u64, nonce: u64) -> ReplicaId {
 
 fn key(name: &str) -> CounterKey {
     CounterKey::new(name, &[])
+}
+
+fn link_up(link: LinkId, dialed: Option<String>) -> Input {
+    Input::Link(LinkEvent::Up { link, dialed, peer: Proven::Nobody })
 }
 
 impl Net {
@@ -83,7 +88,7 @@ impl Net {
         Now { wall: Timestamp(self.now.as_millis() as u64), monotonic: self.now }
     }
 
-    fn input(&mut self, place: usize, input: Input<'_>) {
+    fn input(&mut self, place: usize, input: Input) {
         let now = self.time();
         self.members[place].gossip.handle_input(now, input);
         self.outputs(place);
@@ -105,7 +110,7 @@ impl Net {
                         let delay = Duration::from_micros(self.random.random_range(100..1_000));
                         self.frames.push_back((self.now + delay, far, frame.clone()));
                     }
-                    self.input(place, Input::Sent { link, frames: 1 });
+                    self.input(place, Input::Link(LinkEvent::Sent { link, frames: 1 }));
                 }
                 Output::Close { link } => self.hang_up(link),
                 Output::Report(report) => self.reports.push((place, report)),
@@ -116,14 +121,15 @@ impl Net {
     fn dial(&mut self, from: usize, address: String) {
         let to: usize = address.parse().unwrap();
         if !self.members[to].up || self.is_cut(from, to) {
-            return self.input(from, Input::DialFailed { address });
+            let error = "unreachable".to_owned();
+            return self.input(from, Input::Link(LinkEvent::DialFailed { address, error }));
         }
         let (near, far) = (LinkId(self.next_link), LinkId(self.next_link + 1));
         self.next_link += 2;
         self.ends.insert(near, (from, to, far));
         self.ends.insert(far, (to, from, near));
-        self.input(from, Input::LinkUp { link: near, dialed: Some(address) });
-        self.input(to, Input::LinkUp { link: far, dialed: None });
+        self.input(from, link_up(near, Some(address)));
+        self.input(to, link_up(far, None));
     }
 
     fn hang_up(&mut self, link: LinkId) {
@@ -134,9 +140,9 @@ impl Net {
         let arriving: VecDeque<_> = arriving;
         self.frames = rest;
         for (_, _, frame) in arriving {
-            self.input(to, Input::Frame { link: far, bytes: &frame });
+            self.input(to, Input::Link(LinkEvent::Frame { link: far, bytes: frame }));
         }
-        self.input(to, Input::LinkDown { link: far });
+        self.input(to, Input::Link(LinkEvent::Down { link: far }));
     }
 
     fn is_cut(&self, a: usize, b: usize) -> bool {
@@ -152,8 +158,8 @@ impl Net {
             let Some((near, far_place, far)) = self.ends.remove(&link) else { continue };
             self.ends.remove(&far);
             self.frames.retain(|(_, at, _)| *at != far && *at != link);
-            self.input(near, Input::LinkDown { link });
-            self.input(far_place, Input::LinkDown { link: far });
+            self.input(near, Input::Link(LinkEvent::Down { link }));
+            self.input(far_place, Input::Link(LinkEvent::Down { link: far }));
         }
     }
 
@@ -165,7 +171,7 @@ impl Net {
         due.sort_by_key(|(at, _, _)| *at);
         for (_, at, frame) in due {
             if let Some((place, _, _)) = self.ends.get(&at).copied() {
-                self.input(place, Input::Frame { link: at, bytes: &frame });
+                self.input(place, Input::Link(LinkEvent::Frame { link: at, bytes: frame }));
             }
         }
         for place in 0..self.members.len() {
@@ -227,7 +233,7 @@ fn three_members_find_each_other_over_one_link_each_and_leave_themselves_alone()
     net.run(Duration::from_secs(3));
     for place in 0..3 {
         assert_eq!(net.links(place), 2, "of member {place}");
-        assert!(net.members[place].gossip.is_settled());
+        assert!(net.members[place].gossip.is_caught_up());
         let peers = net.members[place].gossip.peers(net.time());
         assert!(peers.len() == 2 && peers.iter().all(|peer| peer.connected), "{peers:?}");
         assert!(peers.iter().all(|peer| peer.clock_offset_ms == Some(0)), "{peers:?}");
@@ -402,7 +408,7 @@ fn two_live_processes_of_one_name_are_told_so_and_do_not_merge() {
         .filter(|(_, report)| {
             matches!(
                 report,
-                Report::NodeIdInUse { .. } | Report::Refused { reason: Farewell::NodeIdInUse }
+                Report::NodeIdInUse { .. } | Report::Refused { reason: CloseReason::NodeIdInUse }
             )
         })
         .map(|(place, _)| *place)
@@ -437,8 +443,8 @@ fn garbage_closes_the_link_and_nothing_else() {
         let link = LinkId(net.next_link);
         net.next_link += 1;
         net.ends.insert(link, (0, 0, LinkId(u64::MAX)));
-        net.input(0, Input::LinkUp { link, dialed: None });
-        net.input(0, Input::Frame { link, bytes: garbage });
+        net.input(0, link_up(link, None));
+        net.input(0, Input::Link(LinkEvent::Frame { link, bytes: garbage.to_vec() }));
         assert!(net.reports.iter().any(|(_, report)| {
             matches!(report, Report::BadFrame { link: bad, .. } if *bad == link)
         }));
@@ -453,7 +459,7 @@ fn a_stranger_that_says_nothing_is_hung_up_on() {
     let mut net = Net::new(&["a", "b"], &GossipSettings::default());
     let link = LinkId(1_000_000);
     net.ends.insert(link, (0, 0, LinkId(u64::MAX)));
-    net.input(0, Input::LinkUp { link, dialed: None });
+    net.input(0, link_up(link, None));
     // The handshake's time-out, and the time until somebody looks.
     net.run(Duration::from_secs(7));
     assert!(!net.ends.contains_key(&link));

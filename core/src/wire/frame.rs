@@ -95,7 +95,7 @@ mod tests {
     use crate::crdt::{Delta, DigestEntry, Update};
     use crate::id::{Incarnation, ReplicaId, Version};
     use crate::time::Timestamp;
-    use crate::wire::Farewell;
+    use crate::wire::CloseReason;
 
     const MAX: usize = 65_536;
 
@@ -146,7 +146,7 @@ mod tests {
             any::<u64>().prop_map(|version| Message::Ack(Version(version))),
             Just(Message::Ping),
             any::<u64>().prop_map(|wall| Message::Pong { wall: Timestamp(wall) }),
-            Just(Message::Goodbye(Farewell::Stopping)),
+            Just(Message::Goodbye(CloseReason::Stopping)),
         ]
     }
 

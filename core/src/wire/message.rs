@@ -39,12 +39,12 @@ pub enum Message {
     Conflict { other: ReplicaId },
     /// The last message; the sender closes the link.
     #[serde(rename = "b")]
-    Goodbye(Farewell),
+    Goodbye(CloseReason),
 }
 
 /// Why a link is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Farewell {
+pub enum CloseReason {
     /// The sender stops.
     #[serde(rename = "s")]
     Stopping,

@@ -4,4 +4,4 @@ mod frame;
 mod message;
 
 pub use frame::{FRAME_HEADER_BYTES, Outbox, payload_bytes, read_frame};
-pub use message::{Farewell, Message, PROTOCOL};
+pub use message::{CloseReason, Message, PROTOCOL};

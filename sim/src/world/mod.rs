@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tallymesh_core::gossip::LinkId;
 use tallymesh_core::key::CounterKey;
+use tallymesh_core::link::LinkId;
 use tallymesh_core::mutant::Mutant;
 use tallymesh_core::table::Debit;
 use tallymesh_core::time::Timestamp;

@@ -1,4 +1,4 @@
-//! A node's threads, asleep and woken.
+//! The threads, asleep and woken.
 
 #[path = "../../tests/harness/until.rs"]
 mod until;
@@ -11,7 +11,7 @@ use until::until;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// In which nothing but word of a change would bring it to the peer in time.
+/// A store whose digests are so rare that only a wake-up brings a change to the peer in time.
 async fn open(config: ConfigBuilder) -> CounterStore {
     let config = config.listen("127.0.0.1:0").gossip_interval(Duration::from_millis(5));
     let mut config = config.build().unwrap();
@@ -27,10 +27,10 @@ async fn threads_that_sleep_are_woken_by_a_change() {
     let address = writer.address().unwrap().to_string();
     let reader = open(Config::builder("b").in_memory().peers([address])).await;
     let key = CounterKey::new("x", &["y"]);
-    let sleeping = |sleeper| writer.engine().runtime().signals.sleepers.sleeps(sleeper);
+    let sleeping = |worker| writer.engine().runtime().signals.asleep.is_set(worker);
     for round in 1..=5 {
         until("both threads sleep", PATIENCE, || {
-            sleeping(Sleeper::Disk) && sleeping(Sleeper::Gossip)
+            sleeping(Worker::Disk) && sleeping(Worker::Gossip)
         })
         .await;
         assert_eq!(writer.add(&key, 1).unwrap(), round);

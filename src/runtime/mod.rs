@@ -1,14 +1,14 @@
-//! A running node: the one place where table, storage, transport and clock meet.
+//! The running instance: the one place where table, storage, transport and clock meet.
 //!
-//! Two threads of its own do all that waits: one gossips, one writes checkpoints. So neither a busy runtime of the
-//! embedder's nor a slow disk or peer holds up the other, and none of them holds up a decision.
+//! Two threads of its own do all that waits: one gossips, one writes checkpoints. So a busy executor of the
+//! embedder, a slow disk and a slow peer do not delay each other, and none of them delays a decision.
 
-mod disk;
-mod gossip_loop;
-mod reports;
-mod sleepers;
+mod disk_thread;
+mod gossip_thread;
+mod log;
 #[cfg(test)]
 mod tests;
+mod wakers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,11 +19,11 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use disk::Disk;
-use sleepers::{Sleeper, Sleepers};
+use disk_thread::DiskThread;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::storage::StorageError;
 use tallymesh_core::table::Table;
+use wakers::{WakeFlags, Worker};
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -37,10 +37,10 @@ pub enum OpenError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The system gave us no thread or no event loop.
+    /// Could not start a thread or event loop.
     #[error("cannot start the node's threads: {0}")]
     Threads(#[source] std::io::Error),
     /// One of the node's threads panicked while opening; its message is on standard error.
@@ -52,10 +52,10 @@ pub enum OpenError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DurabilityError {
-    /// Writing failed, now or earlier. Decisions go on from memory, and nothing is durable until all of it could be written
-    /// into a new database, which is tried again and again.
+    /// Writing failed, now or earlier. Decisions continue from memory, and nothing is durable until all of it could be
+    /// written into a new database, which is tried again and again.
     #[error(
-        "the disk failed ({reason}); counts are kept in memory only until it takes writes again: free some space, or mend it"
+        "the disk failed ({reason}); counts are kept in memory only until it takes writes again: free some space, or fix or replace it"
     )]
     Degraded {
         /// What failed last.
@@ -68,17 +68,29 @@ pub enum DurabilityError {
 
 /// Whether counts reach the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Health {
     /// They do.
     Durable,
-    /// They do not, for this reason; decisions go on from memory, and the disk is tried again.
+    /// They do not, for this reason; decisions continue from memory, and the disk is tried again.
     Degraded(String),
 }
 
-pub(crate) struct Node {
+impl Health {
+    /// Why counts do not reach the disk; `None` if they do.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Health::Durable => None,
+            Health::Degraded(reason) => Some(reason),
+        }
+    }
+}
+
+/// The running instance.
+pub(crate) struct Runtime {
     pub table: Arc<Table>,
     pub clock: Arc<Clock>,
-    pub disk: Arc<Disk>,
+    pub disk: Arc<DiskThread>,
     signals: Arc<Signals>,
     threads: Mutex<Option<Threads>>,
     /// Where it listens.
@@ -87,32 +99,32 @@ pub(crate) struct Node {
     pub set_aside: Option<PathBuf>,
 }
 
-/// What the embedder's threads and the node's own tell each other.
+/// The signals between the embedder's threads and our own.
 #[derive(Debug, Default)]
 pub(crate) struct Signals {
     /// A counter went past the urgent fraction of its limit.
     pub urgent: Notify,
     /// Something changed while the gossip thread slept.
     pub changed: Notify,
-    sleepers: Sleepers,
+    asleep: WakeFlags,
     pub stop: Notify,
     pub peers: Mutex<Vec<PeerStatus>>,
 }
 
 struct Threads {
-    gossip: Joining,
-    disk: Joining,
+    gossip: NamedThread,
+    disk: NamedThread,
 }
 
-/// A thread, and word of its end that can be awaited.
-struct Joining {
+/// A thread, whose end can be awaited.
+struct NamedThread {
     handle: JoinHandle<()>,
     ended: oneshot::Receiver<()>,
 }
 
-impl Joining {
-    /// Starts a thread of this name. `ended` resolves when it is over, even by a panic: the sender is dropped then.
-    fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<Joining, OpenError> {
+impl NamedThread {
+    /// Starts a thread of this name. `ended` resolves when it ends, also by a panic: the sender is dropped then.
+    fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<NamedThread, OpenError> {
         let (end, ended) = oneshot::channel();
         let handle = std::thread::Builder::new()
             .name(format!("tallymesh-{name}"))
@@ -121,7 +133,7 @@ impl Joining {
                 run();
             })
             .map_err(OpenError::Threads)?;
-        Ok(Joining { handle, ended })
+        Ok(NamedThread { handle, ended })
     }
 
     async fn join(self) {
@@ -131,16 +143,16 @@ impl Joining {
     }
 }
 
-impl Node {
+impl Runtime {
     /// Recovers the state, starts to listen and to write, and waits a bounded while for the peers' state.
-    pub async fn open(config: &Config) -> Result<Node, OpenError> {
+    pub async fn open(config: &Config) -> Result<Runtime, OpenError> {
         let signals = Arc::new(Signals::default());
-        let (disk, disk_thread, started) = disk::start(config, signals.clone()).await?;
-        let disk::Started { table, clock, set_aside } = started;
-        // Whoever gives the opening up must not leave threads behind that hold the directory.
+        let (disk, disk_thread, started) = disk_thread::start(config, signals.clone()).await?;
+        let disk_thread::Started { table, clock, set_aside } = started;
+        // An opening that is dropped must not leave threads behind that hold the directory.
         let abandoned = StopOnDrop(Some((disk.clone(), signals.clone())));
         let gossip =
-            gossip_loop::start(config, table.clone(), clock.clone(), signals.clone()).await;
+            gossip_thread::start(config, table.clone(), clock.clone(), signals.clone()).await;
         let (gossip_thread, address) = match gossip {
             Ok(started) => started,
             Err(error) => {
@@ -152,30 +164,30 @@ impl Node {
         abandoned.disarm();
         let threads = Threads { gossip: gossip_thread, disk: disk_thread };
         let threads = Mutex::new(Some(threads));
-        Ok(Node { table, clock, disk, signals, threads, address, set_aside })
+        Ok(Runtime { table, clock, disk, signals, threads, address, set_aside })
     }
 
-    /// Tells the threads of a change in the table.
+    /// The table changed: wakes the threads that sleep.
     #[inline]
     pub fn changed(&self) {
         self.disk.changed();
         self.touched();
     }
 
-    /// As [`changed`](Self::changed), of a counter whose end alone may have moved: that is not worth a write of its own.
+    /// As [`changed`](Self::changed), where only the end of a counter may have moved: that is not worth a write of its own.
     #[inline]
     pub fn touched(&self) {
-        if self.signals.sleepers.any() {
-            self.wake_sleepers();
+        if self.signals.asleep.any() {
+            self.wake_threads();
         }
     }
 
     #[cold]
-    fn wake_sleepers(&self) {
-        if self.signals.sleepers.take(Sleeper::Disk) {
+    fn wake_threads(&self) {
+        if self.signals.asleep.take(Worker::Disk) {
             self.disk.wake_up();
         }
-        if self.signals.sleepers.take(Sleeper::Gossip) {
+        if self.signals.asleep.take(Worker::Gossip) {
             self.signals.changed.notify_one();
         }
     }
@@ -189,7 +201,7 @@ impl Node {
         lock(&self.signals.peers).clone()
     }
 
-    /// Tells the peers, writes the last checkpoint, and stops. A second call finds nothing left to do.
+    /// Says goodbye to the peers, writes the last checkpoint, and stops. A second call finds nothing left to do.
     pub async fn close(&self) -> Result<(), DurabilityError> {
         let threads = lock(&self.threads).take();
         if let Some(Threads { gossip, disk }) = threads {
@@ -202,8 +214,8 @@ impl Node {
     }
 }
 
-/// Stops the threads of an opening that does not come to its end.
-struct StopOnDrop(Option<(Arc<Disk>, Arc<Signals>)>);
+/// Stops the threads of an opening that is given up.
+struct StopOnDrop(Option<(Arc<DiskThread>, Arc<Signals>)>);
 
 impl StopOnDrop {
     fn disarm(mut self) {
@@ -220,7 +232,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-impl Drop for Node {
+impl Drop for Runtime {
     /// Stops the threads without waiting for them; the last checkpoint is still written.
     fn drop(&mut self) {
         self.signals.stop.notify_one();

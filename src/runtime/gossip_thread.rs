@@ -8,21 +8,22 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::{mpsc, oneshot};
 
-use super::reports::Reporter;
-use super::sleepers::Sleeper;
-use super::{Joining, OpenError, Signals, lock};
+use super::log::Reporter;
+use super::wakers::Worker;
+use super::{NamedThread, OpenError, Signals, lock};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::transport::{Tcp, Transport, TransportEvent};
+use crate::transport::{Tcp, Transport};
 use tallymesh_core::gossip::{Gossip, Input, Output};
+use tallymesh_core::link::LinkEvent;
 use tallymesh_core::table::Table;
 
 /// How often the peers' names are looked up again.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
 /// How often names that could not be looked up are.
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
-/// How long the last words to the peers may take.
-const FAREWELL: Duration = Duration::from_millis(500);
+/// How long it may take to say goodbye to the peers.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// Starts the thread, and waits until it listens and has the peers' state, or has waited for it long enough.
 pub(super) async fn start(
@@ -30,9 +31,9 @@ pub(super) async fn start(
     table: Arc<Table>,
     clock: Arc<Clock>,
     signals: Arc<Signals>,
-) -> Result<(Joining, Option<SocketAddr>), OpenError> {
+) -> Result<(NamedThread, Option<SocketAddr>), OpenError> {
     let (tell_bound, bound) = oneshot::channel();
-    let (tell_settled, settled) = oneshot::channel();
+    let (tell_caught_up, caught_up) = oneshot::channel();
     let config = config.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -40,13 +41,13 @@ pub(super) async fn start(
         .map_err(OpenError::Threads)?;
     let seed = SysRng.try_next_u64();
     let seed = seed.map_err(|error| OpenError::Threads(std::io::Error::other(error)))?;
-    let thread = Joining::spawn("gossip", move || {
+    let thread = NamedThread::spawn("gossip", move || {
         runtime.block_on(async {
             let bind =
                 Tcp::bind(config.listen, config.gossip.frame_bytes_max, config.gossip.links_max);
             let tcp = match bind.await {
                 Ok((tcp, address)) => {
-                    // Nobody waits for it only if the opening was given up.
+                    // Only if the opening was given up, there is no receiver.
                     let _ = tell_bound.send(Ok(address));
                     tcp
                 }
@@ -60,16 +61,16 @@ pub(super) async fn start(
                 }
             };
             let gossip = Gossip::new(table, config.gossip.clone(), seed, clock.now());
-            let run = Run {
+            let gossip_loop = GossipLoop {
                 gossip,
                 transport: tcp,
                 clock,
                 signals,
                 reporter: Reporter::default(),
                 dialed: false,
-                settled: Some((tell_settled, config.sync_timeout)),
+                caught_up: Some((tell_caught_up, config.sync_timeout)),
             };
-            run.run(config.peers).await;
+            gossip_loop.run(config.peers).await;
         });
     })?;
     let address = match bound.await {
@@ -78,12 +79,12 @@ pub(super) async fn start(
         Err(_) => return Err(OpenError::Stopped("gossip")),
     };
     // An error means that the thread is gone, which close() will find too.
-    let _ = settled.await;
+    let _ = caught_up.await;
     Ok((thread, address))
 }
 
 /// The machine and everything around it.
-struct Run<T> {
+struct GossipLoop<T> {
     gossip: Gossip,
     transport: T,
     clock: Arc<Clock>,
@@ -91,21 +92,21 @@ struct Run<T> {
     reporter: Reporter,
     /// Whether the peers' addresses are known.
     dialed: bool,
-    /// Who waits for the peers' state, and how long.
-    settled: Option<(oneshot::Sender<()>, Duration)>,
+    /// The opening, which waits for the peers' state, and how long it does.
+    caught_up: Option<(oneshot::Sender<()>, Duration)>,
 }
 
-impl<T: Transport> Run<T> {
+impl<T: Transport> GossipLoop<T> {
     async fn run(mut self, peers: Vec<String>) {
         let (tell_addresses, mut addresses) = mpsc::channel(1);
         let looking_up = tokio::spawn(look_up(peers, tell_addresses));
         let signals = self.signals.clone();
         loop {
-            signals.sleepers.set(Sleeper::Gossip, self.gossip.must_be_told());
+            signals.asleep.set(Worker::Gossip, self.gossip.must_be_told());
             let until_tick = self.gossip.poll_timeout().saturating_sub(self.clock.monotonic());
             tokio::select! {
                 () = signals.stop.notified() => break,
-                event = self.transport.next_event() => self.transport_event(event),
+                event = self.transport.next_event() => self.input(Input::Link(event)),
                 () = signals.urgent.notified() => self.input(Input::Urgent),
                 () = signals.changed.notified() => self.input(Input::Changed),
                 Some(found) = addresses.recv() => {
@@ -119,28 +120,13 @@ impl<T: Transport> Run<T> {
                     *lock(&signals.peers) = self.gossip.peers(now);
                 }
             }
-            self.tell_if_settled();
+            self.tell_if_caught_up();
         }
         looking_up.abort();
         self.say_goodbye().await;
     }
 
-    fn transport_event(&mut self, event: TransportEvent) {
-        match event {
-            TransportEvent::Up { link, dialed } => self.input(Input::LinkUp { link, dialed }),
-            TransportEvent::DialFailed { address, error } => {
-                tracing::debug!(address, %error, "peer does not answer");
-                self.input(Input::DialFailed { address });
-            }
-            TransportEvent::Frame { link, bytes } => {
-                self.input(Input::Frame { link, bytes: &bytes })
-            }
-            TransportEvent::Sent { link } => self.input(Input::Sent { link, frames: 1 }),
-            TransportEvent::Down { link } => self.input(Input::LinkDown { link }),
-        }
-    }
-
-    fn input(&mut self, input: Input<'_>) {
+    fn input(&mut self, input: Input) {
         self.gossip.handle_input(self.clock.now(), input);
         self.outputs();
     }
@@ -156,18 +142,18 @@ impl<T: Transport> Run<T> {
         }
     }
 
-    fn tell_if_settled(&mut self) {
-        let Some((_, patience)) = &self.settled else { return };
-        let settled = self.dialed && self.gossip.is_settled();
+    fn tell_if_caught_up(&mut self) {
+        let Some((_, patience)) = &self.caught_up else { return };
+        let caught_up = self.dialed && self.gossip.is_caught_up();
         let waited = self.clock.monotonic();
-        if settled || waited >= *patience {
-            if !settled {
+        if caught_up || waited >= *patience {
+            if !caught_up {
                 let complaint = "opened before the state of all peers had arrived; limits may be overshot until it has";
                 self.reporter.complain(waited, complaint);
             }
-            if let Some((tell, _)) = self.settled.take() {
+            if let Some((tell, _)) = self.caught_up.take() {
                 *lock(&self.signals.peers) = self.gossip.peers(self.clock.now());
-                // Nobody waits any more only if the opening was given up.
+                // Only if the opening was given up, there is no receiver.
                 let _ = tell.send(());
             }
         }
@@ -188,16 +174,16 @@ impl<T: Transport> Run<T> {
         let sending = async {
             while left > 0 {
                 match self.transport.next_event().await {
-                    TransportEvent::Sent { .. } => left -= 1,
-                    TransportEvent::Down { link } if links.contains(&link) => {
+                    LinkEvent::Sent { .. } => left -= 1,
+                    LinkEvent::Down { link } if links.contains(&link) => {
                         left -= links.iter().filter(|other| **other == link).count().min(left);
                     }
                     _ => {}
                 }
             }
         };
-        // A peer that does not take it in will find out by the connection's end.
-        let _ = tokio::time::timeout(FAREWELL, sending).await;
+        // A peer that does not read it notices when the connection ends.
+        let _ = tokio::time::timeout(GOODBYE, sending).await;
     }
 }
 

@@ -8,8 +8,8 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::{oneshot, watch};
 
-use super::sleepers::Sleeper;
-use super::{DurabilityError, Health, Joining, OpenError, Signals, lock};
+use super::wakers::Worker;
+use super::{DurabilityError, Health, NamedThread, OpenError, Signals, lock};
 use crate::clock::{Clock, system_wall};
 use crate::config::{Config, Durability};
 use crate::disk::{self, ReadProgress};
@@ -26,13 +26,13 @@ const TRY_AGAIN_MAX: Duration = Duration::from_secs(30);
 
 /// After this many checkpoints in a row that had nothing to write, the thread sleeps until it is woken by a change ...
 const IDLE_AFTER: u32 = 50;
-/// ... or for so long: what peers told is written then at the latest.
+/// ... or for this long: what came from peers is written then at the latest.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// The rest of the process's view of the disk thread.
+/// What the rest of the process sees of the disk thread.
 #[derive(Debug)]
-pub(crate) struct Disk {
-    wishes: Mutex<Wishes>,
+pub(crate) struct DiskThread {
+    requests: Mutex<Requests>,
     wake: Condvar,
     progress: watch::Sender<Progress>,
     writes_at_once: bool,
@@ -40,8 +40,8 @@ pub(crate) struct Disk {
 }
 
 #[derive(Debug, Default)]
-struct Wishes {
-    /// Number of the last checkpoint that somebody waits for.
+struct Requests {
+    /// Number of the last checkpoint that a caller waits for.
     wanted: u64,
     /// Something changed while the thread slept.
     woken: bool,
@@ -67,17 +67,17 @@ pub(super) struct Started {
 pub(super) async fn start(
     config: &Config,
     signals: Arc<Signals>,
-) -> Result<(Arc<Disk>, Joining, Started), OpenError> {
+) -> Result<(Arc<DiskThread>, NamedThread, Started), OpenError> {
     let (progress, _) = watch::channel(Progress::default());
-    let disk = Arc::new(Disk {
-        wishes: Mutex::default(),
+    let disk = Arc::new(DiskThread {
+        requests: Mutex::default(),
         wake: Condvar::new(),
         progress,
         writes_at_once: config.durability == Durability::Sync,
         signals,
     });
     let (tell, told) = oneshot::channel();
-    let thread = Joining::spawn("disk", {
+    let thread = NamedThread::spawn("disk", {
         let (config, disk) = (config.clone(), disk.clone());
         move || match open(&config) {
             Ok((started, store)) => {
@@ -88,7 +88,7 @@ pub(super) async fn start(
                         Durability::Relaxed { every } => every,
                         Durability::Sync => Duration::from_millis(10),
                     };
-                    Run { disk: &disk, store, table: &table, clock: &clock, every }.run();
+                    DiskLoop { disk: &disk, store, table: &table, clock: &clock, every }.run();
                 }
             }
             Err(error) => {
@@ -161,8 +161,8 @@ fn random() -> Result<u64, OpenError> {
     SysRng.try_next_u64().map_err(|error| OpenError::Threads(std::io::Error::other(error)))
 }
 
-impl Disk {
-    /// Tells of a change in the table, without waiting for it to be written.
+impl DiskThread {
+    /// The table changed; does not wait for that to be written.
     #[inline]
     pub fn changed(&self) {
         if self.writes_at_once {
@@ -172,7 +172,7 @@ impl Disk {
 
     /// Ends the thread's sleep.
     pub fn wake_up(&self) {
-        lock(&self.wishes).woken = true;
+        lock(&self.requests).woken = true;
         self.wake.notify_one();
     }
 
@@ -181,11 +181,11 @@ impl Disk {
         let mut progress = self.progress.subscribe();
         self.outcome()?;
         let wanted = self.want();
-        let over = |progress: &Progress| {
+        let is_decided = |progress: &Progress| {
             progress.done >= wanted || progress.failed.is_some() || progress.stopped
         };
         // The sender lives as long as we do, so this cannot fail; were it to, that would be a stop.
-        let progress = match progress.wait_for(over).await {
+        let progress = match progress.wait_for(is_decided).await {
             Ok(progress) => progress.clone(),
             Err(_) => return Err(DurabilityError::Closed),
         };
@@ -196,9 +196,9 @@ impl Disk {
         }
     }
 
-    /// The thread's work where nothing is kept on disk: nobody waits for it.
+    /// The thread's work where nothing is kept on disk: every flush is done at once.
     fn without_storage(&self) {
-        let _ending = Ending(self);
+        let _guard = ExitGuard(self);
         loop {
             let (wanted, stop) = self.wait(COMPACT_EVERY);
             self.progress.send_modify(|progress| progress.done = wanted);
@@ -209,7 +209,7 @@ impl Disk {
     }
 
     pub fn stop(&self) {
-        lock(&self.wishes).stop = true;
+        lock(&self.requests).stop = true;
         self.wake.notify_one();
     }
 
@@ -229,54 +229,55 @@ impl Disk {
     }
 
     fn want(&self) -> u64 {
-        let mut wishes = lock(&self.wishes);
-        wishes.wanted += 1;
-        let wanted = wishes.wanted;
-        drop(wishes);
+        let mut requests = lock(&self.requests);
+        requests.wanted += 1;
+        let wanted = requests.wanted;
+        drop(requests);
         self.wake.notify_one();
         wanted
     }
 
-    /// Waits until a checkpoint is wanted, or due; gives the number of the last one wanted, and whether to stop.
+    /// Waits until a checkpoint is wanted, or due; returns the number of the last one wanted, and whether to stop.
     fn wait(&self, every: Duration) -> (u64, bool) {
         let done = self.progress.borrow().done;
-        self.wait_while(every, |wishes| wishes.wanted <= done && !wishes.stop)
+        self.wait_while(every, |requests| requests.wanted <= done && !requests.stop)
     }
 
     /// As [`wait`](Self::wait), but sleeps until something changes, as soon as there is nothing left to write.
     fn wait_idle(&self) -> (u64, bool) {
         let done = self.progress.borrow().done;
-        let waited =
-            self.wait_while(IDLE, |wishes| wishes.wanted <= done && !wishes.woken && !wishes.stop);
-        self.signals.sleepers.set(Sleeper::Disk, false);
-        lock(&self.wishes).woken = false;
+        let waited = self.wait_while(IDLE, |requests| {
+            requests.wanted <= done && !requests.woken && !requests.stop
+        });
+        self.signals.asleep.set(Worker::Disk, false);
+        lock(&self.requests).woken = false;
         waited
     }
 
     fn wait_while(
         &self,
         at_most: Duration,
-        condition: impl FnMut(&mut Wishes) -> bool,
+        condition: impl FnMut(&mut Requests) -> bool,
     ) -> (u64, bool) {
-        let waited = self.wake.wait_timeout_while(lock(&self.wishes), at_most, condition);
-        let (wishes, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
-        (wishes.wanted, wishes.stop)
+        let waited = self.wake.wait_timeout_while(lock(&self.requests), at_most, condition);
+        let (requests, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+        (requests.wanted, requests.stop)
     }
 }
 
 /// The thread's work.
-struct Run<'a> {
-    disk: &'a Disk,
+struct DiskLoop<'a> {
+    disk: &'a DiskThread,
     store: StateStore,
     table: &'a Table,
     clock: &'a Clock,
     every: Duration,
 }
 
-impl Run<'_> {
-    /// Writes checkpoints until told to stop. The directory is let go only after the last.
+impl DiskLoop<'_> {
+    /// Writes checkpoints until it is stopped. The directory is released only after the last.
     fn run(mut self) {
-        let _ending = Ending(self.disk);
+        let _guard = ExitGuard(self.disk);
         let mut next_compaction = self.clock.monotonic();
         let mut idle = 0;
         loop {
@@ -284,7 +285,7 @@ impl Run<'_> {
                 0..IDLE_AFTER => self.disk.wait(self.every),
                 _ => self.disk.wait_idle(),
             };
-            self.disk.signals.sleepers.set(Sleeper::Disk, idle + 1 >= IDLE_AFTER);
+            self.disk.signals.asleep.set(Worker::Disk, idle + 1 >= IDLE_AFTER);
             let mut written = self.write(wanted, stop).map(|wrote| {
                 idle = if wrote { 0 } else { (idle + 1).min(IDLE_AFTER) };
             });
@@ -292,7 +293,7 @@ impl Run<'_> {
                 next_compaction = self.clock.monotonic() + COMPACT_EVERY;
                 written = self.store.compact().map(|gained| {
                     if gained {
-                        tracing::info!("the database was rewritten, to give back disk space");
+                        tracing::info!("the database was rewritten, to free disk space");
                     }
                 });
             }
@@ -306,7 +307,7 @@ impl Run<'_> {
         }
     }
 
-    /// Writes a checkpoint; says whether there was anything to write.
+    /// Writes a checkpoint; returns whether there was anything to write.
     fn write(&mut self, wanted: u64, stop: bool) -> Result<bool, StorageError> {
         let done = self.disk.progress.borrow().done;
         let wrote = self.store.write(self.table, self.clock.wall())?;
@@ -319,12 +320,12 @@ impl Run<'_> {
         Ok(wrote)
     }
 
-    /// Goes on in memory until the disk takes a whole new database; says whether to stop.
+    /// Continues in memory until a whole new database can be written; returns whether to stop.
     fn without_disk(&mut self, error: &StorageError, mut stop: bool) -> bool {
         tracing::error!(
             %error,
             "the disk failed: counts are kept in memory only, and durable requests fail, until a new database can be \
-             written. Free some space, or mend the disk"
+             written. Free some space, or fix or replace the disk"
         );
         let fail = |error: &StorageError| {
             let reason = Some(error.to_string());
@@ -334,11 +335,11 @@ impl Run<'_> {
         let mut pause = TRY_AGAIN_FIRST;
         loop {
             if !stop {
-                (_, stop) = self.disk.wait_while(pause, |wishes| !wishes.stop);
+                (_, stop) = self.disk.wait_while(pause, |requests| !requests.stop);
             }
             self.table.forget_dropped();
-            // Whoever asked for durability by then was told no, so nobody waits for what is counted done here.
-            let wanted = lock(&self.disk.wishes).wanted;
+            // Callers that asked for durability by then got an error, so none waits for what counts as done here.
+            let wanted = lock(&self.disk.requests).wanted;
             match self.store.rebuild(self.table, self.clock.wall()) {
                 Ok(()) => {
                     tracing::info!("the disk takes writes again: all counts are in a new database");
@@ -363,10 +364,10 @@ impl Run<'_> {
     }
 }
 
-/// Sees to it that nobody waits for a thread that is over, even if a panic ended it.
-struct Ending<'a>(&'a Disk);
+/// Wakes all waiters when the thread ends, also by a panic.
+struct ExitGuard<'a>(&'a DiskThread);
 
-impl Drop for Ending<'_> {
+impl Drop for ExitGuard<'_> {
     fn drop(&mut self) {
         self.0.progress.send_modify(|progress| {
             if std::thread::panicking() {
