@@ -64,6 +64,11 @@ fn no_room_imports_itself_by_way_of_others() {
 }
 
 #[test]
+fn what_is_built_on_the_library_uses_its_api() {
+    pass(past_the_api(&tree()));
+}
+
+#[test]
 fn journeys_go_where_imports_go() {
     let files = tree();
     let map = files.iter().find(|file| file.path == MAP).expect("there is a map");
@@ -120,6 +125,21 @@ fn circles(graph: &Graph) -> Vec<String> {
         .filter(goes_round)
         .map(|room| format!("{room} is on a circle of imports"))
         .collect()
+}
+
+/// The program, the npm package and the comparison name nothing of core but what the library exports.
+fn past_the_api(files: &[File]) -> Vec<String> {
+    let users = ["cli/src/", "node/src/", "compare/src/"];
+    let users = files.iter().filter(|file| file.is_in(&users) && file.path.ends_with(".rs"));
+    let past = users.flat_map(|file| {
+        let code = file.split().code;
+        let lines = (1..).zip(code.lines()).filter(|(_, line)| line.contains("tallymesh_core"));
+        let lines: Vec<usize> = lines.map(|(number, _)| number).collect();
+        lines
+            .into_iter()
+            .map(|number| format!("{}:{number}: core, past the library's API", file.path))
+    });
+    past.collect()
 }
 
 /// Each step leads from a room that the journey has reached, along an import.
@@ -315,6 +335,13 @@ fn imports_of_tests_and_comments_are_left_out() {
         file("core/src/table/tests.rs", "use crate::gossip::X;"),
     ];
     assert_eq!(graph(&files).0, Graph::new());
+}
+
+#[test]
+fn a_way_past_the_api_is_found() {
+    let text = "// tallymesh_core\nuse tallymesh_core::table::Table;\n";
+    assert_eq!(past_the_api(&[file("cli/src/node.rs", text)]).len(), 1);
+    assert_eq!(past_the_api(&[file("sim/src/lib.rs", text)]), [""; 0]);
 }
 
 #[test]
