@@ -29,8 +29,8 @@ const ROOMS: &[(&str, &str)] = &[
     ("library", "transport"),
     ("library", "disk"),
     ("library", "offline"),
-    ("library", "status"),
     ("library", "runtime"),
+    ("library", "status"),
     ("library", "engine"),
     ("library", "decision"),
     ("library", "store"),
@@ -61,6 +61,11 @@ fn imports_only_point_down() {
 #[test]
 fn no_room_imports_itself_by_way_of_others() {
     pass(circles(&graph(&tree()).0));
+}
+
+#[test]
+fn what_is_built_on_the_library_uses_its_api() {
+    pass(past_the_api(&tree()));
 }
 
 #[test]
@@ -122,6 +127,21 @@ fn circles(graph: &Graph) -> Vec<String> {
         .collect()
 }
 
+/// The program, the npm package and the comparison name nothing of core but what the library exports.
+fn past_the_api(files: &[File]) -> Vec<String> {
+    let users = ["cli/src/", "node/src/", "compare/src/"];
+    let users = files.iter().filter(|file| file.is_in(&users) && file.path.ends_with(".rs"));
+    let past = users.flat_map(|file| {
+        let code = file.split().code;
+        let lines = (1..).zip(code.lines()).filter(|(_, line)| line.contains("tallymesh_core"));
+        let lines: Vec<usize> = lines.map(|(number, _)| number).collect();
+        lines
+            .into_iter()
+            .map(|number| format!("{}:{number}: core, past the library's API", file.path))
+    });
+    past.collect()
+}
+
 /// Each step leads from a room that the journey has reached, along an import.
 fn lost(journeys: &[(String, Vec<Step>)], graph: &Graph) -> Vec<String> {
     let mut complaints = Vec::new();
@@ -163,7 +183,8 @@ fn room_of(file: &File) -> Option<(&'static str, &str)> {
 fn graph(files: &[File]) -> (Graph, Vec<String>) {
     let mut graph = Graph::new();
     let mut complaints = Vec::new();
-    for file in files.iter().filter(|file| !file.path.ends_with("tests.rs")) {
+    let is_test = |file: &&File| file.path.ends_with("tests.rs") || file.path.contains("/tests/");
+    for file in files.iter().filter(|file| !is_test(file)) {
         let Some((krate, room)) = room_of(file) else { continue };
         let code = file.split().code;
         for (line, root, name) in imports(before_tests(&code)) {
@@ -309,10 +330,18 @@ fn imports_of_tests_and_comments_are_left_out() {
     let text =
         "/// [`crate::gossip`]\nfn f() {}\n#[cfg(test)]\nmod tests {\n use crate::gossip::X;\n}\n";
     let files = [
+        file("src/config/tests/mod.rs", "use crate::Limiter;"),
         file("core/src/table/mod.rs", text),
         file("core/src/table/tests.rs", "use crate::gossip::X;"),
     ];
     assert_eq!(graph(&files).0, Graph::new());
+}
+
+#[test]
+fn a_way_past_the_api_is_found() {
+    let text = "// tallymesh_core\nuse tallymesh_core::table::Table;\n";
+    assert_eq!(past_the_api(&[file("cli/src/node.rs", text)]).len(), 1);
+    assert_eq!(past_the_api(&[file("sim/src/lib.rs", text)]), [""; 0]);
 }
 
 #[test]

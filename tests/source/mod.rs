@@ -165,10 +165,9 @@ pub fn words(text: &str) -> Vec<(usize, &str)> {
         .collect()
 }
 
-/// The lines of a file before its tests.
+/// The lines of a file before the tests that stand in it.
 pub fn before_tests(code: &str) -> &str {
-    let at = code.find("\nmod tests {").or_else(|| code.find("\nmod tests;"));
-    code.get(..at.unwrap_or(code.len())).unwrap_or(code)
+    code.split("\nmod tests {").next().unwrap_or(code)
 }
 
 #[test]
@@ -181,4 +180,10 @@ fn code_and_prose_are_told_apart() {
     let Split { code, prose } = split("a('b', `c`); // d\n", false);
     assert_eq!(names(&code), ["a"]);
     assert_eq!(names(&prose), ["b", "c", "d"]);
+}
+
+#[test]
+fn tests_in_a_file_are_cut_off_and_a_file_of_tests_is_not() {
+    assert_eq!(before_tests("a;\nmod tests {\n    b;\n}\n"), "a;");
+    assert_eq!(before_tests("mod a;\nmod tests;\nb;\n"), "mod a;\nmod tests;\nb;\n");
 }

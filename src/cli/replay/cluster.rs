@@ -120,7 +120,7 @@ impl Cluster {
     /// As [`settle`](Self::settle).
     pub async fn converge(&self) -> Result<(), String> {
         let patience = self.patience(CONVERGE_PATIENCE);
-        let converged = || self.has_equal_versions() && self.has_equal_fingerprints();
+        let converged = || self.has_equal_versions() && self.has_equal_checksums();
         if holds_within(patience, converged).await {
             return Ok(());
         }
@@ -148,7 +148,7 @@ impl Cluster {
         all_equal(self.nodes.iter().map(|node| node.counters().version_vector()))
     }
 
-    fn has_equal_fingerprints(&self) -> bool {
+    fn has_equal_checksums(&self) -> bool {
         all_equal(self.nodes.iter().map(|node| node.counters().state_checksum()))
     }
 
