@@ -1,18 +1,15 @@
 //! Checking a directory says what its node will do, whatever harm was done to it, and leaves it as it is.
 
-#[path = "corruption/harm.rs"]
-mod harm;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use harm::Harm;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tallymesh::{
     Config, Consequence, CounterKey, CounterStore, Durability, OpenError, StorageError,
 };
+use tallymesh_test_support::harm::Harm;
 
 /// How many harms are drawn; `TALLYMESH_CHECK_HARMS` draws more.
 const HARMS: u64 = 60;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each module of the library with its floor; `lib.rs` is the front page and `main.rs` and `cli` are above it.
+/// Each module of the library with its floor; `lib.rs` is the front page.
 const FLOORS: &[(&str, u8)] = &[
     ("mutant", 0),
     ("id", 0),
@@ -99,7 +99,7 @@ fn library_files() -> Vec<(PathBuf, String, String)> {
             let path = entry.unwrap().path();
             let top = path.strip_prefix(&src).unwrap().components().next().unwrap();
             let top = Path::new(&top).file_stem().unwrap().to_str().unwrap().to_owned();
-            if ["lib", "main", "cli"].contains(&top.as_str()) {
+            if top == "lib" {
                 continue;
             }
             if path.is_dir() {

@@ -1,22 +1,16 @@
-//! The program's commands.
-
-pub mod check;
-pub mod demo;
-pub mod inspect;
-pub mod node;
-pub mod replay;
+//! What all commands share.
 
 use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
-/// What a command ends with.
-pub type Outcome = Result<ExitCode, Box<dyn Error>>;
+/// How a command ends: the program's exit code, or an error to print.
+pub type CommandResult = Result<ExitCode, Box<dyn Error>>;
 
-/// The outcome of writing to standard output. Whoever reads it may have seen enough, as `head` has.
-fn written(outcome: io::Result<()>) -> io::Result<()> {
-    match outcome {
+/// The result of writing to standard output. That its reader has closed it, as `head` does, is no error.
+pub fn written(result: io::Result<()>) -> io::Result<()> {
+    match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome,
+        result => result,
     }
 }

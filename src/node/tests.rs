@@ -1,13 +1,10 @@
 //! A node's threads, asleep and woken.
 
-#[path = "../../tests/harness/until.rs"]
-mod until;
-
 use std::time::Duration;
 
 use super::*;
 use crate::{ConfigBuilder, CounterKey, CounterStore};
-use until::until;
+use tallymesh_test_support::until;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

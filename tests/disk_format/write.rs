@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tallymesh::{Bounds, Config, ConfigBuilder, CounterStore, Durability, Limit, Limiter, Window};
+use tallymesh_test_support::until;
 
-use crate::until::until;
 use crate::{LIMIT, MAX, TTL, expected, request};
 
 const PATIENCE: Duration = Duration::from_secs(30);

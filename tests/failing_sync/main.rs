@@ -3,20 +3,14 @@
 //! Nothing less than the system itself says so: a library loaded before it makes `fsync` and `fdatasync` fail.
 #![cfg(target_os = "linux")]
 
-#[path = "../harness/moment.rs"]
-mod moment;
-#[path = "../harness/until.rs"]
-mod until;
-
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use moment::copy_moment;
 use tallymesh::{
     Config, CounterKey, Durability, DurabilityError, Health, Limit, Limiter, Request, Window,
 };
-use until::until;
+use tallymesh_test_support::{copy_moment, until};
 
 /// Set in the child process: the directory to work in.
 const CHILD_IN: &str = "TALLYMESH_FAILING_SYNC_IN";

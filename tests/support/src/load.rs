@@ -30,6 +30,7 @@ const LIMIT: &str = "calls per session";
 /// What to do; handed to the child process as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Load {
+    /// The data directory of the node.
     pub data_dir: PathBuf,
     /// Where the lines go; opened to append.
     pub report_to: PathBuf,
@@ -47,7 +48,7 @@ pub struct Load {
     pub beside: u64,
     /// Whether the callers wait until each call is durable. Otherwise they make a call every millisecond.
     pub durable: bool,
-    /// Whether somebody flushes all the while.
+    /// Whether the node is flushed all the while.
     pub flushes: bool,
 }
 
@@ -93,12 +94,12 @@ async fn live(load: &Arc<Load>, report: &Arc<Report>) {
     report.line("ready");
     let counted = Arc::new([const { AtomicU64::new(0) }; SESSIONS.len()]);
     let mut callers = JoinSet::new();
-    for place in 0..SESSIONS.len() {
+    for index in 0..SESSIONS.len() {
         for _ in 0..load.callers {
             let (load, report) = (load.clone(), report.clone());
             let (limiter, counted) = (limiter.clone(), counted.clone());
             callers.spawn(async move {
-                load.call(&limiter, &report, SESSIONS[place], &counted[place]).await;
+                load.call(&limiter, &report, SESSIONS[index], &counted[index]).await;
             });
         }
     }
@@ -160,7 +161,7 @@ struct Report(File);
 
 impl Report {
     fn line(&self, line: &str) {
-        // Nobody reads any more once the harness has failed; it says so itself.
+        // Once the test has failed, nothing reads this any more, and the test says so itself.
         let _ = (&self.0).write_all(format!("{line}\n").as_bytes());
     }
 }
