@@ -15,7 +15,7 @@ mod store;
 mod transport;
 
 pub use check::{CheckReport, check};
-pub use config::{Config, ConfigBuilder, ConfigError, Durability};
+pub use config::{Config, ConfigBuilder, ConfigError, Durability, WhenFull};
 pub use handle::CounterHandle;
 pub use inspect::{Contents, inspect};
 pub use limiter::{Decision, Limiter, Receipt};

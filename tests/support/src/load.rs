@@ -57,13 +57,15 @@ impl Load {
     pub fn config(&self) -> Config {
         let ttl = Duration::from_secs(24 * 3600);
         let limit = Limit::new(LIMIT, u64::from(u32::MAX), Window::Session { ttl });
-        let durability = self.every.map_or(Durability::Sync, |every| Durability::Relaxed { every });
-        Config::builder("a")
+        let config = match self.every {
+            Some(every) => Config::builder("a").persist_every(every),
+            None => Config::builder("a").durability(Durability::Sync),
+        };
+        config
             .data_dir(&self.data_dir)
             .peers(self.peer.clone())
             .gossip_interval(Duration::from_millis(5))
             .sync_timeout(Duration::from_secs(30))
-            .durability(durability)
             .limit(limit.per("session"))
             .build()
             .unwrap()
