@@ -14,7 +14,7 @@ mod status;
 mod store;
 mod transport;
 
-pub use config::{Config, ConfigBuilder, ConfigError, Durability};
+pub use config::{Config, ConfigBuilder, ConfigError, Durability, WhenFull};
 pub use decision::{Decision, Receipt};
 pub use handle::CounterHandle;
 pub use limiter::Limiter;

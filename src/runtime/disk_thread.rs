@@ -84,10 +84,7 @@ pub(super) async fn start(
                 let (table, clock) = (started.table.clone(), started.clock.clone());
                 if tell.send(Ok(started)).is_ok() {
                     let Some(store) = store else { return disk.without_storage() };
-                    let every = match config.durability {
-                        Durability::Relaxed { every } => every,
-                        Durability::Sync => Duration::from_millis(10),
-                    };
+                    let every = config.persist_every;
                     DiskLoop { disk: &disk, store, table: &table, clock: &clock, every }.run();
                 }
             }

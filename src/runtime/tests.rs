@@ -1,23 +1,21 @@
 //! The threads, asleep and woken.
 
-#[path = "../../tests/harness/until.rs"]
-mod until;
-
 use std::time::Duration;
 
 use super::*;
 use crate::{ConfigBuilder, CounterKey, CounterStore};
-use until::until;
+use tallymesh_test_support::until;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A store whose digests are so rare that only a wake-up brings a change to the peer in time.
 async fn open(config: ConfigBuilder) -> CounterStore {
-    let config = config.listen("127.0.0.1:0").gossip_interval(Duration::from_millis(5));
-    let mut config = config.build().unwrap();
-    config.gossip.digest_interval = Duration::from_secs(50);
-    config.gossip.silence_timeout = Duration::from_secs(100);
-    CounterStore::open(config).await.unwrap()
+    let config = config
+        .listen("127.0.0.1:0")
+        .gossip_interval(Duration::from_millis(5))
+        .digest_interval(Duration::from_secs(50))
+        .silence_timeout(Duration::from_secs(100));
+    CounterStore::open(config.build().unwrap()).await.unwrap()
 }
 
 #[tokio::test]

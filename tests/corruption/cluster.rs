@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::moment::copy_moment;
-use crate::until::until;
 use tallymesh::{
     Config, ConfigBuilder, CounterKey, Durability, Limit, Limiter, OpenError, Request, Window,
 };
+use tallymesh_test_support::{copy_moment, until};
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 const COUNTERS: usize = 2_000;

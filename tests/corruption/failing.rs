@@ -1,11 +1,10 @@
 //! A disk that fills up under a running node, and has room again.
 
 use tallymesh::{DurabilityError, Health, Limiter, Request};
+use tallymesh_test_support::{copy_moment, until};
 
 use crate::cluster::{PATIENCE, open, value};
-use crate::moment::copy_moment;
 use crate::small_disk::SmallDisk;
-use crate::until::until;
 
 /// Fills the disk and counts until the node has noticed; gives how many calls it has counted by then.
 async fn count_until_degraded(node: &Limiter, disk: &SmallDisk) -> u64 {

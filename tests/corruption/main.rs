@@ -3,18 +3,8 @@
 //!
 //! `TALLYMESH_CORRUPTION_CASES` sets how many random cases (500), `TALLYMESH_SEED` draws the same ones again.
 
-#[path = "../harness/copy.rs"]
-mod copy;
-#[path = "../harness/moment.rs"]
-mod moment;
-#[path = "../harness/seed.rs"]
-mod seed;
-#[path = "../harness/until.rs"]
-mod until;
-
 mod cluster;
 mod failing;
-mod harm;
 mod refused;
 mod small_disk;
 
@@ -22,11 +12,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cluster::{Cluster, is_helpful, open, value};
-use copy::copy_dir;
-use harm::Harm;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tallymesh::{Limiter, Request};
+use tallymesh_test_support::harm::Harm;
+use tallymesh_test_support::{copy_dir, seed};
 
 /// How a case may end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

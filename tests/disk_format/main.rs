@@ -8,8 +8,6 @@
 //! ever is read with `inspect`, which shows counters past their end too. A node counts an ended session from 0; what is
 //! asked of it here holds either way.
 
-#[path = "../harness/until.rs"]
-mod until;
 mod write;
 
 use std::path::{Path, PathBuf};

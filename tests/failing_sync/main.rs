@@ -3,20 +3,14 @@
 //! Nothing less than the system itself says so: a library loaded before it makes `fsync` and `fdatasync` fail.
 #![cfg(target_os = "linux")]
 
-#[path = "../harness/moment.rs"]
-mod moment;
-#[path = "../harness/until.rs"]
-mod until;
-
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use moment::copy_moment;
 use tallymesh::{
     Config, CounterKey, Durability, DurabilityError, Health, Limit, Limiter, Request, Window,
 };
-use until::until;
+use tallymesh_test_support::{copy_moment, until};
 
 /// Set in the child process: the directory to work in.
 const CHILD_IN: &str = "TALLYMESH_FAILING_SYNC_IN";
@@ -48,7 +42,7 @@ fn a_failing_sync_ends_durability_until_a_whole_database_could_be_synced() {
 }
 
 async fn break_and_mend(dir: &Path) {
-    for durability in [Durability::Sync, Durability::Relaxed { every: Duration::from_millis(1) }] {
+    for durability in [Durability::Sync, Durability::Relaxed] {
         let data_dir = dir.join(format!("{durability:?}"));
         let limiter = open(&data_dir, durability).await;
         let request = Request::tool_call("s", "tool");
@@ -85,6 +79,10 @@ async fn open(data_dir: &Path, durability: Durability) -> Limiter {
     let window = Window::Session { ttl: Duration::from_secs(3600) };
     let limit = Limit::new("calls", 100, window).per("session");
     let config = Config::builder("a").data_dir(data_dir).durability(durability).limit(limit);
+    let config = match durability {
+        Durability::Sync => config,
+        _ => config.persist_every(Duration::from_millis(1)),
+    };
     Limiter::open(config.build().unwrap()).await.unwrap()
 }
 

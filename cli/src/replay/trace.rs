@@ -27,7 +27,7 @@ impl Call {
 /// Reads a whole trace.
 ///
 /// # Errors
-/// When the file cannot be read, lacks a column, or holds no call; with the file and the line.
+/// When the file cannot be read, lacks a column, or has no call; with the file and the line.
 pub(super) fn read(path: &Path) -> Result<Vec<Call>, Box<dyn Error>> {
     let path_shown = path.display();
     let file = File::open(path).map_err(|error| format!("trace {path_shown}: {error}"))?;

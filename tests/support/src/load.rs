@@ -30,6 +30,7 @@ const LIMIT: &str = "calls per session";
 /// What to do; handed to the child process as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Load {
+    /// The data directory of the node.
     pub data_dir: PathBuf,
     /// Where the lines go; opened to append.
     pub report_to: PathBuf,
@@ -47,7 +48,7 @@ pub struct Load {
     pub beside: u64,
     /// Whether the callers wait until each call is durable. Otherwise they make a call every millisecond.
     pub durable: bool,
-    /// Whether somebody flushes all the while.
+    /// Whether the node is flushed all the while.
     pub flushes: bool,
 }
 
@@ -56,13 +57,15 @@ impl Load {
     pub fn config(&self) -> Config {
         let ttl = Duration::from_secs(24 * 3600);
         let limit = Limit::new(LIMIT, u64::from(u32::MAX), Window::Session { ttl });
-        let durability = self.every.map_or(Durability::Sync, |every| Durability::Relaxed { every });
-        Config::builder("a")
+        let config = match self.every {
+            Some(every) => Config::builder("a").persist_every(every),
+            None => Config::builder("a").durability(Durability::Sync),
+        };
+        config
             .data_dir(&self.data_dir)
             .peers(self.peer.clone())
             .gossip_interval(Duration::from_millis(5))
             .sync_timeout(Duration::from_secs(30))
-            .durability(durability)
             .limit(limit.per("session"))
             .build()
             .unwrap()
@@ -93,12 +96,12 @@ async fn live(load: &Arc<Load>, report: &Arc<Report>) {
     report.line("ready");
     let counted = Arc::new([const { AtomicU64::new(0) }; SESSIONS.len()]);
     let mut callers = JoinSet::new();
-    for place in 0..SESSIONS.len() {
+    for index in 0..SESSIONS.len() {
         for _ in 0..load.callers {
             let (load, report) = (load.clone(), report.clone());
             let (limiter, counted) = (limiter.clone(), counted.clone());
             callers.spawn(async move {
-                load.call(&limiter, &report, SESSIONS[place], &counted[place]).await;
+                load.call(&limiter, &report, SESSIONS[index], &counted[index]).await;
             });
         }
     }
@@ -160,7 +163,7 @@ struct Report(File);
 
 impl Report {
     fn line(&self, line: &str) {
-        // Nobody reads any more once the harness has failed; it says so itself.
+        // Once the test has failed, nothing reads this any more, and the test says so itself.
         let _ = (&self.0).write_all(format!("{line}\n").as_bytes());
     }
 }

@@ -16,14 +16,14 @@ pub(super) struct Report {
     pub calls: usize,
     #[serde(flatten)]
     pub tally: Tally,
-    /// From the last decision until all instances held the same state.
+    /// From the last decision until all instances had the same state.
     pub converged_ms: f64,
     #[serde(flatten)]
     pub latency: Latency,
     pub calls_per_s: f64,
 }
 
-/// The decisions by what they were and what the exact counter says of them.
+/// The decisions by what they were and what the oracle says of them.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Tally {
     pub allowed: u64,

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde_json::json;
 use tallymesh::{Contents, CounterState};
 
-use super::check::{examine, print_damage, verdict};
-use super::{Outcome, written};
+use crate::check::{examine, print_damage, verdict};
+use crate::command::{CommandResult, written};
 
 /// Prints what a data directory holds that no process uses: node, incarnations, watermarks, counters.
 ///
@@ -22,7 +22,7 @@ pub struct InspectArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &InspectArgs) -> Outcome {
+pub fn run(args: &InspectArgs) -> CommandResult {
     let report = examine(&args.dir)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let printed = match args.json {

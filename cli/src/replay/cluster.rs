@@ -15,16 +15,16 @@ use tempfile::TempDir;
 pub(super) struct Cluster {
     nodes: Vec<Limiter>,
     gossip_interval: Duration,
-    /// Holds every instance's data directory; removed when dropped.
+    /// The parent of every instance's data directory; removed when dropped.
     data: TempDir,
 }
 
-/// How often to look for other free ports when one was taken by somebody else.
+/// How often to look for other free ports when another process took one.
 const START_ATTEMPTS: usize = 5;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
-const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
+const AGREEMENT_PATIENCE: Duration = Duration::from_secs(10);
 const CONVERGE_PATIENCE: Duration = Duration::from_secs(30);
-/// The timer counts in whole milliseconds, so a look follows about one after another.
+/// The timer counts in whole milliseconds, so in practice this is one millisecond.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
 
 impl Cluster {
@@ -70,12 +70,12 @@ impl Cluster {
         addresses: &[SocketAddr],
         limits: &[Limit],
     ) -> Result<(), Box<dyn Error>> {
-        for place in 0..addresses.len() {
-            let config = self.config_of(place, addresses, limits)?;
+        for index in 0..addresses.len() {
+            let config = self.config_of(index, addresses, limits)?;
             self.nodes.push(Limiter::open(config).await?);
         }
         let connected = || self.nodes.iter().all(|node| peers_met(node) + 1 >= self.nodes.len());
-        if !holds_within(self.patience(CONNECT_PATIENCE), connected).await {
+        if !is_true_within(self.patience(CONNECT_PATIENCE), connected).await {
             return Err(self.unconnected().into());
         }
         Ok(())
@@ -83,12 +83,12 @@ impl Cluster {
 
     fn config_of(
         &self,
-        place: usize,
+        index: usize,
         addresses: &[SocketAddr],
         limits: &[Limit],
     ) -> Result<Config, ConfigError> {
-        let name = format!("node-{}", place + 1);
-        let own = addresses[place];
+        let name = format!("node-{}", index + 1);
+        let own = addresses[index];
         let builder = Config::builder(&name)
             .data_dir(self.data.path().join(&name))
             .listen(own.to_string())
@@ -105,23 +105,23 @@ impl Cluster {
     /// Waits until every instance has every update of every other.
     ///
     /// # Errors
-    /// When that takes too long; says who lags.
-    pub async fn settle(&self) -> Result<(), String> {
-        let patience = self.patience(SETTLE_PATIENCE);
-        if holds_within(patience, || self.has_equal_versions()).await {
+    /// When that takes too long; says which one lags.
+    pub async fn await_agreement(&self) -> Result<(), String> {
+        let patience = self.patience(AGREEMENT_PATIENCE);
+        if is_true_within(patience, || self.has_equal_versions()).await {
             return Ok(());
         }
         Err(self.disagreement(patience))
     }
 
-    /// Waits until all instances hold the same state, and checks that by its checksum.
+    /// Waits until all instances have the same state, and checks that by its checksum.
     ///
     /// # Errors
-    /// As [`settle`](Self::settle).
+    /// As [`await_agreement`](Self::await_agreement).
     pub async fn converge(&self) -> Result<(), String> {
         let patience = self.patience(CONVERGE_PATIENCE);
         let converged = || self.has_equal_versions() && self.has_equal_checksums();
-        if holds_within(patience, converged).await {
+        if is_true_within(patience, converged).await {
             return Ok(());
         }
         Err(self.disagreement(patience))
@@ -139,7 +139,7 @@ impl Cluster {
         outcome
     }
 
-    /// Rare rounds make for slow news, so two of them come on top.
+    /// Two gossip rounds come on top, since changes travel slowly when rounds are rare.
     fn patience(&self, at_least: Duration) -> Duration {
         at_least + self.gossip_interval * 2
     }
@@ -171,8 +171,8 @@ impl Cluster {
                  but not the same state checksum: this is a bug"
             );
         }
-        let lag = |(place, lacks): &(usize, u64)| {
-            format!("{} lacks {lacks} updates", name_of(&self.nodes[*place]))
+        let lag = |(index, lacks): &(usize, u64)| {
+            format!("{} lacks {lacks} updates", name_of(&self.nodes[*index]))
         };
         let lags: Vec<String> = lagging.iter().map(lag).collect();
         format!("the instances did not agree within {seconds:.1} s: {}", lags.join(", "))
@@ -200,10 +200,10 @@ fn peers_met(node: &Limiter) -> usize {
     connected.filter_map(|peer| peer.replica).collect::<BTreeSet<_>>().len()
 }
 
-/// Looks again and again, and says whether it came true in time.
-async fn holds_within(patience: Duration, holds: impl Fn() -> bool) -> bool {
+/// Whether the condition comes true in time; looks again and again.
+async fn is_true_within(patience: Duration, is_true: impl Fn() -> bool) -> bool {
     let looking = async {
-        while !holds() {
+        while !is_true() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
@@ -215,7 +215,7 @@ fn all_equal<T: PartialEq>(mut items: impl Iterator<Item = T>) -> bool {
     items.all(|item| item == first)
 }
 
-/// Which of the instances lack updates that another has, by place, and how many.
+/// Which of the instances lack updates that another has, by index, and how many.
 fn lagging(vectors: impl Iterator<Item = VersionVector>) -> Vec<(usize, u64)> {
     let vectors: Vec<VersionVector> = vectors.collect();
     let all = vectors.iter().flat_map(VersionVector::iter);
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_one_that_lags_is_named_by_place() {
+    fn the_instance_that_lags_is_named_by_index() {
         let replica = |name: &str| ReplicaId {
             node: name.parse().unwrap(),
             incarnation: Incarnation { boot: 1, nonce: 0 },

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use tallymesh::{CheckReport, Consequence, StorageError};
 
-use super::{Outcome, written};
+use crate::command::{CommandResult, written};
 
 /// Checks every record of a data directory that no process uses, and names each that is damaged.
 ///
@@ -23,7 +23,7 @@ pub struct CheckArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &CheckArgs) -> Outcome {
+pub fn run(args: &CheckArgs) -> CommandResult {
     let report = examine(&args.dir)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let printed = match args.json {
@@ -38,7 +38,7 @@ pub fn run(args: &CheckArgs) -> Outcome {
 pub fn examine(dir: &Path) -> Result<CheckReport, StorageError> {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !panic.location().is_some_and(|place| place.file().contains("/sled-")) {
+        if !panic.location().is_some_and(|location| location.file().contains("/sled-")) {
             usual(panic);
         }
     }));
@@ -68,7 +68,7 @@ fn print(out: &mut impl Write, report: &CheckReport) -> io::Result<()> {
     for (path, bytes) in &report.kept_aside {
         writeln!(
             out,
-            "kept aside: {}, {bytes} bytes; delete it when done with it",
+            "set aside earlier: {}, {bytes} bytes; delete it when done with it",
             path.display()
         )?;
     }
@@ -119,6 +119,6 @@ fn fate(consequence: Consequence) -> &'static str {
         Consequence::SetAside => "the database will be set aside; the peers bring the state back",
         Consequence::Refused => "the node will refuse to open the directory",
         Consequence::Rewritten => "it will be written again",
-        _ => "it will be passed over",
+        _ => "it will be skipped",
     }
 }

@@ -1,4 +1,4 @@
-//! A TCP connection between two nodes that can be cut and mended, to play a network partition.
+//! A TCP connection between two nodes that can be cut and joined again, to play a network partition.
 
 use std::io;
 use std::net::SocketAddr;

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::Outcome;
+use crate::command::CommandResult;
 use cluster::{Cluster, NAMES};
 
 /// Starts three nodes as processes, plays the attacks that a limiter in one process's memory does not stop, and shows what
@@ -37,7 +37,7 @@ const ALL: [usize; 3] = [0, 1, 2];
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Runs the command.
-pub async fn run(_: DemoArgs) -> Outcome {
+pub async fn run(_: DemoArgs) -> CommandResult {
     let dir = tempfile::Builder::new().prefix("tallymesh-demo-").tempdir()?;
     println!(
         "Three nodes, A, B and C. In one session at most 3 bookings, for one user at most 10 calls.\n"
@@ -52,8 +52,8 @@ pub async fn run(_: DemoArgs) -> Outcome {
         _ = tokio::signal::ctrl_c() => Err(io::Error::other("interrupted").into()),
     };
     if played.is_err() || stage.failures > 0 {
-        for (place, name) in NAMES.iter().enumerate() {
-            eprintln!("\nthe end of {name}'s log:\n{}", cluster.log(place));
+        for (index, name) in NAMES.iter().enumerate() {
+            eprintln!("\nthe end of {name}'s log:\n{}", cluster.log(index));
         }
     }
     played?;
@@ -77,7 +77,7 @@ async fn play(stage: &mut Stage, cluster: &mut Cluster) -> Result<(), Box<dyn st
     let admitted = book(cluster, &[0, 0, 0, 0], "s1", "u1").await?;
     stage.show("4 bookings in session s1 on A", "3 admitted", count(admitted), began)?;
     let began = stage.clock();
-    settle(cluster, &ALL).await?;
+    await_agreement(cluster, &ALL).await?;
     stage.show("B and C hear of it", "they agree", "they agree", began)?;
     let began = stage.clock();
     let admitted = book(cluster, &[1, 2, 1, 2], "s1", "u1").await?;
@@ -92,17 +92,17 @@ async fn play(stage: &mut Stage, cluster: &mut Cluster) -> Result<(), Box<dyn st
     let admitted = book(cluster, &[0, 0], "s1", "u1").await?;
     stage.show("the same session on A", "0 admitted", count(admitted), began)?;
     let began = stage.clock();
-    for place in ALL {
+    for index in ALL {
         // Peers remember what one node had not written yet; when all die at once, the disks must.
-        cluster.ask(place, "flush").await?;
+        cluster.ask(index, "flush").await?;
     }
     stage.show("the last 10 ms reach the disks (flush)", "written", "written", began)?;
     let began = stage.clock();
-    for place in ALL {
-        cluster.kill(place).await?;
+    for index in ALL {
+        cluster.kill(index).await?;
     }
-    for place in ALL {
-        cluster.start_node(place).await?;
+    for index in ALL {
+        cluster.start_node(index).await?;
     }
     stage.show("kill -9 all three, start them again", "ready", "ready", began)?;
     let began = stage.clock();
@@ -115,7 +115,7 @@ async fn play(stage: &mut Stage, cluster: &mut Cluster) -> Result<(), Box<dyn st
     for call in 0..15 {
         let session = format!("fresh-{call}");
         admitted += book(cluster, &[call % NAMES.len()], &session, "u2").await?;
-        settle(cluster, &ALL).await?;
+        await_agreement(cluster, &ALL).await?;
     }
     stage.show("15 sessions of user u2, everywhere", "10 admitted", count(admitted), began)?;
 
@@ -125,7 +125,7 @@ async fn play(stage: &mut Stage, cluster: &mut Cluster) -> Result<(), Box<dyn st
     let near = book(cluster, &[0, 0, 0, 0], "s2", "u3").await?;
     stage.show("C is cut off; 4 bookings in s2 on A", "3 admitted", count(near), began)?;
     let began = stage.clock();
-    settle(cluster, &[0, 1]).await?;
+    await_agreement(cluster, &[0, 1]).await?;
     let admitted = book(cluster, &[1, 1], "s2", "u3").await?;
     stage.show("2 more on B, on A's side", "0 admitted", count(admitted), began)?;
     let began = stage.clock();
@@ -133,35 +133,35 @@ async fn play(stage: &mut Stage, cluster: &mut Cluster) -> Result<(), Box<dyn st
     stage.show("4 on C, which cannot know", "3 admitted", count(far), began)?;
     let began = stage.clock();
     cluster.isolate(2, false);
-    settle(cluster, &ALL).await?;
+    await_agreement(cluster, &ALL).await?;
     let seen = format!("all read {}", values(cluster, "s2").await?);
-    stage.show("the network is mended", "all read 6, 6, 6", seen, began)?;
+    stage.show("the network is whole again", "all read 6, 6, 6", seen, began)?;
     let began = stage.clock();
     let admitted = book(cluster, &[0, 1, 2], "s2", "u3").await?;
     stage.show("the same session everywhere", "0 admitted", count(admitted), began)?;
     Ok(())
 }
 
-/// Tries to book once on each of these nodes, one after the other; gives how often that was admitted.
+/// Tries to book once on each of these nodes, one after the other, and returns how often that was admitted.
 async fn book(
     cluster: &mut Cluster,
-    places: &[usize],
+    indices: &[usize],
     session: &str,
     user: &str,
 ) -> io::Result<u32> {
     let mut admitted = 0;
-    for place in places {
+    for index in indices {
         let command = format!("acquire session={session} tool=book_service user={user}");
-        let answer = cluster.ask(*place, &command).await?;
+        let answer = cluster.ask(*index, &command).await?;
         admitted += u32::from(answer["allowed"] == true);
     }
     Ok(admitted)
 }
 
-/// Waits until these nodes hold the same.
-async fn settle(cluster: &mut Cluster, places: &[usize]) -> io::Result<()> {
+/// Waits until these nodes have the same counters.
+async fn await_agreement(cluster: &mut Cluster, indices: &[usize]) -> io::Result<()> {
     let agreeing = async {
-        while !cluster.agree(places).await? {
+        while !cluster.agree(indices).await? {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         Ok(())
@@ -173,8 +173,8 @@ async fn settle(cluster: &mut Cluster, places: &[usize]) -> io::Result<()> {
 /// What each node reads in a session's counter.
 async fn values(cluster: &mut Cluster, session: &str) -> io::Result<String> {
     let mut values = Vec::new();
-    for place in ALL {
-        let counters = cluster.ask(place, "counters").await?;
+    for index in ALL {
+        let counters = cluster.ask(index, "counters").await?;
         let counters = counters.as_array().cloned().unwrap_or_default();
         let of_session = |counter: &&serde_json::Value| counter["values"][0] == session;
         let value = counters.iter().find(of_session).map(|counter| counter["value"].to_string());
@@ -201,7 +201,7 @@ impl Stage {
     }
 
     /// The moment that something begins.
-    #[allow(clippy::disallowed_methods)] // What the user waits for is measured where the user waits.
+    #[expect(clippy::disallowed_methods, reason = "measures the time that the user waits")]
     fn clock(&self) -> Instant {
         Instant::now()
     }

@@ -1,7 +1,6 @@
-//! The exact counter: one place that hears of every admitted call, in order and at once.
+//! The oracle: an exact counter that sees every admitted call, in order and at once.
 //!
-//! It shares nothing with the library but the format of the limits, so that it can be trusted to
-//! find the library's mistakes.
+//! It shares nothing with the library but the format of the limits, so it can find the library's mistakes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
@@ -10,17 +9,17 @@ use serde::Deserialize;
 use tallymesh::{Request, Timestamp};
 use wildmatch::WildMatch;
 
-/// Judges decisions by an exact count of what was really admitted. Sessions never end in it.
+/// The reference that judges decisions, by an exact count of what was really admitted. Its sessions never expire.
 #[derive(Debug)]
-pub(super) struct Ghost {
-    limits: Vec<GhostLimit>,
+pub(super) struct Oracle {
+    limits: Vec<OracleLimit>,
     counts: HashMap<Counter, u64>,
 }
 
-/// What a decision was worth.
+/// What the oracle says of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The exact counter says the same.
+    /// The oracle decides the same.
     Right,
     /// The call was admitted although a limit was reached.
     Overshoot,
@@ -28,16 +27,16 @@ pub(super) enum Verdict {
     FalseDenial,
 }
 
-impl Ghost {
-    /// An exact counter under the `[[limit]]` entries of a config.
+impl Oracle {
+    /// An oracle under the `[[limit]]` entries of a config.
     ///
     /// # Errors
-    /// When they are no limits.
-    pub fn from_toml(text: &str) -> Result<Ghost, Box<dyn Error>> {
+    /// When they are not limits.
+    pub fn from_toml(text: &str) -> Result<Oracle, Box<dyn Error>> {
         let file: File = toml::from_str(text)?;
-        let limits = file.limits.into_iter().map(GhostLimit::new);
+        let limits = file.limits.into_iter().map(OracleLimit::new);
         let limits = limits.collect::<Result<Vec<_>, _>>()?;
-        Ok(Ghost { limits, counts: HashMap::new() })
+        Ok(Oracle { limits, counts: HashMap::new() })
     }
 
     /// Judges the decision on a request at this time, and counts the request if it was admitted,
@@ -62,9 +61,9 @@ impl Ghost {
     }
 
     fn counters(&self, request: &Request<'_>, at: Timestamp) -> Vec<Counter> {
-        let counter = |(place, limit): (usize, &GhostLimit)| {
+        let counter = |(index, limit): (usize, &OracleLimit)| {
             let window = limit.window_ms.map(|length| at.0 / length);
-            Some(Counter { limit: place, window, values: limit.values(request)? })
+            Some(Counter { limit: index, window, values: limit.values(request)? })
         };
         self.limits.iter().enumerate().filter_map(counter).collect()
     }
@@ -73,7 +72,7 @@ impl Ghost {
 /// Refuses a file that configures more than limits.
 ///
 /// # Errors
-/// When the text is not TOML, holds anything but `[[limit]]`, or no limit at all.
+/// When the text is not TOML, has anything but `[[limit]]`, or no limit at all.
 pub(super) fn check_only_limits(text: &str) -> Result<(), Box<dyn Error>> {
     let file: toml::Table = toml::from_str(text)?;
     let others: Vec<_> = file.keys().map(String::as_str).filter(|key| *key != "limit").collect();
@@ -109,7 +108,7 @@ struct Entry {
 }
 
 #[derive(Debug)]
-struct GhostLimit {
+struct OracleLimit {
     when: Vec<(String, WildMatch)>,
     per: Vec<String>,
     max: u64,
@@ -117,8 +116,8 @@ struct GhostLimit {
     window_ms: Option<u64>,
 }
 
-impl GhostLimit {
-    fn new(entry: Entry) -> Result<GhostLimit, Box<dyn Error>> {
+impl OracleLimit {
+    fn new(entry: Entry) -> Result<OracleLimit, Box<dyn Error>> {
         let when = entry.when.into_iter();
         let when = when.map(|(label, pattern)| (label, WildMatch::new(&pattern))).collect();
         let window_ms = match entry.window.as_str() {
@@ -128,11 +127,11 @@ impl GhostLimit {
                 Some(u64::try_from(length_ms)?.max(1))
             }
         };
-        Ok(GhostLimit { when, per: entry.per, max: entry.max, window_ms })
+        Ok(OracleLimit { when, per: entry.per, max: entry.max, window_ms })
     }
 
-    /// The values that tell the request's counter from others; `None` when the limit does not hold
-    /// for the request, because a pattern does not match or a label is missing.
+    /// The values that tell the request's counter from others; `None` when the limit does not apply
+    /// to the request, because a pattern does not match or a label is missing.
     fn values(&self, request: &Request<'_>) -> Option<Vec<String>> {
         let fits = |(label, pattern): &(String, WildMatch)| {
             request.value(label).is_some_and(|value| pattern.matches(value))
@@ -146,7 +145,7 @@ impl GhostLimit {
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Counter {
-    /// The limit's place among the limits.
+    /// The limit's index among the limits.
     limit: usize,
     /// Which fixed window since 1970; `None` for a session.
     window: Option<u64>,
@@ -170,9 +169,9 @@ mod tests {
 
     /// Judges calls of (session, tool, time in ms, admitted).
     fn verdicts(limits: &str, calls: &[(&str, &str, u64, bool)]) -> Vec<Verdict> {
-        let mut ghost = Ghost::from_toml(limits).unwrap();
+        let mut oracle = Oracle::from_toml(limits).unwrap();
         let judge = |(session, tool, at, admitted): &(&str, &str, u64, bool)| {
-            ghost.judge(&Request::tool_call(session, tool), Timestamp(*at), *admitted)
+            oracle.judge(&Request::tool_call(session, tool), Timestamp(*at), *admitted)
         };
         calls.iter().map(judge).collect()
     }
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_window_starts_anew() {
+    fn a_fixed_window_starts_from_zero() {
         let calls = [0, 999, 1_000, 1_999].map(|at| ("s", "t", at, true));
         assert_eq!(verdicts(PER_SECOND, &calls), [Right; 4]);
     }
@@ -215,11 +214,11 @@ mod tests {
     #[test]
     fn a_request_without_a_label_is_not_subject_to_the_limit() {
         let limits = BOOKING.replace("max = 1", "max = 0");
-        let mut ghost = Ghost::from_toml(&limits).unwrap();
-        let nobody = Request::new().with("tool", "book_flight");
-        assert_eq!(ghost.judge(&nobody, Timestamp(0), true), Right);
-        let somebody = nobody.with("session", "s1");
-        assert_eq!(ghost.judge(&somebody, Timestamp(0), true), Overshoot);
+        let mut oracle = Oracle::from_toml(&limits).unwrap();
+        let without_session = Request::new().with("tool", "book_flight");
+        assert_eq!(oracle.judge(&without_session, Timestamp(0), true), Right);
+        let with_session = without_session.with("session", "s1");
+        assert_eq!(oracle.judge(&with_session, Timestamp(0), true), Overshoot);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tallymesh::{Config, Decision, Limiter, PeerStatus, Receipt, Request};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
-use super::Outcome;
-use super::inspect::counter_json;
+use crate::command::CommandResult;
+use crate::inspect::counter_json;
 
 /// Runs one node until its standard input ends, it is told to close, or a signal comes.
 ///
@@ -29,7 +29,7 @@ const RECEIPTS_MAX: usize = 10_000;
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Runs the command.
-pub async fn run(args: NodeArgs) -> Outcome {
+pub async fn run(args: NodeArgs) -> CommandResult {
     let limiter = Limiter::open(Config::from_file(&args.config)?).await?;
     let counters = limiter.counters();
     answer(&json!({

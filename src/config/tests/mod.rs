@@ -1,5 +1,10 @@
 //! What is read, what is refused, and with which words.
 
+mod builder;
+mod docs;
+mod rows;
+mod typescript;
+
 use super::*;
 
 const MINIMAL: &str = "[node]\nid = \"a\"\ndata_dir = \"d\"\n";
@@ -39,7 +44,8 @@ fn the_readme_s_config_is_read() {
     assert_eq!(config.node_id().as_str(), "orchestrator-1");
     assert_eq!(config.peers.len(), 2);
     assert_eq!(config.gossip.interval, Duration::from_millis(50));
-    assert_eq!(config.durability, Durability::Relaxed { every: Duration::from_millis(10) });
+    assert_eq!(config.durability, Durability::Relaxed);
+    assert_eq!(config.persist_every, Duration::from_millis(10));
     let ttl = Duration::from_secs(3600);
     assert_eq!(config.limits[0].window(), crate::Window::Session { ttl });
     assert_eq!(config.limits[1].window(), crate::Window::Fixed(Duration::from_secs(60)));
@@ -93,7 +99,7 @@ fn a_refusal_names_the_key_the_value_and_what_is_allowed() {
     ] {
         let message = refused(extra);
         for part in expected {
-            assert!(message.contains(part), "{extra:?} gave {message:?}, without {part:?}");
+            assert!(message.contains(part), "{extra:?}: {message:?}, without {part:?}");
         }
     }
     let message =

@@ -1,7 +1,7 @@
 //! `tallymesh replay`: a recorded trace against several instances, judged by an exact counter.
 
 mod cluster;
-mod ghost;
+mod oracle;
 mod pace;
 mod report;
 mod trace;
@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use tallymesh::{Config, Limit, Limiter, Timestamp, Window};
 
+use crate::command::CommandResult;
 use cluster::Cluster;
-use ghost::{Ghost, Verdict};
+use oracle::{Oracle, Verdict};
 use pace::Pace;
 use report::{Report, Tally};
 use trace::Call;
@@ -66,9 +67,9 @@ pub struct ReplayArgs {
 /// # Errors
 /// When the trace or the limits cannot be read, the instances cannot be started, or they do not
 /// come to agree in time.
-pub async fn run(args: ReplayArgs) -> Result<ExitCode, Box<dyn Error>> {
+pub async fn run(args: ReplayArgs) -> CommandResult {
     let calls = trace::read(&args.trace)?;
-    let (limits, mut ghost) = load_limits(args.limits.as_deref())?;
+    let (limits, mut oracle) = load_limits(args.limits.as_deref())?;
     let gossip_interval = args.gossip_interval.unwrap_or(args.pace.gossip_interval());
     let progress = progress(&args, calls.len())?;
 
@@ -85,7 +86,7 @@ pub async fn run(args: ReplayArgs) -> Result<ExitCode, Box<dyn Error>> {
         pace: args.pace.to_string(),
         gossip_interval_ms: report::in_ms(gossip_interval),
         calls: calls.len(),
-        tally: judge(&mut ghost, &calls, &measured.decisions),
+        tally: judge(&mut oracle, &calls, &measured.decisions),
         converged_ms: report::in_ms(measured.converged_after),
         latency: report::Latency::of(measured.decisions.iter().map(Decided::took))?,
         calls_per_s: report::per_second(calls.len(), measured.took),
@@ -110,19 +111,19 @@ window = "session"
 "#;
 
 /// The limits for the instances, and the exact counter under the same limits.
-fn load_limits(path: Option<&Path>) -> Result<(Vec<Limit>, Ghost), Box<dyn Error>> {
+fn load_limits(path: Option<&Path>) -> Result<(Vec<Limit>, Oracle), Box<dyn Error>> {
     let Some(path) = path else { return parse_limits(DEFAULT_LIMITS) };
     let in_file = |error: &dyn fmt::Display| format!("limits file {}: {error}", path.display());
     let text = std::fs::read_to_string(path).map_err(|error| in_file(&error))?;
     Ok(parse_limits(&text).map_err(|error| in_file(&error))?)
 }
 
-fn parse_limits(text: &str) -> Result<(Vec<Limit>, Ghost), Box<dyn Error>> {
-    ghost::check_only_limits(text)?;
+fn parse_limits(text: &str) -> Result<(Vec<Limit>, Oracle), Box<dyn Error>> {
+    oracle::check_only_limits(text)?;
     // Behind the limits, so that errors in them name the right line.
     let node = "[node]\nid = \"replay\"\n[storage]\nin_memory = true\n";
     let config = Config::from_toml(&format!("{text}\n{node}"))?;
-    Ok((config.limits().to_vec(), Ghost::from_toml(text)?))
+    Ok((config.limits().to_vec(), Oracle::from_toml(text)?))
 }
 
 fn progress(args: &ReplayArgs, calls: usize) -> Result<ProgressBar, Box<dyn Error>> {
@@ -133,13 +134,13 @@ fn progress(args: &ReplayArgs, calls: usize) -> Result<ProgressBar, Box<dyn Erro
     Ok(ProgressBar::new(calls as u64).with_style(style))
 }
 
-/// What a replay gave.
+/// What a replay measured.
 struct Measured {
     /// One for each call, in order.
     decisions: Vec<Decided>,
     /// From the first call to the last decision.
     took: Duration,
-    /// From the last decision until all instances held the same state.
+    /// From the last decision until all instances had the same state.
     converged_after: Duration,
 }
 
@@ -168,7 +169,7 @@ async fn measure(
     let converged = read_clock();
     progress.finish_and_clear();
     let (Some(first), Some(last)) = (decisions.first(), decisions.last()) else {
-        return Err("the trace holds no calls".into());
+        return Err("the trace has no calls".into());
     };
     let (took, converged_after) = (last.ended - first.began, converged - last.ended);
     Ok(Measured { decisions, took, converged_after })
@@ -188,7 +189,7 @@ async fn play(
         }
         decisions.push(decide(call, limiter));
         if pace == Pace::Settle {
-            cluster.settle().await?;
+            cluster.await_agreement().await?;
         }
         progress.inc(1);
     }
@@ -197,7 +198,7 @@ async fn play(
 
 fn decide(call: &Call, limiter: &Limiter) -> Decided {
     let request = call.request();
-    // The limiter reads its clock anew. A call within a millisecond of a fixed window's end may
+    // The limiter reads its clock again. A call within a millisecond of a fixed window's end may
     // therefore be judged by the window before the one that it was counted in.
     let at = limiter.counters().now();
     let began = read_clock();
@@ -205,13 +206,13 @@ fn decide(call: &Call, limiter: &Limiter) -> Decided {
     Decided { at, admitted, began, ended: read_clock() }
 }
 
-#[allow(clippy::disallowed_methods, reason = "to measure real time is what the command is for")]
+#[expect(clippy::disallowed_methods, reason = "measures real time")]
 fn read_clock() -> Instant {
     Instant::now()
 }
 
-/// Feeds the exact counter, in order, with what was really admitted.
-fn judge(ghost: &mut Ghost, calls: &[Call], decisions: &[Decided]) -> Tally {
+/// Feeds the oracle, in order, with what was really admitted.
+fn judge(oracle: &mut Oracle, calls: &[Call], decisions: &[Decided]) -> Tally {
     let mut tally = Tally::default();
     for (call, decided) in calls.iter().zip(decisions) {
         if decided.admitted {
@@ -219,7 +220,7 @@ fn judge(ghost: &mut Ghost, calls: &[Call], decisions: &[Decided]) -> Tally {
         } else {
             tally.denied += 1;
         }
-        match ghost.judge(&call.request(), decided.at, decided.admitted) {
+        match oracle.judge(&call.request(), decided.at, decided.admitted) {
             Verdict::Right => {}
             Verdict::Overshoot => tally.overshoot += 1,
             Verdict::FalseDenial => tally.false_denials += 1,
@@ -228,7 +229,7 @@ fn judge(ghost: &mut Ghost, calls: &[Call], decisions: &[Decided]) -> Tally {
     tally
 }
 
-/// The exact counter does not end sessions, so none may have ended on the instances either.
+/// The oracle does not end sessions, so none may have expired on the instances either.
 fn check_sessions_lasted(limits: &[Limit], took: Duration) -> Result<(), String> {
     for limit in limits {
         if let Window::Session { ttl } = limit.window()
@@ -238,7 +239,7 @@ fn check_sessions_lasted(limits: &[Limit], took: Duration) -> Result<(), String>
             let ttl = humantime::format_duration(ttl);
             return Err(format!(
                 "the replay took {took:.3} s, but limit {name:?} has a session_ttl of {ttl}: \
-                 sessions may have ended meanwhile; set a longer session_ttl"
+                 sessions may have expired meanwhile; set a longer session_ttl"
             ));
         }
     }

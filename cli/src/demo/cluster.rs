@@ -56,19 +56,19 @@ impl Cluster {
         }
         let nodes = NAMES.iter().map(|_| None).collect();
         let mut cluster = Cluster { dir: dir.to_owned(), nodes, proxies };
-        for place in 0..NAMES.len() {
-            cluster.start_node(place).await?;
+        for index in 0..NAMES.len() {
+            cluster.start_node(index).await?;
         }
         Ok(cluster)
     }
 
     /// Starts one node, and waits until it is ready.
-    pub async fn start_node(&mut self, place: usize) -> io::Result<()> {
-        let log = File::options().create(true).append(true).open(self.log_of(place))?;
+    pub async fn start_node(&mut self, index: usize) -> io::Result<()> {
+        let log = File::options().create(true).append(true).open(self.log_of(index))?;
         let mut process = Command::new(std::env::current_exe()?)
             .arg("node")
             .arg("--config")
-            .arg(config_of(&self.dir, place))
+            .arg(config_of(&self.dir, index))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -84,41 +84,41 @@ impl Cluster {
             ready["listen"].as_str().and_then(|address| address.parse().ok());
         let address = address.ok_or_else(|| io::Error::other("the node does not listen"))?;
         for row in &self.proxies {
-            row[place].lead_to(address);
+            row[index].lead_to(address);
         }
-        self.nodes[place] = Some(node);
+        self.nodes[index] = Some(node);
         Ok(())
     }
 
     /// Kills one node on the spot, as the kernel does with signal 9.
-    pub async fn kill(&mut self, place: usize) -> io::Result<()> {
-        match self.nodes[place].take() {
+    pub async fn kill(&mut self, index: usize) -> io::Result<()> {
+        match self.nodes[index].take() {
             Some(mut node) => node.process.kill().await,
             None => Ok(()),
         }
     }
 
     /// Cuts one node off from the others, or joins it to them again.
-    pub fn isolate(&self, place: usize, cut: bool) {
-        for other in (0..NAMES.len()).filter(|other| *other != place) {
-            self.proxies[place][other].cut(cut);
-            self.proxies[other][place].cut(cut);
+    pub fn isolate(&self, index: usize, cut: bool) {
+        for other in (0..NAMES.len()).filter(|other| *other != index) {
+            self.proxies[index][other].cut(cut);
+            self.proxies[other][index].cut(cut);
         }
     }
 
     /// Gives a node a command and returns its answer.
-    pub async fn ask(&mut self, place: usize, command: &str) -> io::Result<Value> {
-        let node = self.nodes[place].as_mut();
-        let node = node.ok_or_else(|| io::Error::other(format!("{} is down", NAMES[place])))?;
+    pub async fn ask(&mut self, index: usize, command: &str) -> io::Result<Value> {
+        let node = self.nodes[index].as_mut();
+        let node = node.ok_or_else(|| io::Error::other(format!("{} is down", NAMES[index])))?;
         node.input.write_all(format!("{command}\n").as_bytes()).await?;
         node.answer().await
     }
 
-    /// Whether all these nodes hold the same.
-    pub async fn agree(&mut self, places: &[usize]) -> io::Result<bool> {
+    /// Whether all these nodes have the same counters.
+    pub async fn agree(&mut self, indices: &[usize]) -> io::Result<bool> {
         let mut states = Vec::new();
-        for place in places {
-            let state = self.ask(*place, "state").await?;
+        for index in indices {
+            let state = self.ask(*index, "state").await?;
             states.push((state["version_vector"].clone(), state["state_checksum"].clone()));
         }
         Ok(states.windows(2).all(|pair| pair[0] == pair[1]))
@@ -126,9 +126,9 @@ impl Cluster {
 
     /// Tells all nodes to close, and waits until they have.
     pub async fn stop(&mut self) -> io::Result<()> {
-        for place in 0..NAMES.len() {
-            if self.nodes[place].is_some() {
-                self.ask(place, "close").await?;
+        for index in 0..NAMES.len() {
+            if self.nodes[index].is_some() {
+                self.ask(index, "close").await?;
             }
         }
         for node in self.nodes.iter_mut().filter_map(Option::take) {
@@ -139,14 +139,14 @@ impl Cluster {
     }
 
     /// The end of what a node logged.
-    pub fn log(&self, place: usize) -> String {
-        let text = std::fs::read_to_string(self.log_of(place)).unwrap_or_default();
+    pub fn log(&self, index: usize) -> String {
+        let text = std::fs::read_to_string(self.log_of(index)).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
-    fn log_of(&self, place: usize) -> PathBuf {
-        self.dir.join(format!("{}.log", NAMES[place]))
+    fn log_of(&self, index: usize) -> PathBuf {
+        self.dir.join(format!("{}.log", NAMES[index]))
     }
 }
 
@@ -170,6 +170,6 @@ async fn within<T>(
     tokio::time::timeout(patience, waiting).await.unwrap_or(Err(timeout))
 }
 
-fn config_of(dir: &Path, place: usize) -> PathBuf {
-    dir.join(format!("{}.toml", NAMES[place]))
+fn config_of(dir: &Path, index: usize) -> PathBuf {
+    dir.join(format!("{}.toml", NAMES[index]))
 }
