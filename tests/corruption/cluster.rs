@@ -78,6 +78,9 @@ pub fn value(node: &Limiter, session: &str) -> u64 {
 
 /// Whether an error says what to do.
 pub fn is_helpful(error: &str) -> bool {
-    let advice = ["choose", "move", "give", "set ", "stop", "mend", "delete", "restore", "enlarge"];
+    let advice = [
+        "choose", "move", "give", "set ", "stop", "mend", "fix", "replace", "delete", "restore",
+        "enlarge",
+    ];
     advice.iter().any(|word| error.contains(word))
 }

@@ -6,7 +6,7 @@ use tallymesh_test_support::{copy_moment, until};
 use crate::cluster::{PATIENCE, open, value};
 use crate::small_disk::SmallDisk;
 
-/// Fills the disk and counts until the node has noticed; gives how many calls it has counted by then.
+/// Fills the disk and counts until the node has noticed; returns how many calls it has counted by then.
 async fn count_until_degraded(node: &Limiter, disk: &SmallDisk) -> u64 {
     let request = Request::tool_call("s", "tool");
     let durable = node.acquire_durable(&request).await;
