@@ -460,9 +460,57 @@ fn a_stranger_that_says_nothing_is_hung_up_on() {
     let link = LinkId(1_000_000);
     net.ends.insert(link, (0, 0, LinkId(u64::MAX)));
     net.input(0, link_up(link, None));
-    // The handshake's time-out, and the time until somebody looks.
+    // The handshake's time-out, and the time until the next digest.
     net.run(Duration::from_secs(7));
     assert!(!net.ends.contains_key(&link));
+    assert_eq!(handshakes_failed(&net), [(0, None, HandshakeFailure::TimedOut)]);
+}
+
+fn handshakes_failed(net: &Net) -> Vec<(usize, Option<&str>, HandshakeFailure)> {
+    let failed = net.reports.iter().filter_map(|(place, report)| match report {
+        Report::HandshakeFailed { dialed, reason } => Some((*place, dialed.as_deref(), *reason)),
+        _ => None,
+    });
+    failed.collect()
+}
+
+#[test]
+fn links_that_end_before_a_hello_are_reported_with_the_address_that_was_dialed() {
+    let settings = GossipSettings { links_max: 2, ..GossipSettings::default() };
+    let mut net = Net::new(&["a"], &settings);
+    net.run(Duration::from_secs(1));
+    assert!(handshakes_failed(&net).is_empty(), "to meet oneself is no failure");
+    for (link, dialed) in [(1_000, Some("b:1".to_owned())), (1_001, None), (1_002, None)] {
+        net.ends.insert(LinkId(link), (0, 0, LinkId(u64::MAX)));
+        net.input(0, link_up(LinkId(link), dialed));
+    }
+    net.input(0, Input::Link(LinkEvent::Down { link: LinkId(1_000) }));
+    net.input(0, Input::Link(LinkEvent::Down { link: LinkId(1_001) }));
+    // The machine closed this one itself, and has said why.
+    net.input(0, Input::Link(LinkEvent::Down { link: LinkId(1_002) }));
+    assert_eq!(
+        handshakes_failed(&net),
+        [
+            (0, None, HandshakeFailure::TooManyLinks),
+            (0, Some("b:1"), HandshakeFailure::Closed),
+            (0, None, HandshakeFailure::Closed),
+        ]
+    );
+}
+
+#[test]
+fn an_ordinary_life_has_no_failed_handshakes_and_an_address_without_answer_is_reported() {
+    let mut net = Net::new(&["a", "b", "c"], &GossipSettings::default());
+    net.run(Duration::from_secs(3));
+    assert!(handshakes_failed(&net).is_empty(), "links that were resolved as duplicates are none");
+    let no_answer = |net: &Net| {
+        let is_of_c = |report: &Report| matches!(report, Report::NoAnswer { address, error } if address == "2" && error == "unreachable");
+        net.reports.iter().filter(|(place, report)| *place == 0 && is_of_c(report)).count()
+    };
+    assert_eq!(no_answer(&net), 0);
+    net.partition(2);
+    net.run(Duration::from_secs(3));
+    assert!(no_answer(&net) > 3);
 }
 
 #[test]
