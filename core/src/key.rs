@@ -230,6 +230,7 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::String;
     use proptest::prelude::*;
 
     use super::*;

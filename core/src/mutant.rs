@@ -1,36 +1,35 @@
 //! Deliberate mistakes, to find out whether the simulator's checker would notice them.
 //!
-//! They are compiled in with the feature `mutants` only, and each lives only where a simulation has set it. Everywhere
-//! else `mutant!` is plain `false`.
+//! They are compiled in with the feature `mutants` only, and each is active only in a thread that has set it. Everywhere
+//! else `mutant!` is plain `false`. They are all written the same way: `if mutant!(Name) { the mistake }`.
 
 /// Whether the named mistake is to be made here.
-#[macro_export]
 macro_rules! mutant {
     ($mutant:ident) => {{
         #[cfg(feature = "mutants")]
-        let lives = $crate::mutant::Mutant::lives($crate::mutant::Mutant::$mutant);
+        let is_active = $crate::mutant::Mutant::is_active($crate::mutant::Mutant::$mutant);
         #[cfg(not(feature = "mutants"))]
-        let lives = false;
-        lives
+        let is_active = false;
+        is_active
     }};
 }
-pub use mutant;
+pub(crate) use mutant;
 
 /// A classic mistake of replicated counters.
 #[cfg(feature = "mutants")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutant {
-    /// A restart goes on under the replica id of the life before, although that may have lost increments.
+    /// A restart goes on under the replica id of the incarnation before, although that may have lost increments.
     ReplicaIdReused,
     /// An urgent push moves the watermark over what was not sent.
     WatermarkMovedByPush,
     /// Each part of a chain of deltas moves the watermark, not only the last.
     WatermarkMovedByPart,
-    /// A changed cell counts as told once it is sent, whatever changed since its version was given.
+    /// A changed cell counts as sent once it leaves, whatever changed since it got its version.
     DirtyClearedAtSend,
-    /// A counter that begins anew zeroes the own cell in place.
+    /// A counter that is reset zeroes the own cell in place.
     OwnCellZeroed,
-    /// News of a counter that ended long ago brings it back.
+    /// An update of a counter that expired long ago brings it back.
     ExpiredRecreated,
     /// Cells that cannot be true are merged.
     ForgedCellMerged,
@@ -55,17 +54,13 @@ impl Mutant {
         Mutant::WatermarkBeforeCells,
     ];
 
-    /// Lets a mutant live in this thread, in the place of any other.
+    /// Makes a mutant active in this thread, in the place of any other.
     pub fn set(mutant: Option<Mutant>) {
-        ALIVE.set(mutant);
+        crate::sync::ALIVE.set(mutant);
     }
 
-    pub fn lives(self) -> bool {
-        ALIVE.get() == Some(self)
+    /// Whether this one is active in this thread.
+    pub fn is_active(self) -> bool {
+        crate::sync::ALIVE.get() == Some(self)
     }
-}
-
-#[cfg(feature = "mutants")]
-thread_local! {
-    static ALIVE: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
 }

@@ -31,13 +31,12 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The formatter refuses years past 9999, which a peer or a damaged disk may well name.
-        const YEAR_9999_MS: u64 = 253_402_300_799_000;
-        if self.0 > YEAR_9999_MS {
-            return write!(f, "{} ms after 1970", self.0);
+        // jiff ends with the year 9999, and a peer or a damaged disk may well name a later one.
+        let ms = i64::try_from(self.0).ok();
+        match ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()) {
+            Some(moment) => write!(f, "{moment:.3}"),
+            None => write!(f, "{} ms after 1970", self.0),
         }
-        let moment = std::time::UNIX_EPOCH + Duration::from_millis(self.0);
-        write!(f, "{}", humantime::format_rfc3339_millis(moment))
     }
 }
 
@@ -88,6 +87,7 @@ pub fn whole_ms(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
 
     #[test]
     fn a_monotonic_wall_clock_never_steps_back() {

@@ -138,6 +138,7 @@ impl Addresses {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
 
     #[test]
     fn failures_back_off_to_a_cap_and_success_starts_over() {

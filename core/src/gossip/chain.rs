@@ -135,6 +135,7 @@ impl IncomingChain {
 mod tests {
     use super::*;
     use crate::id::Incarnation;
+    use alloc::vec::Vec;
 
     fn delta(chain: u32, part: u32, watermark: Option<u64>) -> Delta {
         let incarnation = Incarnation { boot: 1, nonce: 1 };

@@ -1,5 +1,6 @@
 //! Machines that talk to each other over a network made of a queue: no sockets, no clock but the test's.
 
+use alloc::{borrow::ToOwned, format, string::String, string::ToString, vec};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;

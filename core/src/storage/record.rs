@@ -8,7 +8,7 @@
 //! ```
 //! Every value is `CRC-32 of key and rest (4 bytes LE)`, then the rest in MessagePack (structs as arrays).
 
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 

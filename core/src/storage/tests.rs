@@ -1,5 +1,6 @@
 //! Every backend under one suite, and what recovery makes of crashes and damage.
 
+use alloc::{format, string::ToString, vec};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use proptest::prelude::*;

@@ -3,9 +3,9 @@
 //! What is read (a [`Reading`]) and what is charged (a [`Demand`]) are two types; [`rule::judge`] alone says whether the one
 //! has room for the other.
 
+use crate::sync::MutexGuard;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
-use std::sync::MutexGuard;
 
 use smallvec::SmallVec;
 

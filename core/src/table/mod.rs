@@ -25,9 +25,9 @@ mod tests;
 mod update_log;
 mod version_map;
 
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ahash::RandomState;
 

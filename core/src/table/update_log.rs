@@ -48,6 +48,7 @@ impl UpdateLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     #[test]
     fn reads_start_after_a_version_and_compaction_keeps_the_order() {

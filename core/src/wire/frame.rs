@@ -105,6 +105,7 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
     use proptest::prelude::*;
 
     use super::*;
