@@ -23,7 +23,7 @@ fn sessions(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("session-{n:08}")).collect()
 }
 
-/// The same in another order, or whoever keeps them one after the other would find them by prefetching.
+/// The same in another order, or a map that keeps them one after the other would find them by prefetching.
 fn shuffled(mut sessions: Vec<String>) -> Vec<String> {
     let length = sessions.len() as u64;
     let mut state = 1_u64;

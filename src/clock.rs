@@ -2,25 +2,25 @@
 
 use std::time::{Duration, Instant};
 
-use tallymesh_core::time::{HighWater, Now, Timestamp};
+use tallymesh_core::time::{MonotonicWall, Now, Timestamp};
 
 /// The system's clocks; the wall clock never steps back, so that a closed window stays closed.
 #[derive(Debug)]
 pub(crate) struct Clock {
     start: Instant,
-    high_water: HighWater,
+    wall: MonotonicWall,
 }
 
 impl Clock {
     /// A clock that starts at `high_water` if the system's is behind that.
     #[allow(clippy::disallowed_methods)]
     pub fn new(high_water: Timestamp) -> Clock {
-        Clock { start: Instant::now(), high_water: HighWater::at(high_water) }
+        Clock { start: Instant::now(), wall: MonotonicWall::at(high_water) }
     }
 
     /// The wall clock, or the latest time it ever showed if that is later.
     pub fn wall(&self) -> Timestamp {
-        self.high_water.show(system_wall())
+        self.wall.observe(system_wall())
     }
 
     /// Both clocks.
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_high_water_mark_in_the_future_holds() {
+    fn the_wall_clock_never_shows_a_time_before_its_mark() {
         let future = system_wall().plus(Duration::from_secs(3600));
         assert_eq!(Clock::new(future).wall(), future);
     }

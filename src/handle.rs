@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use crate::store::CounterStore;
 use tallymesh_core::key::CounterKey;
-use tallymesh_core::table::{Change, Changed, CountError, LastSeen};
+use tallymesh_core::table::{CachedSlot, CountError, Op, OpResult};
 
 /// One counter of a store, without a search for it each time.
 ///
-/// A cheap handle: clones share where the counter was found. It stays right when the counter ends, is reset, or is dropped and
-/// made anew.
+/// A cheap handle: clones share where the counter was found. It stays right when the counter expires, is reset, or is swept
+/// and made again.
 ///
 /// ```
 /// use tallymesh::{Config, CounterKey, CounterStore};
@@ -18,8 +18,8 @@ use tallymesh_core::table::{Change, Changed, CountError, LastSeen};
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
 /// let calls = store.handle(&CounterKey::new("calls", &["session-42"]));
-/// assert_eq!(calls.add_within(2, 3)?, Some(2));
-/// assert_eq!(calls.add_within(2, 3)?, None);
+/// assert_eq!(calls.try_add(2, 3)?, Some(2));
+/// assert_eq!(calls.try_add(2, 3)?, None);
 /// assert_eq!(calls.add(1)?, 3);
 /// assert_eq!(calls.value(), 3);
 /// # store.close().await?;
@@ -35,13 +35,13 @@ pub struct CounterHandle {
 #[derive(Debug)]
 struct Counter {
     key: CounterKey,
-    last_seen: LastSeen,
+    cached_slot: CachedSlot,
 }
 
 impl CounterStore {
     /// A handle of one counter, which need not exist yet.
     pub fn handle(&self, key: &CounterKey) -> CounterHandle {
-        let counter = Arc::new(Counter { key: key.clone(), last_seen: LastSeen::default() });
+        let counter = Arc::new(Counter { key: key.clone(), cached_slot: CachedSlot::default() });
         CounterHandle { store: self.clone(), counter }
     }
 }
@@ -54,8 +54,8 @@ impl CounterHandle {
 
     /// As [`CounterStore::value`].
     pub fn value(&self) -> u64 {
-        let (table, now) = (&self.store.node.table, self.store.now());
-        table.value_resolved(now, self.counter.last_seen.get()).unwrap_or_else(|| {
+        let (table, now) = (self.store.engine().table(), self.store.now());
+        table.value_by_ref(now, self.counter.cached_slot.get()).unwrap_or_else(|| {
             self.find();
             table.value(now, self.key().as_bytes())
         })
@@ -66,7 +66,7 @@ impl CounterHandle {
     /// # Errors
     /// As there.
     pub fn add(&self, amount: u64) -> Result<u64, CountError> {
-        self.change(Change::Add(amount)).map(|changed| changed.value)
+        self.execute(Op::Add(amount)).map(|result| result.value)
     }
 
     /// As [`CounterStore::subtract`].
@@ -74,17 +74,17 @@ impl CounterHandle {
     /// # Errors
     /// As there.
     pub fn subtract(&self, amount: u64) -> Result<u64, CountError> {
-        self.change(Change::Subtract(amount)).map(|changed| changed.value)
+        self.execute(Op::Subtract(amount)).map(|result| result.value)
     }
 
     /// Adds to the counter if its value stays within `max`, in one step, and returns the new value; otherwise adds nothing
-    /// and returns `None`. Near `max` the peers are told at once.
+    /// and returns `None`. Near `max` the change is sent to the peers at once.
     ///
     /// # Errors
     /// As [`CounterStore::add`].
-    pub fn add_within(&self, amount: u64, max: u64) -> Result<Option<u64>, CountError> {
-        let changed = self.change(Change::AddWithin { amount, max })?;
-        Ok(changed.made.then_some(changed.value))
+    pub fn try_add(&self, amount: u64, max: u64) -> Result<Option<u64>, CountError> {
+        let result = self.execute(Op::TryAdd { amount, max })?;
+        Ok(result.applied.then_some(result.value))
     }
 
     /// As [`CounterStore::reset`].
@@ -92,29 +92,30 @@ impl CounterHandle {
     /// # Errors
     /// As there.
     pub fn reset(&self) -> Result<(), CountError> {
-        self.change(Change::Reset).map(drop)
+        self.execute(Op::Reset).map(drop)
     }
 
-    fn change(&self, change: Change) -> Result<Changed, CountError> {
-        let now = self.store.now();
-        let expires_at = self.store.ends_at(now);
-        let resolved = self.counter.last_seen.get();
-        let table = &self.store.node.table;
+    fn execute(&self, op: Op) -> Result<OpResult, CountError> {
+        let (engine, now) = (self.store.engine(), self.store.now());
+        let expires_at = engine.expires_at(now);
+        let slot_ref = self.counter.cached_slot.get();
+        let table = engine.table();
         let window = self.key().window();
-        let changed = match table.change_resolved(now, resolved, window, change, expires_at)? {
-            Some(changed) => changed,
+        let result = match table.execute_by_ref(now, slot_ref, window, op, expires_at)? {
+            Some(result) => result,
             None => {
-                let changed = table.change(now, self.key(), change, expires_at)?;
+                let result = table.execute(now, self.key(), op, expires_at)?;
                 self.find();
-                changed
+                result
             }
         };
-        self.store.changed(changed);
-        Ok(changed)
+        engine.executed(result);
+        Ok(result)
     }
 
     #[cold]
     fn find(&self) {
-        self.counter.last_seen.set(self.store.node.table.resolve(self.key().as_bytes()));
+        let table = self.store.engine().table();
+        self.counter.cached_slot.set(table.resolve(self.key().as_bytes()));
     }
 }

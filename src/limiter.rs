@@ -1,25 +1,26 @@
 //! The limiter: limits on top of the counter store.
 
 use std::cell::Cell;
-use std::sync::Arc;
 
-use smallvec::SmallVec;
-
-use crate::config::Config;
-use crate::node::{DurabilityError, OpenError};
-use crate::store::CounterStore;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::key::CounterKey;
-use tallymesh_core::limit::{Charges, Denial, DenialReason, Limit, Policy, Request, Unchargeable};
-use tallymesh_core::table::{Charged, CountError, Outcome, Table};
+use tallymesh_core::limit::{Demands, DenialReason, KeyTooLong, Limit, Request};
+use tallymesh_core::table::{Admission, CountError, Table};
 use tallymesh_core::time::Timestamp;
+
+use crate::config::Config;
+use crate::decision::Decision;
+use crate::engine::Engine;
+use crate::runtime::{DurabilityError, OpenError};
+use crate::status::Status;
+use crate::store::CounterStore;
 
 thread_local! {
     /// Room for the keys of a request's counters, used again and again, so that a decision need not allocate.
     static KEYS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Decides whether requests may go ahead, under limits that hold across instances and restarts.
+/// Decides whether requests may go ahead, under limits that apply across instances and restarts.
 ///
 /// A cheap handle: clones share one limiter. A decision is made from memory, in well under a microsecond.
 ///
@@ -39,7 +40,7 @@ thread_local! {
 /// assert!(limiter.acquire(&request).is_allowed());
 /// match limiter.acquire(&request) {
 ///     Decision::Allowed(receipt) => receipt.refund(),
-///     Decision::Denied(denial) => assert_eq!(denial.limit(), "booking per session"),
+///     Decision::Denied(denial) => assert_eq!(denial.limit_name(), "booking per session"),
 /// }
 /// limiter.close().await?;
 /// # Ok(())
@@ -47,71 +48,7 @@ thread_local! {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Limiter {
-    pub(crate) inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub store: CounterStore,
-    pub policy: Policy,
-    pub key_bytes_max: usize,
-    pub labels_max: usize,
-}
-
-/// The answer to a request.
-#[derive(Debug)]
-#[must_use = "a decision that is not looked at limits nothing"]
-pub enum Decision<'a> {
-    /// The request may go ahead; every limit that matched is charged.
-    Allowed(Receipt<'a>),
-    /// It may not; nothing is charged.
-    Denied(Denial<'a>),
-}
-
-impl<'a> Decision<'a> {
-    /// Whether the request may go ahead.
-    pub fn is_allowed(&self) -> bool {
-        matches!(self, Decision::Allowed(_))
-    }
-
-    /// The receipt of an allowed request.
-    pub fn allowed(self) -> Option<Receipt<'a>> {
-        match self {
-            Decision::Allowed(receipt) => Some(receipt),
-            Decision::Denied(_) => None,
-        }
-    }
-
-    /// The denial of a denied request.
-    pub fn denied(self) -> Option<Denial<'a>> {
-        match self {
-            Decision::Allowed(_) => None,
-            Decision::Denied(denial) => Some(denial),
-        }
-    }
-}
-
-/// What an admitted request was charged. Dropping it leaves the charge as it is.
-#[derive(Debug)]
-pub struct Receipt<'a> {
-    inner: &'a Inner,
-    charged: SmallVec<[Charged; 2]>,
-    cost: u64,
-    remaining: u64,
-}
-
-impl Receipt<'_> {
-    /// What is left under the limit that is nearest to its end, as far as this instance knows; `u64::MAX` if none matched.
-    pub fn remaining(&self) -> u64 {
-        self.remaining
-    }
-
-    /// Takes the charge back, because the call did not count after all. A counter that has ended or was reset since is left
-    /// as it is.
-    pub fn refund(self) {
-        self.inner.store.node.table.refund(&self.charged, self.cost);
-        self.inner.store.node.changed();
-    }
+    counters: CounterStore,
 }
 
 impl Limiter {
@@ -120,33 +57,28 @@ impl Limiter {
     /// # Errors
     /// As [`CounterStore::open`].
     pub async fn open(config: Config) -> Result<Limiter, OpenError> {
-        // Proven when the config was built: it checks the very same limits.
-        let policy =
-            Policy::new(config.limits.iter().cloned()).expect("a config's limits are valid");
-        let (key_bytes_max, labels_max) = (config.bounds.key_bytes_max, config.labels_max);
-        let store = CounterStore::open(config).await?;
-        Ok(Limiter { inner: Arc::new(Inner { store, policy, key_bytes_max, labels_max }) })
+        Ok(Limiter { counters: CounterStore::open(config).await? })
     }
 
     /// Admits the request and charges every limit that matches it, or denies it and charges none.
     ///
     /// Never waits for the disk or a peer. Instances that admit at one moment may together go past a limit, by what they
-    /// admit while word travels; each by itself never does.
+    /// admit before they hear of each other; each by itself never does.
     pub fn acquire(&self, request: &Request<'_>) -> Decision<'_> {
-        self.decide(request, |table, now, charges| table.acquire(now, charges))
+        self.decide(request, |table, now, demands| table.acquire(now, demands))
     }
 
     /// What [`acquire`](Self::acquire) would answer now, with nothing charged: the receipt of an allowed one holds no
     /// charge.
     pub fn peek(&self, request: &Request<'_>) -> Decision<'_> {
-        self.decide(request, |table, now, charges| table.peek(now, charges))
+        self.decide(request, |table, now, demands| table.peek(now, demands))
     }
 
     /// Like [`acquire`](Self::acquire), and resolves only when the charge survives a crash and a loss of power. Callers at
     /// one time share one write.
     ///
     /// # Errors
-    /// When the charge cannot be made durable. It is then counted in memory and told to the peers all the same: to refuse
+    /// When the charge cannot be made durable. It is then counted in memory and sent to the peers all the same: to refuse
     /// the call is up to the caller.
     pub async fn acquire_durable(
         &self,
@@ -154,25 +86,26 @@ impl Limiter {
     ) -> Result<Decision<'_>, DurabilityError> {
         let decision = self.acquire(request);
         if decision.is_allowed() {
-            self.inner.store.flush().await?;
+            self.counters.flush().await?;
         }
         Ok(decision)
     }
 
-    /// Starts every counter that the request is charged to anew, on every instance. What others admit while the reset has
-    /// not reached them may be lost by it.
+    /// Resets every counter that the request is charged to, on every instance. What others admit while the reset has not
+    /// reached them may be lost by it.
     ///
     /// # Errors
-    /// When a key is too long, or its window has just ended.
+    /// When a key is too long, or its window has just expired.
     pub fn reset(&self, request: &Request<'_>) -> Result<(), CountError> {
-        let now = self.inner.store.now();
-        let mut charges = Charges::default();
+        let engine = self.engine();
+        let (now, mut demands) = (engine.now(), Demands::default());
         // Without a bound on the key it cannot be refused here; a key too long is found to have no counter.
-        let _ = self.inner.policy.charge(request, now, usize::MAX, &mut charges);
-        for charge in &charges.list {
-            let key = CounterKey::from_bytes(charges.key(charge));
-            // Proven: charges are made by the same code that reads keys back.
-            self.inner.store.reset(&key.expect("a charge's key is valid"))?;
+        let _ = engine.find_demands(request, now, usize::MAX, &mut demands);
+        for demand in &demands.list {
+            // Made by the same code that reads keys back, it is never refused.
+            if let Ok(key) = CounterKey::from_bytes(demands.key(demand)) {
+                self.counters.reset(&key)?;
+            }
         }
         Ok(())
     }
@@ -181,41 +114,48 @@ impl Limiter {
     fn decide(
         &self,
         request: &Request<'_>,
-        ask: impl Fn(&Table, Timestamp, &Charges) -> Outcome,
+        ask: impl Fn(&Table, Timestamp, &Demands) -> Admission,
     ) -> Decision<'_> {
-        let inner = &*self.inner;
-        if request.labels_count() > inner.labels_max {
-            return inner.refusal(None, DenialReason::TooManyLabels);
+        let engine = self.engine();
+        if request.labels_count() > engine.labels_max {
+            return engine.refusal(None, DenialReason::TooManyLabels);
         }
-        let now = inner.store.now();
+        let now = engine.now();
         // Taken, not borrowed: a log subscriber may well ask the limiter something meanwhile.
-        let mut charges = Charges::with_room(KEYS.take());
-        let charged = inner.policy.charge(request, now, inner.key_bytes_max, &mut charges);
-        let decision = match charged {
+        let mut demands = Demands::with_buffer(KEYS.take());
+        let found = engine.find_demands(request, now, engine.key_bytes_max, &mut demands);
+        let decision = match found {
             Ok(()) => {
-                let outcome = ask(&inner.store.node.table, now, &charges);
-                inner.decision(outcome, request.charged_cost())
+                let admission = ask(engine.table(), now, &demands);
+                engine.decision(admission, request.charged_cost())
             }
-            Err(Unchargeable { limit }) => inner.refusal(Some(limit), DenialReason::KeyTooLong),
+            Err(KeyTooLong { limit_index }) => {
+                engine.refusal(Some(limit_index), DenialReason::KeyTooLong)
+            }
         };
-        KEYS.set(charges.into_room());
+        KEYS.set(demands.into_buffer());
         decision
     }
 
     /// The limits in force, in order.
     pub fn limits(&self) -> impl Iterator<Item = &Limit> {
-        self.inner.policy.limits().iter()
+        self.engine().policy().limits().iter()
     }
 
-    /// The counters that the limits count in; also the place of [`flush`](CounterStore::flush),
-    /// [`health`](CounterStore::health) and [`mishaps`](CounterStore::mishaps).
+    /// The counters that the limits count in; this is also where to find [`flush`](CounterStore::flush),
+    /// [`health`](CounterStore::health) and [`rejections`](CounterStore::rejections).
     pub fn counters(&self) -> &CounterStore {
-        &self.inner.store
+        &self.counters
     }
 
-    /// Who is connected, how far they lag, and how their clocks differ.
+    /// How this instance is doing: its health, peers, rejections and sizes at one moment.
+    pub fn status(&self) -> Status {
+        self.counters.status()
+    }
+
+    /// Which peers are connected, how far they lag, and how their clocks differ.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        self.inner.store.peers()
+        self.counters.peers()
     }
 
     /// Sends what is left to the peers, tells them goodbye, writes a last checkpoint, and stops.
@@ -223,36 +163,41 @@ impl Limiter {
     /// # Errors
     /// When the disk has failed.
     pub async fn close(&self) -> Result<(), DurabilityError> {
-        self.inner.store.close().await
+        self.counters.close().await
+    }
+
+    #[inline]
+    pub(crate) fn engine(&self) -> &Engine {
+        self.counters.engine()
     }
 }
 
-impl Inner {
-    /// Passes on what an outcome asks for, and puts it into words.
+impl Engine {
+    /// Finds the demands of a request, and logs it if a limit does not apply to it for want of a label.
     #[inline(always)]
-    pub fn decision(&self, outcome: Outcome, cost: u64) -> Decision<'_> {
-        match outcome {
-            Outcome::Allowed { charged, remaining, urgent } => {
-                if urgent {
-                    self.store.node.wake_urgent();
-                }
-                if !charged.is_empty() {
-                    self.store.node.changed();
-                }
-                Decision::Allowed(Receipt { inner: self, charged, cost, remaining })
-            }
-            Outcome::Denied { limit, reason, remaining, retry_after } => {
-                self.store.node.touched();
-                let limit = Some(&self.policy.limits()[limit]);
-                Decision::Denied(Denial { reason, limit, remaining, retry_after })
-            }
+    pub(crate) fn find_demands(
+        &self,
+        request: &Request<'_>,
+        now: Timestamp,
+        key_bytes_max: usize,
+        demands: &mut Demands,
+    ) -> Result<(), KeyTooLong> {
+        let found = self.policy().find_demands(request, now, key_bytes_max, demands);
+        if !demands.missing_labels().is_empty() {
+            self.warn_of_missing_labels(demands);
         }
+        found
     }
 
-    /// The answer to a request that is not even counted.
     #[cold]
-    pub fn refusal(&self, limit: Option<usize>, reason: DenialReason) -> Decision<'_> {
-        let limit = limit.map(|place| &self.policy.limits()[place]);
-        Decision::Denied(Denial { reason, limit, remaining: 0, retry_after: None })
+    fn warn_of_missing_labels(&self, demands: &Demands) {
+        for missing in demands.missing_labels() {
+            let (limit, label) = self.policy().names_of(*missing);
+            tracing::warn!(
+                limit,
+                label,
+                "a request matches the limit but lacks one of its `per` labels; the limit does not apply to it"
+            );
+        }
     }
 }

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::limiter::{Decision, Limiter};
-use tallymesh_core::limit::{Charge, Charges, DenialReason, Matched, Request, Unchargeable};
-use tallymesh_core::table::{LastSeen, Outcome};
+use crate::decision::Decision;
+use crate::limiter::Limiter;
+use tallymesh_core::limit::{Demand, Demands, DenialReason, KeyTooLong, Matched, Request};
+use tallymesh_core::table::{Admission, CachedSlot};
 use tallymesh_core::time::Timestamp;
 
 /// Decides about requests with the same labels, without a look at strings or a search for counters each time.
 ///
-/// A cheap handle: clones share what was found. It stays right when windows roll over, when counters end or are reset, and
-/// when they are dropped and made anew: then it finds them again, by itself.
+/// A cheap handle: clones share what was found. It stays right when windows roll over, when counters expire or are reset,
+/// and when they are swept and made again: then it finds them again, by itself.
 ///
 /// ```
 /// use std::time::Duration;
@@ -49,7 +50,7 @@ type Counters = SmallVec<[Counter; 1]>;
 #[derive(Debug)]
 struct Counter {
     limit: Matched,
-    last_seen: LastSeen,
+    cached_slot: CachedSlot,
 }
 
 impl Limiter {
@@ -58,14 +59,17 @@ impl Limiter {
     /// What a request would be denied for whatever its counters hold, such as too long a label, the handle answers to
     /// every call.
     pub fn meter(&self, request: &Request<'_>) -> Meter {
-        let inner = &self.inner;
-        let matched = if request.labels_count() > inner.labels_max {
+        let engine = self.engine();
+        let matched = if request.labels_count() > engine.labels_max {
             Err((None, DenialReason::TooManyLabels))
         } else {
-            let matched = inner.policy.matched(request, inner.store.now(), inner.key_bytes_max);
-            matched.map_err(|Unchargeable { limit }| (Some(limit), DenialReason::KeyTooLong))
+            let (now, mut demands) = (engine.now(), Demands::default());
+            let found = engine.find_demands(request, now, engine.key_bytes_max, &mut demands);
+            found
+                .map(|()| engine.policy().matched(&demands, now))
+                .map_err(|KeyTooLong { limit_index }| (Some(limit_index), DenialReason::KeyTooLong))
         };
-        let unseen = |limit| Counter { limit, last_seen: LastSeen::default() };
+        let unseen = |limit| Counter { limit, cached_slot: CachedSlot::default() };
         let counters = matched.map(|matched| matched.into_iter().map(unseen).collect());
         Meter { limiter: self.clone(), shared: Arc::new(Shared { counters }) }
     }
@@ -80,51 +84,52 @@ impl Meter {
     /// As [`Limiter::acquire`], for a request of this cost.
     #[inline]
     pub fn acquire(&self, cost: u64) -> Decision<'_> {
-        let inner = &*self.limiter.inner;
+        let engine = self.limiter.engine();
         let counters = match &self.shared.counters {
             Ok(counters) => counters,
-            Err((limit, reason)) => return inner.refusal(*limit, *reason),
+            Err((limit_index, reason)) => return engine.refusal(*limit_index, *reason),
         };
-        let now = inner.store.now();
-        let charge = |counter: &Counter| inner.policy.charge_under(counter.limit.limit, now, cost);
-        let table = &inner.store.node.table;
-        let outcome = match &counters[..] {
-            [one] => table.acquire_resolved(now, &[charge(one)], [one.last_seen.get()]),
+        let now = engine.now();
+        let demand =
+            |counter: &Counter| engine.policy().demand_under(counter.limit.limit_index, now, cost);
+        let table = engine.table();
+        let admission = match &counters[..] {
+            [one] => table.acquire_by_ref(now, &[demand(one)], [one.cached_slot.get()]),
             all => {
-                let charges: SmallVec<[Charge; 4]> = all.iter().map(charge).collect();
-                table.acquire_resolved(now, &charges, all.iter().map(|one| one.last_seen.get()))
+                let demands: SmallVec<[Demand; 4]> = all.iter().map(demand).collect();
+                table.acquire_by_ref(now, &demands, all.iter().map(|one| one.cached_slot.get()))
             }
         };
-        inner.decision(outcome.unwrap_or_else(|| self.acquire_by_key(counters, now, cost)), cost)
+        engine.decision(admission.unwrap_or_else(|| self.acquire_by_key(counters, now, cost)), cost)
     }
 
     /// As [`Limiter::peek`], for a request of this cost.
     pub fn peek(&self, cost: u64) -> Decision<'_> {
-        let inner = &*self.limiter.inner;
+        let engine = self.limiter.engine();
         let counters = match &self.shared.counters {
             Ok(counters) => counters,
-            Err((limit, reason)) => return inner.refusal(*limit, *reason),
+            Err((limit_index, reason)) => return engine.refusal(*limit_index, *reason),
         };
-        let now = inner.store.now();
-        let charges = self.charges(counters, now, cost);
-        inner.decision(inner.store.node.table.peek(now, &charges), cost)
+        let now = engine.now();
+        let demands = self.demands(counters, now, cost);
+        engine.decision(engine.table().peek(now, &demands), cost)
     }
 
-    /// Decides as if there were no handle, and sees where the counters are by now.
+    /// Decides as if there were no handle, and notes in which slots the counters are now.
     #[cold]
-    fn acquire_by_key(&self, counters: &Counters, now: Timestamp, cost: u64) -> Outcome {
-        let table = &self.limiter.inner.store.node.table;
-        let charges = self.charges(counters, now, cost);
-        let outcome = table.acquire(now, &charges);
-        for (charge, counter) in charges.list.iter().zip(counters) {
-            counter.last_seen.set(table.resolve(charges.key(charge)));
+    fn acquire_by_key(&self, counters: &Counters, now: Timestamp, cost: u64) -> Admission {
+        let table = self.limiter.engine().table();
+        let demands = self.demands(counters, now, cost);
+        let admission = table.acquire(now, &demands);
+        for (demand, counter) in demands.list.iter().zip(counters) {
+            counter.cached_slot.set(table.resolve(demands.key(demand)));
         }
-        outcome
+        admission
     }
 
-    fn charges(&self, counters: &Counters, now: Timestamp, cost: u64) -> Charges {
+    fn demands(&self, counters: &Counters, now: Timestamp, cost: u64) -> Demands {
         let matched = counters.iter().map(|counter| &counter.limit);
-        self.limiter.inner.policy.charge_matched(matched, now, cost)
+        self.limiter.engine().policy().demands_under(matched, now, cost)
     }
 }
 

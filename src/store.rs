@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::node::{DurabilityError, Health, Node, OpenError};
+use crate::engine::Engine;
+use crate::runtime::{DurabilityError, Health, OpenError};
+use crate::status::Status;
 use tallymesh_core::crdt::VersionVector;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::id::ReplicaId;
 use tallymesh_core::key::CounterKey;
-use tallymesh_core::limit::Lifetime;
-use tallymesh_core::table::{Change, Changed, CountError, CounterState, Scope};
+use tallymesh_core::table::{CountError, CounterState, DirtySet, Op, Rejections};
 use tallymesh_core::time::Timestamp;
 
 /// Counters that every instance of the cluster may add to, and that survive its restarts.
@@ -32,8 +33,7 @@ use tallymesh_core::time::Timestamp;
 /// ```
 #[derive(Clone)]
 pub struct CounterStore {
-    pub(crate) node: Arc<Node>,
-    lifetime: Lifetime,
+    engine: Arc<Engine>,
 }
 
 impl CounterStore {
@@ -47,8 +47,7 @@ impl CounterStore {
     /// when the address to listen at cannot be had. A damaged database is no error: it is set aside, said so in the log,
     /// and the state relearned from the peers.
     pub async fn open(config: Config) -> Result<CounterStore, OpenError> {
-        let lifetime = Lifetime::new(config.counter_ttl);
-        Ok(CounterStore { node: Arc::new(Node::open(&config).await?), lifetime })
+        Ok(CounterStore { engine: Arc::new(Engine::open(config).await?) })
     }
 
     /// Adds to a counter, and returns its value.
@@ -58,7 +57,7 @@ impl CounterStore {
     /// # Errors
     /// When the counter is new and there is no room, the key is too long, or its window is not the present one.
     pub fn add(&self, key: &CounterKey, amount: u64) -> Result<u64, CountError> {
-        self.change(key, Change::Add(amount))
+        self.execute(key, Op::Add(amount))
     }
 
     /// Subtracts from a counter, and returns its value, which is never below 0.
@@ -66,120 +65,112 @@ impl CounterStore {
     /// # Errors
     /// As [`add`](Self::add).
     pub fn subtract(&self, key: &CounterKey, amount: u64) -> Result<u64, CountError> {
-        self.change(key, Change::Subtract(amount))
+        self.execute(key, Op::Subtract(amount))
     }
 
-    /// Starts a counter anew on every instance. What others add while the reset has not reached them may be lost by it.
+    /// Resets a counter on every instance. What others add while the reset has not reached them may be lost by it.
     ///
     /// # Errors
     /// As [`add`](Self::add); a counter that does not exist is left so.
     pub fn reset(&self, key: &CounterKey) -> Result<(), CountError> {
-        self.change(key, Change::Reset).map(drop)
+        self.execute(key, Op::Reset).map(drop)
     }
 
-    fn change(&self, key: &CounterKey, change: Change) -> Result<u64, CountError> {
-        let now = self.now();
-        let changed = self.node.table.change(now, key, change, self.ends_at(now))?;
-        self.changed(changed);
-        Ok(changed.value)
+    fn execute(&self, key: &CounterKey, op: Op) -> Result<u64, CountError> {
+        let (engine, now) = (self.engine(), self.now());
+        let result = engine.table().execute(now, key, op, engine.expires_at(now))?;
+        engine.executed(result);
+        Ok(result.value)
     }
 
-    /// When a counter without a window ends that is changed now.
-    pub(crate) fn ends_at(&self, now: Timestamp) -> Timestamp {
-        self.lifetime.end(now)
+    #[inline]
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
     }
 
-    /// Passes on what a change asks for.
-    pub(crate) fn changed(&self, changed: Changed) {
-        if changed.urgent {
-            self.node.wake_urgent();
-        }
-        match changed.made {
-            true => self.node.changed(),
-            false => self.node.touched(),
-        }
-    }
-
-    /// The counter's value as far as this instance knows; 0 for one that does not exist or has ended.
+    /// The counter's value as far as this instance knows; 0 for one that does not exist or has expired.
     pub fn value(&self, key: &CounterKey) -> u64 {
-        self.node.table.value(self.node.clock.wall(), key.as_bytes())
+        self.engine.table().value(self.now(), key.as_bytes())
     }
 
-    /// Every counter that has not ended, in no particular order. Counters that change meanwhile are shown as they were at
+    /// Every counter that has not expired, in no particular order. Counters that change meanwhile are shown as they were at
     /// some moment of the iteration.
     pub fn iter(&self) -> impl Iterator<Item = CounterState> + '_ {
-        let now = self.node.clock.wall();
+        let now = self.now();
         let mut next = Some(None);
         let pages = std::iter::from_fn(move || {
-            let (page, following) = self.node.table.page(next?);
+            let (page, following) = self.engine.table().page(next?);
             next = following.map(Some);
             Some(page)
         });
         pages.flatten().filter(move |counter| counter.expires_at > now)
     }
 
-    /// How many counters are held, those that have ended but are kept for stragglers included.
+    /// How many counters there are, expired ones within their grace included.
     pub fn len(&self) -> usize {
-        self.node.table.len()
+        self.engine.table().len()
     }
 
-    /// Whether no counter is held.
+    /// Whether there is no counter.
     pub fn is_empty(&self) -> bool {
-        self.node.table.is_empty()
+        self.engine.table().is_empty()
     }
 
     /// Who this instance writes as.
     pub fn replica(&self) -> ReplicaId {
-        self.node.table.own_replica()
+        self.engine.table().own_replica()
     }
 
     /// What this instance has of each replica. Equal vectors on two instances mean equal state.
     pub fn version_vector(&self) -> VersionVector {
-        self.node.table.harvest(Scope::All);
-        self.node.table.version_vector()
+        self.engine.table().harvest(DirtySet::All);
+        self.engine.table().version_vector()
     }
 
-    /// A sum over all counters that have not ended: equal on two instances that hold equal state. Takes time in proportion
+    /// A checksum over all counters that have not expired: equal on two instances with equal state. Takes time in proportion
     /// to the number of counters.
-    pub fn fingerprint(&self) -> u64 {
-        self.node.table.fingerprint(self.node.clock.wall())
+    pub fn state_checksum(&self) -> u64 {
+        self.engine.table().state_checksum(self.now())
     }
 
     /// The time by which this instance decides: the system's, unless that stepped back.
     pub fn now(&self) -> Timestamp {
-        self.node.clock.wall()
+        self.engine.now()
     }
 
-    /// The peers, as of the last round.
+    /// How this instance is doing: its health, peers, rejections and sizes at one moment.
+    pub fn status(&self) -> Status {
+        Status::of(self.engine.runtime())
+    }
+
+    /// The [peers](Status::peers), as of the last round.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        self.node.peers()
+        self.status().peers
     }
 
-    /// Where this instance listens, with the real port if the config said port 0.
+    /// Where this instance [listens](Status::address), with the real port if the config said port 0.
     pub fn address(&self) -> Option<std::net::SocketAddr> {
-        self.node.address
+        self.status().address
     }
 
-    /// Whether counts reach the disk.
+    /// Whether counts [reach the disk](Status::health).
     pub fn health(&self) -> Health {
-        self.node.disk.health()
+        self.status().health
     }
 
     /// Where the database went, if it was found damaged when the store was opened.
     pub fn set_aside(&self) -> Option<&std::path::Path> {
-        self.node.set_aside.as_deref()
+        self.engine.runtime().set_aside.as_deref()
     }
 
-    /// What went wrong since the start, in numbers.
-    pub fn mishaps(&self) -> Mishaps {
-        let read =
-            |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
-        let mishaps = &self.node.table.mishaps;
-        Mishaps {
-            counters_refused: read(&mishaps.full),
-            cells_implausible: read(&mishaps.implausible),
-            cells_late: read(&mishaps.late),
-        }
+    /// What was [rejected](Status::rejections) since the start, in numbers.
+    pub fn rejections(&self) -> Rejections {
+        self.status().rejections
+    }
+
+    /// Whether the store was closed: then nothing is replicated or persisted any more.
+    pub fn is_closed(&self) -> bool {
+        self.engine.is_closed()
     }
 
     /// Resolves when everything counted before the call survives a loss of power.
@@ -187,31 +178,19 @@ impl CounterStore {
     /// # Errors
     /// When the disk has failed, or the store is closed.
     pub async fn flush(&self) -> Result<(), DurabilityError> {
-        self.node.disk.flush().await
+        self.engine.runtime().disk.flush().await
     }
 
     /// Sends what is left to the peers, tells them goodbye, writes a last checkpoint, and stops. Other handles of the store
-    /// go on in memory, unheard and unwritten.
+    /// keep working, but nothing they do is replicated or persisted.
     ///
-    /// A store that is dropped instead does the same on its own threads, without anybody knowing when it is done.
+    /// A store that is dropped instead does the same on its own threads, and nothing tells when it is done.
     ///
     /// # Errors
     /// When the disk has failed.
     pub async fn close(&self) -> Result<(), DurabilityError> {
-        self.node.close().await
+        self.engine.close().await
     }
-}
-
-/// What went wrong since the start, in numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Mishaps {
-    /// Counters that were needed and not made, because `max_counters` were held.
-    pub counters_refused: u64,
-    /// Cells from peers that cannot be true and were dropped.
-    pub cells_implausible: u64,
-    /// Cells from peers that came after their counter's end and grace.
-    pub cells_late: u64,
 }
 
 impl std::fmt::Debug for CounterStore {

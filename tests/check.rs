@@ -1,26 +1,20 @@
 //! Checking a directory says what its node will do, whatever harm was done to it, and leaves it as it is.
 
-#[path = "corruption/harm.rs"]
-mod harm;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use harm::Harm;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tallymesh::{
-    Config, Consequence, CounterKey, CounterStore, Durability, OpenError, StorageError,
-};
+use tallymesh::{Config, Consequence, CounterKey, CounterStore, OpenError, StorageError};
+use tallymesh_test_support::harm::Harm;
 
 /// How many harms are drawn; `TALLYMESH_CHECK_HARMS` draws more.
 const HARMS: u64 = 60;
 
 async fn open(dir: &Path) -> Result<CounterStore, OpenError> {
-    let durability = Durability::Relaxed { every: Duration::from_millis(1) };
-    let config = Config::builder("a").data_dir(dir).durability(durability).build().unwrap();
-    CounterStore::open(config).await
+    let config = Config::builder("a").data_dir(dir).persist_every(Duration::from_millis(1));
+    CounterStore::open(config.build().unwrap()).await
 }
 
 /// One life with these amounts, over so many checkpoints that the database has a past.

@@ -1,21 +1,12 @@
 //! Real instances: sockets on the loopback interface, sled on disk, nothing simulated.
 
-#[path = "harness/moment.rs"]
-mod moment;
-#[path = "../src/cli/demo/proxy.rs"]
-mod proxy;
-#[path = "harness/until.rs"]
-mod until;
-
 use std::path::Path;
 use std::time::Duration;
 
-use moment::copy_moment;
-use proxy::Proxy;
 use tallymesh::{
     Config, ConfigBuilder, CounterKey, CounterStore, Decision, Limit, Limiter, Request, Window,
 };
-use until::until;
+use tallymesh_test_support::{Proxy, copy_moment, until};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -78,8 +69,9 @@ impl Cluster {
 
     async fn converge(&self) {
         until("all instances hold the same", PATIENCE, || {
-            let state =
-                |node: &Limiter| (node.counters().version_vector(), node.counters().fingerprint());
+            let state = |node: &Limiter| {
+                (node.counters().version_vector(), node.counters().state_checksum())
+            };
             self.nodes.windows(2).all(|pair| state(&pair[0]) == state(&pair[1]))
         })
         .await;

@@ -1,10 +1,10 @@
 //! What the disk costs: durable calls, space, and recovery, each beside a baseline of the same run.
 //!
 //! ```text
-//! cargo bench --bench disk                    everything
-//! cargo bench --bench disk -- sync            only that; likewise growth, recovery; several may be named
-//! cargo bench --bench disk -- --quick         a tenth of the counters, fewer rounds and seconds
-//! TALLYMESH_BENCH_DIR=/mnt/disk cargo bench --bench disk
+//! cargo bench -p tallymesh --bench disk                    everything
+//! cargo bench -p tallymesh --bench disk -- sync            only that; likewise growth, recovery; several may be named
+//! cargo bench -p tallymesh --bench disk -- --quick         a tenth of the counters, fewer rounds and seconds
+//! TALLYMESH_BENCH_DIR=/mnt/disk cargo bench -p tallymesh --bench disk
 //! ```
 
 mod growth;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tallymesh::{Bounds, Config, ConfigBuilder, CounterStore, Limit, Limiter, Window};
+use tallymesh::{Config, ConfigBuilder, CounterStore, Limit, Limiter, Window};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -27,8 +27,7 @@ pub fn limit(name: &str, max: u64) -> Limit {
 
 /// A node at this address or another, with a data directory or in memory.
 pub fn node(name: &str, directory: Option<&TempDir>) -> ConfigBuilder {
-    let bounds = Bounds { counters_max: 4_000_000, ..Bounds::default() };
-    let settings = Config::builder(name).listen("127.0.0.1:0").bounds(bounds);
+    let settings = Config::builder(name).listen("127.0.0.1:0").max_counters(4_000_000);
     match directory {
         Some(directory) => settings.data_dir(directory.path().join(name)),
         None => settings.in_memory(),

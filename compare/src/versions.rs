@@ -1,4 +1,4 @@
-//! Which version of everybody takes part.
+//! Which version of each contender takes part.
 
 use std::process::Command;
 

@@ -1,9 +1,9 @@
-//! Who writes a cell: nodes, their incarnations and the versions they give out.
+//! The writers of cells: nodes, their incarnations, and the versions of what they write.
 
-use std::cmp::Ordering;
-use std::fmt;
-use std::str::FromStr;
-use std::sync::Arc;
+use alloc::{string::String, sync::Arc};
+use core::cmp::Ordering;
+use core::fmt;
+use core::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -37,6 +37,7 @@ pub struct InvalidNodeId(String);
 
 impl NodeId {
     /// The name as text.
+    #[inline]
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -67,7 +68,7 @@ impl FromStr for NodeId {
             return Err(InvalidNodeId(text.chars().take(NODE_ID_BYTES_MAX).collect()));
         }
         let mut start = [0; 8];
-        text.bytes().zip(&mut start).for_each(|(byte, place)| *place = byte);
+        text.bytes().zip(&mut start).for_each(|(byte, to)| *to = byte);
         Ok(NodeId { start: u64::from_be_bytes(start), text: text.into() })
     }
 }
@@ -100,7 +101,7 @@ impl<'de> Deserialize<'de> for NodeId {
 /// One life of one process: the boot number, plus 64 random bits that tell a restart from a cloned data directory.
 ///
 /// Every start takes a new incarnation. To go on under an old one after increments were lost is the classic bug of
-/// replicated counters: peers that still hold the higher old cell swallow the new increments without a word.
+/// replicated counters: peers that still hold the higher old cell silently ignore the new increments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation {
     /// Counts the starts of this node on this data directory, from 1.
@@ -142,6 +143,7 @@ impl Version {
     pub const ZERO: Version = Version(0);
 
     /// The version that follows.
+    #[inline]
     pub fn next(self) -> Version {
         Version(self.0 + 1)
     }

@@ -1,14 +1,16 @@
 //! What is counted: the key of a counter, and the one byte form it has in memory, on the wire and on disk.
 
-use std::fmt;
+use alloc::{boxed::Box, vec::Vec};
+use core::fmt;
 
 use crate::time::Timestamp;
+use crate::varint::{self, InvalidVarint};
 
 /// What one counter counts: a limit, the values that tell this counter from the limit's others (a session, a tool, ...),
 /// and the window, for limits that have one.
 ///
 /// A window's index is part of the key, so a new window is a new counter and nothing is ever zeroed in place. The length
-/// is part of it too, so that a node whose config does not know the limit can still tell when the counter ends.
+/// is part of it too, so that a node whose config does not know the limit still knows when the counter expires.
 ///
 /// ```
 /// use tallymesh::{CounterKey, Timestamp, WindowIndex};
@@ -24,7 +26,7 @@ use crate::time::Timestamp;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CounterKey(Box<[u8]>);
 
-/// One window of wall-clock time, UTC aligned: `floor(unix_ms / length_ms)`, so that every node names it alike.
+/// One window of wall-clock time, UTC aligned: `floor(unix_ms / length_ms)`, so that it has one name on every node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WindowIndex {
     /// Length of the window in milliseconds, at least 1.
@@ -34,18 +36,21 @@ pub struct WindowIndex {
 }
 
 impl WindowIndex {
-    /// The window of this length that holds `now`.
+    /// The window of this length that `now` is in.
+    #[inline]
     pub fn at(length_ms: u64, now: Timestamp) -> WindowIndex {
         let length_ms = length_ms.max(1);
         WindowIndex { length_ms, index: now.0 / length_ms }
     }
 
     /// The first moment of the window.
+    #[inline]
     pub fn start(self) -> Timestamp {
         Timestamp(self.index.saturating_mul(self.length_ms))
     }
 
     /// The first moment after the window.
+    #[inline]
     pub fn end(self) -> Timestamp {
         Timestamp(self.start().0.saturating_add(self.length_ms))
     }
@@ -60,7 +65,7 @@ pub struct InvalidKey(&'static str);
 pub(crate) const KEY_VALUES_MAX: usize = 32;
 
 impl CounterKey {
-    /// The key of a counter without a window, which lives until it has not been used for its time to live.
+    /// The key of a counter without a window, which expires when it has not been used for its time to live.
     pub fn new(limit: &str, values: &[&str]) -> CounterKey {
         CounterKey::build(limit, values, None)
     }
@@ -81,13 +86,16 @@ impl CounterKey {
     /// Reads the byte form, which has exactly one spelling for each key.
     ///
     /// # Errors
-    /// When the bytes are not what [`as_bytes`](Self::as_bytes) gives for some key.
+    /// When the bytes are not what [`as_bytes`](Self::as_bytes) returns for some key.
     pub fn from_bytes(bytes: &[u8]) -> Result<CounterKey, InvalidKey> {
         CounterKey::check(bytes)?;
         Ok(CounterKey(bytes.into()))
     }
 
-    /// Whether [`from_bytes`](Self::from_bytes) reads this.
+    /// Whether the bytes are a key's, without making one.
+    ///
+    /// # Errors
+    /// As [`from_bytes`](Self::from_bytes).
     pub fn check(bytes: &[u8]) -> Result<(), InvalidKey> {
         let mut reader = Reader(bytes);
         reader.window()?;
@@ -107,6 +115,7 @@ impl CounterKey {
 
     /// The byte form: window length (varint ms, 0 for none), window index (varint, only if there is a window), limit,
     /// number of values (varint), values; each text behind its length in bytes (varint, LEB128).
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -128,10 +137,13 @@ impl CounterKey {
         (0..count).map_while(move |_| reader.text().ok())
     }
 
+    #[expect(
+        clippy::expect_used,
+        reason = "a key is made of bytes that were checked, or written here"
+    )]
     fn parts(&self) -> (Option<WindowIndex>, &str, Reader<'_>) {
         let mut reader = Reader(&self.0);
         let head = reader.window().and_then(|window| Ok((window, reader.text()?)));
-        // Proven when the key was made: no other bytes get into a key.
         let (window, limit) = head.expect("a key's bytes are valid");
         (window, limit, reader)
     }
@@ -140,8 +152,8 @@ impl CounterKey {
 impl fmt::Display for CounterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.limit())?;
-        for (place, value) in self.values().enumerate() {
-            write!(f, "{}{value:?}", if place == 0 { " of " } else { ", " })?;
+        for (index, value) in self.values().enumerate() {
+            write!(f, "{}{value:?}", if index == 0 { " of " } else { ", " })?;
         }
         match self.window() {
             Some(window) => write!(f, " from {}", window.start()),
@@ -157,6 +169,7 @@ impl fmt::Debug for CounterKey {
 }
 
 /// Appends the first part of a key's byte form; see [`CounterKey::as_bytes`].
+#[inline]
 pub(crate) fn write_window(bytes: &mut Vec<u8>, window: Option<WindowIndex>) {
     match window {
         None => bytes.push(0),
@@ -178,6 +191,7 @@ pub(crate) fn window_of(key: &[u8]) -> Result<Option<WindowIndex>, InvalidKey> {
     Reader(key).window()
 }
 
+/// Appends a text behind its length.
 #[inline]
 pub(crate) fn write_text(bytes: &mut Vec<u8>, text: &str) {
     write_varint(bytes, text.len() as u64);
@@ -185,12 +199,8 @@ pub(crate) fn write_text(bytes: &mut Vec<u8>, text: &str) {
 }
 
 #[inline]
-fn write_varint(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
+fn write_varint(bytes: &mut Vec<u8>, value: u64) {
+    varint::write(value, |byte| bytes.push(byte));
 }
 
 #[derive(Clone, Copy)]
@@ -207,32 +217,14 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self) -> Result<&'a str, InvalidKey> {
         let length = usize::try_from(self.varint()?).map_err(|_| InvalidKey("text too long"))?;
-        if length > self.0.len() {
-            return Err(InvalidKey("text cut off"));
-        }
-        let (text, rest) = self.0.split_at(length);
+        let (text, rest) = self.0.split_at_checked(length).ok_or(InvalidKey("text cut off"))?;
         self.0 = rest;
-        std::str::from_utf8(text).map_err(|_| InvalidKey("text is not UTF-8"))
+        core::str::from_utf8(text).map_err(|_| InvalidKey("text is not UTF-8"))
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, InvalidKey> {
-        let mut value = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let (&byte, rest) = self.0.split_first().ok_or(InvalidKey("number cut off"))?;
-            self.0 = rest;
-            let bits = u64::from(byte & 0x7f);
-            if (bits << shift) >> shift != bits {
-                return Err(InvalidKey("number over 64 bits"));
-            }
-            value |= bits << shift;
-            if byte < 0x80 {
-                if byte == 0 && shift > 0 {
-                    return Err(InvalidKey("number with a second spelling"));
-                }
-                return Ok(value);
-            }
-        }
-        Err(InvalidKey("number over 64 bits"))
+        varint::read(&mut self.0).map_err(|InvalidVarint(what)| InvalidKey(what))
     }
 }
 

@@ -1,8 +1,8 @@
-//! Time as a value: what the floors below the shell are handed instead of a clock.
+//! Time as a value: what core is handed instead of a clock.
 
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,11 +17,13 @@ pub struct Timestamp(pub u64);
 
 impl Timestamp {
     /// The moment `duration` later, at the latest the end of time.
+    #[inline]
     pub fn plus(self, duration: Duration) -> Timestamp {
         Timestamp(self.0.saturating_add(whole_ms(duration)))
     }
 
     /// How long after `earlier` this is; zero if it is before.
+    #[inline]
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
@@ -39,7 +41,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// "Now", as handed to the machines below the shell.
+/// "Now", as handed to the machines of core.
 ///
 /// Windows follow the wall clock, since every node must agree on them; timers follow the monotonic clock, since the wall
 /// clock may jump or be held back.
@@ -51,19 +53,20 @@ pub struct Now {
     pub monotonic: Duration,
 }
 
-/// The latest time that was acted on. No reading of a wall clock counts that is behind it, so that a closed window stays
-/// closed whatever the system's clock does.
+/// A wall clock that never steps back: it remembers the latest time that was acted on, so that a closed window stays closed
+/// whatever the system's clock does.
 #[derive(Debug)]
-pub struct HighWater(AtomicU64);
+pub struct MonotonicWall(AtomicU64);
 
-impl HighWater {
-    /// Nothing before `mark` will be shown.
-    pub fn at(mark: Timestamp) -> HighWater {
-        HighWater(AtomicU64::new(mark.0))
+impl MonotonicWall {
+    /// A clock that never shows a time before `mark`.
+    pub fn at(mark: Timestamp) -> MonotonicWall {
+        MonotonicWall(AtomicU64::new(mark.0))
     }
 
-    /// The reading, or the high-water mark if that is later.
-    pub fn show(&self, reading: Timestamp) -> Timestamp {
+    /// Takes note of a reading of the system's clock. Returns it, or the latest one so far if that is later.
+    #[inline]
+    pub fn observe(&self, reading: Timestamp) -> Timestamp {
         let mark = self.0.load(Ordering::Relaxed);
         if mutant!(ClockStepsBack) {
             return reading;
@@ -71,12 +74,13 @@ impl HighWater {
         if reading.0 <= mark {
             return Timestamp(mark);
         }
-        // Written once a millisecond at the most, so that threads do not fight over it at every decision.
+        // Written at most once a millisecond, so that threads do not contend for it at every decision.
         Timestamp(self.0.fetch_max(reading.0, Ordering::Relaxed).max(reading.0))
     }
 }
 
 /// A duration in whole milliseconds, at most `u64::MAX` of them.
+#[inline]
 pub fn whole_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -86,9 +90,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_high_water_mark_never_falls() {
-        let mark = HighWater::at(Timestamp(1_000));
-        let shown = [900, 1_100, 1_050, 1_200].map(|reading| mark.show(Timestamp(reading)).0);
+    fn a_monotonic_wall_clock_never_steps_back() {
+        let mark = MonotonicWall::at(Timestamp(1_000));
+        let shown = [900, 1_100, 1_050, 1_200].map(|reading| mark.observe(Timestamp(reading)).0);
         assert_eq!(shown, [1_000, 1_100, 1_100, 1_200]);
     }
 

@@ -4,57 +4,63 @@ import { checkObject, show } from './validate.js';
 /** A length of time with its unit, such as `'50ms'`, `'10s'`, `'1h'` or `'1h 30m'`. */
 export type Duration = string;
 
-/** The settings of a limiter. They are those of the TOML file, in camelCase, with the limits in `limits`. */
+/**
+ * The settings of a limiter. They are those of the TOML file, in camelCase, with the limits in `limits`; a test of the native half
+ * holds them to its own list.
+ */
 export interface Config {
-  /** Who this instance is. */
+  /** Which node this is. */
   readonly node: NodeConfig;
-  /** How it talks to the others. */
+  /** How it talks to its peers. */
   readonly gossip?: GossipConfig;
   /** How it keeps its counts on disk. */
   readonly storage?: StorageConfig;
-  /** What it holds at the most. */
+  /** How many counters it keeps, and for how long. */
   readonly counters?: CountersConfig;
   /** The limits in force; a request must pass every one that matches it. */
   readonly limits?: readonly LimitConfig[];
 }
 
-/** Who an instance is. */
+/** Which node this is. */
 export interface NodeConfig {
-  /** Its name: unique in the cluster, the same after a restart; 1 to 64 ASCII letters, digits, `.`, `_` or `-`. */
+  /** The node's name: unique in the cluster, the same after a restart; 1 to 64 ASCII letters, digits, `.`, `_` or `-`. */
   readonly id: string;
-  /** The directory of this instance alone; required unless `storage.inMemory` is set. */
+  /** The directory for the state, of this node alone; required unless `storage.inMemory` is set. */
   readonly dataDir?: string;
 }
 
-/** How instances talk to each other. */
+/** How a node talks to its peers. */
 export interface GossipConfig {
-  /** The IP address and port to listen at, such as `'127.0.0.1:7946'`. Without it, the instance only dials. */
+  /** The IP address and port to listen at, such as `'127.0.0.1:7946'`. Without it, the node only dials its peers. */
   readonly listen?: string;
-  /** The others, each as `host:port`. Its own address among them does no harm. */
+  /** The other nodes, each as `host:port`; the node's own address is left out. Default: none. */
   readonly peers?: readonly string[];
-  /** Listen beyond loopback although peers neither authenticate nor encrypt. Default: false. */
+  /** Listens beyond the loopback interface although peers neither authenticate nor encrypt. Default: false. */
   readonly insecure?: boolean;
-  /** How often changes are sent, on average; 1 ms to 1 minute. Default: `'50ms'`. */
+  /** The time between two rounds in which changes are sent, on average; 1 ms to 1 minute. Default: `'50ms'`. */
   readonly interval?: Duration;
-  /** The fraction of a limit from which a change is sent at once, 0 to 1. Default: 0.7. */
+  /** The fraction of a limit from which a change is sent at once; 0 to 1. Default: 0.7. */
   readonly urgentAt?: number;
-  /** How often instances compare what they have; 10 ms to 1 minute. Default: `'1s'`. */
+  /** The time after which nodes compare what they have; 10 ms to 1 minute. Default: `'1s'`. */
   readonly digestInterval?: Duration;
-  /** How long opening may wait for the peers' state; at most 1 minute. Default: `'1s'`. */
+  /** How long opening may wait for the state of the peers that answer; at most 1 minute. Default: `'1s'`. */
   readonly syncTimeout?: Duration;
-  /** When a peer that does not introduce itself is given up; 100 ms to 1 minute. Default: `'5s'`. */
-  readonly handshakeTimeout?: Duration;
-  /** When a silent peer is given up; 100 ms to 10 minutes. Default: `'5s'`. */
-  readonly silenceTimeout?: Duration;
-  /** From which difference a peer's clock is warned about; 1 ms to 1 hour. Default: `'500ms'`. */
-  readonly clockOffsetMax?: Duration;
-  /** Up to how many nodes everybody tells everybody; 0 to 65,536. Default: 32. */
+  /** Up to this many nodes, each sends its own changes to every peer; 0 to 65,536. Default: 32. */
   readonly directUpTo?: number;
-  /** In a larger cluster, how many peers hear of news each round; 1 to 1,024. Default: 4. */
+  /** In a larger cluster, the number of random peers that each round sends changes to; 1 to 1,024. Default: 4. */
   readonly fanout?: number;
-  /** The most connections; 1 to 65,536. Default: 2,048. */
+  /** How long a peer may take to introduce itself; 100 ms to 1 minute. Default: `'5s'`. */
+  readonly handshakeTimeout?: Duration;
+  /**
+   * How long a peer may be silent before its connection is closed; 100 ms to 10 minutes, and at least twice the digest interval.
+   * Default: `'5s'`.
+   */
+  readonly silenceTimeout?: Duration;
+  /** The difference between a peer's clock and the node's from which it is logged; 1 ms to 1 hour. Default: `'500ms'`. */
+  readonly clockOffsetMax?: Duration;
+  /** The most connections at a time; 1 to 65,536. Default: 2,048. */
   readonly maxConnections?: number;
-  /** The longest frame in bytes; 16 KiB to 16 MiB. Default: 65,536. */
+  /** The longest frame, in bytes; 16 KiB to 16 MiB. Default: 65,536. */
   readonly maxFrameBytes?: number;
   /** The most frames that wait for a slow peer; 1 to 16. Default: 8. */
   readonly maxFramesQueued?: number;
@@ -62,33 +68,36 @@ export interface GossipConfig {
 
 /** How counts are kept on disk. */
 export interface StorageConfig {
-  /** `'relaxed'` (the default): write every so often. `'sync'`: write as soon as there is something to write. */
+  /** `'relaxed'` (the default): write every `persistEvery`. `'sync'`: write as soon as there is something to write. */
   readonly durability?: 'relaxed' | 'sync';
-  /** With `'relaxed'`, the time between two writes, which a crash may lose; 1 ms to 1 minute. Default: `'10ms'`. */
+  /** The time between two checkpoints, which a crash may lose; only with `'relaxed'`; 1 ms to 1 minute. Default: `'10ms'`. */
   readonly persistEvery?: Duration;
-  /** Keep nothing on disk: a restart begins with what the peers hold. Default: false. */
+  /** Keeps the state in memory only; a restart begins with what the peers have. Default: false. */
   readonly inMemory?: boolean;
 }
 
-/** What an instance holds at the most. */
+/** How many counters a node keeps, and for how long. */
 export interface CountersConfig {
-  /** Counters; 1 to 100,000,000. Default: 1,000,000. */
+  /** The most counters in memory; 1 to 100,000,000. Default: 1,000,000. */
   readonly maxCounters?: number;
-  /** What becomes of requests that need a counter past that: denied (the default), or admitted uncounted. */
+  /** What happens to a request that needs a counter past that: `'deny'` (the default), or `'allow'` uncounted. */
   readonly whenFull?: 'deny' | 'allow';
-  /** Bytes of a limit's name and label values together; 16 to 8,192. Default: 512. */
+  /** The longest key, in bytes: a limit's name and label values together; 16 to 8,192. Default: 512. */
   readonly maxKeyBytes?: number;
-  /** Labels of a request; 1 to 1,024. Default: 16. */
+  /** The most labels of a request; 1 to 1,024. Default: 16. */
   readonly maxLabels?: number;
-  /** Replicas known; 2 to 1,000,000. Default: 65,536. */
+  /** The most replicas (nodes and their restarts) that the node remembers; 2 to 1,000,000. Default: 65,536. */
   readonly maxReplicas?: number;
-  /** Replicas in one counter; 2 to 1,000,000. Default: 1,024. */
+  /** The most replicas in one counter; 2 to 1,000,000. Default: 1,024. */
   readonly maxReplicasPerCounter?: number;
-  /** How long an ended counter is kept for stragglers; 100 ms to 1 day. Default: `'60s'`. */
+  /** How long an expired counter is kept for changes that arrive late; 100 ms to 1 day. Default: `'60s'`. */
   readonly grace?: Duration;
-  /** How far ahead a peer's window may begin; 100 ms to 1 day. Default: `'10m'`. */
+  /** How far ahead of the node's clock a peer's window may begin; 100 ms to 1 day. Default: `'10m'`. */
   readonly futureMax?: Duration;
-  /** How long the counters of `toolRateLimiter` and of the adapters live after their last change. Default: `'24h'`. */
+  /**
+   * How long a counter of `toolRateLimiter` or of an adapter is kept after its last change; 1 ms to 366 days.
+   * Default: `'24h'`.
+   */
   readonly ttl?: Duration;
 }
 
@@ -109,8 +118,8 @@ export interface LimitConfig {
 }
 
 /**
- * The settings as JSON with the keys of the TOML file. What values are allowed is known by the native half alone; here is
- * only refused what JSON would alter in silence.
+ * The settings as JSON with the keys of the TOML file. The native half alone knows which values are allowed; here only what JSON
+ * would change in silence is refused.
  *
  * @internal
  */

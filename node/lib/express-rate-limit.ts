@@ -83,13 +83,13 @@ export class TallymeshStore implements Store {
     this.#add(key, -1);
   }
 
-  /** Starts a key anew, on every instance. */
+  /** Resets a key, on every instance. */
   resetKey(key: string): void {
     checkText('the key', key);
     call(() => native.windowReset(this.#limiter, COUNTERS, this.#values(key), this.#windowMs));
   }
 
-  /** Starts all keys of this prefix anew, on every instance. */
+  /** Resets all keys of this prefix, on every instance. */
   resetAll(): Promise<void> {
     return settled(() => native.resetAll(this.#limiter, COUNTERS, this.prefix));
   }

@@ -90,7 +90,7 @@ export class Limiter implements AsyncDisposable {
    * Admits a request and charges every limit that matches it, or denies it and charges none.
    *
    * Instances that admit at one moment may together go past a limit, by what they admit while word travels; each by itself
-   * never does. A limit does not hold for requests that lack a label of its `per`.
+   * never does. A limit does not apply to requests that lack one of its `per` labels.
    *
    * @throws {@link InvalidInputError} when a label or the cost cannot be used
    */
@@ -136,7 +136,7 @@ export class Limiter implements AsyncDisposable {
   }
 
   /**
-   * Starts every counter that the request is charged to anew, on every instance. What others admit while the reset has not
+   * Resets every counter that the request is charged to, on every instance. What others admit while the reset has not
    * reached them may be lost by it.
    *
    * @throws {@link InvalidInputError} when a label cannot be used

@@ -143,7 +143,7 @@ export class RateLimiterTallymesh extends RateLimiterCompatibleAbstract {
   }
 
   /**
-   * Blocks a key on every instance. What it had consumed is forgotten: after the block it begins anew.
+   * Blocks a key on every instance. What it had consumed is forgotten: after the block it starts from 0.
    *
    * @param secDuration - for how long, rounded up to a whole second; over 0, at most `counters.ttl`
    */

@@ -3,7 +3,7 @@ import { LABELS_MAX, TEXT_LENGTH_MAX, checkObject, checkText } from './validate.
 
 /**
  * What the limits look at. Every key but `cost` is a label; its value has 1 to 8,192 characters, and no NUL. What is left
- * undefined is refused, not skipped: a limit does not hold for requests that lack a label of its `per`.
+ * undefined is refused, not skipped: a limit does not apply to requests that lack one of its `per` labels.
  */
 export interface Labels {
   /** The session that the call is part of. */
@@ -16,7 +16,7 @@ export interface Labels {
   readonly [label: string]: string | number | undefined;
 }
 
-/** What somebody wants to do: labels and a cost. */
+/** What a caller wants to do: labels and a cost. */
 export interface Request extends Labels {
   /** What it costs in each of its counters: calls, tokens, cents; a whole number from 0 to 2^53 - 1. Default: 1. */
   readonly cost?: number;

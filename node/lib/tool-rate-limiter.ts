@@ -123,7 +123,7 @@ export class ToolRateLimiter {
   }
 
   /**
-   * Starts turn and session anew. With a store, so do the session counts of the whole cluster, of all tools that the limits
+   * Resets turn and session. With a store, so are the session counts of the whole cluster, of all tools that the limits
    * name or that were asked for here.
    *
    * @throws {@link CounterError} when a counter of the store cannot be reset

@@ -49,12 +49,12 @@ pub fn counter_value(counter: u32) -> Result<f64> {
     guard(|| with_counter(counter, |handle| Ok(number(handle.value()))))
 }
 
-/// Adds 1, and returns the value. The nearer it is to `max`, the sooner the peers are told, as if it were bound by it.
+/// Adds 1, and returns the value. The nearer it is to `max`, the sooner it is sent to the peers, as if it were bound by it.
 #[napi]
 pub fn counter_add(counter: u32, max: f64) -> Result<f64> {
     guard(|| {
         with_counter(counter, |handle| {
-            let within = handle.add_within(1, max as u64).map_err(self::counter)?;
+            let within = handle.try_add(1, max as u64).map_err(self::counter)?;
             let value = within.map_or_else(|| handle.add(1), Ok);
             value.map(number).map_err(self::counter)
         })
@@ -66,13 +66,13 @@ pub fn counter_add(counter: u32, max: f64) -> Result<f64> {
 pub fn counter_try(counter: u32, max: f64) -> Result<f64> {
     guard(|| {
         with_counter(counter, |handle| {
-            let added = handle.add_within(1, max as u64).map_err(self::counter)?;
+            let added = handle.try_add(1, max as u64).map_err(self::counter)?;
             Ok(added.map_or(-1.0, number))
         })
     })
 }
 
-/// Starts the counter anew, everywhere.
+/// Resets the counter on every instance.
 #[napi]
 pub fn counter_reset(counter: u32) -> Result<()> {
     guard(|| with_counter(counter, |handle| handle.reset().map_err(self::counter)))

@@ -128,7 +128,7 @@ fn malformed() -> napi::Error {
 fn denied(limiter: &Limiter, denial: &Denial<'_>) -> f64 {
     let wait = denial.retry_after().map_or(-1.0, |wait| wait.as_millis() as f64);
     LAST_DENIAL.set((number(denial.remaining()), wait));
-    let place = limiter.limits().position(|limit| limit.name() == denial.limit());
+    let place = limiter.limits().position(|limit| limit.name() == denial.limit_name());
     let place = place.map_or(0, |place| place + 1);
     let reason = match denial.reason() {
         DenialReason::LimitReached => 1,

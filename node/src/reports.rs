@@ -5,7 +5,7 @@ use std::time::Duration;
 use napi::Result;
 use napi::bindgen_prelude::BigInt;
 use napi_derive::napi;
-use tallymesh::{CounterState, Health, PeerStatus};
+use tallymesh::{CounterState, PeerStatus};
 
 use crate::decisions::number;
 use crate::error::guard;
@@ -81,19 +81,15 @@ pub fn peers(handle: u32) -> Result<Vec<PeerReport>> {
 pub fn health(handle: u32) -> Result<HealthReport> {
     guard(|| {
         with(handle, |local| {
-            let store = local.store();
-            let reason = match store.health() {
-                Health::Durable => None,
-                Health::Degraded(reason) => Some(reason),
-            };
-            let mishaps = store.mishaps();
+            let status = local.store().status();
+            let reason = status.health.reason().map(str::to_owned);
             Ok(HealthReport {
                 durable: reason.is_none(),
                 reason,
-                counters: store.len() as f64,
-                counters_refused: number(mishaps.counters_refused),
-                cells_implausible: number(mishaps.cells_implausible),
-                cells_late: number(mishaps.cells_late),
+                counters: status.counters as f64,
+                counters_refused: number(status.rejections.counters_refused),
+                cells_implausible: number(status.rejections.cells_implausible),
+                cells_late: number(status.rejections.cells_late),
             })
         })
     })

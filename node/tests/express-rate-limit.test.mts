@@ -75,7 +75,7 @@ describe('a store of express-rate-limit', () => {
     expect(limiter.health().durable).toBe(true);
   });
 
-  it('begins anew with each window', async () => {
+  it('starts from 0 with each window', async () => {
     const store = new TallymeshStore({ limiter: await open() });
     store.init({ windowMs: 50 });
     const first = store.increment('k');

@@ -140,7 +140,7 @@ describe('refund', () => {
 });
 
 describe('reset', () => {
-  it('starts the counters of a request anew', async () => {
+  it('resets the counters of a request', async () => {
     const limiter = await open(BOOKINGS);
     for (let call = 0; call < 3; call += 1) limiter.acquire(booking);
     limiter.reset(booking);

@@ -89,7 +89,7 @@ describe('a limiter of rate-limiter-flexible', () => {
     expect(await limiter.get('k')).toBeNull();
   });
 
-  it('lets a key begin anew after its block', async () => {
+  it('lets a key start from 0 after its block', async () => {
     const limiter = await make({ blockDuration: 0.2 });
     for (let call = 0; call < 3; call += 1) await limiter.consume('k');
     expect(await rejection(limiter.consume('k'))).toMatchObject({ remainingPoints: 0, consumedPoints: 4 });

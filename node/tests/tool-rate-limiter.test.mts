@@ -78,7 +78,7 @@ describe.each(Object.entries(PLACES))('a ToolRateLimiter %s', (_place, make) => 
     expect(limiter.getStats()).toStrictEqual({ turn: { book: 1 }, session: { read: 2, book: 1 } });
   });
 
-  it('starts everything anew with reset', () => {
+  it('resets everything', () => {
     callTimes('book', 3);
     limiter.reset();
     expect(limiter.getStats()).toStrictEqual({ turn: {}, session: {} });

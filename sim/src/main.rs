@@ -235,7 +235,46 @@ fn minimise(options: Options) -> ExitCode {
         return ExitCode::SUCCESS;
     };
     let smallest = options.minimise(|simpler| broken(simpler) == Some(invariant));
-    tell(&smallest, run(&smallest, false))
+    let told = tell(&smallest, run(&smallest, false));
+    match command(&smallest) {
+        Some(command) => println!("\nto repeat it:\n  {command}"),
+        None => println!(
+            "\nno single command repeats it: `minimise` also shortened what no option sets"
+        ),
+    }
+    told
+}
+
+/// The command that repeats a run, event for event; `None` if it differs from its seed in what no option sets.
+fn command(options: &Options) -> Option<String> {
+    let Options { seed, nodes, kind, workload, calls_per_s, .. } = *options;
+    let faults = options.faults.clone();
+    let drawn = Options::of_seed(seed, Some(nodes), faults.clone()).of_kind(kind);
+    let repeated = Options { workload, calls_per_s, ..drawn.clone() };
+    if format!("{repeated:?}") != format!("{options:?}") {
+        return None;
+    }
+    let faults = if faults == Faults::all() { "all".to_owned() } else { faults.to_string() };
+    let kind = match kind {
+        Kind::Safety => "safety",
+        Kind::Liveness => "liveness",
+    };
+    let mut command = format!(
+        "cargo run --release -p tallymesh-sim -- run --seed {seed} --nodes {nodes} --faults {faults} --kind {kind}"
+    );
+    if workload != drawn.workload {
+        let workload = match workload {
+            Workload::Sessions => "sessions",
+            Workload::HotKey => "hot-key",
+            Workload::WindowEdges => "window-edges",
+            Workload::ColdKeys => "cold-keys",
+        };
+        command += &format!(" --workload {workload}");
+    }
+    if calls_per_s != drawn.calls_per_s {
+        command += &format!(" --calls-per-s {calls_per_s}");
+    }
+    Some(command)
 }
 
 fn sweep(sweep: &Sweep) -> ExitCode {
@@ -261,8 +300,12 @@ fn sweep(sweep: &Sweep) -> ExitCode {
             ExitCode::SUCCESS
         }
         Some(seed) => {
-            println!("seed {seed} fails\n");
             let options = sweep.options(seed);
+            // Before the run, which may end in a panic.
+            println!(
+                "seed {seed} fails; to repeat it:\n  {}\n",
+                command(&options).unwrap_or_default()
+            );
             tell(&options, run(&options, false));
             ExitCode::FAILURE
         }
@@ -297,5 +340,48 @@ mod tests {
         for text in ["0", "1", "1001", "many"] {
             assert!(parse_nodes(text).is_err());
         }
+    }
+
+    /// The options that a printed command leads to.
+    fn options_of(command: &str) -> Options {
+        let (_, arguments) = command.split_once(" -- ").unwrap();
+        let words = std::iter::once("tallymesh-sim").chain(arguments.split(' '));
+        match Arguments::try_parse_from(words).unwrap().command {
+            Command::Run { which, trace: false } => which.options(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_failing_sweep_prints_the_command_that_repeats_the_run() {
+        let some: Faults = "loss,crash".parse().unwrap();
+        let nodes = [None, Some(2), Some(9)];
+        let kinds = [None, Some(Kind::Safety), Some(Kind::Liveness)];
+        for seed in 0..40 {
+            for faults in [Faults::all(), Faults::none(), some.clone()] {
+                let (nodes, kind) = (nodes[seed as usize % 3], kinds[seed as usize / 3 % 3]);
+                let sweep = Sweep { seeds: 0..40, nodes, faults, kind, jobs: 1 };
+                let options = sweep.options(seed);
+                let command = command(&options).unwrap();
+                assert_eq!(format!("{:?}", options_of(&command)), format!("{options:?}"));
+            }
+        }
+        let sweep =
+            Sweep { seeds: 7..8, nodes: Some(5), faults: some, kind: Some(Kind::Safety), jobs: 1 };
+        assert_eq!(
+            command(&sweep.options(7)).unwrap(),
+            "cargo run --release -p tallymesh-sim -- run --seed 7 --nodes 5 --faults loss,crash --kind safety"
+        );
+    }
+
+    #[test]
+    fn a_command_says_what_differs_from_the_seed_or_is_not_printed() {
+        let drawn = Options::of_seed(7, None, Faults::all());
+        let changed = Options { workload: Workload::ColdKeys, calls_per_s: 19, ..drawn.clone() };
+        let printed = command(&changed).unwrap();
+        assert!(printed.ends_with(" --calls-per-s 19"), "{printed}");
+        assert_eq!(format!("{:?}", options_of(&printed)), format!("{changed:?}"));
+        // No option sets the length of a run.
+        assert_eq!(command(&Options { busy_ms: drawn.busy_ms / 2, ..drawn }), None);
     }
 }

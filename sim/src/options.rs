@@ -11,7 +11,7 @@ use crate::faults::{Fault, Faults};
 pub enum Kind {
     /// Nothing forbidden happens, with faults to the very end.
     Safety,
-    /// What is mended makes progress: first a part of the cluster while the rest stays broken, then all of it.
+    /// What is repaired makes progress: first a part of the cluster while the rest stays broken, then all of it.
     Liveness,
 }
 
@@ -93,7 +93,7 @@ pub struct Options {
     pub delay_tail_ms: f64,
     pub gossip_interval_ms: u64,
     pub digest_interval_ms: u64,
-    /// Up to how many links everybody tells everybody.
+    /// Up to how many links each node sends to all others.
     pub direct_up_to: usize,
     pub fanout: usize,
     /// How many others each node is told of, all of them if `None`.

@@ -56,7 +56,7 @@ impl FileSystem {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // Who it is helps, but not knowing it must not hide that somebody is.
+                // The holder's name helps, but not knowing it must not hide that the directory is held.
                 let _ = lock.read_to_string(&mut holder);
                 let holder = Some(holder.trim().to_owned()).filter(|text| !text.is_empty());
                 let place = path.display().to_string();
@@ -154,8 +154,7 @@ impl Files for FileSystem {
     }
 
     fn write_identity(&mut self, identity: &Identity) -> Result<(), StorageError> {
-        // Proven: plain fields are always valid TOML.
-        let text = toml::to_string(identity).expect("an identity is valid TOML");
+        let text = to_toml(identity);
         self.replace(IDENTITY, text.as_bytes())
     }
 
@@ -187,9 +186,12 @@ impl Files for FileSystem {
 
     fn set_database_aside(&mut self, number: u64) -> Result<String, StorageError> {
         let name = |n: u64| format!("{DATABASE}.damaged-{n}");
-        let free = (number..).map(name).find(|name| !self.path.join(name).exists());
-        // Proven: there are more numbers than files.
-        let name = free.expect("some name is free");
+        let is_taken = |number: u64| self.path.join(name(number)).exists();
+        let mut number = number;
+        while is_taken(number) {
+            number += 1;
+        }
+        let name = name(number);
         let path = self.path.join(DATABASE);
         if path.exists() {
             wait_until_closed(&path)?;
@@ -225,6 +227,11 @@ impl Files for FileSystem {
         // What cannot be removed now is removed at the next start.
         let _ = remove_dir(&self.path.join(DATABASE_NEW));
     }
+}
+
+#[expect(clippy::expect_used, reason = "plain fields are always valid TOML")]
+fn to_toml(identity: &Identity) -> String {
+    toml::to_string(identity).expect("an identity is valid TOML")
 }
 
 pub(super) fn copy_dir(from: &Path, to: &Path) -> Result<(), StorageError> {

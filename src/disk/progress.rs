@@ -1,4 +1,4 @@
-//! Word of a reading that takes long, so that nobody takes a slow start for one that hangs.
+//! Progress of a slow start, so that it does not look like one that hangs.
 
 use std::time::Duration;
 

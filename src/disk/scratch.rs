@@ -13,10 +13,10 @@ use super::sled::wait_until_closed;
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    /// Makes a directory that nobody else uses.
+    /// Makes a directory that nothing else uses.
     ///
     /// # Errors
-    /// When the file system refuses.
+    /// When the file system returns an error.
     pub(crate) fn new() -> Result<Scratch, StorageError> {
         let process = std::process::id();
         for number in 0_u64.. {

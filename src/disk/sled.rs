@@ -30,7 +30,7 @@ const WASTEFUL_FROM_BYTES: u64 = 64 * 1024 * 1024;
 /// Single inserts keep the file at about four times what is in it; from here on, most of it is waste.
 const WASTEFUL_FROM_RATIO: u64 = 16;
 
-/// The directory's own lock is ours by now, so who holds sled's is a thread of sled's that has not ended yet.
+/// The directory's own lock is ours by now, so what still holds sled's is a thread of sled's that has not ended yet.
 const LOCK_ATTEMPTS: u32 = 500;
 const LOCK_WAIT: Duration = Duration::from_millis(10);
 
@@ -133,7 +133,7 @@ fn is_unfinished(snapshot: &Path) -> bool {
     snapshot.extension().is_some_and(|extension| extension == "generating")
 }
 
-/// Whether somebody holds the database. sled says so only in words.
+/// Whether the database is locked. sled says so only in words.
 fn is_locked(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(error) if error.to_string().contains("acquire lock"))
 }
@@ -156,8 +156,8 @@ pub(super) fn wait_until_closed(path: &Path) -> Result<(), StorageError> {
 struct Database(Option<sled::Db>);
 
 impl Database {
+    #[expect(clippy::expect_used, reason = "only its drop takes the database away")]
     fn get(&self) -> &sled::Db {
-        // Proven: only its end takes it away.
         self.0.as_ref().expect("the database is open")
     }
 }

@@ -7,7 +7,7 @@ use tallymesh_core::key::CounterKey;
 use tallymesh_core::storage::{
     CheckpointWriter, Files, KvStore, Meta, Opened, StateStore, StorageError, conforms, recover,
 };
-use tallymesh_core::table::{Bounds, Change, Restore, Table};
+use tallymesh_core::table::{Bounds, Op, Restore, Table};
 use tallymesh_core::time::Timestamp;
 
 use super::*;
@@ -25,7 +25,7 @@ fn table(boot: u64) -> Table {
 
 fn add(table: &Table, name: &str, amount: u64) {
     let key = CounterKey::new(name, &[]);
-    table.change(Timestamp(0), &key, Change::Add(amount), END).unwrap();
+    table.execute(Timestamp(0), &key, Op::Add(amount), END).unwrap();
 }
 
 fn value(table: &Table, name: &str) -> u64 {
@@ -58,7 +58,7 @@ fn a_rewrite_gives_disk_back_and_loses_nothing() {
     for n in 0..10_000 {
         let key = CounterKey::new(&n.to_string(), &["a value of some length, to fill the disk"]);
         let end = Timestamp(if n < 100 { END.0 } else { 1_000 });
-        table.change(Timestamp(0), &key, Change::Add(1), end).unwrap();
+        table.execute(Timestamp(0), &key, Op::Add(1), end).unwrap();
     }
     writer.write(&table, Timestamp(0)).unwrap();
     sweep(&table, 70_000);

@@ -4,47 +4,21 @@ mod tcp;
 
 use std::future::Future;
 
-use tallymesh_core::gossip::LinkId;
+use tallymesh_core::link::{LinkEvent, LinkId};
 
 pub(crate) use tcp::Tcp;
 
-/// Carries frames. Every call returns at once; what comes of it is an event.
+/// Carries frames. Every call returns at once; its outcome is a [`LinkEvent`].
 pub(crate) trait Transport {
-    /// Tries to connect to an address.
+    /// Tries to connect to an address. Brings one `Up`, after any handshake of the transport's own, or one `DialFailed`.
     fn dial(&mut self, address: String);
 
-    /// Sends a frame, after those sent before.
+    /// Sends a frame, after those sent before. Brings one `Sent`, unless the link goes down.
     fn send(&mut self, link: LinkId, frame: Vec<u8>);
 
-    /// Closes a connection, after what was sent.
+    /// Closes a connection, after what was sent. Brings no event.
     fn close(&mut self, link: LinkId);
 
     /// What happens next. Cancelling the future loses nothing.
-    fn next_event(&mut self) -> impl Future<Output = TransportEvent>;
-}
-
-/// What happens to connections.
-#[derive(Debug)]
-pub(crate) enum TransportEvent {
-    /// A connection stands: one that was dialed, or one that came in.
-    Up {
-        link: LinkId,
-        dialed: Option<String>,
-    },
-    DialFailed {
-        address: String,
-        error: std::io::Error,
-    },
-    Frame {
-        link: LinkId,
-        bytes: Vec<u8>,
-    },
-    /// A frame has been handed to the network.
-    Sent {
-        link: LinkId,
-    },
-    /// The other end has closed the connection, or it broke.
-    Down {
-        link: LinkId,
-    },
+    fn next_event(&mut self) -> impl Future<Output = LinkEvent>;
 }

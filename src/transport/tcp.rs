@@ -11,8 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::{Transport, TransportEvent};
-use tallymesh_core::gossip::LinkId;
+use super::Transport;
+use tallymesh_core::link::{LinkEvent, LinkId, Proven};
 use tallymesh_core::wire::{FRAME_HEADER_BYTES, payload_bytes};
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -55,11 +55,11 @@ impl Connection {
 
 enum RawEvent {
     Dialed { address: String, stream: io::Result<TcpStream> },
-    Link(TransportEvent),
+    Link(LinkEvent),
 }
 
 impl Tcp {
-    /// Listens at `listen`, if given, and gives the address that it is then reached at.
+    /// Listens at `listen`, if given, and returns the address that it is then reached at.
     ///
     /// # Errors
     /// When the system does not let us listen there.
@@ -86,7 +86,7 @@ impl Tcp {
         Ok((tcp, address))
     }
 
-    fn connect(&mut self, stream: TcpStream, dialed: Option<String>) -> TransportEvent {
+    fn connect(&mut self, stream: TcpStream, dialed: Option<String>) -> LinkEvent {
         self.next_link += 1;
         let link = LinkId(self.next_link);
         // Small frames must not wait for each other; where that cannot be had, they are merely slower.
@@ -98,20 +98,21 @@ impl Tcp {
         let writing = write_frames(link, write, queue, self.events_in.clone());
         let writer = tokio::spawn(writing).abort_handle();
         self.connections.insert(link, Connection { frames, reader, writer });
-        TransportEvent::Up { link, dialed }
+        LinkEvent::Up { link, dialed, peer: Proven::Nobody }
     }
 
-    fn take_raw(&mut self, raw: RawEvent) -> Option<TransportEvent> {
+    fn take_raw(&mut self, raw: RawEvent) -> Option<LinkEvent> {
         match raw {
             RawEvent::Dialed { address, stream: Ok(stream) } => {
                 Some(self.connect(stream, Some(address)))
             }
             RawEvent::Dialed { address, stream: Err(error) } => {
-                Some(TransportEvent::DialFailed { address, error })
+                let error = error.to_string();
+                Some(LinkEvent::DialFailed { address, error })
             }
-            RawEvent::Link(TransportEvent::Down { link }) => {
+            RawEvent::Link(LinkEvent::Down { link }) => {
                 self.connections.remove(&link)?.wind_up();
-                Some(TransportEvent::Down { link })
+                Some(LinkEvent::Down { link })
             }
             RawEvent::Link(event) => Some(event),
         }
@@ -132,11 +133,11 @@ impl Transport for Tcp {
     fn send(&mut self, link: LinkId, frame: Vec<u8>) {
         let Some(connection) = self.connections.get(&link) else { return };
         if connection.frames.try_send(frame).is_err() {
-            // It does not take in what it is sent: then it is as good as gone.
+            // The peer is not reading: treat it as disconnected.
             connection.reader.abort();
             let events = self.events_in.clone();
             tokio::spawn(async move {
-                let _ = events.send(RawEvent::Link(TransportEvent::Down { link })).await;
+                let _ = events.send(RawEvent::Link(LinkEvent::Down { link })).await;
             });
         }
     }
@@ -147,7 +148,7 @@ impl Transport for Tcp {
         }
     }
 
-    async fn next_event(&mut self) -> TransportEvent {
+    async fn next_event(&mut self) -> LinkEvent {
         loop {
             let has_room = self.connections.len() < self.connections_max;
             let accepting = async {
@@ -183,23 +184,25 @@ async fn read_frames(
     events: mpsc::Sender<RawEvent>,
 ) {
     while let Ok(bytes) = read_frame(&mut read, frame_bytes_max).await {
-        if events.send(RawEvent::Link(TransportEvent::Frame { link, bytes })).await.is_err() {
+        if events.send(RawEvent::Link(LinkEvent::Frame { link, bytes })).await.is_err() {
             return;
         }
     }
-    let _ = events.send(RawEvent::Link(TransportEvent::Down { link })).await;
+    let _ = events.send(RawEvent::Link(LinkEvent::Down { link })).await;
 }
 
 async fn read_frame(read: &mut OwnedReadHalf, frame_bytes_max: usize) -> io::Result<Vec<u8>> {
     let mut header = [0; FRAME_HEADER_BYTES];
     read.read_exact(&mut header).await?;
     let length = payload_bytes(header, frame_bytes_max).map_err(|error| {
-        tracing::warn!(%error, "a peer sent something that is no frame; its connection is closed");
+        tracing::warn!(%error, "a peer sent bytes that are not a frame of this protocol; its connection is closed");
         io::Error::from(io::ErrorKind::InvalidData)
     })?;
-    let mut frame = vec![0; FRAME_HEADER_BYTES + length];
-    frame[..FRAME_HEADER_BYTES].copy_from_slice(&header);
-    read.read_exact(&mut frame[FRAME_HEADER_BYTES..]).await?;
+    let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + length);
+    frame.extend_from_slice(&header);
+    frame.resize(FRAME_HEADER_BYTES + length, 0);
+    let (_, payload) = frame.split_at_mut(FRAME_HEADER_BYTES);
+    read.read_exact(payload).await?;
     Ok(frame)
 }
 
@@ -211,10 +214,10 @@ async fn write_frames(
 ) {
     while let Some(frame) = queue.recv().await {
         let event = match write.write_all(&frame).await {
-            Ok(()) => TransportEvent::Sent { link },
-            Err(_) => TransportEvent::Down { link },
+            Ok(()) => LinkEvent::Sent { link, frames: 1 },
+            Err(_) => LinkEvent::Down { link },
         };
-        let down = matches!(event, TransportEvent::Down { .. });
+        let down = matches!(event, LinkEvent::Down { .. });
         if events.send(RawEvent::Link(event)).await.is_err() || down {
             return;
         }

@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::moment::copy_moment;
-use crate::until::until;
 use tallymesh::{
     Config, ConfigBuilder, CounterKey, Durability, Limit, Limiter, OpenError, Request, Window,
 };
+use tallymesh_test_support::{copy_moment, until};
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 const COUNTERS: usize = 2_000;
@@ -20,7 +19,7 @@ pub struct Cluster {
     /// The directory as an earlier life left it.
     pub earlier: PathBuf,
     /// What the node holds.
-    pub fingerprint: u64,
+    pub state_checksum: u64,
 }
 
 impl Cluster {
@@ -49,8 +48,8 @@ impl Cluster {
                 copy_moment(&dir, &earlier);
             }
         }
-        let fingerprint = peer.counters().fingerprint();
-        Cluster { peer, dir, earlier, fingerprint }
+        let state_checksum = peer.counters().state_checksum();
+        Cluster { peer, dir, earlier, state_checksum }
     }
 }
 
@@ -79,6 +78,9 @@ pub fn value(node: &Limiter, session: &str) -> u64 {
 
 /// Whether an error says what to do.
 pub fn is_helpful(error: &str) -> bool {
-    let advice = ["choose", "move", "give", "set ", "stop", "mend", "delete", "restore", "enlarge"];
+    let advice = [
+        "choose", "move", "give", "set ", "stop", "mend", "fix", "replace", "delete", "restore",
+        "enlarge",
+    ];
     advice.iter().any(|word| error.contains(word))
 }

@@ -1,13 +1,12 @@
 //! A disk that fills up under a running node, and has room again.
 
 use tallymesh::{DurabilityError, Health, Limiter, Request};
+use tallymesh_test_support::{copy_moment, until};
 
 use crate::cluster::{PATIENCE, open, value};
-use crate::moment::copy_moment;
 use crate::small_disk::SmallDisk;
-use crate::until::until;
 
-/// Fills the disk and counts until the node has noticed; gives how many calls it has counted by then.
+/// Fills the disk and counts until the node has noticed; returns how many calls it has counted by then.
 async fn count_until_degraded(node: &Limiter, disk: &SmallDisk) -> u64 {
     let request = Request::tool_call("s", "tool");
     let durable = node.acquire_durable(&request).await;
@@ -68,14 +67,18 @@ async fn durability_comes_back_when_there_is_room_again() {
     node.counters().flush().await.unwrap();
     let again = node.acquire_durable(&Request::tool_call("s", "tool")).await;
     assert!(again.unwrap().is_allowed());
-    let fingerprint = node.counters().fingerprint();
+    let state_checksum = node.counters().state_checksum();
     // What a kill at this moment would leave.
     let copy = tempfile::tempdir().unwrap();
     copy_moment(&dir, copy.path());
     let next = open(copy.path(), None).await.unwrap();
     assert_eq!(next.counters().set_aside(), None);
     assert_eq!(value(&next, "s"), counted + 1);
-    assert_eq!(next.counters().fingerprint(), fingerprint, "all that was counted meanwhile too");
+    assert_eq!(
+        next.counters().state_checksum(),
+        state_checksum,
+        "all that was counted meanwhile too"
+    );
     next.close().await.unwrap();
     node.close().await.unwrap();
 }

@@ -3,18 +3,8 @@
 //!
 //! `TALLYMESH_CORRUPTION_CASES` sets how many random cases (500), `TALLYMESH_SEED` draws the same ones again.
 
-#[path = "../harness/copy.rs"]
-mod copy;
-#[path = "../harness/moment.rs"]
-mod moment;
-#[path = "../harness/seed.rs"]
-mod seed;
-#[path = "../harness/until.rs"]
-mod until;
-
 mod cluster;
 mod failing;
-mod harm;
 mod refused;
 mod small_disk;
 
@@ -22,11 +12,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cluster::{Cluster, is_helpful, open, value};
-use copy::copy_dir;
-use harm::Harm;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tallymesh::{Limiter, Request};
+use tallymesh_test_support::harm::Harm;
+use tallymesh_test_support::{copy_dir, seed};
 
 /// How a case may end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,11 +73,11 @@ async fn an_older_copy_of_everything_lacks_counts_that_the_peer_brings_back() {
     let place = tempfile::tempdir().unwrap();
     let cluster = Cluster::start(place.path()).await;
     let node = open(&cluster.earlier, None).await.unwrap();
-    assert_ne!(node.counters().fingerprint(), cluster.fingerprint);
+    assert_ne!(node.counters().state_checksum(), cluster.state_checksum);
     assert_eq!(node.counters().set_aside(), None);
     node.close().await.unwrap();
     let node = open(&cluster.earlier, Some(&cluster.peer)).await.unwrap();
-    assert_eq!(node.counters().fingerprint(), cluster.fingerprint);
+    assert_eq!(node.counters().state_checksum(), cluster.state_checksum);
     node.close().await.unwrap();
     cluster.peer.close().await.unwrap();
 }
@@ -100,7 +90,7 @@ async fn judge(cluster: &Cluster, harm: &Harm, at: &Path) -> Result<Ending, Stri
         Err(error) if is_helpful(&error) => return Ok(Ending::Refused),
         Err(error) => return Err(format!("an error that does not help: {error}")),
     };
-    let is_intact = node.counters().fingerprint() == cluster.fingerprint;
+    let is_intact = node.counters().state_checksum() == cluster.state_checksum;
     let aside = node.counters().set_aside().map(Path::to_owned);
     if aside.is_none() && !is_intact {
         return Err(format!("a silent loss, {} counters are there", node.counters().len()));
@@ -113,7 +103,7 @@ async fn judge(cluster: &Cluster, harm: &Harm, at: &Path) -> Result<Ending, Stri
     // Once more, with the peer at hand.
     let node = open_harmed(cluster, harm, at, Some(&cluster.peer)).await?;
     let was_set_aside = node.counters().set_aside().is_some();
-    let is_relearned = node.counters().fingerprint() == cluster.fingerprint;
+    let is_relearned = node.counters().state_checksum() == cluster.state_checksum;
     node.close().await.map_err(|error| format!("closing beside the peer: {error}"))?;
     match (was_set_aside, is_relearned) {
         (true, true) => Ok(Ending::Relearned),
@@ -142,13 +132,13 @@ async fn goes_on(node: Limiter, at: &Path) -> Result<(), String> {
     let counted = node.acquire_durable(&request).await;
     let counted = counted.map_err(|error| format!("a durable call: {error}"))?;
     assert!(counted.is_allowed(), "it is the first");
-    let fingerprint = node.counters().fingerprint();
+    let state_checksum = node.counters().state_checksum();
     node.close().await.map_err(|error| format!("closing: {error}"))?;
     let node = open(at, None).await.map_err(|error| format!("the second opening: {error}"))?;
     if let Some(aside) = node.counters().set_aside() {
         return Err(format!("the second opening finds damage; see {}", aside.display()));
     }
-    if node.counters().fingerprint() != fingerprint || value(&node, "afterwards") != 1 {
+    if node.counters().state_checksum() != state_checksum || value(&node, "afterwards") != 1 {
         return Err("the second opening finds something else".to_owned());
     }
     node.close().await.map_err(|error| format!("closing again: {error}"))

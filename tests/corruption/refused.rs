@@ -37,18 +37,18 @@ async fn a_directory_of_another_format_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn somebody_else_s_database_is_refused_and_left_alone() {
+async fn another_program_s_database_is_refused_and_left_alone() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("db");
     let foreign = sled::open(&path).unwrap();
-    foreign.insert("somebody", "else's").unwrap();
+    foreign.insert("another", "program's").unwrap();
     foreign.flush().unwrap();
     drop(foreign);
     for _ in 0..2 {
         refusal(place.path()).await;
     }
     let foreign = sled::open(&path).unwrap();
-    assert_eq!(foreign.get("somebody").unwrap().as_deref(), Some(&b"else's"[..]));
+    assert_eq!(foreign.get("another").unwrap().as_deref(), Some(&b"program's"[..]));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crate::load::SESSIONS;
+use tallymesh_test_support::load::SESSIONS;
 
 #[derive(Debug)]
 pub struct Ledger {

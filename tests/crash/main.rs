@@ -4,13 +4,6 @@
 //! moments again.
 #![cfg(unix)]
 
-#[path = "../harness/child.rs"]
-mod child;
-#[path = "../harness/load.rs"]
-mod load;
-#[path = "../harness/seed.rs"]
-mod seed;
-
 mod ledger;
 
 use std::io::{BufRead, BufReader};
@@ -18,10 +11,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use ledger::Ledger;
-use load::{Load, SESSIONS};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use tallymesh::{Config, Limiter};
+use tallymesh_test_support::load::{self, Load, SESSIONS};
+use tallymesh_test_support::{child, seed};
 
 const EVERY: Duration = Duration::from_millis(20);
 /// What a checkpoint of four counters may take on a busy machine with a slow disk, beside the time between two of them.
@@ -86,6 +80,12 @@ fn live_and_die(load: &Load, moment: &Moment) -> Vec<String> {
         panic!("the child ended by itself, with {status}:\n{}", last.join("\n"));
     }
     report
+}
+
+/// Does nothing unless [`child::spawn`] asks for it.
+#[test]
+fn a_process_of_its_own_runs_the_load_that_it_is_asked_to() {
+    child::run_if_asked();
 }
 
 #[test]

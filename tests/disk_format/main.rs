@@ -2,14 +2,12 @@
 //!
 //! Each directory in `tests/fixtures/format-N` is a node's, closed, as the version that introduced format N left it, with
 //! what the node held when it closed in `expected.json`. With `TALLYMESH_WRITE_FIXTURES=1` those of the present format are
-//! written anew; that is for a new format, and never to be done to an old one.
+//! written again; that is for a new format, and never to be done to an old one.
 //!
 //! The counters' sessions end 366 days after the last use, which is the longest that a session can last. What must hold for
 //! ever is read with `inspect`, which shows counters past their end too. A node counts an ended session from 0; what is
 //! asked of it here holds either way.
 
-#[path = "../harness/until.rs"]
-mod until;
 mod write;
 
 use std::path::{Path, PathBuf};

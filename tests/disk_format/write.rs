@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use tallymesh::{Bounds, Config, ConfigBuilder, CounterStore, Durability, Limit, Limiter, Window};
+use tallymesh::{Config, ConfigBuilder, CounterStore, Limit, Limiter, Window};
+use tallymesh_test_support::until;
 
-use crate::until::until;
 use crate::{LIMIT, MAX, TTL, expected, request};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,8 +23,10 @@ pub async fn all(fixtures: &Path) {
 /// Two lives of a node; refunds, a reset, and the tombstone of a counter that ended.
 async fn lives(dir: &Path) -> Value {
     let brief = Limit::new("brief", MAX, Window::Session { ttl: Duration::from_secs(1) });
-    let bounds = Bounds { grace: Duration::from_millis(100), ..Bounds::default() };
-    let brief = config("a").data_dir(dir).limit(brief.per("user")).bounds(bounds);
+    let brief = config("a")
+        .data_dir(dir)
+        .limit(brief.per("user"))
+        .counters_grace(Duration::from_millis(100));
     let node = Limiter::open(brief.clone().build().unwrap()).await.unwrap();
     charge(&node, "s0", 4);
     node.acquire(&request("s0")).allowed().unwrap().refund();
@@ -60,7 +62,8 @@ async fn peers(dir: &Path) -> Value {
     charge(&nodes[1], "s0", 2);
     charge(&nodes[2], "s0", 4);
     charge(&nodes[1], "s1", 3);
-    let state = |node: &Limiter| (node.counters().version_vector(), node.counters().fingerprint());
+    let state =
+        |node: &Limiter| (node.counters().version_vector(), node.counters().state_checksum());
     until("all hold the same", PATIENCE, || {
         nodes[0].counters().iter().map(|counter| counter.value).sum::<u64>() == 10
             && nodes.iter().all(|node| state(node) == state(&nodes[0]))
@@ -83,8 +86,7 @@ fn told(store: &CounterStore) -> Value {
 /// Checkpoints are written when they are asked for only, so that the tombstone is there when the node closes.
 fn config(name: &str) -> ConfigBuilder {
     let limit = Limit::new(LIMIT, MAX, Window::Session { ttl: TTL }).per("session");
-    let durability = Durability::Relaxed { every: Duration::from_secs(60) };
-    Config::builder(name).durability(durability).limit(limit)
+    Config::builder(name).persist_every(Duration::from_secs(60)).limit(limit)
 }
 
 fn charge(node: &Limiter, session: &str, times: usize) {

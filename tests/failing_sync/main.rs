@@ -1,22 +1,16 @@
-//! A disk that takes writes and refuses to make them durable, under a running node, and is mended.
+//! A disk that takes writes and refuses to make them durable, under a running node, and is fixed.
 //!
 //! Nothing less than the system itself says so: a library loaded before it makes `fsync` and `fdatasync` fail.
 #![cfg(target_os = "linux")]
-
-#[path = "../harness/moment.rs"]
-mod moment;
-#[path = "../harness/until.rs"]
-mod until;
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use moment::copy_moment;
 use tallymesh::{
     Config, CounterKey, Durability, DurabilityError, Health, Limit, Limiter, Request, Window,
 };
-use until::until;
+use tallymesh_test_support::{copy_moment, until};
 
 /// Set in the child process: the directory to work in.
 const CHILD_IN: &str = "TALLYMESH_FAILING_SYNC_IN";
@@ -26,7 +20,7 @@ const BROKEN: &str = "broken";
 fn a_failing_sync_ends_durability_until_a_whole_database_could_be_synced() {
     if let Ok(dir) = std::env::var(CHILD_IN) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        return runtime.block_on(break_and_mend(Path::new(&dir)));
+        return runtime.block_on(break_and_fix(Path::new(&dir)));
     }
     let dir = tempfile::tempdir().unwrap();
     let library = dir.path().join("failing_sync.so");
@@ -47,8 +41,8 @@ fn a_failing_sync_ends_durability_until_a_whole_database_could_be_synced() {
     assert!(output.status.success(), "{said}");
 }
 
-async fn break_and_mend(dir: &Path) {
-    for durability in [Durability::Sync, Durability::Relaxed { every: Duration::from_millis(1) }] {
+async fn break_and_fix(dir: &Path) {
+    for durability in [Durability::Sync, Durability::Relaxed] {
         let data_dir = dir.join(format!("{durability:?}"));
         let limiter = open(&data_dir, durability).await;
         let request = Request::tool_call("s", "tool");
@@ -66,8 +60,8 @@ async fn break_and_mend(dir: &Path) {
         );
 
         std::fs::remove_file(dir.join(BROKEN)).unwrap();
-        let is_mended = || limiter.counters().health() == Health::Durable;
-        until("the disk is mended", Duration::from_secs(60), is_mended).await;
+        let is_fixed = || limiter.counters().health() == Health::Durable;
+        until("the disk is fixed", Duration::from_secs(60), is_fixed).await;
         assert!(limiter.acquire_durable(&request).await.unwrap().is_allowed());
         assert_eq!(value(&limiter), 4, "what could not be made durable is counted all the same");
 
@@ -85,6 +79,10 @@ async fn open(data_dir: &Path, durability: Durability) -> Limiter {
     let window = Window::Session { ttl: Duration::from_secs(3600) };
     let limit = Limit::new("calls", 100, window).per("session");
     let config = Config::builder("a").data_dir(data_dir).durability(durability).limit(limit);
+    let config = match durability {
+        Durability::Sync => config,
+        _ => config.persist_every(Duration::from_millis(1)),
+    };
     Limiter::open(config.build().unwrap()).await.unwrap()
 }
 

@@ -5,15 +5,6 @@
 //! same. A failure keeps the directory.
 #![cfg(target_os = "linux")]
 
-#[path = "../harness/child.rs"]
-mod child;
-#[path = "../harness/copy.rs"]
-mod copy;
-#[path = "../harness/load.rs"]
-mod load;
-#[path = "../harness/seed.rs"]
-mod seed;
-
 mod rebuild;
 mod record;
 
@@ -22,13 +13,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use copy::copy_dir;
-use load::{Load, SESSIONS};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rebuild::{Disk, Fate, Syncs};
 use record::Record;
 use tallymesh::Limiter;
+use tallymesh_test_support::load::{self, Load, SESSIONS};
+use tallymesh_test_support::{child, copy_dir, seed};
 
 /// How often what one cut left is the beginning of the next recording.
 const GENERATIONS: u64 = 4;
@@ -215,6 +206,12 @@ fn fate(number: u64, random: &mut StdRng) -> Fate<'_> {
         4 | 5 => Fate::Random(random, 4096),
         _ => Fate::Random(random, 512),
     }
+}
+
+/// Does nothing unless [`child::spawn`] asks for it.
+#[test]
+fn a_process_of_its_own_runs_the_load_that_it_is_asked_to() {
+    child::run_if_asked();
 }
 
 #[test]

@@ -24,7 +24,7 @@ const CALLERS: usize = 2;
 /// Decisions between two readings of the clock, where one decision is as quick as a reading.
 const BATCH: usize = 100;
 
-/// Everybody decides for the same keys in the same order, in rounds that take turns.
+/// All contenders decide for the same keys in the same order, in rounds that take turns.
 pub fn run(size: &Size, report: &mut Report) -> io::Result<()> {
     let server = RedisServer::start();
     report.text(&versions_line());

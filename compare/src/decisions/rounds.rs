@@ -1,4 +1,4 @@
-//! Rounds that take turns, so that a busy machine slows everybody down alike.
+//! Rounds that take turns, so that a busy machine slows all of them down alike.
 
 use std::sync::Barrier;
 use std::thread;
@@ -9,7 +9,7 @@ use crate::keys::Order;
 use crate::peers::{Answer, Peer};
 use crate::size::Size;
 
-/// What everybody took in one setting.
+/// What all contenders took in one setting.
 pub struct Scenario {
     pub keys: usize,
     pub answer: Answer,

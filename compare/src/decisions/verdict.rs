@@ -10,7 +10,7 @@ use crate::size::Size;
 use crate::table::Table;
 use crate::target::{self, Target};
 
-/// All targets, for tallymesh as it is used and in memory. Keys come up uniformly, which is the hardest on everybody.
+/// All targets, for tallymesh as it is used and in memory. Keys come up uniformly, which is the hardest on all of them.
 pub fn table(scenarios: &[Scenario], hot: &[(&'static str, f64)], size: &Size) -> Table {
     let (fewest, most) = (size.keys[0], size.keys[size.keys.len() - 1]);
     let mut targets = Vec::new();

@@ -48,7 +48,7 @@ impl Answer {
     }
 }
 
-/// Somebody who decides whether a key may go ahead.
+/// A limiter that decides whether a key may go ahead.
 pub trait Decide: Sync {
     /// Decides once, as the caller of this number; keys are numbers of strings that were made beforehand.
     fn decide(&self, caller: usize, key: usize) -> bool;

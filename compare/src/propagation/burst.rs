@@ -59,8 +59,8 @@ fn until_all_agree(place: Place, sessions: &[String]) -> (f64, f64) {
     let own = nodes.nodes[0].counters().version_vector();
     until("all agree", || stores().all(|store| store.version_vector() == own));
     let agreed = (now() - begun).as_secs_f64();
-    let sum = nodes.nodes[0].counters().fingerprint();
-    assert!(stores().all(|store| store.fingerprint() == sum), "equal vectors, other counters");
+    let sum = nodes.nodes[0].counters().state_checksum();
+    assert!(stores().all(|store| store.state_checksum() == sum), "equal vectors, other counters");
     nodes.close();
     (counted, agreed)
 }

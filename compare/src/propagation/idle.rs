@@ -1,4 +1,4 @@
-//! What a cluster takes while nobody asks it anything.
+//! What a cluster takes while it is not asked anything.
 
 use std::io;
 use std::thread;

@@ -32,4 +32,4 @@ pub fn run(size: &Size, report: &mut Report) -> io::Result<()> {
 }
 
 const NOT_MEASURED: &str = "Not measured: a real network, whose delay comes on top; encryption; more than three nodes. The nodes \
-    share this machine's cores with one another and with whoever waits for the news.";
+    share this machine's cores with one another and with the process that waits for the update.";

@@ -8,7 +8,7 @@ pub const COUNT_MAX: u64 = (1 << 53) - 1;
 /// What one replica has counted in one counter: `p` added and `n` subtracted, as of `version`.
 ///
 /// The values are absolute, never "+1", so that loss, duplication and reordering on the network are all harmless. Only the
-/// replica itself writes its cell; everybody else keeps the copy with the highest version.
+/// replica itself writes its cell; every other node keeps the copy with the highest version.
 ///
 /// ```
 /// use tallymesh::{Cell, Version};

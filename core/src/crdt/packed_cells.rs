@@ -1,28 +1,31 @@
 //! Other replicas' cells of one counter, in as few bytes as they need.
 //!
-//! There are many counters, and most of what they count is small. A cell is a row of numbers in LEB128: the replica's index,
+//! There are many counters, and most of what they count is small. A cell is a row of varints: the replica's index,
 //! doubled, plus one if anything was subtracted; the version; `p`; and `n`, if there is any. That makes 5 to 7 bytes as a
 //! rule, so that the cells of two or three peers stand in the counter itself, without a block of memory of their own.
 
+use alloc::{boxed::Box, vec::Vec};
+
 use super::{Cell, ReplicaIndex};
 use crate::id::Version;
+use crate::varint::{self, VARINT_BYTES_MAX};
 
-/// Cells by replica, ascending. What is held has one form only, so equal cells are equal bytes.
+/// Cells by replica, ascending. The encoding is canonical: equal cells have equal bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PackedCells {
     /// Zeroes follow the last cell. No cell begins with one: that would be the own replica's.
     Here([u8; BYTES_HERE]),
-    /// More bytes than fit. Boxed twice, so that a counter has to keep but one word.
+    /// More bytes than fit. Boxed twice, so that a counter keeps only one word.
     Elsewhere(Box<Box<[u8]>>),
-    /// More cells than one would care to read through in search of one.
+    /// Too many cells for a linear scan.
     Many(Box<Box<[(ReplicaIndex, Cell)]>>),
 }
 
 const BYTES_HERE: usize = 15;
 /// The most cells that are packed.
 const PACKED_MAX: usize = 16;
-/// Four numbers of at most ten bytes.
-const CELL_BYTES_MAX: usize = 40;
+/// Four varints.
+const CELL_BYTES_MAX: usize = 4 * VARINT_BYTES_MAX;
 
 impl Default for PackedCells {
     fn default() -> PackedCells {
@@ -45,31 +48,35 @@ impl PackedCells {
 
     pub fn iter(&self) -> impl Iterator<Item = (ReplicaIndex, Cell)> {
         let mut reader = Reader(self.bytes());
-        self.many().iter().copied().chain(std::iter::from_fn(move || reader.cell()))
+        self.many().iter().copied().chain(core::iter::from_fn(move || reader.cell()))
     }
 
     pub fn len(&self) -> usize {
         let mut reader = Reader(self.bytes());
-        self.many().len() + std::iter::from_fn(|| reader.skip_cell()).count()
+        self.many().len() + core::iter::from_fn(|| reader.skip_cell()).count()
     }
 
     /// The cell of one replica.
     #[inline]
     pub fn get(&self, replica: ReplicaIndex) -> Option<Cell> {
         let (held, cell) = match self {
-            PackedCells::Many(cells) => cells[place_among(cells, replica).ok()?],
+            PackedCells::Many(cells) => *cells.get(index_among(cells, replica).ok()?)?,
             _ => self.iter().find(|(held, _)| *held >= replica)?,
         };
         (held == replica).then_some(cell)
     }
 
     /// Sets the cell of a replica other than the own one.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "a cell's span lies within the bytes, and those within their length"
+    )]
     pub fn set(&mut self, replica: ReplicaIndex, cell: Cell) {
         if let PackedCells::Many(cells) = self {
             return set_among(cells, replica, cell);
         }
         let written = Written::of(replica, cell);
-        let (start, end) = self.place(replica);
+        let (start, end) = self.span(replica);
         if end - start == written.bytes().len() {
             return self.bytes_mut()[start..end].copy_from_slice(written.bytes());
         }
@@ -86,7 +93,7 @@ impl PackedCells {
             return PackedCells::Elsewhere(Box::new(parts.concat().into()));
         }
         let mut here = [0; BYTES_HERE];
-        parts.iter().copied().flatten().zip(&mut here).for_each(|(byte, place)| *place = *byte);
+        parts.iter().copied().flatten().zip(&mut here).for_each(|(byte, to)| *to = *byte);
         PackedCells::Here(here)
     }
 
@@ -107,7 +114,7 @@ impl PackedCells {
         }
     }
 
-    /// Without them. A cell may end in a zero as well, so only who reads it can tell.
+    /// How many bytes they take without those zeroes. A cell may end in a zero as well, so only reading it tells.
     fn length(&self) -> usize {
         let mut reader = Reader(self.bytes());
         while reader.skip_cell().is_some() {}
@@ -122,8 +129,8 @@ impl PackedCells {
         }
     }
 
-    /// Where the cell of a replica begins and ends; both are where it belongs if it is not held.
-    fn place(&self, replica: ReplicaIndex) -> (usize, usize) {
+    /// Where the cell of a replica begins and ends; both are where it belongs if there is none.
+    fn span(&self, replica: ReplicaIndex) -> (usize, usize) {
         let bytes = self.bytes();
         let mut reader = Reader(bytes);
         let mut start = 0;
@@ -138,17 +145,18 @@ impl PackedCells {
     }
 }
 
-fn place_among(cells: &[(ReplicaIndex, Cell)], replica: ReplicaIndex) -> Result<usize, usize> {
+fn index_among(cells: &[(ReplicaIndex, Cell)], replica: ReplicaIndex) -> Result<usize, usize> {
     cells.binary_search_by_key(&replica, |(held, _)| *held)
 }
 
+#[expect(clippy::indexing_slicing, reason = "the search found the index")]
 fn set_among(cells: &mut Box<[(ReplicaIndex, Cell)]>, replica: ReplicaIndex, cell: Cell) {
-    match place_among(cells, replica) {
-        Ok(place) => cells[place].1 = cell,
-        Err(place) => {
-            let mut more = std::mem::take(cells).into_vec();
+    match index_among(cells, replica) {
+        Ok(index) => cells[index].1 = cell,
+        Err(index) => {
+            let mut more = core::mem::take(cells).into_vec();
             more.reserve_exact(1);
-            more.insert(place, (replica, cell));
+            more.insert(index, (replica, cell));
             *cells = more.into();
         }
     }
@@ -172,25 +180,25 @@ impl Written {
         written
     }
 
-    fn number(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.byte(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.byte(value as u8);
+    fn number(&mut self, value: u64) {
+        varint::write(value, |byte| self.byte(byte));
     }
 
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "a cell is at most four varints, for which there is room"
+    )]
     fn byte(&mut self, byte: u8) {
         self.bytes[self.length] = byte;
         self.length += 1;
     }
 
     fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
+        self.bytes.get(..self.length).unwrap_or_default()
     }
 }
 
-/// Reads what was written above, up to the end or a zero in the place of a cell.
+/// Reads what was written above, up to the end or a zero where a cell would begin.
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
@@ -205,8 +213,7 @@ impl Reader<'_> {
     fn skip_cell(&mut self) -> Option<ReplicaIndex> {
         let (replica, has_n) = self.head()?;
         for _ in 0..if has_n { 3 } else { 2 } {
-            let length = self.0.iter().take_while(|byte| **byte >= 0x80).count() + 1;
-            self.0 = self.0.get(length..).unwrap_or_default();
+            varint::skip(&mut self.0);
         }
         Some(replica)
     }
@@ -218,17 +225,11 @@ impl Reader<'_> {
     }
 
     fn number(&mut self) -> u64 {
-        let mut value = 0;
-        for (shift, byte) in (0..64).step_by(7).zip(self.0) {
-            value |= u64::from(byte & 0x7f) << shift;
-            if *byte < 0x80 {
-                self.0 = &self.0[shift / 7 + 1..];
-                return value;
-            }
-        }
-        // Never reached: only whole numbers are written.
-        self.0 = &[];
-        value
+        varint::read(&mut self.0).unwrap_or_else(|_| {
+            // Never reached: only whole numbers are written.
+            self.0 = &[];
+            0
+        })
     }
 }
 
@@ -270,7 +271,7 @@ mod tests {
                 let expected: Vec<_> = model.iter().map(|(replica, cell)| (*replica, *cell)).collect();
                 prop_assert_eq!(cells.iter().collect::<Vec<_>>(), expected);
             }
-            // However they came to be, they are the same bytes.
+            // In whatever order they were set, they are the same bytes.
             let mut again = PackedCells::default();
             model.iter().rev().for_each(|(replica, cell)| again.set(*replica, *cell));
             prop_assert_eq!(&cells, &again);

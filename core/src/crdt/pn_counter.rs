@@ -1,5 +1,7 @@
 //! A PN-counter as one replica holds it: its own cell, which it alone writes, and copies of the peers' cells.
 
+use alloc::vec::Vec;
+
 use super::packed_cells::PackedCells;
 use super::{COUNT_MAX, Cell};
 use crate::id::Version;
@@ -58,12 +60,14 @@ impl PnCounter {
     }
 
     /// `sum p - sum n`, never below zero.
+    #[inline]
     pub fn value(&self) -> u64 {
         let p = self.own.p.saturating_add(self.peers_p);
         p.saturating_sub(self.own.n.saturating_add(self.peers_n))
     }
 
     /// How often the counter was reset.
+    #[inline]
     pub fn generation(&self) -> u32 {
         self.generation
     }
@@ -74,11 +78,13 @@ impl PnCounter {
     }
 
     /// How many other replicas' cells are held.
+    #[inline]
     pub fn peers_held(&self) -> usize {
         self.peers.len()
     }
 
     /// The cell of one replica, if held.
+    #[inline]
     pub fn cell(&self, replica: ReplicaIndex) -> Option<Cell> {
         if replica == ReplicaIndex::OWN {
             return (self.own != Cell::default()).then_some(self.own);
@@ -87,6 +93,7 @@ impl PnCounter {
     }
 
     /// Counts `amount` more in the own cell.
+    #[inline]
     pub fn add(&mut self, amount: u64) {
         self.own.p = self.own.p.saturating_add(amount).min(COUNT_MAX);
         let amount = u32::try_from(amount).unwrap_or(u32::MAX);
@@ -94,43 +101,46 @@ impl PnCounter {
     }
 
     /// Counts `amount` less in the own cell.
+    #[inline]
     pub fn subtract(&mut self, amount: u64) {
         self.own.n = self.own.n.saturating_add(amount).min(COUNT_MAX);
     }
 
     /// Gives the own cell's present state its version, which makes it fit to leave the process.
+    #[inline]
     pub fn stamp_own(&mut self, version: Version) {
         self.own.version = version;
         self.unversioned = 0;
     }
 
-    /// What was added to the own cell since it last got a version, and which so nobody else can know: up to `u32::MAX`.
+    /// What was added to the own cell since it last got a version, so that no other node can know it: up to `u32::MAX`.
+    #[inline]
     pub fn unversioned(&self) -> u64 {
         u64::from(self.unversioned)
     }
 
-    /// Starts the next generation: every cell is forgotten. The own cell must get a new version before it is sent.
+    /// Begins the next generation: every cell is forgotten. The own cell must get a new version before it is sent.
+    #[inline]
     pub fn reset(&mut self) {
         self.enter(self.generation.saturating_add(1));
     }
 
-    /// What no counter may do: forgets its own count within a generation.
-    #[cfg(feature = "mutants")]
-    pub fn zero_own(&mut self) {
+    /// What no counter may do, for the mutant `OwnCellZeroed` only: forgets its own count within a generation.
+    pub(crate) fn zero_own(&mut self) {
         (self.own.p, self.own.n) = (0, 0);
     }
 
     /// Takes in the copy of another replica's cell.
     ///
     /// # Panics
-    /// If `replica` is the own one: nobody else writes the own cell.
+    /// If `replica` is the own one: no other node writes the own cell.
     pub fn merge(&mut self, replica: ReplicaIndex, generation: u32, cell: Cell) -> Merged {
         assert_ne!(replica, ReplicaIndex::OWN, "only its owner writes a cell");
         if generation < self.generation {
             return Merged::Superseded;
         }
-        let renewed = generation > self.generation;
-        if renewed {
+        let is_newer = generation > self.generation;
+        if is_newer {
             self.enter(generation);
         }
         let held = self.peers.get(replica);
@@ -207,9 +217,9 @@ mod tests {
         fn merge_is_commutative(updates in prop::collection::vec(update(), 0..20), seed in any::<u64>()) {
             let mut shuffled = updates.clone();
             let length = shuffled.len().max(1) as u64;
-            for place in 0..shuffled.len() {
-                let other = (seed.rotate_left(place as u32) % length) as usize;
-                shuffled.swap(place, other);
+            for index in 0..shuffled.len() {
+                let other = (seed.rotate_left(index as u32) % length) as usize;
+                shuffled.swap(index, other);
             }
             prop_assert_eq!(merged(&updates), merged(&shuffled));
         }

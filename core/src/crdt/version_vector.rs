@@ -1,6 +1,6 @@
 //! What a node has of each replica.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
 
 use crate::id::{ReplicaId, Version};
 

@@ -1,11 +1,14 @@
 //! The peers' addresses: which to dial, and when again.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
 
-use super::LinkId;
 use crate::id::ReplicaId;
+use crate::link::LinkId;
 
+/// How long an address that failed is left alone: twice as long after each failure, from the least to the most.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -18,19 +21,20 @@ struct Address {
     failures: u32,
     /// Whether it answered or failed at least once.
     tried: bool,
-    /// Who was last met there.
+    /// The peer that was last met there.
     replica: Option<ReplicaId>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum State {
+    /// Not to be dialed before this.
     Idle {
         until: Duration,
     },
     Dialing,
     Linked(LinkId),
     /// Another link leads to the same peer.
-    Covered,
+    Redundant,
     /// It is our own.
     Own,
 }
@@ -72,6 +76,7 @@ impl Addresses {
         }
     }
 
+    /// A connection to this address is established.
     pub fn linked(&mut self, address: &str, link: LinkId) {
         if let Some(known) = self.0.get_mut(address) {
             known.state = State::Linked(link);
@@ -87,19 +92,19 @@ impl Addresses {
         }
     }
 
-    /// This address need not be dialed while there is a link to its peer.
-    pub fn cover(&mut self, address: &str, replica: &ReplicaId) {
+    /// Another link leads to the peer at this address: it need not be dialed while that is there.
+    pub fn mark_redundant(&mut self, address: &str, replica: &ReplicaId) {
         if let Some(known) = self.0.get_mut(address) {
             known.replica = Some(replica.clone());
             known.tried = true;
-            known.state = State::Covered;
+            known.state = State::Redundant;
         }
     }
 
     /// The last link to this peer is gone: its addresses are to be dialed again.
-    pub fn uncover(&mut self, replica: &ReplicaId, now: Duration) {
+    pub fn clear_redundant(&mut self, replica: &ReplicaId, now: Duration) {
         for known in self.0.values_mut() {
-            if known.state == State::Covered && known.replica.as_ref() == Some(replica) {
+            if known.state == State::Redundant && known.replica.as_ref() == Some(replica) {
                 known.state = State::Idle { until: now + BACKOFF_MIN };
             }
         }
@@ -113,16 +118,17 @@ impl Addresses {
         }
     }
 
-    /// Who was last met at this address.
+    /// The peer that was last met at this address.
     pub fn replica_at(&self, address: &str) -> Option<&ReplicaId> {
         self.0.get(address)?.replica.as_ref()
     }
 
+    /// Whether each address has answered or failed at least once.
     pub fn all_tried(&self) -> bool {
         self.0.values().all(|known| known.tried)
     }
 
-    /// The addresses of others, with who was last met there.
+    /// The addresses of others, with the peer that was last met there.
     pub fn of_peers(&self) -> impl Iterator<Item = (&String, Option<&ReplicaId>)> {
         let others = self.0.iter().filter(|(_, known)| known.state != State::Own);
         others.map(|(address, known)| (address, known.replica.as_ref()))

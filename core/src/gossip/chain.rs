@@ -1,6 +1,6 @@
 //! Chains of deltas, as they are sent and as they arrive.
 
-use std::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 
 use crate::crdt::Delta;
 use crate::id::{ReplicaId, Version};
@@ -16,6 +16,7 @@ pub(super) struct OutgoingChain {
 }
 
 impl OutgoingChain {
+    /// A chain that sends what follows `from`; `chain` is its number.
     pub fn new(from: Version, chain: u32) -> OutgoingChain {
         OutgoingChain { from, chain, part: 0, sent: from }
     }
@@ -42,9 +43,53 @@ impl OutgoingChain {
     }
 }
 
+/// What comes in over a link: at most one chain about each replica.
+#[derive(Debug, Default)]
+pub(super) struct IncomingChains(BTreeMap<ReplicaId, IncomingChain>);
+
+/// What a part of a chain has led to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// Every part is here, and the chain leads to this watermark.
+    Whole(Version),
+    /// Further parts of the chain are still to come.
+    UnderWay,
+    /// It leads to nothing: it has a hole, or is of an older chain than the one that is coming in.
+    Void,
+}
+
+impl IncomingChains {
+    /// Notes a part that was applied. `has_hole` says that some of its updates were refused: then all of its chain is void.
+    pub fn arrived(&mut self, delta: &Delta, has_hole: bool) -> Arrival {
+        if let Some(watermark) = delta.watermark
+            && delta.part == 0
+            && !has_hole
+        {
+            // A chain of one part, as most are: whole by itself, whatever else is under way.
+            return Arrival::Whole(watermark);
+        }
+        let mut chain = match self.0.remove(&delta.replica) {
+            Some(chain) if chain.includes(delta) => chain,
+            Some(newer) if newer.is_after(delta) => {
+                self.0.insert(delta.replica.clone(), newer);
+                return Arrival::Void;
+            }
+            _ => IncomingChain::of(delta),
+        };
+        match chain.arrived(delta) {
+            _ if has_hole => Arrival::Void,
+            Some(watermark) => Arrival::Whole(watermark),
+            None => {
+                self.0.insert(delta.replica.clone(), chain);
+                Arrival::UnderWay
+            }
+        }
+    }
+}
+
 /// A chain on its way in. Its parts may come in any order, and more than once.
 #[derive(Debug)]
-pub(super) struct IncomingChain {
+struct IncomingChain {
     chain: u32,
     /// All parts before this number are here ...
     complete_to: u32,
@@ -54,24 +99,24 @@ pub(super) struct IncomingChain {
 }
 
 impl IncomingChain {
-    pub fn of(delta: &Delta) -> IncomingChain {
+    fn of(delta: &Delta) -> IncomingChain {
         IncomingChain { chain: delta.chain, complete_to: 0, beyond: BTreeSet::new(), last: None }
     }
 
     /// Whether the delta is of this chain; another one's parts must not be counted into it, since cells may have moved from
     /// one part to another between the two.
-    pub fn includes(&self, delta: &Delta) -> bool {
+    fn includes(&self, delta: &Delta) -> bool {
         self.chain == delta.chain
     }
 
     /// Whether the delta is of a chain that was begun on this link before this one.
-    pub fn is_after(&self, delta: &Delta) -> bool {
+    fn is_after(&self, delta: &Delta) -> bool {
         let is_of_this_link = self.chain >> 16 == delta.chain >> 16;
         is_of_this_link && (self.chain as u16).wrapping_sub(delta.chain as u16) as i16 > 0
     }
 
-    /// Notes a part that was applied; gives the new watermark once all parts are here.
-    pub fn arrived(&mut self, delta: &Delta) -> Option<Version> {
+    /// Notes a part that was applied; returns the new watermark once all parts are here.
+    fn arrived(&mut self, delta: &Delta) -> Option<Version> {
         if delta.part >= self.complete_to {
             self.beyond.insert(delta.part);
         }
@@ -109,5 +154,17 @@ mod tests {
         assert!(chain.includes(&delta(7, 0, None)) && !chain.includes(&delta(8, 0, None)));
         assert!(chain.is_after(&delta(6, 0, None)) && !chain.is_after(&delta(8, 0, None)));
         assert!(!chain.is_after(&delta(6 + (5 << 16), 0, None)), "it strayed from another link");
+    }
+
+    #[test]
+    fn of_two_chains_about_a_replica_the_newer_counts_and_a_hole_voids_one() {
+        let mut chains = IncomingChains::default();
+        assert_eq!(chains.arrived(&delta(7, 0, None), false), Arrival::UnderWay);
+        assert_eq!(chains.arrived(&delta(6, 1, Some(4)), false), Arrival::Void);
+        assert_eq!(chains.arrived(&delta(5, 0, Some(3)), false), Arrival::Whole(Version(3)));
+        assert_eq!(chains.arrived(&delta(7, 1, Some(9)), false), Arrival::Whole(Version(9)));
+        assert_eq!(chains.arrived(&delta(8, 0, None), true), Arrival::Void);
+        assert_eq!(chains.arrived(&delta(8, 1, Some(9)), false), Arrival::UnderWay);
+        assert!(!chains.0.is_empty());
     }
 }

@@ -1,9 +1,14 @@
 //! Digests, deltas and requests: finding out what either side lacks, and sending it.
 
-use super::chain::IncomingChain;
-use super::{Gossip, LinkId, News, Report};
-use crate::crdt::{Delta, DigestEntry, Update};
+use alloc::borrow::ToOwned;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use super::chain::Arrival;
+use super::{Gossip, Report};
+use crate::crdt::{Delta, DigestEntry, UPDATE_BYTES_MAX, Update};
 use crate::id::{ReplicaId, Version};
+use crate::link::LinkId;
 use crate::mutant::mutant;
 use crate::table::Applied;
 use crate::time::Now;
@@ -15,9 +20,10 @@ const ENVELOPE_BYTES: usize = 512;
 const DIGEST_ENTRY_BYTES: usize = 128;
 
 impl Gossip {
+    /// Takes in a frame: any number of messages.
     pub(super) fn frame(&mut self, now: Now, link: LinkId, bytes: &[u8]) {
         let Some(state) = self.links.get_mut(&link) else { return };
-        state.heard_at = now.monotonic;
+        state.hear(now.monotonic);
         let messages = match read_frame(bytes, self.settings.frame_bytes_max) {
             Ok(messages) => messages,
             Err(error) => {
@@ -28,7 +34,7 @@ impl Gossip {
         for message in messages {
             // A message may have closed the link.
             let Some(state) = self.links.get(&link) else { return };
-            match (message, state.peer.clone()) {
+            match (message, state.peer().cloned()) {
                 (Message::Hello { protocol, replica }, _) => {
                     self.hello(now, link, protocol, replica);
                 }
@@ -65,8 +71,7 @@ impl Gossip {
             Message::Request { replica, from } => {
                 let known = self.table.knows(&replica);
                 if let Some(state) = self.links.get_mut(&link).filter(|_| known) {
-                    let chain = state.begin_chain(from);
-                    state.outgoing.insert(replica, chain);
+                    state.streams.begin(&replica, from);
                     self.pump(link);
                 }
             }
@@ -77,11 +82,12 @@ impl Gossip {
         }
     }
 
-    /// Says what is held of every replica, in as many parts as it takes.
+    /// Sends what we have of every replica, in as many parts as it takes.
     pub(super) fn send_digest(&mut self, link: LinkId) {
         let digest = self.table.digest();
-        let per_part =
-            ((self.settings.frame_bytes_max - ENVELOPE_BYTES) / DIGEST_ENTRY_BYTES).max(1);
+        let per_part = (self.settings.frame_bytes_max.saturating_sub(ENVELOPE_BYTES)
+            / DIGEST_ENTRY_BYTES)
+            .max(1);
         let mut parts = digest.chunks(per_part).peekable();
         let mut after = None;
         while let Some(part) = parts.next() {
@@ -116,70 +122,49 @@ impl Gossip {
                 self.compare(now, link, peer, theirs);
             }
         }
-        if let Some(state) = self.links.get_mut(&link)
-            && state.to_reach.is_none()
-        {
-            let ours = |entry: &DigestEntry| self.table.watermark(&entry.replica);
-            let missing = entries
-                .iter()
-                .filter(|entry| entry.replica != self.own && ours(entry) < entry.watermark);
-            let missing = missing.map(|entry| (entry.replica.clone(), entry.watermark));
-            state.to_reach_so_far.extend(missing);
-            if last {
-                state.to_reach = Some(std::mem::take(&mut state.to_reach_so_far));
-            }
+        if let Some(state) = self.links.get_mut(&link) {
+            let missing = entries.iter().filter(|entry| {
+                entry.replica != self.own && self.table.watermark(&entry.replica) < entry.watermark
+            });
+            state.goals.add(missing.map(|entry| (entry.replica.clone(), entry.watermark)), last);
         }
         self.pump(link);
     }
 
-    /// Begins or corrects the stream of own updates, by what the peer says it has of them.
+    /// Begins or corrects the stream of own updates: the peer says that it has them up to `held`.
     fn place_own_stream(&mut self, now: Now, link: LinkId, held: Version) {
         let patience = self.settings.digest_interval.min(self.settings.interval * 4);
-        let Some(state) = self.links.get_mut(&link) else { return };
-        state.acked = state.acked.max(held);
-        let quiet = now.monotonic.saturating_sub(state.own_sent_at) >= patience;
-        match state.own_sent {
-            None => state.own_sent = Some(held),
-            // What was sent since may still be on its way; only after a while is it taken for lost.
-            Some(sent) if held < sent && quiet => {
-                state.own_sent = Some(held);
-                state.outgoing.remove(&self.own);
-            }
-            Some(_) => {}
+        if let Some(state) = self.links.get_mut(&link) {
+            state.streams.place_own(&self.own, held, now.monotonic, patience);
         }
     }
 
     /// Asks the peer for what it has of a replica and we have not.
     fn compare(&mut self, now: Now, link: LinkId, peer: &ReplicaId, theirs: &DigestEntry) {
         let ours = self.table.digest_entry(&theirs.replica);
-        // What a peer holds ahead may be news to us whoever's watermark is the higher.
+        // What a peer has beyond its watermark may be new to us even if ours is higher.
         let behind =
             ours.watermark < theirs.watermark || theirs.ahead != 0 && theirs.ahead != ours.ahead;
         if !behind {
-            self.behind_since.remove(&theirs.replica);
-            return;
+            return self.repair.not_behind(&theirs.replica);
         }
         let has_own_link = theirs.replica == *peer
-            || self.links.values().any(|link| link.peer.as_ref() == Some(&theirs.replica));
+            || self.links.values().any(|link| link.peer() == Some(&theirs.replica));
         if self.is_direct() && has_own_link {
             // Its own stream brings this, unless something is wrong with it.
-            let since = *self.behind_since.entry(theirs.replica.clone()).or_insert(now.monotonic);
-            if now.monotonic.saturating_sub(since) < self.settings.digest_interval * 2 {
+            let behind_for = self.repair.behind_for(&theirs.replica, now.monotonic);
+            if behind_for < self.settings.digest_interval * 2 {
                 return;
             }
         }
         self.request(now, link, &theirs.replica, ours.watermark);
     }
 
-    /// Asks for a replica's updates, unless somebody was asked for them just now.
+    /// Asks for a replica's updates, unless a peer was asked for them just now.
     fn request(&mut self, now: Now, link: LinkId, replica: &ReplicaId, from: Version) {
-        let again = self.settings.digest_interval / 2;
-        let asked = self.requested_at.get(replica);
-        if asked.is_some_and(|at| now.monotonic.saturating_sub(*at) < again) {
-            return;
+        if self.repair.ask(replica, now.monotonic, self.settings.digest_interval / 2) {
+            self.send(link, &Message::Request { replica: replica.clone(), from });
         }
-        self.requested_at.insert(replica.clone(), now.monotonic);
-        self.send(link, &Message::Request { replica: replica.clone(), from });
     }
 
     fn delta(&mut self, now: Now, link: LinkId, peer: &ReplicaId, delta: &Delta) {
@@ -201,12 +186,11 @@ impl Gossip {
         if let Some(state) = self.links.get_mut(&link)
             && delta.replica == *peer
         {
-            state.ack_due = true;
+            state.owe_ack();
         }
         let watermark = self.table.watermark(&delta.replica);
         if watermark > before {
-            self.requested_at.remove(&delta.replica);
-            self.behind_since.remove(&delta.replica);
+            self.repair.moved(&delta.replica);
             self.reached(&delta.replica, watermark);
         }
         if !moved {
@@ -214,7 +198,7 @@ impl Gossip {
         }
     }
 
-    /// Notes a part of a chain; gives the watermark that the chain leads to once it is whole.
+    /// Notes a part of a chain; returns the watermark that the chain leads to once it is whole.
     fn part_arrived(
         &mut self,
         now: Now,
@@ -222,39 +206,22 @@ impl Gossip {
         delta: &Delta,
         has_hole: bool,
     ) -> Option<Version> {
-        let incoming = &mut self.links.get_mut(&link)?.incoming;
-        if delta.part == 0 && delta.watermark.is_some() && !has_hole {
-            // A chain of one part, as most are: whole by itself, whatever else is under way.
-            return delta.watermark;
+        match self.links.get_mut(&link)?.incoming.arrived(delta, has_hole) {
+            Arrival::Whole(watermark) => return Some(watermark),
+            Arrival::UnderWay => self.repair.answer_under_way(&delta.replica, now.monotonic),
+            Arrival::Void => {}
         }
-        let chain = match incoming.remove(&delta.replica) {
-            Some(chain) if chain.includes(delta) => chain,
-            Some(newer) if newer.is_after(delta) => {
-                incoming.insert(delta.replica.clone(), newer);
-                return None;
-            }
-            _ => IncomingChain::of(delta),
-        };
-        let chain = incoming.entry(delta.replica.clone()).or_insert(chain);
-        let whole = chain.arrived(delta);
-        if has_hole || whole.is_some() {
-            // A chain with a hole is no chain, and a whole one has nothing left to wait for.
-            incoming.remove(&delta.replica);
-        } else if whole.is_none() {
-            // A chain under way is as good as an answer: nobody else need be asked.
-            self.requested_at.insert(delta.replica.clone(), now.monotonic);
-        }
-        whole
+        None
     }
 
     fn reached(&mut self, replica: &ReplicaId, watermark: Version) {
-        for goals in self.links.values_mut().filter_map(|state| state.to_reach.as_mut()) {
-            goals.retain(|(goal, version)| goal != replica || *version > watermark);
+        for state in self.links.values_mut() {
+            state.goals.reached(replica, watermark);
         }
     }
 
-    /// Notes what a peer brought, for the next round and for the operator. `about` is whose cells came, and our watermark
-    /// of them before.
+    /// Notes what a peer brought, for the next round and for the operator. `about` is the replica whose cells came, and our
+    /// watermark of it before.
     fn applied(
         &mut self,
         link: LinkId,
@@ -271,15 +238,12 @@ impl Gossip {
         if self.is_direct() || applied.new.is_empty() {
             return;
         }
-        let news = self.news.entry(about.clone()).or_insert_with(|| News::since(before));
-        let first_since_told = news.ahead.is_empty() && news.told == before;
-        news.source = (first_since_told || news.source == Some(link)).then_some(link);
-        news.ahead.extend(applied.new);
+        self.rumors.hear(about, before, link, applied.new);
     }
 
     fn acked(&mut self, link: LinkId, version: Version) {
         if let Some(state) = self.links.get_mut(&link) {
-            state.acked = state.acked.max(version);
+            state.streams.acked(version);
         }
     }
 
@@ -290,42 +254,26 @@ impl Gossip {
         loop {
             let own_watermark = self.table.own_watermark();
             let Some(state) = self.links.get_mut(&link) else { return };
-            if state.peer.is_none() {
+            if state.peer().is_none() {
                 return;
             }
-            let due = state.own_sent.filter(|sent| direct && *sent < own_watermark);
-            if let Some(from) = due.filter(|_| !state.outgoing.contains_key(&self.own)) {
-                let chain = state.begin_chain(from);
-                state.outgoing.insert(self.own.clone(), chain);
+            if direct {
+                state.streams.follow_own(&self.own, own_watermark);
             }
-            let replicas: Vec<ReplicaId> = state.outgoing.keys().cloned().collect();
+            let replicas = state.streams.replicas();
             if replicas.is_empty() {
                 return;
             }
             for replica in replicas {
                 let Some(state) = self.links.get_mut(&link) else { return };
-                if state.queued >= self.settings.frames_queued_max {
+                if state.queued() >= self.settings.frames_queued_max {
                     return;
                 }
-                self.send_part(link, &replica, bytes_max);
+                let delta = state.streams.next_delta(&self.table, &self.own, &replica, bytes_max);
+                if let Some(delta) = delta {
+                    self.send(link, &Message::Delta(delta));
+                }
             }
-        }
-    }
-
-    /// Sends the next part of a chain, and ends the chain with its last.
-    fn send_part(&mut self, link: LinkId, replica: &ReplicaId, bytes_max: usize) {
-        let Some(state) = self.links.get_mut(&link) else { return };
-        let Some(chain) = state.outgoing.get_mut(replica) else { return };
-        let delta = chain.next_delta(&self.table, replica, bytes_max);
-        let watermark = delta.as_ref().map_or(Some(Version::ZERO), |delta| delta.watermark);
-        if let Some(watermark) = watermark {
-            state.outgoing.remove(replica);
-            if *replica == self.own {
-                state.own_sent = state.own_sent.map(|sent| sent.max(watermark));
-            }
-        }
-        if let Some(delta) = delta {
-            self.send(link, &Message::Delta(delta));
         }
     }
 
@@ -336,7 +284,7 @@ impl Gossip {
         while !rest.is_empty() {
             let mut bytes = 0;
             let fits = rest.iter().take_while(|update| {
-                bytes += update.key.len() + 48;
+                bytes += update.key.len() + UPDATE_BYTES_MAX;
                 bytes <= bytes_max
             });
             let (part, later) = rest.split_at(fits.count().max(1));

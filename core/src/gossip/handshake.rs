@@ -1,14 +1,18 @@
-//! Links coming and going, and who is at the other end.
+//! Links coming and going, and which peer is at the other end.
+
+use alloc::string::String;
 
 use rand::RngExt;
 
 use super::link::Link;
-use super::{Gossip, Input, LinkId, Output, Report};
+use super::{Gossip, HandshakeFailure, Output, Report};
 use crate::id::ReplicaId;
+use crate::link::LinkId;
 use crate::time::Now;
-use crate::wire::{Farewell, Message, PROTOCOL};
+use crate::wire::{CloseReason, Message, PROTOCOL};
 
 impl Gossip {
+    /// Dials the addresses that are due.
     pub(super) fn dial(&mut self, now: Now) {
         for address in self.addresses.due(now.monotonic) {
             self.outputs.push_back(Output::Dial { address });
@@ -18,10 +22,10 @@ impl Gossip {
     pub(super) fn link_up(&mut self, now: Now, link: LinkId, dialed: Option<String>) {
         if self.links.len() >= self.settings.links_max {
             self.outputs.push_back(Output::Close { link });
-            if let Some(address) = dialed {
-                self.handle_input(now, Input::DialFailed { address });
+            if let Some(address) = &dialed {
+                self.address_failed(now, address);
             }
-            return;
+            return self.handshake_failed(dialed, HandshakeFailure::TooManyLinks);
         }
         if let Some(address) = &dialed {
             self.addresses.linked(address, link);
@@ -31,31 +35,59 @@ impl Gossip {
         self.send(link, &Message::Hello { protocol: PROTOCOL, replica: self.own.clone() });
     }
 
+    pub(super) fn dial_failed(&mut self, now: Now, address: String, error: String) {
+        self.address_failed(now, &address);
+        self.report(Report::NoAnswer { address, error });
+    }
+
+    fn address_failed(&mut self, now: Now, address: &str) {
+        let jitter = self.jitter();
+        self.addresses.failed(address, now.monotonic, jitter);
+    }
+
+    /// The other end closed a link, or it broke.
+    pub(super) fn link_broke(&mut self, now: Now, link: LinkId) {
+        self.report_if_stranger(link, HandshakeFailure::Closed);
+        self.link_down(now, link);
+    }
+
+    /// Reports a link that ends before its peer has introduced itself.
+    pub(super) fn report_if_stranger(&mut self, link: LinkId, reason: HandshakeFailure) {
+        if let Some(state) = self.links.get(&link).filter(|state| state.peer().is_none()) {
+            let dialed = state.dialed().cloned();
+            self.handshake_failed(dialed, reason);
+        }
+    }
+
+    fn handshake_failed(&mut self, dialed: Option<String>, reason: HandshakeFailure) {
+        self.report(Report::HandshakeFailed { dialed, reason });
+    }
+
     pub(super) fn link_down(&mut self, now: Now, link: LinkId) {
         let Some(gone) = self.links.remove(&link) else { return };
         self.count_peers();
         let jitter = self.jitter();
-        if let Some(address) = &gone.dialed {
+        if let Some(address) = gone.dialed() {
             self.addresses.failed(address, now.monotonic, jitter);
         }
-        if let Some(peer) = gone.peer {
-            self.addresses.uncover(&peer, now.monotonic);
-            self.report(Report::PeerDown { replica: peer });
+        if let Some(replica) = gone.peer().cloned() {
+            self.addresses.clear_redundant(&replica, now.monotonic);
+            self.report(Report::PeerDown { replica });
         }
     }
 
     pub(super) fn hello(&mut self, now: Now, link: LinkId, protocol: u32, replica: ReplicaId) {
         let Some(state) = self.links.get(&link) else { return };
-        let dialed = state.dialed.clone();
-        if state.peer.is_some() {
+        let dialed = state.dialed().cloned();
+        if state.peer().is_some() {
             return;
         }
         if protocol != PROTOCOL {
             self.report(Report::OtherProtocol { protocol });
-            return self.close(now, link, Farewell::OtherProtocol);
+            return self.close(now, link, CloseReason::OtherProtocol);
         }
         if replica == self.own {
-            self.close(now, link, Farewell::Myself);
+            self.close(now, link, CloseReason::Myself);
             if let Some(address) = dialed {
                 self.addresses.own(&address);
                 self.report(Report::OwnAddress { address });
@@ -64,16 +96,16 @@ impl Gossip {
         }
         if replica.node == self.own.node {
             self.report(Report::NodeIdInUse { other: replica });
-            return self.close(now, link, Farewell::NodeIdInUse);
+            return self.close(now, link, CloseReason::NodeIdInUse);
         }
-        if !self.prefer(now, link, &replica) {
+        if !self.resolve_duplicate_link(now, link, &replica) {
             return;
         }
         if let Some(address) = &dialed {
             self.addresses.met(address, &replica);
         }
         if let Some(state) = self.links.get_mut(&link) {
-            state.peer = Some(replica.clone());
+            state.introduce(replica.clone());
         }
         self.count_peers();
         self.report(Report::PeerUp { replica });
@@ -81,67 +113,65 @@ impl Gossip {
         self.ping(now, link);
     }
 
-    /// Whether the new link to a peer is to be kept, seen the ones that lead to the same node; closes what is not kept.
-    fn prefer(&mut self, now: Now, new: LinkId, replica: &ReplicaId) -> bool {
+    /// Whether the new link to a peer is to be kept, given those that lead to the same node; closes the one that is not.
+    fn resolve_duplicate_link(&mut self, now: Now, new: LinkId, replica: &ReplicaId) -> bool {
         let same_node = |(id, link): (&LinkId, &Link)| {
-            let peer = link.peer.as_ref()?;
+            let peer = link.peer()?;
             (*id != new && peer.node == replica.node).then(|| (*id, peer.clone()))
         };
         let Some((held, peer)) = self.links.iter().find_map(same_node) else { return true };
         if peer == *replica {
             // Both ends keep the link that the lesser id dialed; of two dialed by one end, the newer.
             let dialed_by_us =
-                |link: LinkId| self.links.get(&link).is_some_and(|state| state.dialed.is_some());
+                |link: LinkId| self.links.get(&link).is_some_and(|state| state.dialed().is_some());
             let wanted = self.own < *replica;
             let keep_new = dialed_by_us(new) == wanted || dialed_by_us(held) == dialed_by_us(new);
             let (kept, dropped) = if keep_new { (new, held) } else { (held, new) };
-            let address = self.links.get(&dropped).and_then(|state| state.dialed.clone());
-            let kept_dialed = self.links.get(&kept).and_then(|state| state.dialed.clone());
+            let address = self.links.get(&dropped).and_then(|state| state.dialed().cloned());
+            let kept_dialed = self.links.get(&kept).and_then(|state| state.dialed().cloned());
             if let Some(state) = self.links.get_mut(&dropped) {
-                // The peer itself does not go away.
-                state.peer = None;
+                state.disown();
             }
-            self.close(now, dropped, Farewell::SecondLink);
+            self.close(now, dropped, CloseReason::SecondLink);
             if let Some(address) = address.filter(|address| Some(address) != kept_dialed.as_ref()) {
-                self.addresses.cover(&address, replica);
+                self.addresses.mark_redundant(&address, replica);
             }
             return keep_new;
         }
         if replica.incarnation.boot > peer.incarnation.boot {
-            // It has started anew and the old link has not noticed yet.
+            // It has restarted and the old link has not noticed yet.
             self.drop_link(now, held);
             return true;
         }
-        // Both are alive and one is no later life of the other: a cloned directory, or one name given twice.
+        // Both are alive and neither is a restart of the other: a cloned directory, or one name given twice.
         self.report(Report::NodeIdInUse { other: replica.clone() });
         self.send(held, &Message::Conflict { other: replica.clone() });
-        self.close(now, new, Farewell::NodeIdInUse);
+        self.close(now, new, CloseReason::NodeIdInUse);
         false
     }
 
-    pub(super) fn goodbye(&mut self, now: Now, link: LinkId, reason: Farewell) {
-        let dialed = self.links.get(&link).and_then(|state| state.dialed.clone());
+    pub(super) fn goodbye(&mut self, now: Now, link: LinkId, reason: CloseReason) {
+        let dialed = self.links.get(&link).and_then(|state| state.dialed().cloned());
         match reason {
-            Farewell::Stopping | Farewell::SecondLink | Farewell::Myself => {}
-            Farewell::NodeIdInUse | Farewell::OtherProtocol => {
+            CloseReason::Stopping | CloseReason::SecondLink | CloseReason::Myself => {}
+            CloseReason::NodeIdInUse | CloseReason::OtherProtocol => {
                 self.report(Report::Refused { reason });
             }
         }
         self.drop_link(now, link);
         let Some(address) = dialed else { return };
         match reason {
-            Farewell::Myself => {
+            CloseReason::Myself => {
                 self.addresses.own(&address);
                 self.report(Report::OwnAddress { address });
             }
-            Farewell::SecondLink => {
-                // Kept covered only while the link it was closed in favour of is there.
+            CloseReason::SecondLink => {
+                // Redundant only while the link that it was closed in favor of is there.
                 let known = self.addresses.replica_at(&address).cloned();
-                let covered = known.filter(|replica| {
-                    self.links.values().any(|link| link.peer.as_ref() == Some(replica))
-                });
-                if let Some(replica) = covered {
-                    self.addresses.cover(&address, &replica);
+                let linked = known
+                    .filter(|replica| self.links.values().any(|link| link.peer() == Some(replica)));
+                if let Some(replica) = linked {
+                    self.addresses.mark_redundant(&address, &replica);
                 }
             }
             _ => {}

@@ -1,52 +1,39 @@
 //! One connection to a peer, and what is known of the peer by it.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
 
-use super::chain::{IncomingChain, OutgoingChain};
-use crate::id::{ReplicaId, Version};
-use crate::wire::Outbox;
-
-/// A connection's number, given out by the shell and never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId(pub u64);
+use super::chain::IncomingChains;
+use super::peer_clock::PeerClock;
+use super::streams::Streams;
+use super::sync_goals::SyncGoals;
+use crate::id::ReplicaId;
+use crate::wire::{Message, Outbox};
 
 #[derive(Debug)]
 pub(super) struct Link {
-    /// The address that we dialed, if it was us.
-    pub dialed: Option<String>,
-    pub opened_at: Duration,
-    pub heard_at: Duration,
-    /// Who is at the other end, once the handshake is done.
-    pub peer: Option<ReplicaId>,
+    dialed: Option<String>,
+    opened_at: Duration,
+    heard_at: Duration,
+    peer: Option<ReplicaId>,
     /// Frames handed to the shell that have not left yet.
-    pub queued: usize,
-    pub outbox: Outbox,
-    /// The peer's watermark of our own replica, by its own word.
-    pub acked: Version,
-    /// Up to where our own updates were sent, but for a chain under way; `None` until the peer has said where to begin.
-    pub own_sent: Option<Version>,
-    /// When own updates were last sent.
-    pub own_sent_at: Duration,
-    /// Whether the peer waits for word of our watermark of its updates.
-    pub ack_due: bool,
-    /// What is being sent, of which replica.
-    pub outgoing: BTreeMap<ReplicaId, OutgoingChain>,
-    chain_mark: u16,
-    next_chain: u16,
-    /// What is coming in, of which replica.
-    pub incoming: BTreeMap<ReplicaId, IncomingChain>,
-    /// What the peer had at our meeting and we had not; `None` until all parts of its digest are here.
-    pub to_reach: Option<Vec<(ReplicaId, Version)>>,
-    pub to_reach_so_far: Vec<(ReplicaId, Version)>,
-    pub pinged_at: Option<Duration>,
-    pub clock_offset_ms: Option<i64>,
-    pub round_trip: Option<Duration>,
+    queued: usize,
+    outbox: Outbox,
+    /// Whether the peer waits to hear our watermark of its updates.
+    ack_due: bool,
+    /// What is being sent.
+    pub streams: Streams,
+    /// What is coming in.
+    pub incoming: IncomingChains,
+    /// What the peer had when we met.
+    pub goals: SyncGoals,
+    /// The peer's clock.
+    pub clock: PeerClock,
 }
 
 impl Link {
-    /// A new link. `mark` is drawn by chance and tells its chains from those of earlier links: a frame that strayed from one of
-    /// them must not pass for a part of a chain of this one.
+    /// A link whose peer is not known yet; `dialed` is the address, if it was us. `mark` is that of its [`Streams`].
     pub fn new(dialed: Option<String>, now: Duration, mark: u16) -> Link {
         Link {
             dialed,
@@ -55,31 +42,113 @@ impl Link {
             peer: None,
             queued: 0,
             outbox: Outbox::default(),
-            acked: Version::ZERO,
-            own_sent: None,
-            own_sent_at: now,
             ack_due: false,
-            outgoing: BTreeMap::new(),
-            chain_mark: mark,
-            next_chain: 0,
-            incoming: BTreeMap::new(),
-            to_reach: None,
-            to_reach_so_far: Vec::new(),
-            pinged_at: None,
-            clock_offset_ms: None,
-            round_trip: None,
+            streams: Streams::new(now, mark),
+            incoming: IncomingChains::default(),
+            goals: SyncGoals::default(),
+            clock: PeerClock::default(),
         }
     }
 
-    /// A new chain, to send what follows `from`.
-    pub fn begin_chain(&mut self, from: Version) -> OutgoingChain {
-        self.next_chain = self.next_chain.wrapping_add(1);
-        let number = u32::from(self.chain_mark) << 16 | u32::from(self.next_chain);
-        OutgoingChain::new(from, number)
+    /// The address that we dialed, if it was us.
+    pub fn dialed(&self) -> Option<&String> {
+        self.dialed.as_ref()
     }
 
-    /// Whether all that the peer had when we met is here.
-    pub fn is_synced(&self) -> bool {
-        self.to_reach.as_ref().is_some_and(Vec::is_empty)
+    /// The peer, once the handshake is done.
+    pub fn peer(&self) -> Option<&ReplicaId> {
+        self.peer.as_ref()
+    }
+
+    /// The handshake is done.
+    pub fn introduce(&mut self, peer: ReplicaId) {
+        self.peer = Some(peer);
+    }
+
+    /// Another link leads to the peer, so it does not go away with this one.
+    pub fn disown(&mut self) {
+        self.peer = None;
+    }
+
+    /// A frame came in.
+    pub fn hear(&mut self, now: Duration) {
+        self.heard_at = now;
+    }
+
+    /// How long ago the peer was last heard.
+    pub fn silent_for(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.heard_at)
+    }
+
+    /// How long ago the connection was established.
+    pub fn open_for(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.opened_at)
+    }
+
+    /// Adds a message to the frame under way; returns the frame that had to be finished first, which counts as queued.
+    pub fn push(&mut self, message: &Message, bytes_max: usize) -> Option<Vec<u8>> {
+        let frame = self.outbox.push(message, bytes_max)?;
+        self.queued += 1;
+        Some(frame)
+    }
+
+    /// The frame under way, if there is one, which counts as queued.
+    pub fn finish_frame(&mut self) -> Option<Vec<u8>> {
+        let frame = self.outbox.finish()?;
+        self.queued += 1;
+        Some(frame)
+    }
+
+    /// Queued frames have left.
+    pub fn left(&mut self, frames: usize) {
+        self.queued = self.queued.saturating_sub(frames);
+    }
+
+    /// How many frames are queued.
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// The peer waits to hear our watermark of its updates.
+    pub fn owe_ack(&mut self) {
+        self.ack_due = true;
+    }
+
+    /// Whether the peer waits to hear our watermark.
+    pub fn owes_ack(&self) -> bool {
+        self.ack_due
+    }
+
+    /// Whether the peer waited to hear our watermark, and which peer; it is told now.
+    pub fn take_ack(&mut self) -> Option<ReplicaId> {
+        core::mem::take(&mut self.ack_due).then(|| self.peer.clone()).flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_queued_until_they_have_left() {
+        let mut link = Link::new(None, Duration::ZERO, 0);
+        assert_eq!(link.finish_frame(), None);
+        assert!(link.push(&Message::Ping, 4).is_none());
+        assert_eq!(link.queued(), 0);
+        while link.push(&Message::Ping, 4).is_none() {}
+        assert!(link.finish_frame().is_some());
+        assert_eq!(link.queued(), 2);
+        link.left(1);
+        link.left(7);
+        assert_eq!(link.queued(), 0);
+    }
+
+    #[test]
+    fn an_ack_is_owed_once() {
+        let mut link = Link::new(None, Duration::ZERO, 0);
+        link.owe_ack();
+        assert!(link.owes_ack());
+        assert_eq!(link.take_ack(), None, "the peer is not known");
+        assert!(!link.owes_ack());
     }
 }

@@ -1,172 +1,125 @@
-//! The replication machine: what a node says to which peer, and when. It does no IO: bytes and time come in through
-//! [`Gossip::handle_input`] and [`Gossip::handle_timeout`], bytes and reports go out through [`Gossip::poll_output`].
+//! The replication machine: what a node sends to which peer, and when. It does no IO and reads no clock.
 //!
 //! Digests and deltas follow Scuttlebutt (van Renesse et al., "Efficient reconciliation and flow control for anti-entropy
-//! protocols", LADIS 2008). Small clusters push each node's own changes to every peer; large ones pass news on to a few
+//! protocols", LADIS 2008). Small clusters push each node's own changes to every peer; large ones spread rumors to a few
 //! random peers each round (Demers et al., "Epidemic algorithms for replicated database maintenance", PODC 1987). In both,
 //! digests find what was missed.
+//!
+//! # The contract of the poll loop
+//!
+//! The shell owns the clock, the connections and the loop:
+//!
+//! 1. After every [`Gossip::handle_input`] and [`Gossip::handle_timeout`] it calls [`Gossip::poll_output`] until that is
+//!    empty, and does what each [`Output`] says. Each `Dial` brings one [`Up`](LinkEvent::Up) or
+//!    [`DialFailed`](LinkEvent::DialFailed) as an input, each `Send` one [`Sent`](LinkEvent::Sent) unless its link goes down.
+//! 2. Then it waits for the next event, at most until [`Gossip::poll_timeout`], which may have changed with any call.
+//! 3. An event goes to `handle_input`; when the time has come, it calls `handle_timeout`. To call that early does no harm.
+//! 4. While [`Gossip::must_be_told`] is true, every change of an own counter brings [`Input::Changed`].
+//! 5. The monotonic clock of [`Now`] never steps back.
+//!
+//! Equal seeds and equal calls make equal outputs. In its canonical form, with a network that never answers:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use tallymesh_core::gossip::{Gossip, GossipSettings, Input, Output};
+//! use tallymesh_core::id::{Incarnation, ReplicaId};
+//! use tallymesh_core::link::LinkEvent;
+//! use tallymesh_core::table::{Bounds, Table};
+//! use tallymesh_core::time::{Now, Timestamp};
+//!
+//! let incarnation = Incarnation { boot: 1, nonce: 99 };
+//! let own = ReplicaId { node: "a".parse()?, incarnation };
+//! let table = Arc::new(Table::new(own, Bounds::default(), [1, 2, 3, 4]));
+//! let mut now = Now { wall: Timestamp(1_790_000_000_000), monotonic: Duration::ZERO };
+//! let mut gossip = Gossip::new(table, GossipSettings::default(), 7, now);
+//!
+//! let mut events = vec![Input::Addresses(vec!["10.0.0.2:7946".to_owned()])];
+//! let mut dials = 0;
+//! while now.monotonic < Duration::from_secs(1) {
+//!     // What happened, or the passing of time.
+//!     match events.pop() {
+//!         Some(event) => gossip.handle_input(now, event),
+//!         None => {
+//!             now.monotonic = now.monotonic.max(gossip.poll_timeout());
+//!             gossip.handle_timeout(now);
+//!         }
+//!     }
+//!     // What is to be done about it.
+//!     while let Some(output) = gossip.poll_output() {
+//!         match output {
+//!             Output::Dial { address } => {
+//!                 dials += 1;
+//!                 let error = "no route to host".to_owned();
+//!                 events.push(Input::Link(LinkEvent::DialFailed { address, error }));
+//!             }
+//!             Output::Send { .. } | Output::Close { .. } => unreachable!("no link is up"),
+//!             Output::Report(report) => println!("{report:?}"),
+//!         }
+//!     }
+//! }
+//! assert!(dials > 1, "it is dialed again and again");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Where its state is
+//!
+//! What the machine remembers is split by what it is for, and each part keeps its fields to itself: `Addresses` (what to
+//! dial), `Link` with its streams, chains, goals and clock (one peer), `Timers` (rounds and digests), `Urgent`, `Rest`,
+//! `Repair` (what to ask for), `Rumors` (what to pass on) and `Sweep`. The files of this folder are methods of [`Gossip`] by
+//! subject; they go through the front of these parts.
 
 mod addresses;
 mod chain;
+mod event;
 mod exchange;
 mod handshake;
 mod link;
+mod peer_clock;
+mod peers;
+mod repair;
+mod rest;
 mod rounds;
+mod rumors;
+mod settings;
+mod streams;
+mod sweep;
+mod sync_goals;
 #[cfg(test)]
 mod tests;
+mod urgent;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
-use std::time::Duration;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::id::{ReplicaId, Version};
-use crate::table::{SlotId, Table};
+use crate::id::ReplicaId;
+use crate::link::{LinkEvent, LinkId};
+use crate::table::{DirtySet, Table};
 use crate::time::Now;
-use crate::wire::{Farewell, Message};
+use crate::wire::{CloseReason, Message};
 use addresses::Addresses;
+pub use event::{HandshakeFailure, Input, Output, Report};
 use link::Link;
-pub use link::LinkId;
-
-/// How a node gossips.
-#[derive(Debug, Clone)]
-pub struct GossipSettings {
-    /// Time between two rounds, on average.
-    pub interval: Duration,
-    /// Time between two digests to a peer.
-    pub digest_interval: Duration,
-    /// Up to this many nodes, each sends its own changes to every peer.
-    pub direct_up_to: usize,
-    /// In a larger cluster, how many random peers hear the news of each round.
-    pub fanout: usize,
-    /// The longest frame.
-    pub frame_bytes_max: usize,
-    /// The most frames that wait for a slow peer.
-    pub frames_queued_max: usize,
-    /// The most links at a time.
-    pub links_max: usize,
-    /// How long a peer may take to introduce itself.
-    pub handshake_timeout: Duration,
-    /// A peer that was not heard for so long is taken for gone.
-    pub silence_timeout: Duration,
-    /// From this difference between a peer's clock and ours, it is reported.
-    pub clock_offset_max: Duration,
-}
-
-impl Default for GossipSettings {
-    fn default() -> GossipSettings {
-        GossipSettings {
-            interval: Duration::from_millis(50),
-            digest_interval: Duration::from_secs(1),
-            direct_up_to: 32,
-            fanout: 4,
-            frame_bytes_max: 64 * 1024,
-            frames_queued_max: 8,
-            links_max: 2048,
-            handshake_timeout: Duration::from_secs(5),
-            silence_timeout: Duration::from_secs(5),
-            clock_offset_max: Duration::from_millis(500),
-        }
-    }
-}
-
-/// What happens to the machine.
-#[derive(Debug)]
-pub enum Input<'a> {
-    /// These are the peers' addresses now.
-    Addresses(Vec<String>),
-    /// A connection stands: one that we dialed, or one that came in.
-    LinkUp { link: LinkId, dialed: Option<String> },
-    /// An address that was to be dialed did not answer.
-    DialFailed { address: String },
-    /// A whole frame came in.
-    Frame { link: LinkId, bytes: &'a [u8] },
-    /// Frames of this link have left.
-    Sent { link: LinkId, frames: usize },
-    /// The connection is gone.
-    LinkDown { link: LinkId },
-    /// A decision took a counter past the urgent fraction of its limit.
-    Urgent,
-    /// An own counter changed, when the machine [had to be told](Gossip::must_be_told).
-    Changed,
-    /// The node stops.
-    Stop,
-}
-
-/// What the machine wants done.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Output {
-    Dial { address: String },
-    Send { link: LinkId, frame: Vec<u8> },
-    Close { link: LinkId },
-    Report(Report),
-}
-
-/// Something that the operator may want to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Report {
-    PeerUp {
-        replica: ReplicaId,
-    },
-    PeerDown {
-        replica: ReplicaId,
-    },
-    /// An address leads to ourselves.
-    OwnAddress {
-        address: String,
-    },
-    /// Two live processes go by one node id.
-    NodeIdInUse {
-        other: ReplicaId,
-    },
-    /// A peer said goodbye for this reason.
-    Refused {
-        reason: Farewell,
-    },
-    /// A peer speaks another version.
-    OtherProtocol {
-        protocol: u32,
-    },
-    /// A link brought bytes that are no frame of ours.
-    BadFrame {
-        link: LinkId,
-        error: String,
-    },
-    /// A peer sent cells that cannot be true.
-    Implausible {
-        from: ReplicaId,
-        about: ReplicaId,
-        updates: usize,
-    },
-    /// A peer's clock differs by this much; positive is ahead of ours.
-    ClockOffset {
-        replica: ReplicaId,
-        offset_ms: i64,
-    },
-}
-
-/// A peer, as seen from here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerStatus {
-    /// The address from the config that leads to it; `None` for a peer that only connected to us.
-    pub address: Option<String>,
-    /// Who it is; `None` until it has introduced itself.
-    pub replica: Option<ReplicaId>,
-    /// Whether a link to it is up.
-    pub connected: bool,
-    /// How many of our own updates it has not confirmed yet.
-    pub lag: u64,
-    /// Its clock minus ours in milliseconds, within about half of `round_trip`.
-    pub clock_offset_ms: Option<i64>,
-    /// How long a message to it and back took last.
-    pub round_trip: Option<Duration>,
-    /// How long ago it was last heard.
-    pub last_heard: Option<Duration>,
-}
+pub use peers::PeerStatus;
+use repair::Repair;
+use rest::Rest;
+use rounds::Timers;
+use rumors::Rumors;
+pub use settings::GossipSettings;
+use sweep::Sweep;
+use urgent::Urgent;
 
 /// The machine.
+///
+/// Its methods: what goes in ([`handle_input`](Self::handle_input), [`handle_timeout`](Self::handle_timeout)), what comes
+/// out ([`poll_output`](Self::poll_output), [`poll_timeout`](Self::poll_timeout), [`must_be_told`](Self::must_be_told)), and
+/// what can be seen of it ([`peers`](Self::peers), [`is_caught_up`](Self::is_caught_up)).
 #[derive(Debug)]
 pub struct Gossip {
     table: Arc<Table>,
@@ -176,38 +129,12 @@ pub struct Gossip {
     links: BTreeMap<LinkId, Link>,
     addresses: Addresses,
     outputs: VecDeque<Output>,
-    next_tick: Duration,
-    /// How many rounds in a row had nothing to tell.
-    quiet_rounds: u32,
-    swept_at: Duration,
-    next_digest: Duration,
-    next_sweep: Option<SlotId>,
-    /// When something urgent is to be sent.
-    urgent_at: Option<Duration>,
-    /// From when on that may be.
-    urgent_from: Duration,
-    /// Of each replica that has some, what news are to be passed on in the next round, and of the own one how far they were;
-    /// kept only where news travel by rounds.
-    news: BTreeMap<ReplicaId, News>,
-    /// Since when a peer's digest shows us behind on a replica whose own link should bring it.
-    behind_since: BTreeMap<ReplicaId, Duration>,
-    /// When a replica was last asked for.
-    requested_at: BTreeMap<ReplicaId, Duration>,
-}
-
-#[derive(Debug, Default)]
-struct News {
-    told: Version,
-    /// The one link all of it came over, if it was one.
-    source: Option<LinkId>,
-    /// Cells past the watermark, to be passed on as they are.
-    ahead: Vec<SlotId>,
-}
-
-impl News {
-    fn since(told: Version) -> News {
-        News { told, ..News::default() }
-    }
+    timers: Timers,
+    urgent: Urgent,
+    rest: Rest,
+    repair: Repair,
+    rumors: Rumors,
+    sweep: Sweep,
 }
 
 impl Gossip {
@@ -221,39 +148,23 @@ impl Gossip {
             links: BTreeMap::new(),
             addresses: Addresses::default(),
             outputs: VecDeque::new(),
-            next_tick: now.monotonic,
-            quiet_rounds: 0,
-            swept_at: now.monotonic,
-            next_digest: now.monotonic,
-            next_sweep: None,
-            urgent_at: None,
-            urgent_from: now.monotonic,
-            news: BTreeMap::new(),
-            behind_since: BTreeMap::new(),
-            requested_at: BTreeMap::new(),
+            timers: Timers::new(now.monotonic),
+            urgent: Urgent::new(now.monotonic),
+            rest: Rest::default(),
+            repair: Repair::default(),
+            rumors: Rumors::default(),
+            sweep: Sweep::new(now.monotonic),
         }
     }
 
-    /// Takes in what happened. Afterwards, [`poll_output`](Self::poll_output) until it is empty.
-    pub fn handle_input(&mut self, now: Now, input: Input<'_>) {
-        if !matches!(input, Input::Frame { .. } | Input::Sent { .. }) {
+    /// Takes in what happened. Afterwards, call [`poll_output`](Self::poll_output) until it is empty.
+    pub fn handle_input(&mut self, now: Now, input: Input) {
+        if !matches!(input, Input::Link(LinkEvent::Frame { .. } | LinkEvent::Sent { .. })) {
             self.end_rest(now);
         }
         match input {
             Input::Addresses(addresses) => self.addresses.set(addresses, now.monotonic),
-            Input::LinkUp { link, dialed } => self.link_up(now, link, dialed),
-            Input::DialFailed { address } => {
-                let jitter = self.jitter();
-                self.addresses.failed(&address, now.monotonic, jitter);
-            }
-            Input::Frame { link, bytes } => self.frame(now, link, bytes),
-            Input::Sent { link, frames } => {
-                if let Some(state) = self.links.get_mut(&link) {
-                    state.queued = state.queued.saturating_sub(frames);
-                    self.pump(link);
-                }
-            }
-            Input::LinkDown { link } => self.link_down(now, link),
+            Input::Link(event) => self.link_event(now, event),
             Input::Urgent => self.want_urgent(now),
             Input::Changed => {}
             Input::Stop => self.stop(),
@@ -262,16 +173,32 @@ impl Gossip {
         self.flush();
     }
 
-    /// Does what is due by now.
+    fn link_event(&mut self, now: Now, event: LinkEvent) {
+        match event {
+            // What a transport proves of a peer does not bind it to a node yet.
+            LinkEvent::Up { link, dialed, peer: _ } => self.link_up(now, link, dialed),
+            LinkEvent::DialFailed { address, error } => self.dial_failed(now, address, error),
+            LinkEvent::Frame { link, bytes } => self.frame(now, link, &bytes),
+            LinkEvent::Sent { link, frames } => {
+                if let Some(state) = self.links.get_mut(&link) {
+                    state.left(frames);
+                    self.pump(link);
+                }
+            }
+            LinkEvent::Down { link } => self.link_broke(now, link),
+        }
+    }
+
+    /// Does what is due by now. Afterwards, call [`poll_output`](Self::poll_output) until it is empty.
     pub fn handle_timeout(&mut self, now: Now) {
-        if self.urgent_at.is_some_and(|at| now.monotonic >= at) {
+        if self.urgent.is_due(now.monotonic) {
             self.push_urgent(now);
         }
-        if now.monotonic >= self.next_digest {
-            self.compare_notes(now);
+        if self.timers.digest_is_due(now.monotonic) {
+            self.anti_entropy_round(now);
         }
-        if now.monotonic >= self.next_tick {
-            self.tick(now);
+        if self.timers.round_is_due(now.monotonic) {
+            self.round(now);
         }
         self.dial(now);
         self.flush();
@@ -279,14 +206,14 @@ impl Gossip {
 
     /// When to call [`handle_timeout`](Self::handle_timeout) next, on the monotonic clock.
     pub fn poll_timeout(&self) -> Duration {
-        let regular = self.next_tick.min(self.next_digest);
-        self.urgent_at.map_or(regular, |at| regular.min(at))
+        let regular = self.timers.next_timeout();
+        self.urgent.next_timeout().map_or(regular, |at| regular.min(at))
     }
 
-    /// Whether [`Input::Changed`] is owed for every change of an own counter, since the next round may be the last one before
-    /// the machine rests. To be asked before each [`handle_timeout`](Self::handle_timeout).
+    /// True if the shell must send [`Input::Changed`] for every change of an own counter: the next round may put the machine
+    /// to rest. To be read before each [`handle_timeout`](Self::handle_timeout).
     pub fn must_be_told(&self) -> bool {
-        self.quiet_rounds + 1 >= rounds::REST_AFTER
+        self.rest.is_near()
     }
 
     /// The next thing to do.
@@ -294,46 +221,10 @@ impl Gossip {
         self.outputs.pop_front()
     }
 
-    /// Whether every address leads to a peer whose state of when we met has arrived here, or has failed to answer.
-    pub fn is_settled(&self) -> bool {
-        let in_sync = |link: &Link| link.peer.is_none() || link.is_synced();
-        self.addresses.all_tried() && self.links.values().all(in_sync)
-    }
-
-    /// Every address, and every peer that came by itself.
-    pub fn peers(&self, now: Now) -> Vec<PeerStatus> {
-        let own_version = self.table.watermark(&self.own);
-        let of_link = |link: &Link, address: Option<String>| PeerStatus {
-            address,
-            replica: link.peer.clone(),
-            connected: link.peer.is_some(),
-            lag: own_version.0.saturating_sub(link.acked.0),
-            clock_offset_ms: link.clock_offset_ms,
-            round_trip: link.round_trip,
-            last_heard: Some(now.monotonic.saturating_sub(link.heard_at)),
-        };
-        let mut shown = Vec::new();
-        let mut peers = Vec::new();
-        for (address, replica) in self.addresses.of_peers() {
-            let by_replica = |link: &&Link| replica.is_some() && link.peer.as_ref() == replica;
-            let link = self.links.values().find(by_replica);
-            peers.push(match link {
-                Some(link) => of_link(link, Some(address.clone())),
-                None => PeerStatus {
-                    address: Some(address.clone()),
-                    replica: replica.cloned(),
-                    connected: false,
-                    lag: own_version.0,
-                    clock_offset_ms: None,
-                    round_trip: None,
-                    last_heard: None,
-                },
-            });
-            shown.extend(link.and_then(|link| link.peer.clone()));
-        }
-        let by_itself = |link: &&Link| link.peer.as_ref().is_some_and(|peer| !shown.contains(peer));
-        peers.extend(self.links.values().filter(by_itself).map(|link| of_link(link, None)));
-        peers
+    /// Whether every address has failed to answer, or leads to a peer and what that had when we met has arrived here.
+    pub fn is_caught_up(&self) -> bool {
+        let has_all = |link: &Link| link.peer().is_none() || link.goals.all_reached();
+        self.addresses.all_tried() && self.links.values().all(has_all)
     }
 
     fn report(&mut self, report: Report) {
@@ -344,8 +235,7 @@ impl Gossip {
     fn send(&mut self, link: LinkId, message: &Message) {
         let bytes_max = self.settings.frame_bytes_max;
         let Some(state) = self.links.get_mut(&link) else { return };
-        if let Some(frame) = state.outbox.push(message, bytes_max) {
-            state.queued += 1;
+        if let Some(frame) = state.push(message, bytes_max) {
             self.outputs.push_back(Output::Send { link, frame });
         }
     }
@@ -353,38 +243,37 @@ impl Gossip {
     /// Sends the frames under way.
     fn flush(&mut self) {
         for (link, state) in &mut self.links {
-            if let Some(frame) = state.outbox.finish() {
-                state.queued += 1;
+            if let Some(frame) = state.finish_frame() {
                 self.outputs.push_back(Output::Send { link: *link, frame });
             }
         }
     }
 
-    fn close(&mut self, now: Now, link: LinkId, farewell: Farewell) {
-        self.send(link, &Message::Goodbye(farewell));
+    fn close(&mut self, now: Now, link: LinkId, reason: CloseReason) {
+        self.send(link, &Message::Goodbye(reason));
         self.drop_link(now, link);
     }
 
     /// Closes a link from our side, after what is under way.
     fn drop_link(&mut self, now: Now, link: LinkId) {
-        if let Some(frame) = self.links.get_mut(&link).and_then(|state| state.outbox.finish()) {
+        if let Some(frame) = self.links.get_mut(&link).and_then(Link::finish_frame) {
             self.outputs.push_back(Output::Send { link, frame });
         }
         self.outputs.push_back(Output::Close { link });
         self.link_down(now, link);
     }
 
-    /// Tells the table how many peers may count unheard.
+    /// Tells the table how many peers may count what we have not heard of.
     fn count_peers(&self) {
-        let peers = self.links.values().filter(|link| link.peer.is_some()).count();
+        let peers = self.links.values().filter(|link| link.peer().is_some()).count();
         self.table.set_peers(peers);
     }
 
     fn stop(&mut self) {
-        self.table.harvest(crate::table::Scope::All);
+        self.table.harvest(DirtySet::All);
         for link in self.links.keys().copied().collect::<Vec<_>>() {
             self.pump(link);
-            self.send(link, &Message::Goodbye(Farewell::Stopping));
+            self.send(link, &Message::Goodbye(CloseReason::Stopping));
         }
         self.addresses = Addresses::default();
     }

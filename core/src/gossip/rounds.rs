@@ -1,101 +1,110 @@
-//! What happens by the clock: rounds of news, digests, pings, time-outs, and the sweep of expired counters.
+//! What happens by the clock: rounds, anti-entropy, urgent pushes, pings and time-outs.
 
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use super::link::Link;
-use super::{Gossip, LinkId, News, Report};
+use super::{Gossip, HandshakeFailure, Report};
 use crate::crdt::Update;
 use crate::id::{ReplicaId, Version};
-use crate::table::Scope;
+use crate::link::LinkId;
+use crate::table::DirtySet;
 use crate::time::{Now, Timestamp};
 use crate::wire::Message;
 
-/// The least time between two urgent pushes: a limit that is hit hard must not cost a frame for each call.
-const URGENT_SPACING: Duration = Duration::from_millis(1);
+/// When the next round and the next digests are due, on the monotonic clock.
+#[derive(Debug)]
+pub(super) struct Timers {
+    next_round: Duration,
+    next_digest: Duration,
+}
 
-/// How long expired counters may wait for the sweep beyond their grace. A shorter time costs an idle node more than all else.
-const SWEEP: Duration = Duration::from_secs(20);
+impl Timers {
+    /// Both are due now.
+    pub fn new(now: Duration) -> Timers {
+        Timers { next_round: now, next_digest: now }
+    }
 
-/// After this many rounds in a row with nothing to tell, the machine rests: until something changes, there is a round only with
-/// each digest.
-pub(super) const REST_AFTER: u32 = 20;
+    pub fn round_is_due(&self, now: Duration) -> bool {
+        now >= self.next_round
+    }
+
+    pub fn digest_is_due(&self, now: Duration) -> bool {
+        now >= self.next_digest
+    }
+
+    pub fn next_timeout(&self) -> Duration {
+        self.next_round.min(self.next_digest)
+    }
+}
 
 impl Gossip {
-    /// Whether the cluster is small enough that everybody tells everybody.
+    /// Whether the cluster is small enough that each node sends its changes to all.
     pub(super) fn is_direct(&self) -> bool {
         self.links.len() < self.settings.direct_up_to
     }
 
+    /// A random number from 0 to 1.
     pub(super) fn jitter(&mut self) -> f64 {
         self.random.random()
     }
 
-    pub(super) fn tick(&mut self, now: Now) {
-        self.table.harvest(Scope::All);
-        self.quiet_rounds = match self.has_nothing_to_tell() {
-            true => (self.quiet_rounds + 1).min(REST_AFTER),
-            false => 0,
-        };
+    /// A round: sends what changed since the last one, confirms what came in, and sweeps.
+    pub(super) fn round(&mut self, now: Now) {
+        self.table.harvest(DirtySet::All);
+        let idle = self.has_nothing_to_send();
+        self.rest.after_round(idle);
         let links = self.established();
         if self.is_direct() {
             for link in &links {
-                self.mark_sending(now, *link);
-                self.pump(*link);
+                self.send_own(now, *link);
             }
         } else {
-            self.tell_news(now);
+            self.spread_rumors(now);
         }
         for link in links {
             self.send_ack(link);
         }
-        self.sweep(now);
-        // Rounds at the same beat on all nodes add up to twice the overshoot, so each is drawn anew.
+        self.sweep.run(&self.table, now);
+        // Rounds at the same beat on all nodes add up to twice the overshoot, so each interval is drawn again.
         let factor = 0.9 + self.jitter() / 5.0;
-        self.next_tick = now.monotonic + self.settings.interval.mul_f64(factor);
-        if self.quiet_rounds >= REST_AFTER {
-            self.next_tick = self.next_tick.max(self.next_digest);
+        self.timers.next_round = now.monotonic + self.settings.interval.mul_f64(factor);
+        if self.rest.is_resting() {
+            self.timers.next_round = self.timers.next_round.max(self.timers.next_digest);
         }
     }
 
     /// Goes on with the rounds, at some moment of a round as if they had never stopped.
     pub(super) fn end_rest(&mut self, now: Now) {
-        if self.must_be_told() {
+        if self.rest.end() {
             let within = self.settings.interval.mul_f64(self.jitter());
-            self.next_tick = self.next_tick.min(now.monotonic + within);
+            self.timers.next_round = self.timers.next_round.min(now.monotonic + within);
         }
-        self.quiet_rounds = 0;
     }
 
-    /// Whether all peers have heard, or will hear without this round, what there is to tell. Harvest before asking.
-    fn has_nothing_to_tell(&self) -> bool {
+    /// Whether all peers have, or will get without this round, what there is to send. Harvest before asking.
+    fn has_nothing_to_send(&self) -> bool {
         let own = self.table.own_watermark();
         let direct = self.is_direct();
-        let heard = |link: &Link| {
-            !link.ack_due && link.outgoing.is_empty() && (!direct || link.own_sent >= Some(own))
-        };
-        let is_old = |(replica, news): (&ReplicaId, &News)| {
-            news.ahead.is_empty() && *replica == self.own && news.told >= own
-        };
-        let mut links = self.links.values().filter(|link| link.peer.is_some());
-        links.all(heard) && (direct || self.news.iter().all(is_old))
+        let mut links = self.links.values().filter(|link| link.peer().is_some());
+        links.all(|link| !link.owes_ack() && link.streams.has_sent_all(direct.then_some(own)))
+            && (direct || self.rumors.all_spread(&self.own, own))
     }
 
     /// Something urgent is there to be sent: at once, unless the last time was only just now.
     pub(super) fn want_urgent(&mut self, now: Now) {
-        self.urgent_at.get_or_insert(self.urgent_from.max(now.monotonic));
-        if self.urgent_from <= now.monotonic {
+        if self.urgent.want(now.monotonic) {
             self.push_urgent(now);
         }
     }
 
     /// Sends the counters that went past the urgent fraction of their limit, without waiting for the round.
     pub(super) fn push_urgent(&mut self, now: Now) {
-        self.urgent_at = None;
-        self.urgent_from = now.monotonic + URGENT_SPACING;
-        let slots = self.table.harvest(Scope::Urgent);
+        self.urgent.sent(now.monotonic);
+        let slots = self.table.harvest(DirtySet::Urgent);
         if slots.is_empty() {
             return;
         }
@@ -104,11 +113,10 @@ impl Gossip {
         let direct = self.is_direct();
         for link in if direct { self.established() } else { self.some_links() } {
             let Some(state) = self.links.get(&link) else { continue };
-            if direct && state.own_sent.is_some() && state.queued == 0 {
+            if direct && state.streams.has_own_stream() && state.queued() == 0 {
                 // Nothing waits before it, so the ordinary stream is as quick, and sends it only once.
-                self.mark_sending(now, link);
-                self.pump(link);
-            } else if state.queued < 2 * self.settings.frames_queued_max {
+                self.send_own(now, link);
+            } else if state.queued() < 2 * self.settings.frames_queued_max {
                 // A peer that is slower than this gets them with the rest.
                 self.push_updates(link, &own, &updates);
             }
@@ -116,84 +124,73 @@ impl Gossip {
     }
 
     fn established(&self) -> Vec<LinkId> {
-        let links = self.links.iter().filter(|(_, state)| state.peer.is_some());
+        let links = self.links.iter().filter(|(_, state)| state.peer().is_some());
         links.map(|(link, _)| *link).collect()
     }
 
-    /// A few links, drawn anew each time.
+    /// A few links, drawn again each time.
     fn some_links(&mut self) -> Vec<LinkId> {
         let mut links = self.established();
         let (drawn, _) = links.partial_shuffle(&mut self.random, self.settings.fanout);
         drawn.to_vec()
     }
 
-    fn mark_sending(&mut self, now: Now, link: LinkId) {
+    /// Sends what the link is due of the own updates, and of the chains under way.
+    fn send_own(&mut self, now: Now, link: LinkId) {
         let own = self.table.own_watermark();
-        if let Some(state) = self.links.get_mut(&link)
-            && state.own_sent.is_some_and(|sent| sent < own)
-        {
-            state.own_sent_at = now.monotonic;
+        if let Some(state) = self.links.get_mut(&link) {
+            state.streams.own_is_sent(now.monotonic, own);
         }
+        self.pump(link);
     }
 
-    /// Passes on what is new since the last round, whoever's it is, but not to where it came from.
-    fn tell_news(&mut self, now: Now) {
-        let own = self.own.clone();
-        self.news.entry(own).or_default();
+    /// Passes on what is new since the last round, of any replica, but not over the link that it came from.
+    fn spread_rumors(&mut self, now: Now) {
         let links = self.some_links();
-        let mut news = std::mem::take(&mut self.news);
-        for (replica, news) in &mut news {
-            let watermark = self.table.watermark(replica);
-            let ahead: Vec<_> = self.table.updates(replica, &std::mem::take(&mut news.ahead));
-            let ahead: Vec<_> =
-                ahead.into_iter().filter(|update| update.version > watermark).collect();
-            for link in links.iter().filter(|link| news.source != Some(**link)) {
-                self.tell(*link, replica, (news.told, watermark), &ahead);
+        for (replica, rumor) in self.rumors.take(&self.own) {
+            let watermark = self.table.watermark(&replica);
+            let mut ahead = self.table.updates(&replica, &rumor.ahead);
+            ahead.retain(|update| update.version > watermark);
+            for link in links.iter().filter(|link| rumor.source != Some(**link)) {
+                self.spread(*link, &replica, (rumor.spread, watermark), &ahead);
             }
-            news.told = watermark;
-            news.source = None;
+            if replica == self.own {
+                self.rumors.own_spread(&replica, watermark);
+            }
         }
-        // What was told is no news; of many replicas, few change between two rounds.
-        news.retain(|replica, _| *replica == self.own);
-        self.news = news;
         for link in links {
-            self.mark_sending(now, link);
-            self.pump(link);
+            self.send_own(now, link);
         }
     }
 
-    /// Passes on a replica's news between two of its watermarks, and what is ahead of them.
-    fn tell(
+    /// Passes on a replica's updates between two of its watermarks, and what is ahead of them.
+    fn spread(
         &mut self,
         link: LinkId,
         replica: &ReplicaId,
-        (told, watermark): (Version, Version),
+        (spread, watermark): (Version, Version),
         ahead: &[Update],
     ) {
-        // A chain under way comes to the news by itself.
+        // A chain under way comes to the rumor by itself.
         if let Some(state) = self.links.get_mut(&link)
-            && watermark > told
-            && !state.outgoing.contains_key(replica)
+            && watermark > spread
+            && !state.streams.is_sending(replica)
         {
-            let chain = state.begin_chain(told);
-            state.outgoing.insert(replica.clone(), chain);
+            state.streams.begin(replica, spread);
         }
         self.push_updates(link, replica, ahead);
     }
 
     fn send_ack(&mut self, link: LinkId) {
-        let Some(state) = self.links.get_mut(&link) else { return };
-        if std::mem::take(&mut state.ack_due)
-            && let Some(peer) = state.peer.clone()
-        {
+        if let Some(peer) = self.links.get_mut(&link).and_then(Link::take_ack) {
             let watermark = self.table.watermark(&peer);
             self.send(link, &Message::Ack(watermark));
         }
     }
 
-    /// Anti-entropy: sends digests to every peer in a small cluster, to a random one in a large one. Also finds out who is
-    /// still there.
-    pub(super) fn compare_notes(&mut self, now: Now) {
+    /// Sends digests to every peer in a small cluster, to a random one in a large one. Also finds out which peers are still
+    /// there.
+    pub(super) fn anti_entropy_round(&mut self, now: Now) {
         self.drop_silent(now);
         let mut links = self.established();
         if !self.is_direct() {
@@ -207,57 +204,38 @@ impl Gossip {
             self.send_digest(link);
         }
         self.table.retire_replicas();
-        let recent =
-            |at: &Duration| now.monotonic.saturating_sub(*at) < self.settings.silence_timeout * 2;
-        self.requested_at.retain(|_, at| recent(at));
-        self.behind_since.retain(|_, at| recent(at));
+        self.repair.forget(now.monotonic, self.settings.silence_timeout * 2);
         let factor = 0.75 + self.jitter() / 2.0;
-        self.next_digest = now.monotonic + self.settings.digest_interval.mul_f64(factor);
+        self.timers.next_digest = now.monotonic + self.settings.digest_interval.mul_f64(factor);
     }
 
     pub(super) fn ping(&mut self, now: Now, link: LinkId) {
         if let Some(state) = self.links.get_mut(&link)
-            && state.pinged_at.is_none()
+            && state.clock.ping(now.monotonic)
         {
-            state.pinged_at = Some(now.monotonic);
             self.send(link, &Message::Ping);
         }
     }
 
     pub(super) fn pong(&mut self, now: Now, link: LinkId, peer: &ReplicaId, wall: Timestamp) {
         let Some(state) = self.links.get_mut(&link) else { return };
-        let Some(pinged_at) = state.pinged_at.take() else { return };
-        let round_trip = now.monotonic.saturating_sub(pinged_at);
-        let halfway = now.wall.0.saturating_sub(round_trip.as_millis() as u64 / 2);
-        let offset_ms = wall.0 as i64 - halfway as i64;
-        state.round_trip = Some(round_trip);
-        state.clock_offset_ms = Some(offset_ms);
-        let bound = self.settings.clock_offset_max + round_trip;
+        let Some(estimate) = state.clock.pong(now, wall) else { return };
+        let (replica, offset_ms) = (peer.clone(), estimate.offset_ms);
+        let bound = self.settings.clock_offset_max + estimate.round_trip;
         if u128::from(offset_ms.unsigned_abs()) > bound.as_millis() {
-            let replica = peer.clone();
             self.report(Report::ClockOffset { replica, offset_ms });
         }
     }
 
-    /// Closes links whose other end does not introduce itself, or is not heard any more.
+    /// Closes links whose peer does not introduce itself, or is not heard any more.
     fn drop_silent(&mut self, now: Now) {
-        let since = |at: Duration| now.monotonic.saturating_sub(at);
-        let silent = self.links.iter().filter(|(_, state)| match state.peer {
-            None => since(state.opened_at) > self.settings.handshake_timeout,
-            Some(_) => since(state.heard_at) > self.settings.silence_timeout,
+        let silent = self.links.iter().filter(|(_, state)| match state.peer() {
+            None => state.open_for(now.monotonic) > self.settings.handshake_timeout,
+            Some(_) => state.silent_for(now.monotonic) > self.settings.silence_timeout,
         });
         for link in silent.map(|(link, _)| *link).collect::<Vec<_>>() {
+            self.report_if_stranger(link, HandshakeFailure::TimedOut);
             self.drop_link(now, link);
-        }
-    }
-
-    /// Sweeps as much of the table as the time since the last round is of [`SWEEP`].
-    fn sweep(&mut self, now: Now) {
-        let elapsed = now.monotonic.saturating_sub(self.swept_at).min(SWEEP);
-        self.swept_at = now.monotonic;
-        let due = self.table.stretches() as f64 * elapsed.as_secs_f64() / SWEEP.as_secs_f64();
-        for _ in 0..due.ceil() as usize {
-            self.next_sweep = self.table.sweep(now.wall, self.next_sweep);
         }
     }
 }

@@ -10,7 +10,8 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 use crate::id::Incarnation;
 use crate::key::CounterKey;
-use crate::table::{Bounds, Change};
+use crate::link::Proven;
+use crate::table::{Bounds, Op};
 use crate::time::Timestamp;
 
 const END: Timestamp = Timestamp(90_000_000);
@@ -45,6 +46,10 @@ fn replica(node: &str, boot: u64, nonce: u64) -> ReplicaId {
 
 fn key(name: &str) -> CounterKey {
     CounterKey::new(name, &[])
+}
+
+fn link_up(link: LinkId, dialed: Option<String>) -> Input {
+    Input::Link(LinkEvent::Up { link, dialed, peer: Proven::Nobody })
 }
 
 impl Net {
@@ -83,7 +88,7 @@ impl Net {
         Now { wall: Timestamp(self.now.as_millis() as u64), monotonic: self.now }
     }
 
-    fn input(&mut self, place: usize, input: Input<'_>) {
+    fn input(&mut self, place: usize, input: Input) {
         let now = self.time();
         self.members[place].gossip.handle_input(now, input);
         self.outputs(place);
@@ -105,7 +110,7 @@ impl Net {
                         let delay = Duration::from_micros(self.random.random_range(100..1_000));
                         self.frames.push_back((self.now + delay, far, frame.clone()));
                     }
-                    self.input(place, Input::Sent { link, frames: 1 });
+                    self.input(place, Input::Link(LinkEvent::Sent { link, frames: 1 }));
                 }
                 Output::Close { link } => self.hang_up(link),
                 Output::Report(report) => self.reports.push((place, report)),
@@ -116,14 +121,15 @@ impl Net {
     fn dial(&mut self, from: usize, address: String) {
         let to: usize = address.parse().unwrap();
         if !self.members[to].up || self.is_cut(from, to) {
-            return self.input(from, Input::DialFailed { address });
+            let error = "unreachable".to_owned();
+            return self.input(from, Input::Link(LinkEvent::DialFailed { address, error }));
         }
         let (near, far) = (LinkId(self.next_link), LinkId(self.next_link + 1));
         self.next_link += 2;
         self.ends.insert(near, (from, to, far));
         self.ends.insert(far, (to, from, near));
-        self.input(from, Input::LinkUp { link: near, dialed: Some(address) });
-        self.input(to, Input::LinkUp { link: far, dialed: None });
+        self.input(from, link_up(near, Some(address)));
+        self.input(to, link_up(far, None));
     }
 
     fn hang_up(&mut self, link: LinkId) {
@@ -134,9 +140,9 @@ impl Net {
         let arriving: VecDeque<_> = arriving;
         self.frames = rest;
         for (_, _, frame) in arriving {
-            self.input(to, Input::Frame { link: far, bytes: &frame });
+            self.input(to, Input::Link(LinkEvent::Frame { link: far, bytes: frame }));
         }
-        self.input(to, Input::LinkDown { link: far });
+        self.input(to, Input::Link(LinkEvent::Down { link: far }));
     }
 
     fn is_cut(&self, a: usize, b: usize) -> bool {
@@ -152,8 +158,8 @@ impl Net {
             let Some((near, far_place, far)) = self.ends.remove(&link) else { continue };
             self.ends.remove(&far);
             self.frames.retain(|(_, at, _)| *at != far && *at != link);
-            self.input(near, Input::LinkDown { link });
-            self.input(far_place, Input::LinkDown { link: far });
+            self.input(near, Input::Link(LinkEvent::Down { link }));
+            self.input(far_place, Input::Link(LinkEvent::Down { link: far }));
         }
     }
 
@@ -165,7 +171,7 @@ impl Net {
         due.sort_by_key(|(at, _, _)| *at);
         for (_, at, frame) in due {
             if let Some((place, _, _)) = self.ends.get(&at).copied() {
-                self.input(place, Input::Frame { link: at, bytes: &frame });
+                self.input(place, Input::Link(LinkEvent::Frame { link: at, bytes: frame }));
             }
         }
         for place in 0..self.members.len() {
@@ -186,7 +192,7 @@ impl Net {
 
     fn add_to(&mut self, place: usize, name: &str, amount: u64) {
         let wall = self.time().wall;
-        self.members[place].table.change(wall, &key(name), Change::Add(amount), END).unwrap();
+        self.members[place].table.execute(wall, &key(name), Op::Add(amount), END).unwrap();
         if self.members[place].gossip.must_be_told() {
             self.input(place, Input::Changed);
         }
@@ -205,8 +211,8 @@ impl Net {
             let wall = self.time().wall;
             let live: Vec<_> = self.members.iter().filter(|member| member.up).collect();
             let state = |member: &Member| {
-                member.table.harvest(crate::table::Scope::All);
-                (member.table.version_vector(), member.table.fingerprint(wall))
+                member.table.harvest(crate::table::DirtySet::All);
+                (member.table.version_vector(), member.table.state_checksum(wall))
             };
             if live.windows(2).all(|pair| state(pair[0]) == state(pair[1])) {
                 return self.now - start;
@@ -227,7 +233,7 @@ fn three_members_find_each_other_over_one_link_each_and_leave_themselves_alone()
     net.run(Duration::from_secs(3));
     for place in 0..3 {
         assert_eq!(net.links(place), 2, "of member {place}");
-        assert!(net.members[place].gossip.is_settled());
+        assert!(net.members[place].gossip.is_caught_up());
         let peers = net.members[place].gossip.peers(net.time());
         assert!(peers.len() == 2 && peers.iter().all(|peer| peer.connected), "{peers:?}");
         assert!(peers.iter().all(|peer| peer.clock_offset_ms == Some(0)), "{peers:?}");
@@ -292,12 +298,12 @@ fn what_is_urgent_does_not_wait_for_the_round() {
     let peers = net.members[0].gossip.peers(net.time());
     assert!(peers.iter().all(|peer| peer.connected), "slow rounds do not make peers seem gone");
     for _ in 0..2 {
-        let mut charges = crate::limit::Charges::default();
-        policy.charge(&crate::limit::Request::new(), now, 512, &mut charges).unwrap();
-        net.members[0].table.acquire(now, &charges);
+        let mut demands = crate::limit::Demands::default();
+        policy.find_demands(&crate::limit::Request::new(), now, 512, &mut demands).unwrap();
+        net.members[0].table.acquire(now, &demands);
     }
     // A checkpoint may give the change its version before the news of it is sent.
-    net.members[0].table.harvest(crate::table::Scope::All);
+    net.members[0].table.harvest(crate::table::DirtySet::All);
     net.input(0, Input::Urgent);
     net.run(Duration::from_millis(3));
     assert_eq!(net.values("x"), [2, 2]);
@@ -402,7 +408,7 @@ fn two_live_processes_of_one_name_are_told_so_and_do_not_merge() {
         .filter(|(_, report)| {
             matches!(
                 report,
-                Report::NodeIdInUse { .. } | Report::Refused { reason: Farewell::NodeIdInUse }
+                Report::NodeIdInUse { .. } | Report::Refused { reason: CloseReason::NodeIdInUse }
             )
         })
         .map(|(place, _)| *place)
@@ -437,8 +443,8 @@ fn garbage_closes_the_link_and_nothing_else() {
         let link = LinkId(net.next_link);
         net.next_link += 1;
         net.ends.insert(link, (0, 0, LinkId(u64::MAX)));
-        net.input(0, Input::LinkUp { link, dialed: None });
-        net.input(0, Input::Frame { link, bytes: garbage });
+        net.input(0, link_up(link, None));
+        net.input(0, Input::Link(LinkEvent::Frame { link, bytes: garbage.to_vec() }));
         assert!(net.reports.iter().any(|(_, report)| {
             matches!(report, Report::BadFrame { link: bad, .. } if *bad == link)
         }));
@@ -453,10 +459,58 @@ fn a_stranger_that_says_nothing_is_hung_up_on() {
     let mut net = Net::new(&["a", "b"], &GossipSettings::default());
     let link = LinkId(1_000_000);
     net.ends.insert(link, (0, 0, LinkId(u64::MAX)));
-    net.input(0, Input::LinkUp { link, dialed: None });
-    // The handshake's time-out, and the time until somebody looks.
+    net.input(0, link_up(link, None));
+    // The handshake's time-out, and the time until the next digest.
     net.run(Duration::from_secs(7));
     assert!(!net.ends.contains_key(&link));
+    assert_eq!(handshakes_failed(&net), [(0, None, HandshakeFailure::TimedOut)]);
+}
+
+fn handshakes_failed(net: &Net) -> Vec<(usize, Option<&str>, HandshakeFailure)> {
+    let failed = net.reports.iter().filter_map(|(place, report)| match report {
+        Report::HandshakeFailed { dialed, reason } => Some((*place, dialed.as_deref(), *reason)),
+        _ => None,
+    });
+    failed.collect()
+}
+
+#[test]
+fn links_that_end_before_a_hello_are_reported_with_the_address_that_was_dialed() {
+    let settings = GossipSettings { links_max: 2, ..GossipSettings::default() };
+    let mut net = Net::new(&["a"], &settings);
+    net.run(Duration::from_secs(1));
+    assert!(handshakes_failed(&net).is_empty(), "to meet oneself is no failure");
+    for (link, dialed) in [(1_000, Some("b:1".to_owned())), (1_001, None), (1_002, None)] {
+        net.ends.insert(LinkId(link), (0, 0, LinkId(u64::MAX)));
+        net.input(0, link_up(LinkId(link), dialed));
+    }
+    net.input(0, Input::Link(LinkEvent::Down { link: LinkId(1_000) }));
+    net.input(0, Input::Link(LinkEvent::Down { link: LinkId(1_001) }));
+    // The machine closed this one itself, and has said why.
+    net.input(0, Input::Link(LinkEvent::Down { link: LinkId(1_002) }));
+    assert_eq!(
+        handshakes_failed(&net),
+        [
+            (0, None, HandshakeFailure::TooManyLinks),
+            (0, Some("b:1"), HandshakeFailure::Closed),
+            (0, None, HandshakeFailure::Closed),
+        ]
+    );
+}
+
+#[test]
+fn an_ordinary_life_has_no_failed_handshakes_and_an_address_without_answer_is_reported() {
+    let mut net = Net::new(&["a", "b", "c"], &GossipSettings::default());
+    net.run(Duration::from_secs(3));
+    assert!(handshakes_failed(&net).is_empty(), "links that were resolved as duplicates are none");
+    let no_answer = |net: &Net| {
+        let is_of_c = |report: &Report| matches!(report, Report::NoAnswer { address, error } if address == "2" && error == "unreachable");
+        net.reports.iter().filter(|(place, report)| *place == 0 && is_of_c(report)).count()
+    };
+    assert_eq!(no_answer(&net), 0);
+    net.partition(2);
+    net.run(Duration::from_secs(3));
+    assert!(no_answer(&net) > 3);
 }
 
 #[test]

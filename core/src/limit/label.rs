@@ -1,6 +1,8 @@
 //! The names of labels.
 
-/// A label's name. The two that nearly every request has are told apart without a look at their letters.
+use alloc::string::String;
+
+/// A label's name. The two that nearly every request has need no comparison of strings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Label {
     Session,

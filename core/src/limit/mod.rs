@@ -1,11 +1,32 @@
-//! Policy: which counters a request is charged to, what each of them allows, and what the answer looks like.
+//! Limits: which counters a request is charged to, what each of them allows, and what the answer looks like.
+//!
+//! | | |
+//! |---|---|
+//! | [`Limit`], [`Window`] | what is configured |
+//! | [`Request`] | what is asked |
+//! | [`Policy`] | the limits in force; finds the [`Demands`] of a request |
+//! | [`rule`] | whether a demand fits; nothing else compares a value with a limit |
+//! | [`Denial`] | the answer to a request that does not fit |
+//!
+//! Invariant: nothing here holds a counter, reads a clock or writes a log.
 
-mod decision;
+mod demand;
+mod denial;
+mod key_prefix;
 mod label;
+#[expect(clippy::module_inception, reason = "a file is named after its type")]
+mod limit;
+mod matched;
 mod policy;
 mod request;
+pub mod rule;
+mod window;
 
-pub use decision::{Denial, DenialReason};
-pub use policy::{Charge, Charges, Lifetime, Matched, WINDOW_MAX};
-pub use policy::{Limit, LimitError, Policy, Unchargeable, Window};
+pub use demand::{Demand, Demands, KeyTooLong, MissingLabel};
+pub use denial::{Denial, DenialReason};
+pub use limit::{Limit, LimitError};
+pub use matched::Matched;
+pub use policy::Policy;
 pub use request::Request;
+pub(crate) use window::SESSION_END_MAX;
+pub use window::{Lifetime, WINDOW_MAX, Window};

@@ -1,4 +1,4 @@
-//! What somebody wants to do: labels and a cost.
+//! A request for admission: labels and a cost.
 
 use smallvec::SmallVec;
 
@@ -77,6 +77,7 @@ impl<'a> Request<'a> {
         session.into_iter().chain(tool).chain(self.others.iter().copied())
     }
 
+    /// How many labels the request carries.
     #[inline]
     pub fn labels_count(&self) -> usize {
         usize::from(self.session.is_some()) + usize::from(self.tool.is_some()) + self.others.len()
@@ -91,10 +92,12 @@ impl<'a> Request<'a> {
         }
     }
 
+    #[inline]
     fn other(&self, label: &str) -> Option<&'a str> {
         self.others.iter().find(|(held, _)| *held == label).map(|(_, value)| *value)
     }
 
+    /// What the request costs in each of its counters, as set with [`cost`](Self::cost).
     #[inline]
     pub fn charged_cost(&self) -> u64 {
         self.cost

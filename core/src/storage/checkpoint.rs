@@ -17,7 +17,7 @@ use super::{Files, KvStore, Recovered, StorageError};
 use crate::crdt::VersionVector;
 use crate::id::{NodeId, ReplicaId, Version};
 use crate::mutant::mutant;
-use crate::table::{Scope, StoredCounter, Table};
+use crate::table::{DirtySet, StoredCounter, Table};
 use crate::time::Timestamp;
 
 /// How often the clock alone is worth a write to disk: well within the grace for which closed windows are kept.
@@ -85,7 +85,7 @@ impl CheckpointWriter {
             // Records must never be newer than a checkpoint entry by two: the totals could then not be verified.
             self.sync_meta()?;
         }
-        table.harvest(Scope::All);
+        table.harvest(DirtySet::All);
         let watermarks = table.version_vector();
         if mutant!(WatermarkBeforeCells) {
             self.meta.watermarks = self.numbered(&watermarks)?;
@@ -118,7 +118,7 @@ impl CheckpointWriter {
         Ok(wrote)
     }
 
-    /// Makes the last checkpoint's own entry durable. [`write`](Self::write) leaves that to a moment when nobody waits: its
+    /// Makes the last checkpoint's own entry durable. [`write`](Self::write) leaves that to a moment when no caller waits: its
     /// cells are durable already, and a crash before this costs a resync only.
     ///
     /// # Errors
@@ -158,7 +158,7 @@ impl CheckpointWriter {
     /// Puts the storage, a database that was begun beside the present one and is synced, in the place of that.
     ///
     /// # Errors
-    /// When the file system refuses.
+    /// When the file system returns an error.
     pub fn installed(self, files: &mut dyn Files) -> Result<CheckpointWriter, StorageError> {
         let CheckpointWriter { store, .. } = self;
         drop(store);

@@ -7,6 +7,7 @@ use super::KvStore;
 
 /// The suite for backends: panics if one does not behave as it owes. `open` opens the same storage each time, at first an empty one. Returns the
 /// storage with its few entries, for what is a backend's own choice.
+#[expect(clippy::unwrap_used, reason = "a suite of assertions: a backend that fails it panics")]
 pub fn conforms(mut open: impl FnMut() -> Box<dyn KvStore>) -> Box<dyn KvStore> {
     let mut storage = open();
     assert_eq!(storage.get(b"a").unwrap(), None);

@@ -111,7 +111,7 @@ impl DataDir {
     /// Opens the database. `Damaged` when it cannot even be opened.
     ///
     /// # Errors
-    /// When the directory is another node's, or the file system refuses.
+    /// When the directory is another node's, or the file system returns an error.
     pub(super) fn open_database(&mut self, node: &NodeId) -> Result<Opening, StorageError> {
         self.check_node(node.as_str(), self.identity.as_ref().map(|identity| &*identity.node))?;
         if self.was_used() && !self.files.has_database() {
@@ -128,7 +128,7 @@ impl DataDir {
     /// database knows. Nothing may be admitted before this.
     ///
     /// # Errors
-    /// When the file system refuses.
+    /// When the file system returns an error.
     pub(super) fn next_boot(
         &mut self,
         node: &NodeId,
@@ -189,7 +189,7 @@ impl DataDir {
     /// Reads a database that must be there, and leaves everything as it is.
     ///
     /// # Errors
-    /// When there is none, or it is damaged, or the file system refuses.
+    /// When there is none, or it is damaged, or the file system returns an error.
     pub fn read(
         &mut self,
         visit: impl FnMut(StoredCounter<'_>),
@@ -216,7 +216,7 @@ impl DataDir {
     /// Sets a damaged database aside, and begins a new one. Returns the name that it has now.
     ///
     /// # Errors
-    /// When the file system refuses.
+    /// When the file system returns an error.
     pub(super) fn replace_damaged(&mut self) -> Result<(String, Box<dyn KvStore>), StorageError> {
         let boot = self.identity.as_ref().map_or(0, |identity| identity.boot);
         let aside = self.files.set_database_aside(boot)?;
@@ -231,7 +231,7 @@ impl DataDir {
     /// Notes that there is a database now: from here on, its absence is damage.
     ///
     /// # Errors
-    /// When the file system refuses.
+    /// When the file system returns an error.
     pub(super) fn note_database(&mut self) -> Result<(), StorageError> {
         match self.identity.clone().filter(|identity| !identity.database) {
             Some(identity) => self.write_identity(Identity { database: true, ..identity }),
@@ -243,7 +243,7 @@ impl DataDir {
     /// may be found, which is as true.
     ///
     /// # Errors
-    /// When the file system refuses.
+    /// When the file system returns an error.
     pub(super) fn note_checkpoint(&mut self, checkpoint: u64) -> Result<(), StorageError> {
         if checkpoint > self.noted {
             self.files.write_note(&Note(checkpoint).bytes())?;

@@ -8,7 +8,6 @@
 //! ```
 //! Every value is `CRC-32 of key and rest (4 bytes LE)`, then the rest in MessagePack (structs as arrays).
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -88,12 +87,17 @@ pub(super) enum DamagedRecord {
 
 /// A value with its checksum before it; the checksum is over the key too, so that no value passes under another key.
 pub(super) fn encode(key: &[u8], value: &impl Serialize) -> (Vec<u8>, u32) {
-    let mut bytes = vec![0; 4];
-    // Proven: our records hold nothing that MessagePack cannot express, and a Vec takes every byte.
-    rmp_serde::encode::write(&mut bytes, value).expect("a record is encodable");
-    let crc = checksum(key, &bytes[4..]);
-    bytes[..4].copy_from_slice(&crc.to_le_bytes());
-    (bytes, crc)
+    let rest = to_messagepack(value);
+    let crc = checksum(key, &rest);
+    ([&crc.to_le_bytes()[..], &rest].concat(), crc)
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "our records hold nothing that MessagePack cannot express, and a Vec takes every byte"
+)]
+fn to_messagepack(value: &impl Serialize) -> Vec<u8> {
+    rmp_serde::to_vec(value).expect("a record is encodable")
 }
 
 /// The value, if it is what was written under this key, and its checksum.

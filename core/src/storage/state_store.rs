@@ -54,7 +54,7 @@ impl StateStore {
     /// the seeds of the table's hash. `tell` is called as things happen.
     ///
     /// # Errors
-    /// When the directory is another node's or another version's, or the file system refuses. A damaged database is none:
+    /// When the directory is another node's or another version's, or the file system returns an error. A damaged database is none:
     /// it is set aside.
     pub fn open(
         mut dir: DataDir,
@@ -113,7 +113,7 @@ impl StateStore {
         self.with_writer(|writer| writer.write(table, clock))
     }
 
-    /// Makes the last checkpoint's own entry durable, which [`write`](Self::write) leaves to a moment when nobody waits.
+    /// Makes the last checkpoint's own entry durable, which [`write`](Self::write) leaves to a moment when no caller waits.
     ///
     /// # Errors
     /// As [`write`](Self::write).
@@ -135,7 +135,7 @@ impl StateStore {
     }
 
     /// After the disk failed: writes all that the table holds into a new database, and puts it in the place of the old one.
-    /// Only what is written and synced anew is known to be there, so nothing of the old one is relied upon.
+    /// Only what is written and synced again is known to be there, so nothing in the old one is relied upon.
     ///
     /// # Errors
     /// When the disk still fails; to be tried again later.

@@ -10,7 +10,7 @@ use super::recover::{RecoverError, recover};
 use super::*;
 use crate::id::{Incarnation, NodeId, ReplicaId};
 use crate::key::CounterKey;
-use crate::table::{Bounds, Change, Restore, Table};
+use crate::table::{Bounds, Op, Restore, Table};
 use crate::time::Timestamp;
 
 /// How many checkpoints a life has in these tests.
@@ -28,7 +28,7 @@ fn table(boot: u64) -> Table {
 
 fn add(table: &Table, name: &str, amount: u64) {
     let key = CounterKey::new(name, &[]);
-    table.change(Timestamp(0), &key, Change::Add(amount), END).unwrap();
+    table.execute(Timestamp(0), &key, Op::Add(amount), END).unwrap();
 }
 
 fn value(table: &Table, name: &str) -> u64 {
@@ -143,7 +143,7 @@ fn live(shared: &Shared, table: &Table, found: Option<&Recovered>) -> Vec<u64> {
         add(table, "x", 1);
         add(table, &format!("y{round}"), 1);
         let brief = CounterKey::new(&format!("brief{round}"), &[]);
-        table.change(Timestamp(round), &brief, Change::Add(1), Timestamp(round + 1)).unwrap();
+        table.execute(Timestamp(round), &brief, Op::Add(1), Timestamp(round + 1)).unwrap();
         if round == 2 {
             sweep(table, 2 + 60_000);
         }
@@ -162,7 +162,7 @@ fn what_a_checkpoint_wrote_is_found_again() {
     let (second, found) = recovered(&shared).unwrap();
     let found = found.unwrap();
     assert_eq!(value(&second, "x"), ROUNDS);
-    assert_eq!(second.fingerprint(Timestamp(0)), first.fingerprint(Timestamp(0)));
+    assert_eq!(second.state_checksum(Timestamp(0)), first.state_checksum(Timestamp(0)));
     assert_eq!(
         found.watermarks().collect::<Vec<_>>(),
         [(first.own_replica(), first.watermark(&first.own_replica()))]
@@ -194,8 +194,8 @@ fn a_crash_at_any_write_leaves_the_last_checkpoint_or_a_newer_state() {
         let (third, _) = recovered_as(3, &shared).unwrap();
         assert_eq!(value(&third, "x"), value(&second, "x"));
         assert_eq!(
-            third.fingerprint(Timestamp(0)),
-            second.fingerprint(Timestamp(0)),
+            third.state_checksum(Timestamp(0)),
+            second.state_checksum(Timestamp(0)),
             "at {crash_at}"
         );
     }
@@ -207,7 +207,7 @@ fn expired_counters_leave_the_storage() {
     let mut writer = writer(&shared, None);
     for n in 0..50 {
         let key = CounterKey::new(&n.to_string(), &[]);
-        table.change(Timestamp(0), &key, Change::Add(1), Timestamp(1_000)).unwrap();
+        table.execute(Timestamp(0), &key, Op::Add(1), Timestamp(1_000)).unwrap();
     }
     writer.write(&table, Timestamp(0)).unwrap();
     sweep(&table, 70_000);
@@ -225,7 +225,7 @@ fn a_counter_that_comes_back_between_two_checkpoints_stays() {
     let (shared, table) = (Shared::default(), table(1));
     let mut writer = writer(&shared, None);
     let key = CounterKey::new("x", &[]);
-    table.change(Timestamp(0), &key, Change::Add(1), Timestamp(1_000)).unwrap();
+    table.execute(Timestamp(0), &key, Op::Add(1), Timestamp(1_000)).unwrap();
     writer.write(&table, Timestamp(0)).unwrap();
     sweep(&table, 70_000);
     add(&table, "x", 2);

@@ -1,45 +1,54 @@
-//! Check and charge in one step: all of a request's counters or none.
+//! Decisions: check and charge in one step, all of a request's counters or none.
+//!
+//! What is read (a [`Reading`]) and what is charged (a [`Demand`]) are two types; [`rule::judge`] alone says whether the one
+//! has room for the other.
 
+use core::sync::atomic::Ordering;
+use core::time::Duration;
 use std::sync::MutexGuard;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::shard::Shard;
-use super::{Resolved, SlotId, Table, shard_of, value_at};
-use crate::limit::{Charge, Charges, DenialReason};
+use super::{SlotId, SlotRef, Table, shard_of};
+use crate::limit::rule::{self, Reading, Verdict};
+use crate::limit::{Demand, Demands, DenialReason};
 use crate::time::Timestamp;
 
 /// The answer to a request.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum Admission {
+    /// It may go ahead, and every counter is charged.
     Allowed {
-        charged: SmallVec<[Charged; 2]>,
+        /// What was taken, one for each counter that was charged.
+        debits: SmallVec<[Debit; 2]>,
         /// What is left in the fullest of its counters; `u64::MAX` when it was charged to none.
         remaining: u64,
         /// Whether a counter is newly past the urgent fraction of its limit.
         urgent: bool,
     },
+    /// It may not, and no counter is charged.
     Denied {
-        /// The limit's place in the policy.
-        limit: usize,
+        /// The index in the policy of the limit that denied; of several, of the one with the longest wait.
+        limit_index: usize,
+        /// Why.
         reason: DenialReason,
+        /// What is left under that limit.
         remaining: u64,
+        /// How long until its counter expires; `None` where waiting does not help.
         retry_after: Option<Duration>,
     },
 }
 
-/// What a request was charged in one counter, for a refund.
+/// What was taken from one counter, for a refund.
 #[derive(Debug)]
-pub struct Charged {
-    counter: Resolved,
+pub struct Debit {
+    counter: SlotRef,
     generation: u32,
 }
 
-impl Charged {
+impl Debit {
     /// The generation of the counter that was charged.
-    #[cfg(feature = "mutants")]
     pub fn generation(&self) -> u32 {
         self.generation
     }
@@ -49,35 +58,39 @@ impl Charged {
 #[derive(Clone, Copy)]
 enum Target<'a> {
     Key { key: &'a [u8], hash: u64 },
-    Resolved(Resolved),
+    Slot(SlotRef),
 }
 
 impl Target<'_> {
     fn shard(self) -> usize {
         match self {
             Target::Key { hash, .. } => shard_of(hash),
-            Target::Resolved(resolved) => resolved.slot.shard(),
+            Target::Slot(slot_ref) => slot_ref.slot.shard(),
         }
     }
 }
 
-/// One for each charge of a request, in order.
+/// One for each demand of a request, in order.
 type Targets<'a> = SmallVec<[Target<'a>; 3]>;
 
 /// Every shard that a request touches, locked, and each of its counters in them.
 struct Locked<'a> {
     /// By ascending number of the shard.
     guards: SmallVec<[(usize, MutexGuard<'a, Shard>); 3]>,
-    /// One for each charge.
+    /// One for each demand.
     found: SmallVec<[Found; 3]>,
 }
 
+/// What was found for a demand.
 #[derive(Clone, Copy)]
 struct Found {
-    /// Where its shard is among the guards.
+    /// Where the shard of the counter to charge is among the guards.
     guard: usize,
-    place: Option<u32>,
-    value: u64,
+    /// The slot of the counter to charge; `None` if it does not exist yet.
+    slot_index: Option<u32>,
+    /// What is read: how much of the limit is used.
+    used: u64,
+    /// When the counter that was read expires.
     expires_at: Timestamp,
 }
 
@@ -86,182 +99,199 @@ impl Table {
     ///
     /// A denied attempt is use all the same: it keeps a session's counters alive.
     #[inline(always)]
-    pub fn acquire(&self, now: Timestamp, charges: &Charges) -> Outcome {
-        let outcome = match &charges.list[..] {
-            [charge] => self.acquire_one(now, charge, self.target(charges, charge)),
-            list => self.acquire_all(now, list, &self.targets(charges)),
+    #[expect(clippy::expect_used, reason = "what is looked up by its key is never gone, but new")]
+    pub fn acquire(&self, now: Timestamp, demands: &Demands) -> Admission {
+        let admission = match &demands.list[..] {
+            [demand] => self.acquire_one(now, demand, self.target(demands, demand)),
+            list => self.acquire_all(now, list, &self.targets(demands)),
         };
-        // Proven: what is found by its key is not missing, but new.
-        outcome.expect("a counter can always be found by its key")
+        admission.expect("a counter can always be found by its key")
     }
 
-    /// As [`acquire`](Self::acquire), for counters that were resolved before, one for each charge. `None`, with nothing
-    /// charged, if one of them is not there any more.
+    /// As [`acquire`](Self::acquire), with references to the counters that were found before, one for each demand. `None`,
+    /// with nothing charged, if one of them is gone.
     #[inline]
-    pub fn acquire_resolved(
+    pub fn acquire_by_ref(
         &self,
         now: Timestamp,
-        charges: &[Charge],
-        counters: impl IntoIterator<Item = Resolved>,
-    ) -> Option<Outcome> {
+        demands: &[Demand],
+        counters: impl IntoIterator<Item = SlotRef>,
+    ) -> Option<Admission> {
         let mut counters = counters.into_iter();
-        match charges {
-            [charge] => self.acquire_one(now, charge, Target::Resolved(counters.next()?)),
+        match demands {
+            [demand] => self.acquire_one(now, demand, Target::Slot(counters.next()?)),
             _ => {
-                let targets: Targets<'_> = counters.map(Target::Resolved).collect();
-                self.acquire_all(now, charges, &targets)
+                let targets: Targets<'_> = counters.map(Target::Slot).collect();
+                self.acquire_all(now, demands, &targets)
             }
         }
     }
 
     /// The most frequent case, in which nothing has to be put in order.
     #[inline(always)]
-    fn acquire_one(&self, now: Timestamp, charge: &Charge, target: Target<'_>) -> Option<Outcome> {
-        let number = target.shard();
-        let mut shard = self.lock(number);
-        let found = find(now, charge, target, 0, &shard)?;
-        if !found.has_room_for(charge) {
-            if let Some(place) = found.place {
-                shard.touch(now, place, charge.expires_at);
+    fn acquire_one(
+        &self,
+        now: Timestamp,
+        demand: &Demand,
+        target: Target<'_>,
+    ) -> Option<Admission> {
+        let shard_index = target.shard();
+        let mut shard = self.lock(shard_index);
+        let found = find(now, demand, target, 0, &shard)?;
+        let reading = found.reading(demand);
+        match rule::judge(reading, demand.cost) {
+            Verdict::Room => {}
+            Verdict::Full => {
+                if let Some(slot_index) = found.slot_index {
+                    shard.touch(now, slot_index, demand.expires_at);
+                }
+                return Some(found.denial(now, demand));
             }
-            return Some(found.denial(now, charge));
         }
-        let used = found.value.saturating_add(charge.cost);
-        let remaining = charge.max.saturating_sub(used);
-        let mut charged = SmallVec::new();
-        if charge.cost == 0 {
-            return Some(Outcome::Allowed { charged, remaining, urgent: false });
+        let reading = reading.after(demand.cost);
+        let remaining = reading.remaining();
+        let mut debits = SmallVec::new();
+        if demand.cost == 0 {
+            return Some(Admission::Allowed { debits, remaining, urgent: false });
         }
-        let place = match (found.place, target) {
-            (Some(place), _) => place,
+        let slot_index = match (found.slot_index, target) {
+            (Some(slot_index), _) => slot_index,
             (None, Target::Key { key, hash }) if self.reserve_counter() => {
-                shard.insert(hash, key, charge.expires_at)
+                shard.insert(hash, key, demand.expires_at)
             }
             (None, _) => {
-                super::Mishaps::count(&self.mishaps.full);
+                self.rejected.counter_refused();
                 return Some(match self.bounds.admit_when_full {
-                    true => Outcome::Allowed { charged, remaining, urgent: false },
-                    false => denied_for_room(charge.limit),
+                    true => Admission::Allowed { debits, remaining, urgent: false },
+                    false => denied_for_room(demand.limit_index),
                 });
             }
         };
-        let (life, generation) = count(now, self.bounds.grace, &mut shard, place, charge);
-        let urgent = self.is_urgent(&shard, place, used, charge.max) && shard.mark_urgent(place);
-        let counter = Resolved { slot: SlotId::new(number, place), life };
-        charged.push(Charged { counter, generation });
-        Some(Outcome::Allowed { charged, remaining, urgent })
+        let (tag, generation) = charge(now, self.bounds.grace, &mut shard, slot_index, demand);
+        let urgent = self.is_urgent(&shard, slot_index, reading) && shard.mark_urgent(slot_index);
+        let counter = SlotRef { slot: SlotId::new(shard_index, slot_index), tag };
+        debits.push(Debit { counter, generation });
+        Some(Admission::Allowed { debits, remaining, urgent })
     }
 
-    /// Whether the peers should hear of a charge at once: the counter is past the urgent fraction of its limit, or would be
-    /// if every peer had counted as much unheard as we have. Without that second part, calls spread evenly over the nodes
-    /// use a small limit up before any of them sees it near.
+    /// Whether the peers must be told of a charge at once: the counter is past the urgent fraction of its limit, or would be
+    /// if every peer had counted as much as we have since our last harvest. Without that second part, calls spread evenly
+    /// over the nodes use a small limit up before any of them sees it near.
+    ///
+    /// This decides about no request; it only chooses when the next message leaves.
     #[inline]
-    pub(super) fn is_urgent(&self, shard: &Shard, place: u32, used: u64, max: u64) -> bool {
-        let unheard = shard.slot(place).map_or(0, |slot| slot.counter.unversioned());
-        let elsewhere = unheard.saturating_mul(self.peers.load(Ordering::Relaxed));
-        let perhaps_used = used.saturating_add(elsewhere);
-        perhaps_used as f64 >= max as f64 * self.bounds.urgent_fraction
+    pub(super) fn is_urgent(&self, shard: &Shard, slot_index: u32, reading: Reading) -> bool {
+        let unsent = shard.slot(slot_index).map_or(0, |slot| slot.counter.unversioned());
+        let elsewhere = unsent.saturating_mul(self.peers.load(Ordering::Relaxed));
+        let perhaps_used = reading.used.saturating_add(elsewhere);
+        perhaps_used as f64 >= reading.max as f64 * self.bounds.urgent_fraction
     }
 
+    #[expect(clippy::indexing_slicing, reason = "every guard that was found is among the guards")]
     fn acquire_all(
         &self,
         now: Timestamp,
-        charges: &[Charge],
+        demands: &[Demand],
         targets: &[Target<'_>],
-    ) -> Option<Outcome> {
-        let Locked { mut guards, found } = self.lock_all(now, charges, targets)?;
-        if let Some(denied) = deny(now, charges, &found) {
-            for (charge, found) in charges.iter().zip(&found) {
-                if let Some(place) = found.place {
-                    guards[found.guard].1.touch(now, place, charge.expires_at);
+    ) -> Option<Admission> {
+        let Locked { mut guards, found } = self.lock_all(now, demands, targets)?;
+        if let Some(denied) = deny(now, demands, &found) {
+            for (demand, found) in demands.iter().zip(&found) {
+                if let Some(slot_index) = found.slot_index {
+                    guards[found.guard].1.touch(now, slot_index, demand.expires_at);
                 }
             }
             return Some(denied);
         }
-        let missing = missing(charges, &found).count();
+        let missing = missing(demands, &found).count();
         let reserved = (0..missing).take_while(|_| self.reserve_counter()).count();
         if reserved < missing {
-            super::Mishaps::count(&self.mishaps.full);
+            self.rejected.counter_refused();
             if !self.bounds.admit_when_full {
                 (0..reserved).for_each(|_| self.release_counter());
-                return Some(denied_for_room(first_missing(charges, &found, reserved)));
+                return Some(denied_for_room(first_missing(demands, &found, reserved)));
             }
         }
         let mut room = reserved;
-        let mut charged = SmallVec::new();
+        let mut debits = SmallVec::new();
         let mut remaining = u64::MAX;
         let mut urgent = false;
-        for ((charge, found), target) in charges.iter().zip(&found).zip(targets) {
-            let used = found.value.saturating_add(charge.cost);
-            remaining = remaining.min(charge.max.saturating_sub(used));
-            let (number, shard) = &mut guards[found.guard];
-            let place = match (found.place, target) {
-                _ if charge.cost == 0 => continue,
-                (Some(place), _) => place,
+        for ((demand, found), target) in demands.iter().zip(&found).zip(targets) {
+            let reading = found.reading(demand).after(demand.cost);
+            remaining = remaining.min(reading.remaining());
+            let (shard_index, shard) = &mut guards[found.guard];
+            let slot_index = match (found.slot_index, target) {
+                _ if demand.cost == 0 => continue,
+                (Some(slot_index), _) => slot_index,
                 (None, Target::Key { key, hash }) if room > 0 => {
                     room -= 1;
-                    shard.insert(*hash, key, charge.expires_at)
+                    shard.insert(*hash, key, demand.expires_at)
                 }
                 (None, _) => continue,
             };
-            let (life, generation) = count(now, self.bounds.grace, shard, place, charge);
-            urgent |= self.is_urgent(shard, place, used, charge.max) && shard.mark_urgent(place);
-            let counter = Resolved { slot: SlotId::new(*number, place), life };
-            charged.push(Charged { counter, generation });
+            let (tag, generation) = charge(now, self.bounds.grace, shard, slot_index, demand);
+            urgent |= self.is_urgent(shard, slot_index, reading) && shard.mark_urgent(slot_index);
+            let counter = SlotRef { slot: SlotId::new(*shard_index, slot_index), tag };
+            debits.push(Debit { counter, generation });
         }
-        Some(Outcome::Allowed { charged, remaining, urgent })
+        Some(Admission::Allowed { debits, remaining, urgent })
     }
 
     /// What [`acquire`](Self::acquire) would answer, with nothing charged and nothing touched.
-    pub fn peek(&self, now: Timestamp, charges: &Charges) -> Outcome {
-        let locked = self.lock_all(now, &charges.list, &self.targets(charges));
-        // Proven: what is found by its key is not missing, but new.
+    #[expect(clippy::expect_used, reason = "what is looked up by its key is never gone, but new")]
+    pub fn peek(&self, now: Timestamp, demands: &Demands) -> Admission {
+        let locked = self.lock_all(now, &demands.list, &self.targets(demands));
         let Locked { found, .. } = locked.expect("a counter can always be found by its key");
-        let charges = &charges.list[..];
-        if let Some(denied) = deny(now, charges, &found) {
+        let demands = &demands.list[..];
+        if let Some(denied) = deny(now, demands, &found) {
             return denied;
         }
-        let missing = missing(charges, &found).count();
+        let missing = missing(demands, &found).count();
         let room = self.bounds.counters_max.saturating_sub(self.len());
         if missing > room && !self.bounds.admit_when_full {
-            return denied_for_room(first_missing(charges, &found, room));
+            return denied_for_room(first_missing(demands, &found, room));
         }
-        let left = |(charge, found): (&Charge, &Found)| {
-            charge.max.saturating_sub(found.value.saturating_add(charge.cost))
+        let left = |(demand, found): (&Demand, &Found)| {
+            found.reading(demand).after(demand.cost).remaining()
         };
-        let remaining = charges.iter().zip(&found).map(left).min().unwrap_or(u64::MAX);
-        Outcome::Allowed { charged: SmallVec::new(), remaining, urgent: false }
+        let remaining = demands.iter().zip(&found).map(left).min().unwrap_or(u64::MAX);
+        Admission::Allowed { debits: SmallVec::new(), remaining, urgent: false }
     }
 
-    /// Gives back what a request was charged, where the counter is still the one that was charged.
-    pub fn refund(&self, charged: &[Charged], cost: u64) {
-        for Charged { counter, generation } in charged {
+    /// Returns what was taken, where the counter is still the one that was charged.
+    pub fn refund(&self, debits: &[Debit], cost: u64) {
+        for Debit { counter, generation } in debits {
             let mut shard = self.lock(counter.slot.shard());
-            let Some(place) = shard.place_of(*counter) else { continue };
-            let slot = shard.slot_mut(place);
+            let Some(slot_index) = shard.index_of(*counter) else { continue };
+            let slot = shard.slot_mut(slot_index);
             if let Some(slot) = slot.filter(|slot| slot.counter.generation() == *generation) {
                 slot.counter.subtract(cost);
-                shard.mark_dirty(place);
+                shard.mark_dirty(slot_index);
             }
         }
     }
 
     #[inline(always)]
-    fn target<'a>(&self, charges: &'a Charges, charge: &Charge) -> Target<'a> {
-        let key = charges.key(charge);
-        Target::Key { key, hash: self.hash(key) }
+    fn target<'a>(&self, demands: &'a Demands, demand: &Demand) -> Target<'a> {
+        let key = demands.key(demand);
+        Target::Key { key, hash: self.key_hash(key) }
     }
 
-    fn targets<'a>(&self, charges: &'a Charges) -> Targets<'a> {
-        charges.list.iter().map(|charge| self.target(charges, charge)).collect()
+    fn targets<'a>(&self, demands: &'a Demands) -> Targets<'a> {
+        demands.list.iter().map(|demand| self.target(demands, demand)).collect()
     }
 
     /// Locks every shard that the targets are in, each once and in ascending order, and looks the counters up. `None` if one
-    /// that was resolved before is not there any more.
+    /// that was found before is gone.
+    #[expect(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        reason = "every target's shard is locked"
+    )]
     fn lock_all(
         &self,
         now: Timestamp,
-        charges: &[Charge],
+        demands: &[Demand],
         targets: &[Target<'_>],
     ) -> Option<Locked<'_>> {
         let mut numbers: SmallVec<[usize; 3]> =
@@ -270,107 +300,108 @@ impl Table {
         numbers.dedup();
         let guards: SmallVec<[(usize, MutexGuard<'_, Shard>); 3]> =
             numbers.iter().map(|number| (*number, self.lock(*number))).collect();
-        let find_one = |(charge, target): (&Charge, &Target<'_>)| {
-            // Proven above: every target's shard is among the numbers.
+        let find_one = |(demand, target): (&Demand, &Target<'_>)| {
             let guard = numbers.binary_search(&target.shard()).expect("the shard is locked");
-            find(now, charge, *target, guard, &guards[guard].1)
+            find(now, demand, *target, guard, &guards[guard].1)
         };
-        let found = charges.iter().zip(targets).map(find_one).collect::<Option<_>>()?;
+        let found = demands.iter().zip(targets).map(find_one).collect::<Option<_>>()?;
         Some(Locked { guards, found })
     }
 }
 
-/// The counter of a charge. `None` if it was resolved before and is another one by now, or one of another window.
+/// Reads the counter of a demand. `None` if it was found before and is another one by now, or one of another window.
 #[inline(always)]
 fn find(
     now: Timestamp,
-    charge: &Charge,
+    demand: &Demand,
     target: Target<'_>,
     guard: usize,
     shard: &Shard,
 ) -> Option<Found> {
-    let place = match target {
+    let slot_index = match target {
         Target::Key { key, hash } => shard.find(hash, key),
-        Target::Resolved(resolved) => Some(shard.place_of(resolved)?),
+        Target::Slot(slot_ref) => Some(shard.index_of(slot_ref)?),
     };
-    let Some(slot) = place.and_then(|place| shard.slot(place)) else {
-        return Some(Found { guard, place, value: 0, expires_at: charge.expires_at });
+    let Some(slot) = slot_index.and_then(|slot_index| shard.slot(slot_index)) else {
+        return Some(Found { guard, slot_index, used: 0, expires_at: demand.expires_at });
     };
-    let is_of_another_window = charge.is_windowed && slot.expires_at != charge.expires_at;
-    if is_of_another_window && matches!(target, Target::Resolved(_)) {
+    let is_of_another_window = demand.is_windowed && slot.expires_at != demand.expires_at;
+    if is_of_another_window && matches!(target, Target::Slot(_)) {
         return None;
     }
-    Some(Found { guard, place, value: value_at(now, slot), expires_at: slot.expires_at })
+    Some(Found { guard, slot_index, used: slot.value_at(now), expires_at: slot.expires_at })
 }
 
 impl Found {
-    #[inline]
-    fn has_room_for(&self, charge: &Charge) -> bool {
-        self.value.saturating_add(charge.cost) <= charge.max
+    #[inline(always)]
+    fn reading(&self, demand: &Demand) -> Reading {
+        demand.reading(self.used)
     }
 
-    /// How long until the counter ends; `None` where that does not help.
+    /// How long until the counter expires; `None` where that does not help, since the cost does not fit in a new one either.
     #[inline]
-    fn wait(&self, now: Timestamp, charge: &Charge) -> Option<Duration> {
-        (charge.cost <= charge.max).then(|| self.expires_at.since(now))
+    fn wait(&self, now: Timestamp, demand: &Demand) -> Option<Duration> {
+        let ever_fits = rule::judge(Reading::unused(demand.max), demand.cost).is_room();
+        ever_fits.then(|| self.expires_at.since(now))
     }
 
     #[inline]
-    fn denial(&self, now: Timestamp, charge: &Charge) -> Outcome {
-        let retry_after = self.wait(now, charge);
-        Outcome::Denied {
-            limit: charge.limit,
+    fn denial(&self, now: Timestamp, demand: &Demand) -> Admission {
+        let retry_after = self.wait(now, demand);
+        Admission::Denied {
+            limit_index: demand.limit_index,
             reason: match retry_after {
                 Some(_) => DenialReason::LimitReached,
                 None => DenialReason::CostOverMax,
             },
-            remaining: charge.max.saturating_sub(self.value),
+            remaining: self.reading(demand).remaining(),
             retry_after,
         }
     }
 }
 
-/// Counts a charge in its counter; a counter whose time had passed starts anew. Returns the life and the generation charged.
+/// Charges a demand to its counter, which is reset first if it has expired. Returns the tag and the generation charged.
 #[inline]
-fn count(
+fn charge(
     now: Timestamp,
     grace: Duration,
     shard: &mut Shard,
-    place: u32,
-    charge: &Charge,
+    slot_index: u32,
+    demand: &Demand,
 ) -> (u32, u32) {
-    shard.begin_anew_if_over(now, grace, place);
-    let Some(slot) = shard.slot_mut(place) else { return (0, 0) };
-    slot.counter.add(charge.cost);
-    slot.expires_at = slot.expires_at.max(charge.expires_at);
-    let charged = (slot.life, slot.counter.generation());
-    shard.mark_dirty(place);
+    shard.reset_if_expired(now, grace, slot_index);
+    let Some(slot) = shard.slot_mut(slot_index) else { return (0, 0) };
+    slot.counter.add(demand.cost);
+    slot.expires_at = slot.expires_at.max(demand.expires_at);
+    let charged = (slot.tag, slot.counter.generation());
+    shard.mark_dirty(slot_index);
     charged
 }
 
-/// The denial with the longest wait, if any counter has no room. No help in waiting is the longest wait.
-fn deny(now: Timestamp, charges: &[Charge], found: &[Found]) -> Option<Outcome> {
-    let pairs = charges.iter().zip(found);
-    let full = pairs.filter(|(charge, found)| !found.has_room_for(charge));
-    let (charge, found) =
-        full.max_by_key(|(charge, found)| found.wait(now, charge).unwrap_or(Duration::MAX))?;
-    Some(found.denial(now, charge))
+/// The denial with the longest wait, if any counter has no room. Where waiting does not help, the wait counts as longest.
+fn deny(now: Timestamp, demands: &[Demand], found: &[Found]) -> Option<Admission> {
+    let pairs = demands.iter().zip(found);
+    let full =
+        pairs.filter(|(demand, found)| !rule::judge(found.reading(demand), demand.cost).is_room());
+    let (demand, found) =
+        full.max_by_key(|(demand, found)| found.wait(now, demand).unwrap_or(Duration::MAX))?;
+    Some(found.denial(now, demand))
 }
 
-/// The charges that need a new counter.
-fn missing<'a>(charges: &'a [Charge], found: &'a [Found]) -> impl Iterator<Item = &'a Charge> {
-    let pairs = charges.iter().zip(found);
+/// The demands that need a new counter.
+fn missing<'a>(demands: &'a [Demand], found: &'a [Found]) -> impl Iterator<Item = &'a Demand> {
+    let pairs = demands.iter().zip(found);
     pairs
-        .filter(|(charge, found)| found.place.is_none() && charge.cost > 0)
-        .map(|(charge, _)| charge)
+        .filter(|(demand, found)| found.slot_index.is_none() && demand.cost > 0)
+        .map(|(demand, _)| demand)
 }
 
 /// The limit of the first new counter for which there is no room.
-fn first_missing(charges: &[Charge], found: &[Found], room: usize) -> usize {
-    missing(charges, found).nth(room).map_or(0, |charge| charge.limit)
+fn first_missing(demands: &[Demand], found: &[Found], room: usize) -> usize {
+    missing(demands, found).nth(room).map_or(0, |demand| demand.limit_index)
 }
 
-fn denied_for_room(limit: usize) -> Outcome {
+fn denied_for_room(limit_index: usize) -> Admission {
     let reason = DenialReason::TooManyCounters;
-    Outcome::Denied { limit, reason, remaining: 0, retry_after: None }
+    Admission::Denied { limit_index, reason, remaining: 0, retry_after: None }
 }

@@ -1,31 +1,29 @@
-//! Forgetting counters whose time has passed.
+//! Dropping counters that expired longer than the grace ago.
 
+use super::read::{next_page, page_end};
 use super::{SLOTS_PER_LOCK, SlotId, Table};
 use crate::time::Timestamp;
 
 impl Table {
-    /// How many stretches a sweep of the whole table takes, about.
-    pub fn stretches(&self) -> usize {
+    /// How many pages a sweep of the whole table takes, about.
+    pub fn pages(&self) -> usize {
         self.shards.len() + self.len() / SLOTS_PER_LOCK
     }
 
-    /// Drops the counters of one stretch that expired longer than the grace ago; returns where the next stretch begins.
+    /// Drops the counters of one page that expired longer than the grace ago. Returns where the next page begins; `None`
+    /// after the last.
     pub fn sweep(&self, now: Timestamp, from: Option<SlotId>) -> Option<SlotId> {
-        let from = from.unwrap_or(SlotId(0));
+        let from = from.unwrap_or(SlotId::FIRST);
         let mut shard = self.lock(from.shard());
-        let end = from.place().saturating_add(SLOTS_PER_LOCK as u32).min(shard.places());
-        for place in from.place()..end {
-            let slot = shard.slot(place);
-            let over = slot.filter(|slot| slot.expires_at.plus(self.bounds.grace) <= now);
-            if let Some(hash) = over.map(|slot| self.hash(&slot.key)) {
-                shard.remove(hash, place);
+        let end = page_end(from, shard.slots());
+        for slot_index in from.index()..end {
+            let slot = shard.slot(slot_index);
+            let expired = slot.filter(|slot| slot.expires_at.plus(self.bounds.grace) <= now);
+            if let Some(key_hash) = expired.map(|slot| self.key_hash(&slot.key)) {
+                shard.remove(key_hash, slot_index);
                 self.release_counter();
             }
         }
-        if end < shard.places() {
-            Some(SlotId::new(from.shard(), end))
-        } else {
-            (from.shard() + 1 < self.shards.len()).then(|| SlotId::new(from.shard() + 1, 0))
-        }
+        next_page(from, end, shard.slots())
     }
 }

@@ -1,13 +1,13 @@
-//! Counters that were resolved before must give what their keys would give, whatever has become of them meanwhile.
+//! References to slots must answer as keys do, whatever has become of the counters meanwhile.
 
-use std::sync::Arc;
-use std::time::Duration;
+use alloc::{format, sync::Arc, vec, vec::Vec};
+use core::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Change, Outcome, Resolved, Scope, Table};
+use super::{Admission, DirtySet, Op, SlotRef, Table};
 use crate::key::CounterKey;
-use crate::limit::{Charges, Limit, Matched, Policy, Request, Window};
+use crate::limit::{Demands, Limit, Matched, Policy, Request, Window};
 use crate::table::tests::table;
 use crate::time::Timestamp;
 
@@ -26,33 +26,36 @@ fn policy() -> Policy {
 struct Handle<'a> {
     policy: &'a Policy,
     matched: Vec<Matched>,
-    seen: Vec<Resolved>,
+    seen: Vec<SlotRef>,
 }
 
 impl<'a> Handle<'a> {
     fn new(policy: &'a Policy, session: &str) -> Handle<'a> {
         let request = Request::tool_call(session, "t");
-        let matched = policy.matched(&request, Timestamp(0), 512).unwrap();
-        let seen = vec![Resolved::NONE; matched.len()];
+        let mut demands = Demands::default();
+        policy.find_demands(&request, Timestamp(0), 512, &mut demands).unwrap();
+        let matched = policy.matched(&demands, Timestamp(0));
+        let seen = vec![SlotRef::NONE; matched.len()];
         Handle { policy, matched, seen }
     }
 
-    fn acquire(&mut self, table: &Table, now: u64, cost: u64) -> Outcome {
-        let charges = self.policy.charge_matched(&self.matched, Timestamp(now), cost);
+    fn acquire(&mut self, table: &Table, now: u64, cost: u64) -> Admission {
+        let demands = self.policy.demands_under(&self.matched, Timestamp(now), cost);
         let seen = self.seen.iter().copied();
-        table.acquire_resolved(Timestamp(now), &charges.list, seen).unwrap_or_else(|| {
-            let outcome = table.acquire(Timestamp(now), &charges);
-            self.seen = charges.list.iter().map(|c| table.resolve(charges.key(c))).collect();
+        table.acquire_by_ref(Timestamp(now), &demands.list, seen).unwrap_or_else(|| {
+            let outcome = table.acquire(Timestamp(now), &demands);
+            self.seen =
+                demands.list.iter().map(|demand| table.resolve(demands.key(demand))).collect();
             outcome
         })
     }
 }
 
-fn by_key(policy: &Policy, table: &Table, session: &str, now: u64, cost: u64) -> Outcome {
-    let mut charges = Charges::default();
+fn by_key(policy: &Policy, table: &Table, session: &str, now: u64, cost: u64) -> Admission {
+    let mut demands = Demands::default();
     let request = Request::tool_call(session, "t").cost(cost);
-    policy.charge(&request, Timestamp(now), 512, &mut charges).unwrap();
-    table.acquire(Timestamp(now), &charges)
+    policy.find_demands(&request, Timestamp(now), 512, &mut demands).unwrap();
+    table.acquire(Timestamp(now), &demands)
 }
 
 fn sweep(table: &Table, now: u64) {
@@ -100,20 +103,20 @@ proptest! {
                 Step::Wait { ms } => now += ms,
                 Step::Reset { session } => for table in [&one, &other] {
                     let key = CounterKey::new("calls", &[sessions[session]]);
-                    table.change(Timestamp(now), &key, Change::Reset, Timestamp(now)).unwrap();
+                    table.execute(Timestamp(now), &key, Op::Reset, Timestamp(now)).unwrap();
                 },
                 Step::Sweep => [&one, &other].iter().for_each(|table| sweep(table, now)),
-                Step::Harvest => [&one, &other].iter().for_each(|table| drop(table.harvest(Scope::All))),
+                Step::Harvest => [&one, &other].iter().for_each(|table| drop(table.harvest(DirtySet::All))),
             }
-            prop_assert_eq!(one.fingerprint(Timestamp(now)), other.fingerprint(Timestamp(now)));
+            prop_assert_eq!(one.state_checksum(Timestamp(now)), other.state_checksum(Timestamp(now)));
         }
     }
 }
 
-fn summary(outcome: &Outcome) -> (bool, u64, Option<Duration>) {
+fn summary(outcome: &Admission) -> (bool, u64, Option<Duration>) {
     match outcome {
-        Outcome::Allowed { remaining, .. } => (true, *remaining, None),
-        Outcome::Denied { remaining, retry_after, .. } => (false, *remaining, *retry_after),
+        Admission::Allowed { remaining, .. } => (true, *remaining, None),
+        Admission::Denied { remaining, retry_after, .. } => (false, *remaining, *retry_after),
     }
 }
 
@@ -130,8 +133,8 @@ fn threads_with_handles_and_keys_together_never_pass_a_limit() {
             std::thread::spawn(move || {
                 let mut handle = Handle::new(&policy, "s");
                 let ask = |_: &usize| match number % 2 {
-                    0 => matches!(handle.acquire(&table, 0, 1), Outcome::Allowed { .. }),
-                    _ => matches!(by_key(&policy, &table, "s", 0, 1), Outcome::Allowed { .. }),
+                    0 => matches!(handle.acquire(&table, 0, 1), Admission::Allowed { .. }),
+                    _ => matches!(by_key(&policy, &table, "s", 0, 1), Admission::Allowed { .. }),
                 };
                 (0..500).filter(ask).count()
             })
@@ -142,30 +145,30 @@ fn threads_with_handles_and_keys_together_never_pass_a_limit() {
 }
 
 #[test]
-fn a_counter_in_a_place_used_before_is_not_taken_for_the_one_that_was_there() {
+fn a_counter_in_a_slot_used_before_is_not_taken_for_the_one_that_was_there() {
     let policy = policy();
     let table = table("a");
     let mut handle = Handle::new(&policy, "first");
-    assert!(matches!(handle.acquire(&table, 0, 2), Outcome::Allowed { .. }));
+    assert!(matches!(handle.acquire(&table, 0, 2), Admission::Allowed { .. }));
     sweep(&table, 10 * MINUTE_MS);
     assert!(table.is_empty());
-    // Others take the places.
+    // Others take the slots.
     for session in 0..2_000 {
         let _ = by_key(&policy, &table, &format!("s{session}"), 10 * MINUTE_MS, 3);
     }
-    let Outcome::Allowed { remaining, .. } = handle.acquire(&table, 10 * MINUTE_MS, 1) else {
+    let Admission::Allowed { remaining, .. } = handle.acquire(&table, 10 * MINUTE_MS, 1) else {
         panic!("a new session has room");
     };
     assert_eq!(remaining, 2);
 }
 
 #[test]
-fn adding_within_a_bound_counts_all_or_nothing_and_makes_no_counter_in_vain() {
+fn try_add_counts_all_or_nothing_and_makes_no_counter_in_vain() {
     let (table, key) = (table("a"), CounterKey::new("tool per session", &["s", "t"]));
     let (now, ends) = (Timestamp(0), Timestamp(MINUTE_MS));
     let add = |amount, max| {
-        let changed = table.change(now, &key, Change::AddWithin { amount, max }, ends).unwrap();
-        (changed.made, changed.value)
+        let result = table.execute(now, &key, Op::TryAdd { amount, max }, ends).unwrap();
+        (result.applied, result.value)
     };
     assert_eq!(add(4, 3), (false, 0));
     assert!(table.is_empty());
@@ -173,9 +176,9 @@ fn adding_within_a_bound_counts_all_or_nothing_and_makes_no_counter_in_vain() {
         [add(2, 3), add(2, 3), add(1, 3), add(1, 3)],
         [(true, 2), (false, 2), (true, 3), (false, 3)]
     );
-    let resolved = table.resolve(key.as_bytes());
-    let change = Change::AddWithin { amount: 1, max: 4 };
-    let changed = table.change_resolved(now, resolved, None, change, ends).unwrap().unwrap();
-    assert_eq!((changed.made, changed.value), (true, 4));
-    assert!(table.change_resolved(now, Resolved::NONE, None, change, ends).unwrap().is_none());
+    let slot_ref = table.resolve(key.as_bytes());
+    let op = Op::TryAdd { amount: 1, max: 4 };
+    let result = table.execute_by_ref(now, slot_ref, None, op, ends).unwrap().unwrap();
+    assert_eq!((result.applied, result.value), (true, 4));
+    assert!(table.execute_by_ref(now, SlotRef::NONE, None, op, ends).unwrap().is_none());
 }

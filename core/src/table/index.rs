@@ -1,10 +1,12 @@
-//! From a key's hash to the place of its counter: open addressing with linear probing.
+//! From a key's hash to the slot of its counter: open addressing with linear probing.
 //!
 //! An entry is eight bytes and holds half of the hash, so that a lookup costs one cache miss before the counter's own, and
 //! growing needs no key. Entries are removed by shifting the ones behind them back (Knuth, TAOCP 3, 6.4, algorithm R), so
 //! there are no tombstones to clean up.
 
-/// Places by hash. Which of several keys with one hash is meant is for the caller to say.
+use alloc::{boxed::Box, vec};
+
+/// Slots by hash. Several keys may have one hash; the caller says which is meant.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     /// A power of two long, or empty; at most three quarters are in use.
@@ -14,88 +16,105 @@ pub(super) struct Index {
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    tag: u32,
-    place: u32,
+    /// The lower half of the key's hash.
+    hash: u32,
+    slot: u32,
 }
 
-/// The place of an entry that is not in use.
+/// The slot of an entry that is not in use.
 const FREE: u32 = u32::MAX;
 const SMALLEST: usize = 8;
 
 impl Index {
-    /// The place of the entry with this tag that `is_it`.
+    /// The slot of the entry with this hash that `is_it`.
     #[inline]
-    pub fn find(&self, tag: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-        self.position(tag, is_it).map(|position| self.entries[position].place)
+    pub fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+        self.position(hash, is_it).map(|position| self.entry(position).slot)
     }
 
     #[inline]
-    fn position(&self, tag: u32, is_it: impl Fn(u32) -> bool) -> Option<usize> {
+    fn position(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Option<usize> {
         if self.entries.is_empty() {
             return None;
         }
-        let mut position = self.home(tag);
+        let mut position = self.home(hash);
         loop {
-            let entry = self.entries[position];
-            if entry.place == FREE {
+            let entry = self.entry(position);
+            if entry.slot == FREE {
                 return None;
             }
-            if entry.tag == tag && is_it(entry.place) {
+            if entry.hash == hash && is_it(entry.slot) {
                 return Some(position);
             }
             position = self.after(position);
         }
     }
 
-    /// Adds an entry; the place must not be in yet.
-    pub fn insert(&mut self, tag: u32, place: u32) {
+    /// Adds an entry; the slot must not be in yet.
+    pub fn insert(&mut self, hash: u32, slot: u32) {
         if (self.used + 1) * 4 > self.entries.len() * 3 {
             self.grow();
         }
-        self.put(Entry { tag, place });
+        self.put(Entry { hash, slot });
         self.used += 1;
     }
 
-    /// Removes the entry of a place.
-    pub fn remove(&mut self, tag: u32, place: u32) {
-        let Some(mut hole) = self.position(tag, |held| held == place) else { return };
+    /// Removes the entry of a slot.
+    pub fn remove(&mut self, hash: u32, slot: u32) {
+        let Some(mut hole) = self.position(hash, |held| held == slot) else { return };
         self.used -= 1;
         let mut next = self.after(hole);
-        while self.entries[next].place != FREE {
+        while self.entry(next).slot != FREE {
             // An entry may fill the hole if the hole is on its way from its home.
-            let home = self.home(self.entries[next].tag);
+            let home = self.home(self.entry(next).hash);
             if self.distance(home, next) >= self.distance(hole, next) {
-                self.entries[hole] = self.entries[next];
+                *self.entry_mut(hole) = self.entry(next);
                 hole = next;
             }
             next = self.after(next);
         }
-        self.entries[hole].place = FREE;
+        self.entry_mut(hole).slot = FREE;
     }
 
     fn put(&mut self, entry: Entry) {
-        let mut position = self.home(entry.tag);
-        while self.entries[position].place != FREE {
+        let mut position = self.home(entry.hash);
+        while self.entry(position).slot != FREE {
             position = self.after(position);
         }
-        self.entries[position] = entry;
+        *self.entry_mut(position) = entry;
     }
 
     fn grow(&mut self) {
         let length = (self.entries.len() * 2).max(SMALLEST);
-        let free = Entry { tag: 0, place: FREE };
-        let before = std::mem::replace(&mut self.entries, vec![free; length].into());
+        let free = Entry { hash: 0, slot: FREE };
+        let before = core::mem::replace(&mut self.entries, vec![free; length].into());
         for entry in before {
-            if entry.place != FREE {
+            if entry.slot != FREE {
                 self.put(entry);
             }
         }
     }
 
-    fn home(&self, tag: u32) -> usize {
-        tag as usize & (self.entries.len() - 1)
+    #[inline]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "positions are masked by the length, which is a power of two"
+    )]
+    fn entry(&self, position: usize) -> Entry {
+        self.entries[position]
     }
 
+    #[expect(clippy::indexing_slicing, reason = "as above")]
+    fn entry_mut(&mut self, position: usize) -> &mut Entry {
+        &mut self.entries[position]
+    }
+
+    #[inline]
+    fn home(&self, hash: u32) -> usize {
+        hash as usize & (self.entries.len() - 1)
+    }
+
+    #[inline]
     fn after(&self, position: usize) -> usize {
         (position + 1) & (self.entries.len() - 1)
     }
@@ -115,23 +134,23 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Few distinct tags make for many collisions, and wrap around the end.
+        /// Few distinct hashes make for many collisions, and wrap around the end.
         #[test]
         fn it_behaves_like_a_map(steps in prop::collection::vec((any::<bool>(), 0_u32..40), 0..300)) {
-            let tag = |place: u32| place % 7 + 5;
+            let hash = |slot: u32| slot % 7 + 5;
             let mut index = Index::default();
             let mut model = BTreeMap::new();
-            for (insert, place) in steps {
-                if insert && !model.contains_key(&place) {
-                    index.insert(tag(place), place);
-                    model.insert(place, tag(place));
+            for (insert, slot) in steps {
+                if insert && !model.contains_key(&slot) {
+                    index.insert(hash(slot), slot);
+                    model.insert(slot, hash(slot));
                 } else if !insert {
-                    index.remove(tag(place), place);
-                    model.remove(&place);
+                    index.remove(hash(slot), slot);
+                    model.remove(&slot);
                 }
-                for place in 0..40 {
-                    let found = index.find(tag(place), |held| held == place);
-                    prop_assert_eq!(found, model.contains_key(&place).then_some(place));
+                for slot in 0..40 {
+                    let found = index.find(hash(slot), |held| held == slot);
+                    prop_assert_eq!(found, model.contains_key(&slot).then_some(slot));
                 }
             }
             prop_assert_eq!(index.used, model.len());

@@ -1,13 +1,15 @@
 //! What a checkpoint takes from a table, and how a table starts from what was stored.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
 use super::replicas::Replicas;
-use super::shard::{Slot, SlotKey, trim};
+use super::shard::trim;
+use super::slot::{Slot, SlotKey};
 use super::{CounterState, SLOTS_PER_LOCK, SlotId, Table, cells_of, shard_of};
 use crate::crdt::{Cell, PnCounter, ReplicaIndex};
 use crate::id::{ReplicaId, Version};
@@ -60,26 +62,27 @@ impl CounterState {
 /// A part of what changed since the last checkpoint.
 #[derive(Debug, Default)]
 pub struct Unpersisted {
+    /// Counters that changed, as they are now.
     pub changed: Vec<StoredCounter<'static>>,
     /// Keys of counters that are gone.
     pub dropped: Vec<SlotKey>,
 }
 
 impl Table {
-    /// Lists every counter for the next checkpoint, for a storage that holds nothing yet.
+    /// Lists every counter for the next checkpoint, for a storage that is empty.
     pub fn mark_all_unpersisted(&self) {
-        for number in 0..self.shards.len() {
+        for shard_index in 0..self.shards.len() {
             let mut from = 0;
             loop {
-                let mut shard = self.lock(number);
+                let mut shard = self.lock(shard_index);
                 shard.dropped.clear();
-                let end = shard.places().min(from + SLOTS_PER_LOCK as u32);
-                for place in from..end {
-                    if shard.slot(place).is_some() {
-                        shard.mark_unpersisted(place);
+                let end = shard.slots().min(from + SLOTS_PER_LOCK as u32);
+                for slot_index in from..end {
+                    if shard.slot(slot_index).is_some() {
+                        shard.mark_unpersisted(slot_index);
                     }
                 }
-                if end == shard.places() {
+                if end == shard.slots() {
                     break;
                 }
                 from = end;
@@ -87,34 +90,37 @@ impl Table {
         }
     }
 
-    /// Forgets which counters storage has to forget, while there is no storage.
+    /// Forgets which counters storage has to delete, while there is no storage.
     pub fn forget_dropped(&self) {
         (0..self.shards.len()).for_each(|number| self.lock(number).dropped.clear());
     }
 
     /// Takes all that changed since the last checkpoint, a part at a time. Own cells that change meanwhile are taken as they
-    /// are then, with a version.
+    /// are then, and get a version.
+    ///
+    /// # Errors
+    /// That of `part`, at which it stops.
     pub fn take_unpersisted<E>(
         &self,
         mut part: impl FnMut(Unpersisted) -> Result<(), E>,
     ) -> Result<(), E> {
-        for number in 0..self.shards.len() {
+        for shard_index in 0..self.shards.len() {
             let mut left = usize::MAX;
             loop {
                 let mut taken = Unpersisted::default();
                 {
                     let mut replicas = self.lock_replicas();
-                    let mut shard = self.lock(number);
-                    taken.dropped = std::mem::take(&mut shard.dropped);
+                    let mut shard = self.lock(shard_index);
+                    taken.dropped = core::mem::take(&mut shard.dropped);
                     left = left.min(shard.unpersisted.len());
                     for _ in 0..left.min(SLOTS_PER_LOCK) {
                         left -= 1;
-                        let Some(place) = shard.unpersisted.pop() else { break };
-                        let Some(slot) = shard.slot_mut(place) else { continue };
-                        if !std::mem::take(&mut slot.unpersisted) {
+                        let Some(slot_index) = shard.unpersisted.pop() else { break };
+                        let Some(slot) = shard.slot_mut(slot_index) else { continue };
+                        if !core::mem::take(&mut slot.unpersisted) {
                             continue;
                         }
-                        replicas.stamp(SlotId::new(number, place), slot);
+                        replicas.stamp(SlotId::new(shard_index, slot_index), slot);
                         slot.persisted = true;
                         taken.changed.push(at_rest(slot, &replicas));
                     }
@@ -124,7 +130,7 @@ impl Table {
                     break;
                 }
             }
-            trim(&mut self.lock(number).unpersisted);
+            trim(&mut self.lock(shard_index).unpersisted);
         }
         Ok(())
     }
@@ -144,6 +150,7 @@ pub(super) fn at_rest(slot: &Slot, replicas: &Replicas) -> StoredCounter<'static
 }
 
 /// Fills a new table with what was stored. Nothing else may use the table meanwhile.
+#[derive(Debug)]
 pub struct Restore<'a> {
     table: &'a Table,
     /// The updates of each replica, by its index.
@@ -151,32 +158,34 @@ pub struct Restore<'a> {
 }
 
 impl<'a> Restore<'a> {
+    /// Begins to fill this table, which must be new.
     pub fn into(table: &'a Table) -> Restore<'a> {
         Restore { table, entries: Vec::new() }
     }
 
     /// Adds one counter; each key once.
     pub fn add(&mut self, stored: &StoredCounter<'_>) {
-        let hash = self.table.hash(&stored.key);
-        let number = shard_of(hash);
+        let key_hash = self.table.key_hash(&stored.key);
+        let shard_index = shard_of(key_hash);
         let mut replicas = self.table.lock_replicas();
-        let mut shard = self.table.lock(number);
+        let mut shard = self.table.lock(shard_index);
         // A bound that was lowered since must not cost counters that are held already.
         self.table.counters.fetch_add(1, Ordering::Relaxed);
-        let place = shard.insert(hash, &stored.key, stored.state.expires_at);
-        // Proven: it was put there on the line above.
-        let slot = shard.slot_mut(place).expect("the place holds a counter");
+        let slot_index = shard.insert(key_hash, &stored.key, stored.state.expires_at);
+        let Some(slot) = shard.slot_mut(slot_index) else { return };
         slot.persisted = true;
         let mut cells = Vec::with_capacity(stored.state.cells.len());
         for (replica, cell) in &*stored.state.cells {
             let index = replicas.index_or_insert(replica, usize::MAX);
             if let Some(index) = index.filter(|index| *index != ReplicaIndex::OWN) {
                 cells.push((index, *cell));
-                let at = index.0 as usize;
-                if at >= self.entries.len() {
-                    self.entries.resize_with(at + 1, Vec::new);
+                let replica_index = index.0 as usize;
+                if replica_index >= self.entries.len() {
+                    self.entries.resize_with(replica_index + 1, Vec::new);
                 }
-                self.entries[at].push((cell.version, SlotId::new(number, place)));
+                if let Some(entries) = self.entries.get_mut(replica_index) {
+                    entries.push((cell.version, SlotId::new(shard_index, slot_index)));
+                }
             }
         }
         slot.counter = PnCounter::of_peers(stored.state.generation, cells);
@@ -191,7 +200,7 @@ impl<'a> Restore<'a> {
             .collect();
         for index in (1..replicas.len() as u32).map(ReplicaIndex) {
             let held = self.entries.get_mut(index.0 as usize);
-            let mut entries = held.map(std::mem::take).unwrap_or_default();
+            let mut entries = held.map(core::mem::take).unwrap_or_default();
             entries.sort_unstable();
             let watermark = watermarks.get(&index).copied().unwrap_or_default();
             replicas.restore(index, watermark, entries);

@@ -1,9 +1,10 @@
 //! What is known of each replica: its watermark, and where its updates are.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use super::SlotId;
-use super::shard::Slot;
+use super::slot::Slot;
 use super::update_log::UpdateLog;
 use super::version_map::VersionMap;
 use crate::crdt::ReplicaIndex;
@@ -12,15 +13,15 @@ use crate::id::{Incarnation, ReplicaId, Version};
 #[derive(Debug)]
 struct Replica {
     id: ReplicaId,
-    /// Everything up to here is held, superseded or expired. Of the own replica: the last version given out.
+    /// Everything up to here is held, superseded or expired. Of the own replica: the last version assigned.
     watermark: Version,
     /// Every live cell up to the watermark has its entry here ...
     log: UpdateLog,
-    /// ... and every live cell past it, here.
+    /// ... and every live cell past it, here: the dots beyond the version vector.
     ahead: VersionMap,
 }
 
-/// All replicas that were ever heard of; the own one is the first.
+/// All replicas of which anything was ever heard; the own one is the first.
 #[derive(Debug)]
 pub(super) struct Replicas {
     known: Vec<Replica>,
@@ -35,7 +36,7 @@ impl Replicas {
     }
 
     pub fn id(&self, index: ReplicaIndex) -> &ReplicaId {
-        &self.known[index.0 as usize].id
+        &self.replica(index).id
     }
 
     pub fn index(&self, id: &ReplicaId) -> Option<ReplicaIndex> {
@@ -66,12 +67,12 @@ impl Replicas {
     }
 
     pub fn watermark(&self, index: ReplicaIndex) -> Version {
-        self.known[index.0 as usize].watermark
+        self.replica(index).watermark
     }
 
     /// The highest version of which anything is held.
     pub fn last_version(&self, index: ReplicaIndex) -> Version {
-        let replica = &self.known[index.0 as usize];
+        let replica = self.replica(index);
         replica.ahead.last().unwrap_or_default().max(replica.watermark)
     }
 
@@ -81,18 +82,18 @@ impl Replicas {
         index: ReplicaIndex,
         from: Version,
     ) -> impl Iterator<Item = (Version, SlotId)> {
-        let replica = &self.known[index.0 as usize];
+        let replica = self.replica(index);
         replica.log.after(from).chain(replica.ahead.after(from))
     }
 
-    /// The updates held past the watermark.
+    /// The updates held past the watermark: the dots beyond the version vector.
     pub fn ahead(&self, index: ReplicaIndex) -> impl Iterator<Item = (Version, SlotId)> {
-        self.known[index.0 as usize].ahead.iter()
+        self.replica(index).ahead.iter()
     }
 
     /// Notes a cell that was merged before the watermark reaches it.
     pub fn hold_ahead(&mut self, index: ReplicaIndex, version: Version, slot: SlotId) {
-        let replica = &mut self.known[index.0 as usize];
+        let replica = self.replica_mut(index);
         if version > replica.watermark {
             replica.ahead.insert(version, slot);
         }
@@ -105,7 +106,7 @@ impl Replicas {
         watermark: Version,
         mut is_live: impl FnMut(Version, SlotId) -> bool,
     ) {
-        let replica = &mut self.known[index.0 as usize];
+        let replica = self.replica_mut(index);
         if watermark <= replica.watermark {
             return;
         }
@@ -120,7 +121,7 @@ impl Replicas {
 
     /// Drops stale log entries, if there are many.
     pub fn compact(&mut self, index: ReplicaIndex, is_live: impl FnMut(Version, SlotId) -> bool) {
-        let log = &mut self.known[index.0 as usize].log;
+        let log = &mut self.replica_mut(index).log;
         if log.wants_compaction() {
             log.compact(is_live);
         }
@@ -128,10 +129,10 @@ impl Replicas {
 
     /// Gives the own cell in a slot its next version, if it changed since it last got one.
     pub fn stamp(&mut self, id: SlotId, slot: &mut Slot) -> bool {
-        if !std::mem::take(&mut slot.dirty) {
+        if !core::mem::take(&mut slot.dirty) {
             return false;
         }
-        let own = &mut self.known[ReplicaIndex::OWN.0 as usize];
+        let own = self.replica_mut(ReplicaIndex::OWN);
         own.watermark = own.watermark.next();
         own.log.push(own.watermark, id);
         slot.counter.stamp_own(own.watermark);
@@ -145,7 +146,7 @@ impl Replicas {
         watermark: Version,
         entries: impl IntoIterator<Item = (Version, SlotId)>,
     ) {
-        let replica = &mut self.known[index.0 as usize];
+        let replica = self.replica_mut(index);
         replica.watermark = watermark;
         for (version, slot) in entries {
             if version <= watermark {
@@ -156,23 +157,36 @@ impl Replicas {
         }
     }
 
-    /// The replicas that peers should hear of, with their watermarks: all but those whose node has started anew since and
-    /// of which no cell is left.
-    pub fn worth_saying(&self) -> impl Iterator<Item = (&ReplicaId, Version)> {
-        let said = self.known.iter().filter(|replica| !self.is_retired(replica));
-        said.map(|replica| (&replica.id, replica.watermark))
+    /// The replicas that belong in a digest, with their watermarks: all but those whose node has started again since and of
+    /// which no cell is left.
+    pub fn worth_sending(&self) -> impl Iterator<Item = (&ReplicaId, Version)> {
+        let sent = self.known.iter().filter(|replica| !self.is_retired(replica));
+        sent.map(|replica| (&replica.id, replica.watermark))
     }
 
     /// Whether a later incarnation of its node is known, so that this one will never write again.
     pub fn has_successor(&self, index: ReplicaIndex) -> bool {
-        self.is_succeeded(&self.known[index.0 as usize])
+        self.is_succeeded(self.replica(index))
     }
 
     /// Drops every entry of cells that have changed or gone.
     pub fn prune(&mut self, index: ReplicaIndex, mut is_live: impl FnMut(Version, SlotId) -> bool) {
-        let replica = &mut self.known[index.0 as usize];
+        let replica = self.replica_mut(index);
         replica.log.compact(&mut is_live);
         replica.ahead.retain(is_live);
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "an index is only made for a replica that is known, and none is forgotten"
+    )]
+    fn replica(&self, index: ReplicaIndex) -> &Replica {
+        &self.known[index.0 as usize]
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "as above")]
+    fn replica_mut(&mut self, index: ReplicaIndex) -> &mut Replica {
+        &mut self.known[index.0 as usize]
     }
 
     fn is_retired(&self, replica: &Replica) -> bool {

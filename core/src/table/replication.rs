@@ -1,28 +1,34 @@
 //! Versions, watermarks and deltas: how a table's changes reach its peers, and theirs reach it.
 
+use alloc::vec::Vec;
+
 use super::replicas::Replicas;
-use super::shard::{Shard, Slot, trim};
-use super::{Mishaps, SLOTS_PER_LOCK, SlotId, Table, cells_of, shard_of, window_end};
-use crate::crdt::{COUNT_MAX, DigestEntry, Merged, ReplicaIndex, Update, VersionVector};
+use super::shard::{Shard, trim};
+use super::slot::Slot;
+use super::{SLOTS_PER_LOCK, SlotId, Table, shard_of};
+use crate::crdt::{
+    COUNT_MAX, DigestEntry, Merged, ReplicaIndex, UPDATE_BYTES_ESTIMATE, Update, VersionVector,
+};
 use crate::id::{ReplicaId, Version};
 use crate::key::{CounterKey, WindowIndex, window_of};
-use crate::limit::WINDOW_MAX;
+use crate::limit::SESSION_END_MAX;
 use crate::mutant::mutant;
 use crate::time::Timestamp;
 
-/// Which changes a harvest takes.
+/// Which list of dirty counters a harvest takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+pub enum DirtySet {
+    /// Every counter whose own cell changed since the last harvest.
     All,
     /// Only counters past the urgent fraction of their limit.
     Urgent,
 }
 
-impl Scope {
+impl DirtySet {
     fn list(self, shard: &mut Shard) -> &mut Vec<u32> {
         match self {
-            Scope::All => &mut shard.dirty,
-            Scope::Urgent => &mut shard.urgent,
+            DirtySet::All => &mut shard.dirty,
+            DirtySet::Urgent => &mut shard.urgent,
         }
     }
 }
@@ -30,6 +36,7 @@ impl Scope {
 /// A part of a replica's updates, read in version order.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Part {
+    /// The updates, by ascending version.
     pub updates: Vec<Update>,
     /// Where the next part begins.
     pub to: Version,
@@ -42,9 +49,9 @@ pub struct Part {
 pub struct Applied {
     /// The cells that changed here.
     pub new: Vec<SlotId>,
-    /// Updates that were not believed.
+    /// Updates that cannot be true and were dropped.
     pub implausible: usize,
-    /// Some counter had no room, so what was sent is not held.
+    /// There was no room for some counter, so that not all that was sent is held now.
     pub without_room: bool,
 }
 
@@ -54,35 +61,35 @@ impl Table {
         self.lock_replicas().id(ReplicaIndex::OWN).clone()
     }
 
-    /// Gives every changed own cell a version, which makes it fit to be sent and stored. Returns the slots that this was
-    /// about: of urgent ones also those that got their version elsewhere meanwhile.
-    pub fn harvest(&self, scope: Scope) -> Vec<SlotId> {
+    /// Gives every changed own cell of the set a version, which makes it fit to be sent and stored. Returns their slots; of
+    /// the urgent set, also those of cells that got their version elsewhere meanwhile.
+    pub fn harvest(&self, set: DirtySet) -> Vec<SlotId> {
         let mut harvested = Vec::new();
-        for number in 0..self.shards.len() {
-            // Only what was listed at the start, or a busy thread could keep us here for ever.
+        for shard_index in 0..self.shards.len() {
+            // Only what was listed at the start, or a busy thread could keep us here forever.
             let mut left = {
-                let mut shard = self.lock(number);
-                trim(scope.list(&mut shard));
-                scope.list(&mut shard).len()
+                let mut shard = self.lock(shard_index);
+                trim(set.list(&mut shard));
+                set.list(&mut shard).len()
             };
             while left > 0 {
                 let mut replicas = self.lock_replicas();
-                let mut shard = self.lock(number);
+                let mut shard = self.lock(shard_index);
                 // Another thread may harvest too.
-                left = left.min(scope.list(&mut shard).len());
+                left = left.min(set.list(&mut shard).len());
                 for _ in 0..left.min(SLOTS_PER_LOCK) {
                     left -= 1;
-                    let Some(place) = scope.list(&mut shard).pop() else { break };
-                    let Some(slot) = shard.slot_mut(place) else { continue };
-                    if scope == Scope::Urgent {
+                    let Some(slot_index) = set.list(&mut shard).pop() else { break };
+                    let Some(slot) = shard.slot_mut(slot_index) else { continue };
+                    if set == DirtySet::Urgent {
                         slot.urgent = false;
                     }
-                    let id = SlotId::new(number, place);
+                    let id = SlotId::new(shard_index, slot_index);
                     let stamped = replicas.stamp(id, slot);
                     if stamped {
-                        shard.mark_unpersisted(place);
+                        shard.mark_unpersisted(slot_index);
                     }
-                    if stamped || scope == Scope::Urgent {
+                    if stamped || set == DirtySet::Urgent {
                         harvested.push(id);
                     }
                 }
@@ -93,18 +100,18 @@ impl Table {
         harvested
     }
 
-    /// Whether the replica was ever heard of.
+    /// Whether anything was ever heard of the replica.
     pub fn knows(&self, replica: &ReplicaId) -> bool {
         self.lock_replicas().index(replica).is_some()
     }
 
-    /// The watermark of one replica; of the own one, the last version given out.
+    /// The watermark of one replica; of the own one, the last version assigned.
     pub fn watermark(&self, replica: &ReplicaId) -> Version {
         let replicas = self.lock_replicas();
         replicas.index(replica).map_or(Version::ZERO, |index| replicas.watermark(index))
     }
 
-    /// The last version given out to own cells.
+    /// The last version assigned to an own cell.
     pub fn own_watermark(&self) -> Version {
         self.lock_replicas().watermark(ReplicaIndex::OWN)
     }
@@ -112,23 +119,23 @@ impl Table {
     /// The watermarks of all replicas that still matter and have updates.
     pub fn version_vector(&self) -> VersionVector {
         let replicas = self.lock_replicas();
-        let with_updates = replicas.worth_saying().filter(|(_, mark)| *mark > Version::ZERO);
+        let with_updates = replicas.worth_sending().filter(|(_, mark)| *mark > Version::ZERO);
         with_updates.map(|(replica, watermark)| (replica.clone(), watermark)).collect()
     }
 
-    /// What a peer is told of what is held here, in the order of the replica ids.
+    /// What is held here of each replica, to be sent to a peer, in the order of the replica ids.
+    #[expect(clippy::expect_used, reason = "the replicas that are listed are those that are known")]
     pub fn digest(&self) -> Vec<DigestEntry> {
         let replicas = self.lock_replicas();
         let entry = |(replica, watermark): (&ReplicaId, Version)| {
-            // Proven: it comes from the replicas themselves.
             let index = replicas.index(replica).expect("a listed replica is known");
             DigestEntry {
                 replica: replica.clone(),
                 watermark,
-                ahead: self.ahead_fingerprint(&replicas, index),
+                ahead: self.dots_beyond_checksum(&replicas, index),
             }
         };
-        let mut digest: Vec<DigestEntry> = replicas.worth_saying().map(entry).collect();
+        let mut digest: Vec<DigestEntry> = replicas.worth_sending().map(entry).collect();
         digest.sort_by(|a, b| a.replica.cmp(&b.replica));
         digest
     }
@@ -137,13 +144,14 @@ impl Table {
     pub fn digest_entry(&self, replica: &ReplicaId) -> DigestEntry {
         let replicas = self.lock_replicas();
         let (watermark, ahead) = match replicas.index(replica) {
-            Some(index) => (replicas.watermark(index), self.ahead_fingerprint(&replicas, index)),
+            Some(index) => (replicas.watermark(index), self.dots_beyond_checksum(&replicas, index)),
             None => (Version::ZERO, 0),
         };
         DigestEntry { replica: replica.clone(), watermark, ahead }
     }
 
-    fn ahead_fingerprint(&self, replicas: &Replicas, index: ReplicaIndex) -> u32 {
+    /// A checksum of the live dots beyond the version vector: the versions held past the watermark. 0 if there are none.
+    fn dots_beyond_checksum(&self, replicas: &Replicas, index: ReplicaIndex) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         let mut any = false;
         for (version, slot) in replicas.ahead(index) {
@@ -155,8 +163,8 @@ impl Table {
         if any { hasher.finalize().max(1) } else { 0 }
     }
 
-    /// What follows `from` of a replica, as much as fits in about `bytes_max`, at least one update. `None` when nothing is
-    /// known of the replica, or nothing after `from`.
+    /// The updates of a replica after `from`, as many as fit in about `bytes_max`, at least one. `None` when nothing is known
+    /// of the replica, or nothing after `from`.
     pub fn updates_after(
         &self,
         replica: &ReplicaId,
@@ -165,7 +173,7 @@ impl Table {
     ) -> Option<Part> {
         let mut replicas = self.lock_replicas();
         let index = replicas.index(replica)?;
-        let listed_max = bytes_max / UPDATE_BYTES_WITHOUT_KEY + 1;
+        let listed_max = bytes_max / UPDATE_BYTES_ESTIMATE + 1;
         let mut after = replicas.updates_after(index, from);
         let listed: Vec<(Version, SlotId)> = after.by_ref().take(listed_max).collect();
         let all_listed = after.next().is_none();
@@ -180,7 +188,7 @@ impl Table {
             if let Some(update) = self.update(&mut replicas, index, slot)
                 && (update.version == version || update.version > last_before)
             {
-                bytes += update.key.len() + UPDATE_BYTES_WITHOUT_KEY;
+                bytes += update.key.len() + UPDATE_BYTES_ESTIMATE;
                 if bytes > bytes_max && !part.updates.is_empty() {
                     return Some(part);
                 }
@@ -189,7 +197,7 @@ impl Table {
             part.to = version;
         }
         if all_listed {
-            // What got its version only now is in as well, so nothing held is left out.
+            // Cells that got their version only now are in as well, so nothing held is left out.
             part.to = replicas.last_version(index);
             part.watermark = Some(replicas.watermark(index));
         }
@@ -198,7 +206,7 @@ impl Table {
         Some(part)
     }
 
-    /// The cells of a replica in these slots, to be sent out of turn.
+    /// The cells of a replica in these slots, to be sent out of order.
     pub fn updates(&self, replica: &ReplicaId, slots: &[SlotId]) -> Vec<Update> {
         let mut replicas = self.lock_replicas();
         let Some(index) = replicas.index(replica) else { return Vec::new() };
@@ -209,13 +217,13 @@ impl Table {
     /// must not be seen with other values.
     fn update(&self, replicas: &mut Replicas, index: ReplicaIndex, id: SlotId) -> Option<Update> {
         let mut shard = self.lock(id.shard());
-        let slot = shard.slot_mut(id.place())?;
+        let slot = shard.slot_mut(id.index())?;
         if mutant!(DirtyClearedAtSend) && index == ReplicaIndex::OWN {
             slot.dirty = false;
         }
         let stamped = index == ReplicaIndex::OWN && replicas.stamp(id, slot);
         let cell = slot.counter.cell(index)?;
-        let windowed = window_end(&slot.key).is_some();
+        let windowed = matches!(window_of(&slot.key), Ok(Some(_)));
         let update = Update {
             key: slot.key.to_vec(),
             version: cell.version,
@@ -225,14 +233,14 @@ impl Table {
             expires_at: if windowed { Timestamp(0) } else { slot.expires_at },
         };
         if stamped {
-            shard.mark_unpersisted(id.place());
+            shard.mark_unpersisted(id.index());
         }
         Some(update)
     }
 
-    /// Takes in cells that a peer sent. Values count whatever their order; watermarks stay where they are.
+    /// Merges cells that a peer sent, in any order; watermarks stay where they are.
     ///
-    /// What is said of the own replica changes nothing: nobody else writes our cells.
+    /// Cells of the own replica change nothing: no other node writes our cells.
     pub fn apply(&self, now: Timestamp, replica: &ReplicaId, updates: &[Update]) -> Applied {
         let mut applied = Applied::default();
         for some in updates.chunks(SLOTS_PER_LOCK) {
@@ -242,9 +250,9 @@ impl Table {
                 continue;
             };
             if index == ReplicaIndex::OWN {
-                let given_out = replicas.watermark(index);
+                let last_assigned = replicas.watermark(index);
                 applied.implausible +=
-                    some.iter().filter(|update| update.version > given_out).count();
+                    some.iter().filter(|update| update.version > last_assigned).count();
                 continue;
             }
             for update in some {
@@ -254,13 +262,13 @@ impl Table {
                         applied.new.push(slot);
                     }
                     Ok((Merged::Known | Merged::Superseded, _)) => {}
-                    Err(Refused::Late) => Mishaps::count(&self.mishaps.late),
-                    Err(Refused::Full) => applied.without_room = true,
-                    Err(Refused::Implausible) => applied.implausible += 1,
+                    Err(Rejection::Late) => self.rejected.cell_late(),
+                    Err(Rejection::Full) => applied.without_room = true,
+                    Err(Rejection::Implausible) => applied.implausible += 1,
                 }
             }
         }
-        (0..applied.implausible).for_each(|_| Mishaps::count(&self.mishaps.implausible));
+        self.rejected.cells_implausible(applied.implausible);
         applied
     }
 
@@ -280,87 +288,87 @@ impl Table {
         }
     }
 
+    #[expect(clippy::expect_used, reason = "the slot was found or filled")]
     fn apply_update(
         &self,
         now: Timestamp,
         replica: ReplicaIndex,
         update: &Update,
-    ) -> Result<(Merged, SlotId), Refused> {
+    ) -> Result<(Merged, SlotId), Rejection> {
         let expires_at = self.check(now, update)?;
-        let hash = self.hash(&update.key);
-        let mut shard = self.lock(shard_of(hash));
-        let place = match shard.find(hash, &update.key) {
-            Some(place) => place,
-            None if self.reserve_counter() => shard.insert(hash, &update.key, expires_at),
+        let key_hash = self.key_hash(&update.key);
+        let mut shard = self.lock(shard_of(key_hash));
+        let slot_index = match shard.find(key_hash, &update.key) {
+            Some(slot_index) => slot_index,
+            None if self.reserve_counter() => shard.insert(key_hash, &update.key, expires_at),
             None => {
-                Mishaps::count(&self.mishaps.full);
-                return Err(Refused::Full);
+                self.rejected.counter_refused();
+                return Err(Rejection::Full);
             }
         };
-        // A counter is made anew, where it is forgotten, not before its grace is over. One that was not swept yet is not to be
-        // mixed with its successor; half the grace is left for clocks that differ.
-        let is_over = |slot: &Slot| slot.expires_at.plus(self.bounds.grace / 2) <= now;
-        if expires_at > now && shard.slot(place).is_some_and(is_over) {
-            shard.renew(place);
+        // A node that swept a counter makes a new one with the same key only after the grace. Here the old one may not be
+        // swept yet, and must not be merged with the new one; half the grace is left for clocks that differ.
+        let is_long_expired = |slot: &Slot| slot.expires_at.plus(self.bounds.grace / 2) <= now;
+        if expires_at > now && shard.slot(slot_index).is_some_and(is_long_expired) {
+            shard.recycle(slot_index);
         }
-        // Proven just above: the place was found or filled.
-        let slot = shard.slot_mut(place).expect("the place holds a counter");
+        let slot = shard.slot_mut(slot_index).expect("the slot holds a counter");
         let is_crowded =
             |slot: &Slot| slot.counter.peers_held() >= self.bounds.replicas_per_counter_max;
         if slot.counter.cell(replica).is_none() && is_crowded(slot) {
-            return Err(Refused::Implausible);
+            return Err(Rejection::Implausible);
         }
         let generation = slot.counter.generation();
         let merged = slot.counter.merge(replica, update.generation, update.cell());
-        let renewed = slot.counter.generation() != generation;
+        let is_newer = slot.counter.generation() != generation;
         let later = expires_at > slot.expires_at && update.generation == generation;
-        if renewed || later {
+        if is_newer || later {
             slot.expires_at = expires_at;
         }
-        if renewed {
-            // The newer generation took the own cell away: there is nothing left to give a version.
+        if is_newer {
+            // The newer generation removed the own cell: nothing is left that needs a version.
             slot.dirty = false;
         }
         if merged == Merged::New || later {
-            shard.mark_unpersisted(place);
+            shard.mark_unpersisted(slot_index);
         }
-        Ok((merged, SlotId::new(shard_of(hash), place)))
+        Ok((merged, SlotId::new(shard_of(key_hash), slot_index)))
     }
 
-    /// Whether an update can be true and is still wanted; gives the end of its counter.
-    fn check(&self, now: Timestamp, update: &Update) -> Result<Timestamp, Refused> {
+    /// Checks that an update can be true and is still wanted; returns when its counter expires.
+    fn check(&self, now: Timestamp, update: &Update) -> Result<Timestamp, Rejection> {
         let plausible = update.p <= COUNT_MAX
             && update.n <= COUNT_MAX
             && update.version > Version::ZERO
             && update.key.len() <= self.bounds.key_bytes_max
-            && CounterKey::from_bytes(&update.key).is_ok();
+            && CounterKey::check(&update.key).is_ok();
         if !plausible && !mutant!(ForgedCellMerged) {
-            return Err(Refused::Implausible);
+            return Err(Rejection::Implausible);
         }
         let window = window_of(&update.key).ok().flatten();
         let expires_at = window.map_or(update.expires_at, WindowIndex::end);
         let latest_begin = now.plus(self.bounds.future_max);
         let believable = match window {
             Some(window) => window.start() <= latest_begin,
-            // A session's end is its last use, its ttl, and the rounding up by a sixteenth of that.
-            None => expires_at <= latest_begin.plus(WINDOW_MAX + WINDOW_MAX / 16),
+            None => expires_at <= latest_begin.plus(SESSION_END_MAX),
         };
         if !believable && !mutant!(ForgedCellMerged) {
-            return Err(Refused::Implausible);
+            return Err(Rejection::Implausible);
         }
         if expires_at.plus(self.bounds.grace) <= now && !mutant!(ExpiredRecreated) {
-            return Err(Refused::Late);
+            return Err(Rejection::Late);
         }
         Ok(expires_at)
     }
 
     fn is_live(&self, index: ReplicaIndex, version: Version, slot: SlotId) -> bool {
         let shard = self.lock(slot.shard());
-        let cell = shard.slot(slot.place()).and_then(|slot| slot.counter.cell(index));
+        let cell = shard.slot(slot.index()).and_then(|slot| slot.counter.cell(index));
         cell.is_some_and(|cell| cell.version == version)
     }
 
-    /// Forgets where the cells of ended incarnations were, once they are gone; called now and then.
+    /// Forgets where the cells of incarnations were that have a successor, once these cells are gone. To be called now and
+    /// then.
     pub fn retire_replicas(&self) {
         let mut replicas = self.lock_replicas();
         for index in (1..replicas.len() as u32).map(ReplicaIndex) {
@@ -369,35 +377,10 @@ impl Table {
             }
         }
     }
-
-    /// A sum over all counters that have not ended, equal on two nodes that hold equal state.
-    pub fn fingerprint(&self, now: Timestamp) -> u64 {
-        let replicas = self.lock_replicas();
-        let fingerprint_of = |slot: &Slot| {
-            let mut cells: Vec<_> = cells_of(&slot.counter)
-                .filter(|(_, cell)| cell.version > Version::ZERO)
-                .map(|(index, cell)| (replicas.id(index), cell))
-                .collect();
-            cells.sort();
-            let (key, generation) = (&slot.key, slot.counter.generation());
-            let text = format!("{key:?} {} {generation} {cells:?}", slot.expires_at.0);
-            siphasher::sip::SipHasher13::new().hash(text.as_bytes())
-        };
-        let mut sum = 0_u64;
-        for number in 0..self.shards.len() {
-            let shard = self.lock(number);
-            let slots = (0..shard.places()).filter_map(|place| shard.slot(place));
-            let present = slots.filter(|slot| slot.expires_at > now);
-            sum = present.map(fingerprint_of).fold(sum, u64::wrapping_add);
-        }
-        sum
-    }
 }
 
-/// About what an update adds to its key in a frame.
-const UPDATE_BYTES_WITHOUT_KEY: usize = 36;
-
-enum Refused {
+/// Why an update was not merged.
+enum Rejection {
     /// Its counter expired longer than the grace ago.
     Late,
     /// There is no room for its counter.

@@ -1,16 +1,23 @@
 //! The table as a whole: admission, replication between tables, expiry and persistence.
 
-use std::time::Duration;
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
+use core::time::Duration;
 
 use super::*;
 use crate::id::{Incarnation, Version};
-use crate::key::WindowIndex;
-use crate::limit::{Charges, DenialReason, Limit, Policy, Request, Window};
+use crate::key::{CounterKey, WindowIndex};
+use crate::limit::{Demands, DenialReason, Limit, Policy, Request, Window};
+use crate::time::Timestamp;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const FRAME: usize = 60_000;
 
-fn replica(node: &str, boot: u64) -> ReplicaId {
+pub(super) fn replica(node: &str, boot: u64) -> ReplicaId {
     ReplicaId { node: node.parse().unwrap(), incarnation: Incarnation { boot, nonce: 7 } }
 }
 
@@ -27,19 +34,19 @@ fn session_limits(max_tool: u64, max_user: u64) -> Policy {
     .unwrap()
 }
 
-fn ask(table: &Table, policy: &Policy, request: &Request<'_>, now: u64) -> Outcome {
-    let mut charges = Charges::default();
-    policy.charge(request, Timestamp(now), 512, &mut charges).unwrap();
-    table.acquire(Timestamp(now), &charges)
+fn ask(table: &Table, policy: &Policy, request: &Request<'_>, now: u64) -> Admission {
+    let mut demands = Demands::default();
+    policy.find_demands(request, Timestamp(now), 512, &mut demands).unwrap();
+    table.acquire(Timestamp(now), &demands)
 }
 
 fn admits(table: &Table, policy: &Policy, request: &Request<'_>, now: u64) -> bool {
-    matches!(ask(table, policy, request, now), Outcome::Allowed { .. })
+    matches!(ask(table, policy, request, now), Admission::Allowed { .. })
 }
 
-/// Everything that `from` has of every replica, given to `to`.
+/// Sends everything that `from` has of every replica to `to`.
 fn sync(from: &Table, to: &Table, now: u64) {
-    from.harvest(Scope::All);
+    from.harvest(DirtySet::All);
     for entry in from.digest() {
         let start = to.watermark(&entry.replica);
         let mut at = start;
@@ -86,14 +93,14 @@ fn costs_count_and_a_cost_over_the_max_never_fits() {
     let (table, policy) = (table("a"), session_limits(5, 100));
     let request = |cost| Request::tool_call("s", "t").cost(cost);
     assert!(admits(&table, &policy, &request(4), 0));
-    let Outcome::Denied { reason, remaining, retry_after, .. } =
+    let Admission::Denied { reason, remaining, retry_after, .. } =
         ask(&table, &policy, &request(2), 0)
     else {
         panic!("2 do not fit in 1");
     };
     assert_eq!((reason, remaining), (DenialReason::LimitReached, 1));
     assert!(retry_after.unwrap() >= HOUR);
-    let Outcome::Denied { reason, retry_after, .. } = ask(&table, &policy, &request(6), 0) else {
+    let Admission::Denied { reason, retry_after, .. } = ask(&table, &policy, &request(6), 0) else {
         panic!("6 do not fit in 5");
     };
     assert_eq!((reason, retry_after), (DenialReason::CostOverMax, None));
@@ -105,17 +112,17 @@ fn costs_count_and_a_cost_over_the_max_never_fits() {
 fn a_refund_comes_back_once_and_only_to_the_counter_that_was_charged() {
     let (table, policy) = (table("a"), session_limits(2, 9));
     let request = Request::tool_call("s", "t");
-    let charge = |now| match ask(&table, &policy, &request, now) {
-        Outcome::Allowed { charged, .. } => charged,
-        Outcome::Denied { .. } => panic!("there is room"),
+    let charged = |now| match ask(&table, &policy, &request, now) {
+        Admission::Allowed { debits, .. } => debits,
+        Admission::Denied { .. } => panic!("there is room"),
     };
-    let (first, _second) = (charge(0), charge(0));
+    let (first, _second) = (charged(0), charged(0));
     table.refund(&first, 1);
-    let third = charge(0);
+    let third = charged(0);
     assert!(!admits(&table, &policy, &request, 0));
-    // The session ends and begins anew: what was charged before is not given back to it.
+    // The session expires and begins again: what was charged before is not returned to it.
     let later = 2 * 3_600_000;
-    let _ = charge(later);
+    let _ = charged(later);
     table.refund(&third, 1);
     assert_eq!(all(&table)[0].value, 1);
 }
@@ -126,13 +133,16 @@ fn full_tables_deny_with_their_own_reason_or_admit_uncounted() {
     let bounds = |admit_when_full| Bounds { counters_max: 1, admit_when_full, ..Bounds::default() };
     let strict = Table::new(replica("a", 1), bounds(false), [1, 2, 3, 4]);
     assert!(admits(&strict, &policy, &Request::tool_call("s1", "t"), 0));
-    let Outcome::Denied { reason, .. } = ask(&strict, &policy, &Request::tool_call("s2", "t"), 0)
+    let Admission::Denied { reason, .. } = ask(&strict, &policy, &Request::tool_call("s2", "t"), 0)
     else {
         panic!("there is no room");
     };
     assert_eq!(reason, DenialReason::TooManyCounters);
-    assert!(admits(&strict, &policy, &Request::tool_call("s1", "t"), 0), "held counters go on");
-    assert_eq!(strict.mishaps.full.load(Ordering::Relaxed), 1);
+    assert!(
+        admits(&strict, &policy, &Request::tool_call("s1", "t"), 0),
+        "counters that are there go on"
+    );
+    assert_eq!(strict.rejections().counters_refused, 1);
 
     let lenient = Table::new(replica("a", 1), bounds(true), [1, 2, 3, 4]);
     assert!(admits(&lenient, &policy, &Request::tool_call("s1", "t"), 0));
@@ -141,7 +151,7 @@ fn full_tables_deny_with_their_own_reason_or_admit_uncounted() {
 }
 
 #[test]
-fn a_limit_holds_over_what_peers_counted() {
+fn a_limit_applies_to_what_peers_counted_too() {
     let (a, b, policy) = (table("a"), table("b"), session_limits(3, 9));
     let request = Request::tool_call("s", "t");
     assert!(admits(&a, &policy, &request, 0) && admits(&b, &policy, &request, 0));
@@ -151,7 +161,7 @@ fn a_limit_holds_over_what_peers_counted() {
     sync(&b, &a, 0);
     assert!(!admits(&a, &policy, &request, 0));
     sync(&a, &b, 0);
-    assert_eq!(a.fingerprint(Timestamp(0)), b.fingerprint(Timestamp(0)));
+    assert_eq!(a.state_checksum(Timestamp(0)), b.state_checksum(Timestamp(0)));
 }
 
 #[test]
@@ -177,16 +187,16 @@ fn windows_roll_over_while_peers_cells_are_there() {
 }
 
 #[test]
-fn knocking_keeps_a_session_used_up_and_silence_ends_it() {
+fn denied_requests_keep_a_session_used_up_and_a_pause_ends_it() {
     let (table, policy) = (table("a"), session_limits(1, 9));
     let request = Request::tool_call("s", "t");
     let minute = 60_000;
     assert!(admits(&table, &policy, &request, 0));
-    for knock in 1..300 {
-        assert!(!admits(&table, &policy, &request, knock * minute), "after {knock} minutes");
+    for attempt in 1..300 {
+        assert!(!admits(&table, &policy, &request, attempt * minute), "after {attempt} minutes");
     }
     let ends = 299 * minute + 3_600_000 * 17 / 16 + 1;
-    let Outcome::Denied { retry_after: Some(wait), .. } =
+    let Admission::Denied { retry_after: Some(wait), .. } =
         ask(&table, &policy, &request, 299 * minute)
     else {
         panic!("it is used up");
@@ -204,7 +214,7 @@ fn a_flood_of_denials_is_not_a_flood_of_updates() {
     for ms in 0..3_600_000 / 4 {
         if ms % 100 == 0 {
             assert!(!admits(&table, &policy, &request, ms));
-            table.harvest(Scope::All);
+            table.harvest(DirtySet::All);
         }
     }
     assert!(table.watermark(&replica("a", 1)) <= Version(6));
@@ -216,7 +226,7 @@ fn a_counter_that_changes_for_ever_takes_no_more_memory() {
     let (own, requests) = (replica("a", 1), ["s", "t"].map(|s| Request::tool_call(s, "tool")));
     for round in 0..20_000 {
         assert!(admits(&a, &policy, &requests[round % 2], 0));
-        a.harvest(Scope::All);
+        a.harvest(DirtySet::All);
         sync(&a, &b, 0);
     }
     for table in [&a, &b] {
@@ -227,13 +237,13 @@ fn a_counter_that_changes_for_ever_takes_no_more_memory() {
 }
 
 #[test]
-fn a_session_that_comes_back_replaces_its_former_life_everywhere() {
+fn a_session_that_comes_back_replaces_the_expired_one_everywhere() {
     let (a, b, policy) = (table("a"), table("b"), session_limits(2, 9));
     let request = Request::tool_call("s", "t");
     assert!(admits(&a, &policy, &request, 0) && admits(&b, &policy, &request, 0));
     sync(&a, &b, 0);
     sync(&b, &a, 0);
-    // Both still hold the cells of the first life when the second begins.
+    // Both still hold the cells of the first session when the second begins.
     let back = 3_600_000 * 17 / 16 + 1;
     assert!(admits(&a, &policy, &request, back));
     sync(&a, &b, back);
@@ -241,14 +251,14 @@ fn a_session_that_comes_back_replaces_its_former_life_everywhere() {
     assert!(!admits(&b, &policy, &request, back));
     sync(&b, &a, back);
     assert!(!admits(&a, &policy, &request, back));
-    assert_eq!(a.fingerprint(Timestamp(back)), b.fingerprint(Timestamp(back)));
+    assert_eq!(a.state_checksum(Timestamp(back)), b.state_checksum(Timestamp(back)));
 }
 
 #[test]
 fn expired_counters_leave_after_their_grace_and_do_not_come_back() {
     let (a, b, policy) = (table("a"), table("b"), session_limits(2, 9));
     assert!(admits(&a, &policy, &Request::tool_call("s", "t"), 0));
-    a.harvest(Scope::All);
+    a.harvest(DirtySet::All);
     let own = replica("a", 1);
     let late = a.updates_after(&own, Version::ZERO, FRAME).unwrap();
     let after_grace = 3_600_000 * 17 / 16 + 60_001;
@@ -262,7 +272,7 @@ fn expired_counters_leave_after_their_grace_and_do_not_come_back() {
     assert!(b.complete(&own, Version::ZERO, late.watermark.unwrap()));
     assert_eq!(b.len(), 0);
     assert_eq!(b.watermark(&own), Version(1), "it is not asked for again");
-    assert_eq!(b.mishaps.late.load(Ordering::Relaxed), 1);
+    assert_eq!(b.rejections().cells_late, 1);
 }
 
 #[test]
@@ -270,14 +280,18 @@ fn a_long_log_is_read_in_parts_of_bounded_size() {
     let (a, b) = (table("a"), table("b"));
     for n in 0..2_000 {
         let key = CounterKey::new("l", &[&n.to_string()]);
-        a.change(Timestamp(0), &key, Change::Add(n), Timestamp(9_000_000)).unwrap();
+        a.execute(Timestamp(0), &key, Op::Add(n), Timestamp(9_000_000)).unwrap();
     }
-    a.harvest(Scope::All);
+    a.harvest(DirtySet::All);
     let own = replica("a", 1);
     let (mut at, mut parts) = (Version::ZERO, 0);
     loop {
         let part = a.updates_after(&own, at, 4_000).unwrap();
-        let bytes: usize = part.updates.iter().map(|update| update.key.len() + 36).sum();
+        let bytes: usize = part
+            .updates
+            .iter()
+            .map(|update| update.key.len() + crate::crdt::UPDATE_BYTES_ESTIMATE)
+            .sum();
         assert!(bytes <= 4_000);
         b.apply(Timestamp(0), &own, &part.updates);
         parts += 1;
@@ -289,7 +303,7 @@ fn a_long_log_is_read_in_parts_of_bounded_size() {
     }
     assert!(parts > 10);
     assert_eq!(b.watermark(&own), Version(2_000));
-    assert_eq!(a.fingerprint(Timestamp(0)), b.fingerprint(Timestamp(0)));
+    assert_eq!(a.state_checksum(Timestamp(0)), b.state_checksum(Timestamp(0)));
 }
 
 #[test]
@@ -298,9 +312,9 @@ fn what_comes_after_a_hole_counts_but_does_not_move_the_watermark() {
     let own = replica("a", 1);
     for n in 0..300 {
         let key = CounterKey::new("l", &[&n.to_string()]);
-        a.change(Timestamp(0), &key, Change::Add(1), Timestamp(9_000_000)).unwrap();
+        a.execute(Timestamp(0), &key, Op::Add(1), Timestamp(9_000_000)).unwrap();
     }
-    a.harvest(Scope::All);
+    a.harvest(DirtySet::All);
     let first = a.updates_after(&own, Version::ZERO, 4_000).unwrap();
     let rest = a.updates_after(&own, first.to, FRAME).unwrap();
     b.apply(Timestamp(0), &own, &rest.updates);
@@ -309,16 +323,16 @@ fn what_comes_after_a_hole_counts_but_does_not_move_the_watermark() {
     assert_eq!(b.len(), rest.updates.len());
     sync(&a, &b, 0);
     assert_eq!(b.watermark(&own), Version(300));
-    assert_eq!(a.fingerprint(Timestamp(0)), b.fingerprint(Timestamp(0)));
+    assert_eq!(a.state_checksum(Timestamp(0)), b.state_checksum(Timestamp(0)));
 }
 
 #[test]
-fn what_is_pushed_out_of_turn_reaches_third_parties_after_its_writer_is_gone() {
+fn what_is_pushed_out_of_order_reaches_third_parties_after_its_writer_is_gone() {
     let (a, b, c) = (table("a"), table("b"), table("c"));
     let own = replica("a", 1);
     let key = CounterKey::new("l", &[]);
-    a.change(Timestamp(0), &key, Change::Add(5), Timestamp(9_000_000)).unwrap();
-    let slots = a.harvest(Scope::All);
+    a.execute(Timestamp(0), &key, Op::Add(5), Timestamp(9_000_000)).unwrap();
+    let slots = a.harvest(DirtySet::All);
     b.apply(Timestamp(0), &own, &a.updates(&own, &slots));
     assert_eq!(b.watermark(&own), Version::ZERO);
     let (ours, theirs) = (c.digest_entry(&own), b.digest_entry(&own));
@@ -334,9 +348,9 @@ fn a_cell_is_never_sent_with_values_that_its_version_did_not_have() {
     let (a, b) = (table("a"), table("b"));
     let own = replica("a", 1);
     let key = CounterKey::new("l", &[]);
-    let add = || a.change(Timestamp(0), &key, Change::Add(1), Timestamp(9_000_000)).unwrap();
+    let add = || a.execute(Timestamp(0), &key, Op::Add(1), Timestamp(9_000_000)).unwrap();
     add();
-    a.harvest(Scope::All);
+    a.harvest(DirtySet::All);
     let before = a.updates_after(&own, Version::ZERO, FRAME).unwrap();
     add();
     let after = a.updates_after(&own, Version::ZERO, FRAME).unwrap();
@@ -352,8 +366,8 @@ fn a_cell_is_never_sent_with_values_that_its_version_did_not_have() {
 fn implausible_updates_are_dropped_and_counted() {
     let (a, b) = (table("a"), table("b"));
     let key = CounterKey::new("l", &[]);
-    a.change(Timestamp(0), &key, Change::Add(1), Timestamp(9_000_000)).unwrap();
-    a.harvest(Scope::All);
+    a.execute(Timestamp(0), &key, Op::Add(1), Timestamp(9_000_000)).unwrap();
+    a.harvest(DirtySet::All);
     let own = replica("a", 1);
     let honest = a.updates_after(&own, Version::ZERO, FRAME).unwrap().updates.remove(0);
     let forge = |change: &dyn Fn(&mut crate::crdt::Update)| {
@@ -373,10 +387,10 @@ fn implausible_updates_are_dropped_and_counted() {
         1
     );
     assert_eq!(b.len(), 0);
-    // Our own cells are ours alone: a peer's word of them changes nothing.
+    // Only we write our own cells: what a peer sends of them changes nothing.
     assert_eq!(b.apply(Timestamp(0), &replica("b", 1), &[honest]).implausible, 1);
     assert_eq!((b.len(), b.watermark(&replica("b", 1))), (0, Version::ZERO));
-    assert_eq!(b.mishaps.implausible.load(Ordering::Relaxed), 8);
+    assert_eq!(b.rejections().cells_implausible, 8);
 }
 
 #[test]
@@ -385,11 +399,11 @@ fn a_restart_relearns_what_its_disk_had_lost() {
     let (a1, b) = (table("a"), table("b"));
     let key = CounterKey::new("l", &[]);
     let add = |table: &Table, amount| {
-        table.change(Timestamp(0), &key, Change::Add(amount), Timestamp(9_000_000)).unwrap()
+        table.execute(Timestamp(0), &key, Op::Add(amount), Timestamp(9_000_000)).unwrap()
     };
     add(&a1, 3);
     let mut disk = Vec::new();
-    a1.harvest(Scope::All);
+    a1.harvest(DirtySet::All);
     let watermarks: Vec<_> = a1.version_vector().iter().map(|(r, v)| (r.clone(), v)).collect();
     a1.take_unpersisted(|part| {
         disk.extend(part.changed);
@@ -405,13 +419,13 @@ fn a_restart_relearns_what_its_disk_had_lost() {
     disk.iter().for_each(|stored| restore.add(stored));
     restore.finish(watermarks);
     assert_eq!(a2.value(Timestamp(0), key.as_bytes()), 3);
-    // New counts at once, before anything is heard: they must not be swallowed by the peer's newer old cell.
+    // It counts at once, before anything arrives: the peer's newer old cell must not hide that.
     add(&a2, 1);
     sync(&a2, &b, 0);
     assert_eq!(b.value(Timestamp(0), key.as_bytes()), 6);
     sync(&b, &a2, 0);
     assert_eq!(a2.value(Timestamp(0), key.as_bytes()), 6);
-    assert_eq!(a2.fingerprint(Timestamp(0)), b.fingerprint(Timestamp(0)));
+    assert_eq!(a2.state_checksum(Timestamp(0)), b.state_checksum(Timestamp(0)));
 }
 
 #[test]
@@ -419,19 +433,19 @@ fn a_reset_wins_over_what_it_replaces_in_any_order() {
     let (a, b) = (table("a"), table("b"));
     let key = CounterKey::new("l", &[]);
     let end = Timestamp(9_000_000);
-    a.change(Timestamp(0), &key, Change::Add(5), end).unwrap();
+    a.execute(Timestamp(0), &key, Op::Add(5), end).unwrap();
     sync(&a, &b, 0);
-    b.change(Timestamp(0), &key, Change::Reset, end).unwrap();
-    b.change(Timestamp(0), &key, Change::Add(1), end).unwrap();
-    a.change(Timestamp(0), &key, Change::Add(1), end).unwrap();
+    b.execute(Timestamp(0), &key, Op::Reset, end).unwrap();
+    b.execute(Timestamp(0), &key, Op::Add(1), end).unwrap();
+    a.execute(Timestamp(0), &key, Op::Add(1), end).unwrap();
     sync(&a, &b, 0);
     assert_eq!(b.value(Timestamp(0), key.as_bytes()), 1);
     sync(&b, &a, 0);
     assert_eq!(a.value(Timestamp(0), key.as_bytes()), 1);
-    a.change(Timestamp(0), &key, Change::Add(2), end).unwrap();
+    a.execute(Timestamp(0), &key, Op::Add(2), end).unwrap();
     sync(&a, &b, 0);
     assert_eq!(b.value(Timestamp(0), key.as_bytes()), 3);
-    assert_eq!(a.fingerprint(Timestamp(0)), b.fingerprint(Timestamp(0)));
+    assert_eq!(a.state_checksum(Timestamp(0)), b.state_checksum(Timestamp(0)));
 }
 
 #[test]
@@ -449,7 +463,7 @@ fn threads_admit_exactly_the_limit_and_do_not_deadlock() {
                             let session = &sessions[n % sessions.len()];
                             let request = Request::tool_call(session, "t").with("user", "u");
                             if n % 50 == 0 {
-                                table.harvest(Scope::All);
+                                table.harvest(DirtySet::All);
                             }
                             admits(table, policy, &request, 0)
                         })
@@ -468,8 +482,8 @@ fn a_replica_can_be_read_to_its_end_however_many_updates_fill_a_part() {
     let own = a.own_replica();
     let key = CounterKey::new("x", &[]);
     for count in 1..40_u64 {
-        a.change(Timestamp(0), &key, Change::Add(1), Timestamp(9_000_000)).unwrap();
-        a.harvest(Scope::All);
+        a.execute(Timestamp(0), &key, Op::Add(1), Timestamp(9_000_000)).unwrap();
+        a.harvest(DirtySet::All);
         // All but the last are superseded, so that parts are filled by how many are looked at, not by their bytes.
         let (mut at, mut parts) = (Version::ZERO, 0);
         let watermark = loop {
@@ -485,10 +499,10 @@ fn a_replica_can_be_read_to_its_end_however_many_updates_fill_a_part() {
 }
 
 #[test]
-fn a_counter_that_is_over_is_not_mixed_with_its_successor() {
+fn an_expired_counter_is_not_merged_with_its_successor() {
     let (a, b) = (table("a"), table("b"));
     let key = CounterKey::new("x", &[]);
-    a.change(Timestamp(0), &key, Change::Add(3), Timestamp(1_000)).unwrap();
+    a.execute(Timestamp(0), &key, Op::Add(3), Timestamp(1_000)).unwrap();
     sync(&a, &b, 10);
     // Long after its end, and before it was swept anywhere but on b.
     let now = 100_000;
@@ -496,9 +510,9 @@ fn a_counter_that_is_over_is_not_mixed_with_its_successor() {
     while next.is_some() {
         next = b.sweep(Timestamp(now), next);
     }
-    b.change(Timestamp(now), &key, Change::Add(1), Timestamp(now + 1_000)).unwrap();
+    b.execute(Timestamp(now), &key, Op::Add(1), Timestamp(now + 1_000)).unwrap();
     sync(&b, &a, now);
     assert_eq!(a.value(Timestamp(now), key.as_bytes()), 1);
     sync(&a, &b, now);
-    assert_eq!(a.fingerprint(Timestamp(now)), b.fingerprint(Timestamp(now)));
+    assert_eq!(a.state_checksum(Timestamp(now)), b.state_checksum(Timestamp(now)));
 }

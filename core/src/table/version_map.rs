@@ -4,7 +4,8 @@
 //! as an offset from its chunk's first. Nothing is ever copied into room of twice its size, and chunks that are drained are
 //! free for those that fill. Whatever order a peer sends them in, an insertion moves no more than one chunk's entries.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use super::SlotId;
 use crate::id::Version;
@@ -60,9 +61,13 @@ impl VersionMap {
             chunk.binary_search_by_key(&offset, |entry| entry.offset)
         };
         match found {
-            Ok(held) => chunk[held].slot = slot,
-            Err(place) if chunk.len() < CHUNK_ENTRIES => {
-                chunk.insert(place, Entry { offset, slot });
+            Ok(held) => {
+                if let Some(entry) = chunk.get_mut(held) {
+                    entry.slot = slot;
+                }
+            }
+            Err(at) if chunk.len() < CHUNK_ENTRIES => {
+                chunk.insert(at, Entry { offset, slot });
                 self.length += 1;
             }
             // Another one is likely to fill; a small map, or one with gaps, should not take that much room.
@@ -80,8 +85,8 @@ impl VersionMap {
         let holds_it = self.chunks.range(..=from).next_back();
         let begin = holds_it.map_or(from, |(first, _)| *first);
         self.chunks.range(begin..).flat_map(move |(first, chunk)| {
-            let place = place_after(*first, chunk, from);
-            chunk[place..].iter().map(|entry| (entry.version(*first), entry.slot))
+            let at = index_after(*first, chunk, from);
+            chunk.iter().skip(at).map(|entry| (entry.version(*first), entry.slot))
         })
     }
 
@@ -93,30 +98,30 @@ impl VersionMap {
 
     /// Takes out the entries up to `version`.
     pub fn take_up_to(&mut self, version: Version) -> VersionMap {
-        let Some(after) = version.0.checked_add(1) else { return std::mem::take(self) };
+        let Some(after) = version.0.checked_add(1) else { return core::mem::take(self) };
         let mut beyond = self.chunks.split_off(&Version(after));
         if let Some((first, chunk)) = self.chunks.iter_mut().next_back() {
-            let place = place_after(*first, chunk, version);
-            if place < chunk.len() {
-                beyond.extend([split_off(*first, chunk, place)]);
+            let at = index_after(*first, chunk, version);
+            if at < chunk.len() {
+                beyond.extend([split_off(*first, chunk, at)]);
             }
         }
         let length = beyond.values().map(Vec::len).sum();
-        let mut taken = std::mem::replace(self, VersionMap { chunks: beyond, length });
+        let mut taken = core::mem::replace(self, VersionMap { chunks: beyond, length });
         taken.length -= length;
         taken
     }
 
     /// Drops the entries that are not to be kept.
     pub fn retain(&mut self, mut keep: impl FnMut(Version, SlotId) -> bool) {
-        for (version, slot) in std::mem::take(self).into_entries() {
+        for (version, slot) in core::mem::take(self).into_entries() {
             if keep(version, slot) {
                 self.insert(version, slot);
             }
         }
     }
 
-    /// Each chunk is given back once the next is begun.
+    /// All entries; each chunk is freed once the next is begun.
     pub fn into_entries(self) -> impl Iterator<Item = (Version, SlotId)> {
         self.chunks.into_iter().flat_map(|(first, chunk)| {
             chunk.into_iter().map(move |entry| (entry.version(first), entry.slot))
@@ -147,15 +152,15 @@ impl VersionMap {
     }
 }
 
-/// The place of the first entry after a version.
-fn place_after(first: Version, chunk: &Chunk, version: Version) -> usize {
+/// The index of the first entry after a version.
+fn index_after(first: Version, chunk: &Chunk, version: Version) -> usize {
     chunk.partition_point(|entry| entry.version(first) <= version)
 }
 
-/// Takes out the entries from a place on, of which there is one at least.
-fn split_off(first: Version, chunk: &mut Chunk, place: usize) -> (Version, Chunk) {
-    let mut entries = chunk.split_off(place);
-    let offset = entries[0].offset;
+/// Takes out the entries from an index on, of which there is at least one.
+fn split_off(first: Version, chunk: &mut Chunk, at: usize) -> (Version, Chunk) {
+    let mut entries = chunk.split_off(at);
+    let offset = entries.first().map_or(0, |entry| entry.offset);
     entries.iter_mut().for_each(|entry| entry.offset -= offset);
     (Version(first.0 + u64::from(offset)), entries)
 }

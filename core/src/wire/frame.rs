@@ -1,4 +1,4 @@
-//! Frames: length, checksum, and a row of messages.
+//! Frames: length, checksum, and a sequence of messages.
 //!
 //! ```text
 //! offset  bytes
@@ -7,25 +7,34 @@
 //!      8  length messages, one MessagePack value after the other
 //! ```
 
+use alloc::vec::Vec;
+
 use super::Message;
 
-/// Length and checksum.
+/// The length of a frame's header, in bytes: length and checksum of its payload.
 pub const FRAME_HEADER_BYTES: usize = 8;
 
-/// Bytes that are no frame of ours.
+/// Bytes that are not a frame of this protocol.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
+    /// The frame is shorter or longer than its header says.
     #[error("the frame is cut off")]
     CutOff,
+    /// Its bytes have changed on the way.
     #[error("the frame's checksum does not match")]
     Checksum,
+    /// The payload has this many bytes, and this many are allowed.
     #[error("the frame holds {0} bytes, more than {1}")]
     TooLong(usize, usize),
+    /// The payload is not a sequence of messages.
     #[error("the frame does not hold messages of this protocol")]
     Message(#[from] rmp_serde::decode::Error),
 }
 
-/// The payload's length by a frame's header, if it is within bounds.
+/// The payload's length in bytes by a frame's header.
+///
+/// # Errors
+/// When it is over `bytes_max`.
 pub fn payload_bytes(
     header: [u8; FRAME_HEADER_BYTES],
     bytes_max: usize,
@@ -35,7 +44,10 @@ pub fn payload_bytes(
     if length > bytes_max { Err(FrameError::TooLong(length, bytes_max)) } else { Ok(length) }
 }
 
-/// The messages of a whole frame.
+/// The messages of a whole frame, with its header.
+///
+/// # Errors
+/// When the bytes are not a frame of this protocol, or one with more than `bytes_max` bytes of payload.
 pub fn read_frame(frame: &[u8], bytes_max: usize) -> Result<Vec<Message>, FrameError> {
     let (header, payload) = frame.split_first_chunk().ok_or(FrameError::CutOff)?;
     if payload_bytes(*header, bytes_max)? != payload.len() {
@@ -60,12 +72,15 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Adds a message; gives the frame that had to be finished to make room for it, if any.
+    /// Adds a message; returns the frame that had to be finished to make room for it, if any.
     ///
     /// A message that alone is longer than `bytes_max` gets a frame of its own, which the peer will refuse; the callers
     /// keep their messages shorter.
+    #[expect(
+        clippy::expect_used,
+        reason = "messages hold nothing that MessagePack cannot express, and a Vec takes every byte"
+    )]
     pub fn push(&mut self, message: &Message, bytes_max: usize) -> Option<Vec<u8>> {
-        // Proven: our messages hold nothing that MessagePack cannot express, and a Vec takes every byte.
         let bytes = rmp_serde::to_vec(message).expect("a message is encodable");
         let full = self.frame.len() > FRAME_HEADER_BYTES
             && self.frame.len() - FRAME_HEADER_BYTES + bytes.len() > bytes_max;
@@ -79,10 +94,11 @@ impl Outbox {
 
     /// The frame under way, if it holds anything.
     pub fn finish(&mut self) -> Option<Vec<u8>> {
-        let mut frame = std::mem::take(&mut self.frame);
+        let mut frame = core::mem::take(&mut self.frame);
         let (header, payload) = frame.split_first_chunk_mut::<FRAME_HEADER_BYTES>()?;
-        header[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-        header[4..].copy_from_slice(&crc32fast::hash(payload).to_le_bytes());
+        let [a, b, c, d] = (payload.len() as u32).to_le_bytes();
+        let [e, f, g, h] = crc32fast::hash(payload).to_le_bytes();
+        *header = [a, b, c, d, e, f, g, h];
         Some(frame)
     }
 }
@@ -95,7 +111,7 @@ mod tests {
     use crate::crdt::{Delta, DigestEntry, Update};
     use crate::id::{Incarnation, ReplicaId, Version};
     use crate::time::Timestamp;
-    use crate::wire::Farewell;
+    use crate::wire::CloseReason;
 
     const MAX: usize = 65_536;
 
@@ -146,7 +162,7 @@ mod tests {
             any::<u64>().prop_map(|version| Message::Ack(Version(version))),
             Just(Message::Ping),
             any::<u64>().prop_map(|wall| Message::Pong { wall: Timestamp(wall) }),
-            Just(Message::Goodbye(Farewell::Stopping)),
+            Just(Message::Goodbye(CloseReason::Stopping)),
         ]
     }
 
@@ -187,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_costs_its_key_and_at_most_24_bytes() {
+    fn an_update_costs_its_key_and_little_more() {
         let update = |expires_at, version| Update {
             key: vec![7; 40],
             version: Version(version),
@@ -198,6 +214,8 @@ mod tests {
         };
         let bytes = |update: &Update| rmp_serde::to_vec(update).unwrap().len();
         assert!(bytes(&update(0, 1_000_000)) <= 40 + 14);
-        assert!(bytes(&update(1_790_000_000_000, 1_000_000)) <= 40 + 24);
+        assert!(
+            bytes(&update(1_790_000_000_000, 1_000_000)) <= 40 + crate::crdt::UPDATE_BYTES_USUAL
+        );
     }
 }

@@ -4,7 +4,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 
 import { Cluster } from './cluster.mjs';
 
-/** Somebody on one connection: sends messages, and learns what the tools said. */
+/** A client on one connection: sends messages, and learns what the tools said. */
 class Client {
   private readonly agent = new Agent({ keepAlive: true, maxSockets: 1 });
 

@@ -14,7 +14,7 @@ export interface Orchestrator {
 export function serve(port: number, orchestratorOf: (session: string) => Orchestrator): Promise<Server> {
   const connections = new WeakMap<Socket, Map<string, Orchestrator>>();
   const server = createServer(async (request, response) => {
-    const session = String(request.headers['x-user'] ?? 'nobody');
+    const session = String(request.headers['x-user'] ?? 'anonymous');
     const orchestrators = connections.get(request.socket) ?? new Map<string, Orchestrator>();
     connections.set(request.socket, orchestrators);
     const orchestrator = orchestrators.get(session) ?? orchestratorOf(session);

@@ -1,4 +1,4 @@
-//! What really happened, and what must therefore hold: a ghost that sees everything at once.
+//! What really happened, and what must therefore be true: an oracle that sees everything at once.
 //!
 //! Two ledgers: what each replica really counted (by call), and every state that it gave a version to (by stamp). The
 //! first says what decisions and totals may be, the second what others may hold.
@@ -45,9 +45,9 @@ struct Truth {
     key: CounterKey,
     /// By generation and writer.
     counted: BTreeMap<(u32, usize), Ledger>,
-    /// Somebody asked for it to be reset.
+    /// A reset of it was requested.
     was_reset: bool,
-    /// It ended and began anew, somewhere.
+    /// It ended and started again, on some node.
     restarted: bool,
 }
 
@@ -62,7 +62,7 @@ struct Ledger {
     ends: Timestamp,
 }
 
-/// The ghost.
+/// The oracle.
 #[derive(Debug)]
 pub struct Checker {
     keys: HashMap<CounterKey, usize>,
@@ -106,7 +106,7 @@ impl Checker {
         }
     }
 
-    /// I1: a new life must write under an id that nobody ever had.
+    /// I1: a new life must write under an id that no process ever had.
     pub fn born(&mut self, replica: &ReplicaId) -> Checked {
         if self.writer_numbers.contains_key(replica) {
             return broken("I1", None, format!("{replica} lives twice"));
@@ -160,8 +160,8 @@ impl Checker {
         let held = charge.after.and_then(|state| own_cell(state, charge.replica));
         let p = held.map_or(0, |cell| cell.p);
         if p != ledger.p + charge.cost {
-            // From half of the grace on, news of a longer life make a node forget the counter and take it in anew.
-            // So do news of a newer generation, which may then be over itself.
+            // From half of the grace on, an update with a later end makes a node forget the counter and add it again.
+            // So does an update of a newer generation, which may then have expired itself.
             let replaced = newest > charge.generation;
             let over = ledger.ends.plus(grace / 2) <= now;
             let forgotten = p == charge.cost && (over || replaced);
@@ -274,7 +274,7 @@ impl Checker {
         Ok(())
     }
 
-    /// I2: nobody holds more of a cell than its owner ever counted.
+    /// I2: no node has more of a cell than its owner ever counted.
     pub fn holds(&mut self, holder: &ReplicaId, counter: &CounterState) -> Checked {
         for (replica, cell) in &counter.cells {
             let (p, n) = self.ever_counted(&counter.key, counter.generation, replica);
@@ -298,7 +298,7 @@ impl Checker {
         })
     }
 
-    /// I4: at the end, nothing is missing that nobody was allowed to lose, and nothing is there that nobody counted.
+    /// I4: at the end, nothing is missing that no node was allowed to lose, and nothing is there that was never counted.
     pub fn accounts(&self, now: Timestamp, counters: &[CounterState]) -> Checked {
         let held: HashMap<&CounterKey, &CounterState> =
             counters.iter().map(|counter| (&counter.key, counter)).collect();

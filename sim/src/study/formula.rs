@@ -1,9 +1,9 @@
 //! What is expected of a cluster without faults. Times are in milliseconds, rates in calls a second.
 
-/// How old, on average, what a node knows of another is, where everybody tells everybody each round.
+/// How old, on average, what a node knows of another is, where each node sends to all others each round.
 ///
-/// News waits for half a round and is then under way. Rounds are drawn from 0.75 to 1.25 of the interval, so that a moment
-/// falls more often into a long one and the exact wait is `E[T^2] / (2 E[T])`, a forty-eighth more; DESIGN.md leaves that
+/// An update waits for half a round and is then under way. Rounds are drawn from 0.75 to 1.25 of the interval, so that a moment
+/// falls more often into a long one and the exact wait is `E[T^2] / (2 E[T])`, a forty-eighth more; docs/replication.md leaves that
 /// out, and so does this.
 pub fn direct_age_ms(interval_ms: f64, delay_ms: f64) -> f64 {
     interval_ms / 2.0 + delay_ms

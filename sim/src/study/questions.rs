@@ -65,7 +65,7 @@ fn by_size(effort: Effort) -> io::Result<Study> {
             "direct: E[O] = L * (1 - 1/N) * (T/2 + d); \
              epidemic: E[O] = L * (1 - 1/N) * (ln N / r + T/4), r*T = f * exp(-r*d)",
         ),
-        finding: "Where everybody tells everybody, size hardly matters. By rounds, overshoot grows with its logarithm. \
+        finding: "Where each node sends to all others, size hardly matters. By rounds, overshoot grows with its logarithm. \
                   The formula for rounds is for very many nodes, as it lets a node draw itself, and for a delay that is \
                   always the same. So it says somewhat too much, most of all of a small cluster.",
         x: Axis { label: "nodes N", is_logarithmic: true },
@@ -141,8 +141,8 @@ fn after_partition(effort: Effort) -> io::Result<Study> {
             "{NODES} nodes, direct, T = 50 ms, a digest each 1 s, a peer unheard for 3 s is dropped, d = {DELAY_MS} ms"
         ),
         formula: None,
-        finding: "While links survive, what was lost is found by comparing notes: at the next digest, half of the time \
-                  between two on average. After more than 3 s, links were dropped and are dialed anew, after a wait \
+        finding: "While links survive, what was lost is found by anti-entropy: at the next digest, half of the time \
+                  between two on average. After more than 3 s, links were dropped and are dialed again, after a wait \
                   that grows with the length of the partition, up to 5 s.",
         x: Axis { label: "length of the partition (s)", is_logarithmic: true },
         y: Axis { label: "time to converge (ms)", is_logarithmic: false },

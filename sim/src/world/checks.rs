@@ -7,7 +7,7 @@ use tallymesh_core::crdt::VersionVector;
 use tallymesh_core::id::Version;
 use tallymesh_core::key::CounterKey;
 use tallymesh_core::table::{Bounds, CounterState};
-use tallymesh_core::table::{Scope, Table};
+use tallymesh_core::table::{DirtySet, Table};
 use tallymesh_core::time::Timestamp;
 
 use super::node::Node;
@@ -49,7 +49,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// I2: nobody holds what its owner never counted.
+    /// I2: no node has what its owner never counted.
     pub(super) fn check_cells(&mut self) -> Checked {
         for node in &self.nodes {
             let Some(life) = &node.life else { continue };
@@ -77,8 +77,8 @@ impl World<'_> {
         let latest = self.latest(places);
         let state = |node: &Node| {
             let life = node.life.as_ref()?;
-            life.table.harvest(Scope::All);
-            Some((life.table.fingerprint(latest), life.table.version_vector()))
+            life.table.harvest(DirtySet::All);
+            Some((life.table.state_checksum(latest), life.table.version_vector()))
         };
         let states = places.iter().map(|place| state(&self.nodes[*place])).collect();
         for place in places {
@@ -164,7 +164,7 @@ impl World<'_> {
                     }
                 }
             }
-            Arc::new(judge).fingerprint(latest)
+            Arc::new(judge).state_checksum(latest)
         };
         let backwards: Vec<usize> = places.iter().rev().copied().collect();
         if merged(&places, 1) != merged(&backwards, 2) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use tallymesh_core::key::CounterKey;
-use tallymesh_core::table::Change;
+use tallymesh_core::table::Op;
 
 use super::{Checked, Event, World};
 use crate::faults::Fault;
@@ -175,7 +175,7 @@ impl World<'_> {
         if let Some(life) = self.life(place) {
             let end = now.plus(Duration::from_secs(3600));
             // There is room, the key is short, and it has no window: nothing is refused.
-            let _ = life.table.change(now, &key, Change::Reset, end);
+            let _ = life.table.execute(now, &key, Op::Reset, end);
             self.checker.reset(&key);
         }
         self.changed(place)

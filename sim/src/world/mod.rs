@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tallymesh_core::gossip::LinkId;
 use tallymesh_core::key::CounterKey;
+use tallymesh_core::link::LinkId;
 use tallymesh_core::mutant::Mutant;
-use tallymesh_core::table::Charged;
+use tallymesh_core::table::Debit;
 use tallymesh_core::time::Timestamp;
 
 use crate::checker::{Checked, Checker, Violation};
@@ -58,7 +58,7 @@ pub struct Measured {
     pub admitted: u64,
     /// How many updates the nodes made, all together.
     pub updates: u64,
-    /// Virtual time from when everything was mended to the first look that found all nodes in agreement.
+    /// Virtual time from when everything was repaired to the first look that found all nodes in agreement.
     pub converged_after: Option<Duration>,
 }
 
@@ -83,7 +83,7 @@ enum Event {
     DialFailed { node: usize, life: u64, address: String },
     Call,
     Burst { session: u64 },
-    Refund { node: usize, life: u64, charged: Vec<Charged>, cost: u64, keys: Vec<CounterKey> },
+    Refund { node: usize, life: u64, debits: Vec<Debit>, cost: u64, keys: Vec<CounterKey> },
     Fault,
     Flap { from: usize, to: usize, left: u32 },
     Kill { node: usize },
@@ -112,9 +112,9 @@ struct World<'a> {
     checker: Checker,
     latest_ever: Timestamp,
     phase: Phase,
-    /// The nodes that are mended while the others are not.
+    /// The nodes that are repaired while the others are not.
     calm: BTreeSet<usize>,
-    /// When everything was mended.
+    /// When everything was repaired.
     mended_at: Duration,
     /// Until when there may be calls.
     calls_until: Duration,
@@ -216,8 +216,8 @@ impl<'a> World<'a> {
             Event::DialFailed { node, life, address } => self.dial_failed(node, life, address),
             Event::Call => self.call(),
             Event::Burst { session } => self.burst(session),
-            Event::Refund { node, life, charged, cost, keys } => {
-                self.refund(node, life, (&charged, cost), &keys)
+            Event::Refund { node, life, debits, cost, keys } => {
+                self.refund(node, life, (&debits, cost), &keys)
             }
             Event::Fault => self.fault(),
             Event::Flap { from, to, left } => {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use rand::RngExt;
 use tallymesh_core::crdt::Update;
-use tallymesh_core::gossip::{Input, LinkId, Output, Report};
+use tallymesh_core::gossip::{Input, Output, Report};
+use tallymesh_core::link::{LinkEvent, LinkId, Proven};
 use tallymesh_core::time::Timestamp;
 use tallymesh_core::wire::{Message, Outbox, read_frame};
 
@@ -45,7 +46,7 @@ impl World<'_> {
         Ok(())
     }
 
-    pub(super) fn input(&mut self, place: usize, input: Input<'_>) -> Checked {
+    pub(super) fn input(&mut self, place: usize, input: Input) -> Checked {
         let now = self.nodes[place].time(self.now);
         if let Some(life) = &mut self.nodes[place].life {
             life.gossip.handle_input(now, input);
@@ -62,28 +63,29 @@ impl World<'_> {
         }
     }
 
-    fn input_of_link(&mut self, link: LinkId, input: Input<'_>) -> Checked {
+    fn input_of_link(&mut self, link: LinkId, event: LinkEvent) -> Checked {
         let Some(end) = self.links.get(&link) else { return Ok(()) };
         let place = end.node;
         if self.life(place).is_some_and(|life| life.number == end.life) {
-            self.input(place, input)?;
+            self.input(place, Input::Link(event))?;
         }
         Ok(())
     }
 
     pub(super) fn link_up(&mut self, link: LinkId, dialed: Option<String>) -> Checked {
-        self.input_of_link(link, Input::LinkUp { link, dialed })
+        self.input_of_link(link, LinkEvent::Up { link, dialed, peer: Proven::Nobody })
     }
 
     pub(super) fn link_down(&mut self, link: LinkId) -> Checked {
-        self.input_of_link(link, Input::LinkDown { link })?;
+        self.input_of_link(link, LinkEvent::Down { link })?;
         self.links.remove(&link);
         Ok(())
     }
 
     pub(super) fn dial_failed(&mut self, place: usize, life: u64, address: String) -> Checked {
         if self.life(place).is_some_and(|alive| alive.number == life) {
-            self.input(place, Input::DialFailed { address })?;
+            let error = "unreachable".to_owned();
+            self.input(place, Input::Link(LinkEvent::DialFailed { address, error }))?;
         }
         Ok(())
     }
@@ -103,7 +105,8 @@ impl World<'_> {
                     self.send(link, frame);
                     let now = self.nodes[place].time(self.now);
                     if let Some(life) = &mut self.nodes[place].life {
-                        life.gossip.handle_input(now, Input::Sent { link, frames: 1 });
+                        let sent = LinkEvent::Sent { link, frames: 1 };
+                        life.gossip.handle_input(now, Input::Link(sent));
                     }
                 }
                 Output::Close { link } => {
@@ -260,14 +263,14 @@ impl World<'_> {
             return Ok(());
         }
         if self.options.checks == Checks::Few {
-            return self.input(place, Input::Frame { link, bytes: &frame });
+            return self.input(place, Input::Link(LinkEvent::Frame { link, bytes: frame }));
         }
         if whole {
             let latest = self.latest_ever();
             self.checker.frame(latest, &frame)?;
         }
         let gone = self.ended_and_gone(place, &frame);
-        self.input(place, Input::Frame { link, bytes: &frame })?;
+        self.input(place, Input::Link(LinkEvent::Frame { link, bytes: frame }))?;
         self.check_watermarks(place)?;
         let Some(life) = self.life(place) else { return Ok(()) };
         // I9: what ended long ago and was forgotten stays so.

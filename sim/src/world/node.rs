@@ -12,9 +12,9 @@ use tallymesh_core::id::{NodeId, ReplicaId};
 use tallymesh_core::limit::Policy;
 use tallymesh_core::limit::{Limit, Window};
 use tallymesh_core::storage::StateStore;
-use tallymesh_core::table::{Resolved, Table};
+use tallymesh_core::table::{SlotRef, Table};
 use tallymesh_core::time::Timestamp;
-use tallymesh_core::time::{HighWater, Now};
+use tallymesh_core::time::{MonotonicWall, Now};
 
 use crate::disk::{Backup, SimDisk};
 use crate::faults::Fault;
@@ -48,11 +48,11 @@ pub(super) struct Life {
     pub table: Arc<Table>,
     pub gossip: Gossip,
     pub store: StateStore,
-    pub high_water: HighWater,
+    pub monotonic_wall: MonotonicWall,
     /// The latest time it acted on.
     pub shown: Timestamp,
     /// Where the counters of each session, tool and user were when it was last asked about them.
-    pub seen: BTreeMap<[String; 3], Vec<Resolved>>,
+    pub seen: BTreeMap<[String; 3], Vec<SlotRef>>,
     /// Its watermarks as of the last look.
     pub watermarks: VersionVector,
 }
@@ -140,7 +140,7 @@ impl Node {
         let reading = self.clock.reading(now);
         match &mut self.life {
             None => reading,
-            Some(life) => life.high_water.show(reading),
+            Some(life) => life.monotonic_wall.observe(reading),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The course of a run: busy and broken, then in part mended, then all of it, then hours later.
+//! The course of a run: busy and broken, then in part repaired, then all of it, then hours later.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use crate::options::{Kind, Scene};
 pub(super) enum Phase {
     /// Calls and faults everywhere.
     Busy,
-    /// Some nodes are mended and cut off from the rest, where calls and faults go on.
+    /// Some nodes are repaired and cut off from the rest, where calls and faults go on.
     PartMended,
-    /// Everything is mended, and there are no calls.
+    /// Everything is repaired, and there are no calls.
     Mended,
     /// After hours in which every process slept, there are calls for a second more.
     HoursLater,
@@ -28,7 +28,7 @@ pub(super) enum Phase {
     Over,
 }
 
-/// How long nodes that are mended may take to agree.
+/// How long nodes that are repaired may take to agree.
 const PATIENCE: Duration = Duration::from_secs(30);
 const HOURS: Duration = Duration::from_secs(7_200);
 
@@ -116,11 +116,12 @@ impl World<'_> {
         }
     }
 
-    /// I3: what was mended must have come to agree by now.
+    /// I3: what was repaired must have come to agree by now.
     fn still_differ(&mut self) -> Checked {
         let places: Vec<usize> = self.calm.iter().copied().collect();
         let states = self.states(&places);
-        let what = format!("nodes {places:?} were mended {PATIENCE:?} ago and differ: {states:?}");
+        let what =
+            format!("nodes {places:?} were repaired {PATIENCE:?} ago and differ: {states:?}");
         Err(Violation { invariant: "I3", what, counter: self.first_difference(&places) })
     }
 
@@ -155,7 +156,7 @@ impl World<'_> {
         self.calm = calm;
     }
 
-    /// Whether a node is mended: nothing is done to it any more.
+    /// Whether a node is repaired: nothing is done to it any more.
     pub(super) fn is_calm(&self, place: usize) -> bool {
         self.calm.contains(&place)
     }

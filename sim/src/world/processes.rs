@@ -7,13 +7,14 @@ use std::time::Duration;
 use rand::RngExt;
 use tallymesh_core::crdt::VersionVector;
 use tallymesh_core::gossip::GossipSettings;
-use tallymesh_core::gossip::{Gossip, Input, LinkId};
+use tallymesh_core::gossip::{Gossip, Input};
 use tallymesh_core::id::{ReplicaId, Version};
+use tallymesh_core::link::LinkId;
 use tallymesh_core::mutant::Mutant;
 use tallymesh_core::storage::StorageError;
 use tallymesh_core::storage::{DataDir, Opened, StateStore};
 use tallymesh_core::table::Bounds;
-use tallymesh_core::time::HighWater;
+use tallymesh_core::time::MonotonicWall;
 use tallymesh_core::time::Timestamp;
 
 use super::node::Life;
@@ -55,8 +56,8 @@ impl World<'_> {
         let table = Arc::new(table);
         let replica = table.own_replica();
         self.checker.born(&replica)?;
-        let high_water = HighWater::at(clock);
-        let shown = high_water.show(self.nodes[place].clock.reading(self.now));
+        let monotonic_wall = MonotonicWall::at(clock);
+        let shown = monotonic_wall.observe(self.nodes[place].clock.reading(self.now));
         let formers = self.nodes[place].formers.clone();
         match set_aside {
             Some((_, damage)) if !disk.is_tampered() => {
@@ -97,7 +98,7 @@ impl World<'_> {
             table,
             gossip,
             store,
-            high_water,
+            monotonic_wall,
             shown,
             seen: BTreeMap::new(),
             watermarks,
@@ -112,7 +113,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// What an operator does about a node that does not start: mends what the message says, and tries again.
+    /// What an operator does about a node that does not start: fixes what the message says, and tries again.
     fn cannot_start(&mut self, place: usize, error: &StorageError) -> Checked {
         let disk = self.nodes[place].disk.clone();
         let is_explained = match error {

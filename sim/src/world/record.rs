@@ -50,7 +50,7 @@ impl Record {
         }
         let is_kept = self.prints || self.focus.is_some();
         if !is_kept && matches!(event, Event::Timer { .. } | Event::Deliver { .. }) {
-            // The most frequent ones are worth no words unless somebody reads them all.
+            // The most frequent ones are worth no words unless all of them are read.
             return;
         }
         let at = now.as_secs_f64() * 1_000.0;

@@ -6,10 +6,10 @@ use rand::RngExt;
 use rand::seq::IteratorRandom;
 use tallymesh_core::gossip::Input;
 use tallymesh_core::key::CounterKey;
-use tallymesh_core::limit::Charges;
+use tallymesh_core::limit::Demands;
 use tallymesh_core::limit::{DenialReason, Request};
 use tallymesh_core::table::CounterState;
-use tallymesh_core::table::{Charged, Outcome};
+use tallymesh_core::table::{Admission, Debit};
 use tallymesh_core::time::Timestamp;
 
 use super::node::max_anywhere;
@@ -70,49 +70,53 @@ impl World<'_> {
         let texts = [format!("s{session}"), format!("t{tool}"), format!("u{user}")];
         let request = Request::tool_call(&texts[0], &texts[1]).with("user", &texts[2]).cost(cost);
         let now = self.wall(place);
-        let mut charges = Charges::default();
+        let mut demands = Demands::default();
         // Proven: the keys are short.
-        self.nodes[place].policy.charge(&request, now, 512, &mut charges).expect("short keys");
+        self.nodes[place]
+            .policy
+            .find_demands(&request, now, 512, &mut demands)
+            .expect("short keys");
         self.calls += 1;
         let Some(life) = &self.nodes[place].life else { return Ok(()) };
         self.checker.shown(place, life.shown, now)?;
         let table = life.table.clone();
-        let outcome = self.acquire(place, &texts, now, &charges);
-        let keys: Vec<CounterKey> = charges
+        let admission = self.acquire(place, &texts, now, &demands);
+        let keys: Vec<CounterKey> = demands
             .list
             .iter()
-            // Proven: charges are made of valid keys.
-            .map(|charge| CounterKey::from_bytes(charges.key(charge)).expect("a key"))
+            // Proven: demands are made of valid keys.
+            .map(|demand| CounterKey::from_bytes(demands.key(demand)).expect("a key"))
             .collect();
-        self.record.decides(place, matches!(outcome, Outcome::Allowed { .. }), &keys);
-        match outcome {
-            Outcome::Allowed { charged, urgent, .. } => {
-                self.admitted(place, &keys, &charged, &charges)?;
+        self.record.decides(place, matches!(admission, Admission::Allowed { .. }), &keys);
+        match admission {
+            Admission::Allowed { debits, urgent, .. } => {
+                self.admitted(place, &keys, &debits, &demands)?;
                 if urgent {
                     self.input(place, Input::Urgent)?;
                 }
                 if !is_single && self.chance(0.1) {
                     let delay = self.draw_ms(500);
                     let life = self.nodes[place].lives;
-                    let charged = charged.into_iter().collect();
-                    let refund = Event::Refund { node: place, life, charged, cost, keys };
+                    let debits = debits.into_iter().collect();
+                    let refund = Event::Refund { node: place, life, debits, cost, keys };
                     self.after(delay, refund);
                 }
             }
-            Outcome::Denied {
-                limit,
+            Admission::Denied {
+                limit_index,
                 reason: DenialReason::LimitReached | DenialReason::CostOverMax,
                 ..
             } => {
-                let denied = charges.list.iter().position(|charge| charge.limit == limit);
+                let denied =
+                    demands.list.iter().position(|demand| demand.limit_index == limit_index);
                 if let Some(denied) = denied {
                     let key = &keys[denied];
                     let state = table.counter(key.as_bytes());
-                    let max = charges.list[denied].max;
+                    let max = demands.list[denied].max;
                     self.checker.denied(now, key, state.as_ref(), (cost, max))?;
                 }
             }
-            Outcome::Denied { .. } => {}
+            Admission::Denied { .. } => {}
         }
         self.changed(place)?;
         self.focus_on(place);
@@ -125,18 +129,18 @@ impl World<'_> {
         place: usize,
         labels: &[String; 3],
         now: Timestamp,
-        charges: &Charges,
-    ) -> Outcome {
+        demands: &Demands,
+    ) -> Admission {
         // Proven: the caller has looked at the node's life.
         let life = self.nodes[place].life.as_mut().expect("a node that is called lives");
-        let seen = life.seen.get(labels).filter(|seen| seen.len() == charges.list.len());
+        let seen = life.seen.get(labels).filter(|seen| seen.len() == demands.list.len());
         let by_handle = seen
-            .and_then(|seen| life.table.acquire_resolved(now, &charges.list, seen.iter().copied()));
+            .and_then(|seen| life.table.acquire_by_ref(now, &demands.list, seen.iter().copied()));
         by_handle.unwrap_or_else(|| {
-            let outcome = life.table.acquire(now, charges);
-            let found = charges.list.iter().map(|charge| life.table.resolve(charges.key(charge)));
+            let admission = life.table.acquire(now, demands);
+            let found = demands.list.iter().map(|demand| life.table.resolve(demands.key(demand)));
             life.seen.insert(labels.clone(), found.collect());
-            outcome
+            admission
         })
     }
 
@@ -144,12 +148,12 @@ impl World<'_> {
         &mut self,
         place: usize,
         keys: &[CounterKey],
-        charged: &[Charged],
-        charges: &Charges,
+        debits: &[Debit],
+        demands: &Demands,
     ) -> Checked {
         let now = self.wall(place);
         let Some(life) = &self.nodes[place].life else { return Ok(()) };
-        for ((key, charged), charge) in keys.iter().zip(charged).zip(&charges.list) {
+        for ((key, debit), demand) in keys.iter().zip(debits).zip(&demands.list) {
             let after = match self.options.checks {
                 Checks::All => life.table.counter(key.as_bytes()),
                 Checks::Few => None,
@@ -157,9 +161,9 @@ impl World<'_> {
             let counted = Counted {
                 key,
                 replica: &life.replica,
-                generation: charged.generation(),
-                cost: charge.cost,
-                max: max_anywhere(key.limit(), charge.max),
+                generation: debit.generation(),
+                cost: demand.cost,
+                max: max_anywhere(key.limit(), demand.max),
                 after: after.as_ref(),
             };
             match self.options.checks {
@@ -189,7 +193,7 @@ impl World<'_> {
         &mut self,
         place: usize,
         life: u64,
-        (charged, cost): (&[Charged], u64),
+        (debits, cost): (&[Debit], u64),
         keys: &[CounterKey],
     ) -> Checked {
         let Some(alive) = self.life(place).filter(|alive| alive.number == life) else {
@@ -200,7 +204,7 @@ impl World<'_> {
             keys.iter().map(|key| table.counter(key.as_bytes())).collect()
         };
         let before = states(keys);
-        table.refund(charged, cost);
+        table.refund(debits, cost);
         for (before, after) in before.iter().zip(states(keys)) {
             if let (Some(before), Some(after)) = (before, after) {
                 self.checker.refunded(before, &after, &replica)?;

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOSS: f64 = 0.1;
 const DOUBLING: f64 = 0.1;
 const DELAY_MS_MAX: u64 = 20;
-/// Some messages come when nobody expects them any more.
+/// Some messages come when no node expects them any more.
 const LATE: f64 = 0.02;
 const LATE_MS_MAX: u64 = 400;
 

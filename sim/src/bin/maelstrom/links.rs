@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tallymesh_core::gossip::LinkId;
+use tallymesh_core::link::LinkId;
 
 /// What both ends call a link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -83,7 +83,7 @@ fn read_lines(tell: &Sender<std::io::Result<Vec<u8>>>) {
 
 /// Says something to the people who read Maelstrom's logs.
 fn log(text: &str) {
-    // Where nobody reads the log, the node works on.
+    // Where the log is not read, the node still works.
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 

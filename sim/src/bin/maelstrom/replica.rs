@@ -11,12 +11,11 @@ use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tallymesh_core::crdt::Cell;
-use tallymesh_core::gossip::GossipSettings;
-use tallymesh_core::gossip::{Gossip, Input, LinkId, Output};
+use tallymesh_core::gossip::{Gossip, GossipSettings, Input, Output};
 use tallymesh_core::id::{Incarnation, NodeId, ReplicaId};
 use tallymesh_core::key::CounterKey;
-use tallymesh_core::table::{Bounds, CounterState};
-use tallymesh_core::table::{Change, Table};
+use tallymesh_core::link::{LinkEvent, LinkId, Proven};
+use tallymesh_core::table::{Bounds, CounterState, Op, Table};
 use tallymesh_core::time::Now;
 
 use crate::links::{LinkName, Links, Met};
@@ -84,14 +83,14 @@ impl Replica {
         let own = self.cells().find(|(replica, _)| *replica == self.own).map(|(_, cell)| cell);
         let own = own.unwrap_or_default();
         let (counted, change) = match delta < 0 {
-            true => (own.n, Change::Subtract(amount)),
-            false => (own.p, Change::Add(amount)),
+            true => (own.n, Op::Subtract(amount)),
+            false => (own.p, Op::Add(amount)),
         };
         if amount > CELL_MAX - counted.min(CELL_MAX) {
             let why = format!("a node counts up to {CELL_MAX} each way, and {counted} are counted");
             return Err(Refusal::abort(why));
         }
-        let changed = self.table.change(now.wall, &self.key, change, now.wall.plus(LIFETIME));
+        let changed = self.table.execute(now.wall, &self.key, change, now.wall.plus(LIFETIME));
         changed.map_err(Refusal::temporarily_unavailable)?;
         if self.gossip.must_be_told() {
             self.gossip.handle_input(now, Input::Changed);
@@ -116,7 +115,7 @@ impl Replica {
         let link = match self.links.meet(&parcel.link, peer) {
             Met::Known(link) => link,
             Met::New(link) => {
-                self.gossip.handle_input(now, Input::LinkUp { link, dialed: None });
+                self.link_event(now, link_up(link, None));
                 link
             }
             Met::Gone => {
@@ -127,11 +126,11 @@ impl Replica {
                 return Ok(());
             }
         };
-        for bytes in &frames {
-            self.gossip.handle_input(now, Input::Frame { link, bytes });
+        for bytes in frames {
+            self.link_event(now, LinkEvent::Frame { link, bytes });
         }
         if parcel.close {
-            self.gossip.handle_input(now, Input::LinkDown { link });
+            self.link_event(now, LinkEvent::Down { link });
             self.links.remove(link);
         }
         self.drain(now);
@@ -174,11 +173,11 @@ impl Replica {
             match output {
                 Output::Dial { address } => {
                     let link = self.links.dial(&address);
-                    self.gossip.handle_input(now, Input::LinkUp { link, dialed: Some(address) });
+                    self.link_event(now, link_up(link, Some(address)));
                 }
                 Output::Send { link, frame } => {
                     said.entry(link).or_default().0.push(BASE64.encode(frame));
-                    self.gossip.handle_input(now, Input::Sent { link, frames: 1 });
+                    self.link_event(now, LinkEvent::Sent { link, frames: 1 });
                 }
                 Output::Close { link } => said.entry(link).or_default().1 = true,
                 Output::Report(report) => log(&format!("{report:?}")),
@@ -193,10 +192,18 @@ impl Replica {
         }
     }
 
+    fn link_event(&mut self, now: Now, event: LinkEvent) {
+        self.gossip.handle_input(now, Input::Link(event));
+    }
+
     fn post(&mut self, link: LinkName, peer: &str, frames: Vec<String>, close: bool) {
         let parcel = serde_json::to_value(Parcel { link, frames, close });
         let Ok(Value::Object(body)) = parcel else { unreachable!("a parcel is a JSON object") };
         let (src, dest) = (self.own.node.to_string(), peer.to_owned());
         self.outgoing.push_back(Message { src, dest, body });
     }
+}
+
+fn link_up(link: LinkId, dialed: Option<String>) -> LinkEvent {
+    LinkEvent::Up { link, dialed, peer: Proven::Nobody }
 }

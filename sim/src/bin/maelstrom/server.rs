@@ -25,7 +25,7 @@ struct Add {
     delta: i64,
 }
 
-/// A node from its start on; it is somebody once `init` has told it who.
+/// A node from its start on; it has a name once `init` was received.
 #[derive(Debug)]
 pub struct Server {
     settings: GossipSettings,
@@ -88,7 +88,7 @@ impl Server {
                 body([("type", "init_ok".into())])
             }
             "topology" => {
-                // Everybody talks to everybody, whatever Maelstrom proposes.
+                // Every node talks to all others, whatever Maelstrom proposes.
                 self.replica()?;
                 body([("type", "topology_ok".into())])
             }

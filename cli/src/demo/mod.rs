@@ -1,0 +1,229 @@
+//! `tallymesh demo`: three nodes, and the attacks that they are there to stop.
+
+mod cluster;
+mod proxy;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use crate::command::CommandResult;
+use cluster::{Cluster, NAMES};
+
+/// Starts three nodes as processes, plays the attacks that a limiter in one process's memory does not stop, and shows what
+/// is expected and what is seen. Needs nothing prepared and leaves nothing behind.
+#[derive(Debug, clap::Args)]
+pub struct DemoArgs {}
+
+const LIMITS: &str = r#"
+[[limit]]
+name = "bookings per session"
+when = { tool = "book_*" }
+per = ["session"]
+max = 3
+window = "session"
+session_ttl = "1h"
+[[limit]]
+name = "calls per user"
+per = ["user"]
+max = 10
+window = "session"
+session_ttl = "1h"
+"#;
+
+const ALL: [usize; 3] = [0, 1, 2];
+
+/// How long nodes that can reach each other may take to agree.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Runs the command.
+pub async fn run(_: DemoArgs) -> CommandResult {
+    let dir = tempfile::Builder::new().prefix("tallymesh-demo-").tempdir()?;
+    println!(
+        "Three nodes, A, B and C. In one session at most 3 bookings, for one user at most 10 calls.\n"
+    );
+    let mut stage = Stage::open()?;
+    let started = stage.clock();
+    let mut cluster = Cluster::start(dir.path(), LIMITS).await?;
+    stage.show("start three processes", "ready", "ready", started)?;
+
+    let played = tokio::select! {
+        played = play(&mut stage, &mut cluster) => played,
+        _ = tokio::signal::ctrl_c() => Err(io::Error::other("interrupted").into()),
+    };
+    if played.is_err() || stage.failures > 0 {
+        for (index, name) in NAMES.iter().enumerate() {
+            eprintln!("\nthe end of {name}'s log:\n{}", cluster.log(index));
+        }
+    }
+    played?;
+    cluster.stop().await?;
+    dir.close()?;
+    match stage.failures {
+        0 => {
+            println!("\nEverything as expected.");
+            Ok(ExitCode::SUCCESS)
+        }
+        failures => {
+            println!("\n{failures} of {} expectations failed.", stage.shown);
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+async fn play(stage: &mut Stage, cluster: &mut Cluster) -> Result<(), Box<dyn std::error::Error>> {
+    stage.title("Another instance behind the load balancer")?;
+    let began = stage.clock();
+    let admitted = book(cluster, &[0, 0, 0, 0], "s1", "u1").await?;
+    stage.show("4 bookings in session s1 on A", "3 admitted", count(admitted), began)?;
+    let began = stage.clock();
+    await_agreement(cluster, &ALL).await?;
+    stage.show("B and C hear of it", "they agree", "they agree", began)?;
+    let began = stage.clock();
+    let admitted = book(cluster, &[1, 2, 1, 2], "s1", "u1").await?;
+    stage.show("the same session on B and C", "0 admitted", count(admitted), began)?;
+
+    stage.title("A restart")?;
+    let began = stage.clock();
+    cluster.kill(0).await?;
+    cluster.start_node(0).await?;
+    stage.show("kill -9 A, start it again", "ready", "ready", began)?;
+    let began = stage.clock();
+    let admitted = book(cluster, &[0, 0], "s1", "u1").await?;
+    stage.show("the same session on A", "0 admitted", count(admitted), began)?;
+    let began = stage.clock();
+    for index in ALL {
+        // Peers remember what one node had not written yet; when all die at once, the disks must.
+        cluster.ask(index, "flush").await?;
+    }
+    stage.show("the last 10 ms reach the disks (flush)", "written", "written", began)?;
+    let began = stage.clock();
+    for index in ALL {
+        cluster.kill(index).await?;
+    }
+    for index in ALL {
+        cluster.start_node(index).await?;
+    }
+    stage.show("kill -9 all three, start them again", "ready", "ready", began)?;
+    let began = stage.clock();
+    let admitted = book(cluster, &[0, 1, 2], "s1", "u1").await?;
+    stage.show("the same session everywhere", "0 admitted", count(admitted), began)?;
+
+    stage.title("New connections: a fresh session for every call")?;
+    let began = stage.clock();
+    let mut admitted = 0;
+    for call in 0..15 {
+        let session = format!("fresh-{call}");
+        admitted += book(cluster, &[call % NAMES.len()], &session, "u2").await?;
+        await_agreement(cluster, &ALL).await?;
+    }
+    stage.show("15 sessions of user u2, everywhere", "10 admitted", count(admitted), began)?;
+
+    stage.title("A partition: both sides stay available, and the overshoot is bounded")?;
+    let began = stage.clock();
+    cluster.isolate(2, true);
+    let near = book(cluster, &[0, 0, 0, 0], "s2", "u3").await?;
+    stage.show("C is cut off; 4 bookings in s2 on A", "3 admitted", count(near), began)?;
+    let began = stage.clock();
+    await_agreement(cluster, &[0, 1]).await?;
+    let admitted = book(cluster, &[1, 1], "s2", "u3").await?;
+    stage.show("2 more on B, on A's side", "0 admitted", count(admitted), began)?;
+    let began = stage.clock();
+    let far = book(cluster, &[2, 2, 2, 2], "s2", "u3").await?;
+    stage.show("4 on C, which cannot know", "3 admitted", count(far), began)?;
+    let began = stage.clock();
+    cluster.isolate(2, false);
+    await_agreement(cluster, &ALL).await?;
+    let seen = format!("all read {}", values(cluster, "s2").await?);
+    stage.show("the network is whole again", "all read 6, 6, 6", seen, began)?;
+    let began = stage.clock();
+    let admitted = book(cluster, &[0, 1, 2], "s2", "u3").await?;
+    stage.show("the same session everywhere", "0 admitted", count(admitted), began)?;
+    Ok(())
+}
+
+/// Tries to book once on each of these nodes, one after the other, and returns how often that was admitted.
+async fn book(
+    cluster: &mut Cluster,
+    indices: &[usize],
+    session: &str,
+    user: &str,
+) -> io::Result<u32> {
+    let mut admitted = 0;
+    for index in indices {
+        let command = format!("acquire session={session} tool=book_service user={user}");
+        let answer = cluster.ask(*index, &command).await?;
+        admitted += u32::from(answer["allowed"] == true);
+    }
+    Ok(admitted)
+}
+
+/// Waits until these nodes have the same counters.
+async fn await_agreement(cluster: &mut Cluster, indices: &[usize]) -> io::Result<()> {
+    let agreeing = async {
+        while !cluster.agree(indices).await? {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    };
+    let timeout = io::Error::new(io::ErrorKind::TimedOut, "the nodes do not come to agree");
+    tokio::time::timeout(PATIENCE, agreeing).await.unwrap_or(Err(timeout))
+}
+
+/// What each node reads in a session's counter.
+async fn values(cluster: &mut Cluster, session: &str) -> io::Result<String> {
+    let mut values = Vec::new();
+    for index in ALL {
+        let counters = cluster.ask(index, "counters").await?;
+        let counters = counters.as_array().cloned().unwrap_or_default();
+        let of_session = |counter: &&serde_json::Value| counter["values"][0] == session;
+        let value = counters.iter().find(of_session).map(|counter| counter["value"].to_string());
+        values.push(value.unwrap_or_else(|| "nothing".to_owned()));
+    }
+    Ok(values.join(", "))
+}
+
+fn count(admitted: u32) -> String {
+    format!("{admitted} admitted")
+}
+
+/// The table that the user sees grow.
+struct Stage {
+    shown: u32,
+    failures: u32,
+}
+
+impl Stage {
+    fn open() -> io::Result<Stage> {
+        let mut out = io::stdout().lock();
+        writeln!(out, "    {:<40} {:<18} {:<18} {:>7}", "what happens", "expected", "seen", "ms")?;
+        Ok(Stage { shown: 0, failures: 0 })
+    }
+
+    /// The moment that something begins.
+    #[expect(clippy::disallowed_methods, reason = "measures the time that the user waits")]
+    fn clock(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn title(&self, title: &str) -> io::Result<()> {
+        writeln!(io::stdout().lock(), "\n  {title}")
+    }
+
+    fn show(
+        &mut self,
+        what: &str,
+        expected: &str,
+        seen: impl AsRef<str>,
+        began: Instant,
+    ) -> io::Result<()> {
+        let ms = (self.clock() - began).as_secs_f64() * 1000.0;
+        let seen = seen.as_ref();
+        let mark = if seen == expected { "ok" } else { "!!" };
+        self.shown += 1;
+        self.failures += u32::from(seen != expected);
+        let mut out = io::stdout().lock();
+        writeln!(out, "{mark}  {what:<40} {expected:<18} {seen:<18} {ms:>7.1}")?;
+        out.flush()
+    }
+}

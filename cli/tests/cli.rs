@@ -1,0 +1,183 @@
+//! The program, as its users run it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tallymesh::CounterKey;
+
+fn tallymesh(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tallymesh")).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs a node on these commands, and returns its answers.
+fn node(dir: &Path, commands: &str) -> Vec<Value> {
+    let config = dir.join("a.toml");
+    let data = dir.join("data");
+    let settings = format!(
+        "[node]\nid = \"a\"\ndata_dir = {data:?}\n[gossip]\nlisten = \"127.0.0.1:0\"\n\
+         [[limit]]\nname = \"calls\"\nper = [\"session\"]\nmax = 2\nwindow = \"session\"\n"
+    );
+    std::fs::write(&config, settings).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tallymesh"))
+        .args(["node", "--config", config.to_str().unwrap()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_node_answers_line_by_line_and_its_directory_can_be_inspected() {
+    let dir = tempfile::tempdir().unwrap();
+    let answers = node(
+        dir.path(),
+        "acquire session=s\nacquire session=s\nacquire session=s\nrefund 1\nrefund 1\npeek session=s\n\
+         nonsense\nacquire session\nacquire cost=many session=s\ncounters\npeers\nstate\nflush\n",
+    );
+    assert_eq!(answers[0]["ready"], true);
+    assert_eq!((&answers[1]["allowed"], &answers[1]["remaining"]), (&true.into(), &1.into()));
+    assert_eq!(answers[2]["allowed"], true);
+    assert_eq!((&answers[3]["allowed"], &answers[3]["limit"]), (&false.into(), &"calls".into()));
+    assert!(answers[3]["retry_after_ms"].as_u64().unwrap() > 3_000_000);
+    assert_eq!(answers[4]["refunded"], 1);
+    assert!(answers[5]["error"].as_str().unwrap().contains("no receipt 1"));
+    assert_eq!(answers[6]["allowed"], true);
+    assert!(answers[7]["error"].as_str().unwrap().contains("acquire, peek, refund"));
+    assert!(answers[8]["error"].as_str().unwrap().contains("label=value"));
+    assert!(answers[9]["error"].as_str().unwrap().contains("many"));
+    assert_eq!(answers[10][0]["value"], 1);
+    assert_eq!(answers[11], Value::Array(Vec::new()));
+    assert_eq!(answers[12]["durable"], true);
+    assert_eq!(answers[13]["durable"], true);
+
+    let data = dir.path().join("data");
+    let seen = tallymesh(&["inspect", data.to_str().unwrap()]);
+    assert!(seen.status.success());
+    let seen = text(&seen.stdout);
+    for part in ["node         a", "boot         1", "calls of \"s\" = 1", "+2 -1"] {
+        assert!(seen.contains(part), "{seen}");
+    }
+    let seen = tallymesh(&["inspect", data.to_str().unwrap(), "--json"]);
+    let seen: Value = serde_json::from_slice(&seen.stdout).unwrap();
+    assert_eq!((&seen["boot"], &seen["counters"][0]["value"]), (&1.into(), &1.into()));
+
+    let answers = node(dir.path(), "acquire session=s\nacquire session=s\n");
+    assert_eq!((&answers[1]["allowed"], &answers[2]["allowed"]), (&true.into(), &false.into()));
+}
+
+#[test]
+fn a_directory_is_checked_and_a_damaged_one_still_inspected() {
+    let dir = tempfile::tempdir().unwrap();
+    node(dir.path(), "acquire session=s\nacquire session=t\nflush\n");
+    let data = dir.path().join("data");
+    let path = data.to_str().unwrap();
+    let sound = tallymesh(&["check", path]);
+    assert!(sound.status.success(), "{}", text(&sound.stderr));
+    let sound = text(&sound.stdout);
+    assert!(sound.contains("node a, boot 1,") && sound.contains("2 counters"), "{sound}");
+    assert!(sound.ends_with("sound\n"), "{sound}");
+
+    let db = sled::open(data.join("db")).unwrap();
+    let key = [b"c", CounterKey::new("calls", &["s"]).as_bytes()].concat();
+    db.insert(key, b"no record at all").unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let checked = tallymesh(&["check", path]);
+    assert_eq!(checked.status.code(), Some(1));
+    let damaged = "damaged: counter calls of \"s\": its checksum does not match; at the next start, \
+                   the database will be set aside; the peers bring the state back\n";
+    let checked = text(&checked.stdout);
+    assert!(checked.starts_with(damaged) && checked.ends_with("1 damaged\n"), "{checked}");
+    let checked = tallymesh(&["check", path, "--json"]);
+    let checked: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    assert_eq!((&checked["sound"], &checked["records"]), (&false.into(), &4.into()));
+    assert!(checked["damage"][0]["what"].as_str().unwrap().contains("calls of \"s\""));
+
+    let seen = tallymesh(&["inspect", path]);
+    assert_eq!(seen.status.code(), Some(1));
+    assert_eq!(text(&seen.stderr), damaged);
+    let seen = text(&seen.stdout);
+    for part in ["node         a", "boot         1", "1 counters", "calls of \"t\" = 1"] {
+        assert!(seen.contains(part), "{seen}");
+    }
+}
+
+#[test]
+fn bad_input_fails_with_a_message_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bad.toml");
+    std::fs::write(&file, "[node]\nid = \"a\"\ndata_dir = \"d\"\n[gossip]\ninterval = \"0s\"\n")
+        .unwrap();
+    let file = file.to_str().unwrap();
+    for (args, expected) in [
+        (&["node", "--config", file][..], "gossip.interval = 0s"),
+        (&["node", "--config", "none.toml"], "none.toml"),
+        (&["inspect", "no/such/dir"], "no/such/dir"),
+        (&["check", "no/such/dir"], "no/such/dir"),
+        (&["replay", "--trace", "none.csv", "--nodes", "2"], "none.csv"),
+        (&["replay", "--trace", file, "--nodes", "2"], "\"session\""),
+        (&["replay", "--trace", file, "--pace", "fast"], "settle"),
+        (&["frobnicate"], "frobnicate"),
+    ] {
+        let output = tallymesh(args);
+        assert!(!output.status.success(), "{args:?}");
+        let message = text(&output.stderr);
+        assert!(message.contains(expected), "{args:?} gave {message:?}");
+    }
+}
+
+fn replay(trace: &Path, pace: &str) -> Value {
+    let args =
+        ["replay", "--trace", trace.to_str().unwrap(), "--nodes", "3", "--pace", pace, "--json"];
+    let output = tallymesh(&args);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_replay_that_settles_between_calls_does_not_overshoot() {
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("trace.csv");
+    let rows: String = (0..60).map(|n| format!("s{},{},book\n", n % 2, n / 30)).collect();
+    std::fs::write(&trace, format!("session,turn,tool\n{rows}")).unwrap();
+    let settled = replay(&trace, "settle");
+    assert_eq!((&settled["overshoot"], &settled["false_denials"]), (&0.into(), &0.into()));
+    assert_eq!((&settled["calls"], &settled["allowed"]), (&60.into(), &20.into()));
+    let hasty = replay(&trace, "max");
+    assert_eq!(hasty["false_denials"], 0);
+    let allowed = hasty["allowed"].as_u64().unwrap();
+    assert!((20..=60).contains(&allowed), "{hasty}");
+    assert!(hasty["overshoot"].as_u64().unwrap() >= allowed - 20, "{hasty}");
+}
+
+/// A file of the folder `shared` beside the checkout, which is not part of it. Where it is missing, a test that reads it is
+/// skipped and says so; with `TALLYMESH_REQUIRE_SHARED` set, as `.ci/run` does where the folder exists, that is a failure.
+fn shared(file: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(file);
+    if path.exists() {
+        return Some(path);
+    }
+    let required = std::env::var_os("TALLYMESH_REQUIRE_SHARED").is_some();
+    assert!(!required, "TALLYMESH_REQUIRE_SHARED is set, and there is no {}", path.display());
+    eprintln!("SKIPPED: there is no {}", path.display());
+    None
+}
+
+#[test]
+fn the_calls_of_a_real_model_do_not_overshoot_when_settled() {
+    let Some(trace) = shared("traces/tau_bench_airline.csv") else { return };
+    let settled = replay(&trace, "settle");
+    assert_eq!((&settled["overshoot"], &settled["false_denials"]), (&0.into(), &0.into()));
+    assert_eq!(settled["calls"], 1164);
+    assert!(settled["denied"].as_u64().unwrap() > 0, "some turns make more calls than allowed");
+}

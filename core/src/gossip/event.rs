@@ -1,0 +1,131 @@
+//! What happens to the machine, and what it wants done.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::id::ReplicaId;
+use crate::link::{LinkEvent, LinkId};
+use crate::wire::CloseReason;
+
+/// What happens to the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// These are the peers' addresses from now on, in the place of those before.
+    Addresses(Vec<String>),
+    /// Something happened to a connection.
+    Link(LinkEvent),
+    /// A decision took a counter past the urgent fraction of its limit.
+    Urgent,
+    /// An own counter changed, when the machine [had to be told](super::Gossip::must_be_told).
+    Changed,
+    /// The node stops: the machine sends what is left, and says goodbye.
+    Stop,
+}
+
+/// What the machine wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Connect to an address; report [`LinkEvent::Up`] or [`LinkEvent::DialFailed`].
+    Dial {
+        /// The address, as it was given in [`Input::Addresses`].
+        address: String,
+    },
+    /// Send a frame, after those sent before; report [`LinkEvent::Sent`] when it has left.
+    Send {
+        /// Over which link.
+        link: LinkId,
+        /// The frame with its header.
+        frame: Vec<u8>,
+    },
+    /// Close a link, after what was sent over it. The machine ignores what happens to it from now on.
+    Close {
+        /// Which link.
+        link: LinkId,
+    },
+    /// Tell the operator.
+    Report(Report),
+}
+
+/// Something that the operator may want to know. The machine does not depend on what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// A peer has introduced itself.
+    PeerUp {
+        /// The peer.
+        replica: ReplicaId,
+    },
+    /// The link to a peer is gone.
+    PeerDown {
+        /// The peer.
+        replica: ReplicaId,
+    },
+    /// An address did not answer when it was dialed.
+    NoAnswer {
+        /// The address.
+        address: String,
+        /// The system's error.
+        error: String,
+    },
+    /// A link ended before the peer had introduced itself.
+    HandshakeFailed {
+        /// The address that was dialed; `None` if the connection came in.
+        dialed: Option<String>,
+        /// Why it ended.
+        reason: HandshakeFailure,
+    },
+    /// An address leads to ourselves.
+    OwnAddress {
+        /// The address.
+        address: String,
+    },
+    /// Two live processes use one node id.
+    NodeIdInUse {
+        /// The other process.
+        other: ReplicaId,
+    },
+    /// A peer said goodbye because it cannot work with us.
+    Refused {
+        /// Its reason.
+        reason: CloseReason,
+    },
+    /// A peer speaks another version of the protocol.
+    OtherProtocol {
+        /// Its version.
+        protocol: u32,
+    },
+    /// A link brought bytes that are not a frame of this protocol, and was closed.
+    BadFrame {
+        /// Which link.
+        link: LinkId,
+        /// What is wrong with them.
+        error: String,
+    },
+    /// A peer sent cells that cannot be true; they were dropped.
+    Implausible {
+        /// The peer.
+        from: ReplicaId,
+        /// The replica whose cells they were.
+        about: ReplicaId,
+        /// How many.
+        updates: usize,
+    },
+    /// A peer's clock differs by more than [`clock_offset_max`](super::GossipSettings::clock_offset_max).
+    ClockOffset {
+        /// The peer.
+        replica: ReplicaId,
+        /// Its clock minus ours, in milliseconds.
+        offset_ms: i64,
+    },
+}
+
+/// Why a link ended before the peer had introduced itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandshakeFailure {
+    /// The peer sent no hello within [`handshake_timeout`](super::GossipSettings::handshake_timeout).
+    TimedOut,
+    /// The other end closed the connection, or it broke.
+    Closed,
+    /// There were [`links_max`](super::GossipSettings::links_max) links already.
+    TooManyLinks,
+}

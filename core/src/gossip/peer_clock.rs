@@ -1,0 +1,59 @@
+//! How far a peer's clock is from ours, and how long a message to it and back takes: by one ping at a time.
+
+use core::time::Duration;
+
+use crate::time::{Now, Timestamp};
+
+#[derive(Debug, Default)]
+pub(super) struct PeerClock {
+    /// When the ping under way was sent.
+    pinged_at: Option<Duration>,
+    estimate: Option<Estimate>,
+}
+
+/// What the last ping has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Estimate {
+    /// The peer's clock minus ours, in milliseconds, within about half of `round_trip`.
+    pub offset_ms: i64,
+    pub round_trip: Duration,
+}
+
+impl PeerClock {
+    /// Whether to send a ping now, because none is under way; if so, it counts as sent.
+    pub fn ping(&mut self, now: Duration) -> bool {
+        let idle = self.pinged_at.is_none();
+        self.pinged_at.get_or_insert(now);
+        idle
+    }
+
+    /// The answer to the ping under way, if one is: the peer's clock showed `wall`.
+    pub fn pong(&mut self, now: Now, wall: Timestamp) -> Option<Estimate> {
+        let pinged_at = self.pinged_at.take()?;
+        let round_trip = now.monotonic.saturating_sub(pinged_at);
+        let halfway = now.wall.0.saturating_sub(round_trip.as_millis() as u64 / 2);
+        let offset_ms = wall.0 as i64 - halfway as i64;
+        self.estimate = Some(Estimate { offset_ms, round_trip });
+        self.estimate
+    }
+
+    pub fn estimate(&self) -> Option<Estimate> {
+        self.estimate
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peers_clock_is_read_halfway_and_only_once_for_each_ping() {
+        let mut clock = PeerClock::default();
+        let at = |ms| Now { wall: Timestamp(10_000 + ms), monotonic: Duration::from_millis(ms) };
+        assert!(clock.ping(at(0).monotonic) && !clock.ping(at(5).monotonic));
+        let estimate = clock.pong(at(20), Timestamp(9_510)).unwrap();
+        assert_eq!((estimate.offset_ms, estimate.round_trip), (-500, Duration::from_millis(20)));
+        assert_eq!(clock.pong(at(30), Timestamp(0)), None, "nothing was asked");
+        assert_eq!(clock.estimate(), Some(estimate));
+    }
+}

@@ -1,0 +1,45 @@
+//! How a node gossips.
+
+use core::time::Duration;
+
+/// Times and sizes of the gossip. The defaults suit a cluster in one data center.
+#[derive(Debug, Clone)]
+pub struct GossipSettings {
+    /// Time between two rounds, on average.
+    pub interval: Duration,
+    /// Time between two digests to a peer, on average.
+    pub digest_interval: Duration,
+    /// With fewer links than this, each node sends its own changes to every peer.
+    pub direct_up_to: usize,
+    /// In a larger cluster, how many random peers a round's rumors are sent to.
+    pub fanout: usize,
+    /// The longest frame, in bytes without its header. At least 1024.
+    pub frame_bytes_max: usize,
+    /// The most frames that wait for a slow peer.
+    pub frames_queued_max: usize,
+    /// The most links at a time.
+    pub links_max: usize,
+    /// How long a peer may take to introduce itself.
+    pub handshake_timeout: Duration,
+    /// A peer that was not heard from for this long is taken for gone.
+    pub silence_timeout: Duration,
+    /// A difference between a peer's clock and ours is reported from this on.
+    pub clock_offset_max: Duration,
+}
+
+impl Default for GossipSettings {
+    fn default() -> GossipSettings {
+        GossipSettings {
+            interval: Duration::from_millis(50),
+            digest_interval: Duration::from_secs(1),
+            direct_up_to: 32,
+            fanout: 4,
+            frame_bytes_max: 64 * 1024,
+            frames_queued_max: 8,
+            links_max: 2048,
+            handshake_timeout: Duration::from_secs(5),
+            silence_timeout: Duration::from_secs(5),
+            clock_offset_max: Duration::from_millis(500),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What a peer had when we met and we had not: once it is here, the link has caught up.
+
+use alloc::vec::Vec;
+
+use crate::id::{ReplicaId, Version};
+
+#[derive(Debug)]
+pub(super) enum SyncGoals {
+    /// The peer's first digest is coming in; so far it names these.
+    Collecting(Vec<(ReplicaId, Version)>),
+    /// The digest is here; these are left to reach.
+    Reaching(Vec<(ReplicaId, Version)>),
+}
+
+impl Default for SyncGoals {
+    fn default() -> SyncGoals {
+        SyncGoals::Collecting(Vec::new())
+    }
+}
+
+impl SyncGoals {
+    /// A part of a digest names these versions that are missing here. Only the first whole digest counts.
+    pub fn add(&mut self, missing: impl Iterator<Item = (ReplicaId, Version)>, last: bool) {
+        if let SyncGoals::Collecting(goals) = self {
+            goals.extend(missing);
+            if last {
+                *self = SyncGoals::Reaching(core::mem::take(goals));
+            }
+        }
+    }
+
+    /// The watermark of a replica is this now.
+    pub fn reached(&mut self, replica: &ReplicaId, watermark: Version) {
+        if let SyncGoals::Reaching(goals) = self {
+            goals.retain(|(goal, version)| goal != replica || *version > watermark);
+        }
+    }
+
+    pub fn all_reached(&self) -> bool {
+        matches!(self, SyncGoals::Reaching(goals) if goals.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Incarnation;
+
+    fn replica(node: &str) -> ReplicaId {
+        ReplicaId { node: node.parse().unwrap(), incarnation: Incarnation { boot: 1, nonce: 1 } }
+    }
+
+    #[test]
+    fn goals_are_those_of_the_first_whole_digest() {
+        let (a, b) = (replica("a"), replica("b"));
+        let mut goals = SyncGoals::default();
+        goals.add([(a.clone(), Version(3))].into_iter(), false);
+        assert!(!goals.all_reached());
+        goals.add([(b.clone(), Version(5))].into_iter(), true);
+        goals.add([(b.clone(), Version(9))].into_iter(), true);
+        goals.reached(&a, Version(3));
+        goals.reached(&b, Version(4));
+        assert!(!goals.all_reached());
+        goals.reached(&b, Version(5));
+        assert!(goals.all_reached());
+    }
+
+    #[test]
+    fn an_empty_digest_leaves_nothing_to_reach() {
+        let mut goals = SyncGoals::default();
+        assert!(!goals.all_reached());
+        goals.add([].into_iter(), true);
+        assert!(goals.all_reached());
+    }
+}

@@ -1,0 +1,45 @@
+//! Fixed windows, aligned to UTC: each has a counter of its own, whose key holds the window's index.
+
+use core::time::Duration;
+
+use crate::key::WindowIndex;
+use crate::time::{Timestamp, whole_ms};
+
+/// Windows of one length, one after the other since 1970.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::limit) struct FixedWindow {
+    length_ms: u64,
+}
+
+impl FixedWindow {
+    pub fn new(length: Duration) -> FixedWindow {
+        FixedWindow { length_ms: whole_ms(length) }
+    }
+
+    /// The window that `now` is in.
+    #[inline]
+    pub fn index(self, now: Timestamp) -> WindowIndex {
+        WindowIndex::at(self.length_ms, now)
+    }
+
+    /// The first moment after the window that `now` is in.
+    #[inline]
+    pub fn end(self, now: Timestamp) -> Timestamp {
+        self.index(now).end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_begins_where_the_one_before_it_ends() {
+        let minute = FixedWindow::new(Duration::from_secs(60));
+        assert_eq!(minute.end(Timestamp(0)), Timestamp(60_000));
+        assert_eq!(minute.end(Timestamp(59_999)), Timestamp(60_000));
+        assert_eq!(minute.end(Timestamp(60_000)), Timestamp(120_000));
+        assert_eq!(minute.index(Timestamp(60_000)).start(), Timestamp(60_000));
+        assert_ne!(minute.index(Timestamp(59_999)), minute.index(Timestamp(60_000)));
+    }
+}

@@ -1,0 +1,80 @@
+//! Over what time a limit counts: one file for each kind of window.
+//!
+//! From the time of a request, a kind computes three things: the index of its window (if the kind has numbered windows), when
+//! the charged counter expires, and whether that end is certain. A new kind is one more file and one more variant.
+
+mod fixed;
+mod session;
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use fixed::FixedWindow;
+pub use session::Lifetime;
+
+use crate::key::write_window;
+use crate::time::Timestamp;
+
+/// Over what time a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Window {
+    /// Fixed windows of this length, aligned to UTC: at least 1 ms, at most 366 days.
+    Fixed(Duration),
+    /// For as long as the counter is used: it ends when no request, allowed or denied, has touched it for `ttl`.
+    ///
+    /// The end is rounded up to a sixteenth of the ttl, so that the calls of a busy session need not each be sent to every
+    /// peer.
+    Session {
+        /// Time to live after the last use: at least 1 ms, at most 366 days.
+        ttl: Duration,
+    },
+}
+
+/// The longest window and the longest time to live: 366 days.
+pub const WINDOW_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// The latest end that a session used now can have, from now: its time to live, and the rounding up by a sixteenth of that.
+pub(crate) const SESSION_END_MAX: Duration =
+    Duration::from_secs(WINDOW_MAX.as_secs() + WINDOW_MAX.as_secs() / 16);
+
+/// A window as decisions use it: what can be computed from the configured one is.
+#[derive(Debug)]
+pub(super) enum Kind {
+    Fixed(FixedWindow),
+    Session(Lifetime),
+}
+
+impl Kind {
+    pub fn of(window: Window) -> Kind {
+        match window {
+            Window::Fixed(length) => Kind::Fixed(FixedWindow::new(length)),
+            Window::Session { ttl } => Kind::Session(Lifetime::new(ttl)),
+        }
+    }
+
+    /// Appends the window's part of a counter's key.
+    #[inline]
+    pub fn write(&self, key: &mut Vec<u8>, now: Timestamp) {
+        let index = match self {
+            Kind::Fixed(window) => Some(window.index(now)),
+            Kind::Session(_) => None,
+        };
+        write_window(key, index);
+    }
+
+    /// When a counter that is used now expires, unless it is used again.
+    #[inline]
+    pub fn end(&self, now: Timestamp) -> Timestamp {
+        match self {
+            Kind::Fixed(window) => window.end(now),
+            Kind::Session(lifetime) => lifetime.end(now),
+        }
+    }
+
+    /// Whether a counter expires then for certain, however it is used: no other window has that end.
+    #[inline]
+    pub fn is_windowed(&self) -> bool {
+        matches!(self, Kind::Fixed(_))
+    }
+}

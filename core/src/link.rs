@@ -1,0 +1,61 @@
+//! What a connection is to a machine: a number, and what happens to it.
+//!
+//! A transport reports these events and a machine takes them in; neither knows the other.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// A connection's number: the shell assigns it and never uses it twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// What a transport knows for certain of the peer by the time it reports a link up, by a handshake of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Proven {
+    /// Nothing: the peer is what its hello says it is.
+    Nobody,
+}
+
+/// What happens to connections.
+///
+/// The events of one link come in this order: `Up`, then any number of `Frame` and `Sent`, then `Down` at most once. Each
+/// address that was to be dialed brings exactly one `Up` or `DialFailed`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// A connection is established, and may carry frames both ways.
+    Up {
+        /// Its number, which no link had before.
+        link: LinkId,
+        /// The address that was dialed; `None` if the connection came in.
+        dialed: Option<String>,
+        /// What the transport has proven of the peer.
+        peer: Proven,
+    },
+    /// An address was dialed and did not answer.
+    DialFailed {
+        /// The address, as it was to be dialed.
+        address: String,
+        /// The system's error, as text.
+        error: String,
+    },
+    /// A whole frame came in.
+    Frame {
+        /// Over which link.
+        link: LinkId,
+        /// The frame with its header. Owned, so that it passes from the transport to the machine without a copy.
+        bytes: Vec<u8>,
+    },
+    /// Frames have been handed to the network.
+    Sent {
+        /// Over which link.
+        link: LinkId,
+        /// How many.
+        frames: usize,
+    },
+    /// The other end has closed the connection, or it broke.
+    Down {
+        /// Which link.
+        link: LinkId,
+    },
+}

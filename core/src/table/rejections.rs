@@ -1,0 +1,45 @@
+//! Counts of what a table refused.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// What was rejected since the start, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rejections {
+    /// Counters that were needed and not made, because there were `max_counters` already.
+    pub counters_refused: u64,
+    /// Cells from peers that cannot be true and were dropped.
+    pub cells_implausible: u64,
+    /// Cells from peers that came after their counter's end and grace.
+    pub cells_late: u64,
+}
+
+/// The same, while it is counted.
+#[derive(Debug, Default)]
+pub(super) struct RejectionCounts {
+    counters_refused: AtomicU64,
+    cells_implausible: AtomicU64,
+    cells_late: AtomicU64,
+}
+
+impl RejectionCounts {
+    pub fn counter_refused(&self) {
+        self.counters_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn cells_implausible(&self, cells: usize) {
+        self.cells_implausible.fetch_add(cells as u64, Ordering::Relaxed);
+    }
+
+    pub fn cell_late(&self) {
+        self.cells_late.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn read(&self) -> Rejections {
+        Rejections {
+            counters_refused: self.counters_refused.load(Ordering::Relaxed),
+            cells_implausible: self.cells_implausible.load(Ordering::Relaxed),
+            cells_late: self.cells_late.load(Ordering::Relaxed),
+        }
+    }
+}

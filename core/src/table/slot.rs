@@ -1,0 +1,132 @@
+//! A slot holds one counter; references to slots find it again without its key.
+//!
+//! A slot is used again once its counter is gone. So each counter gets a tag when it is put in a slot, and a reference
+//! carries the tag of the counter that it is meant for: where the tags differ, that counter is gone, and another one is
+//! never taken for it (a generational index, which guards against ABA).
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use smallvec::SmallVec;
+
+use super::{SHARD_BITS, SHARDS};
+use crate::crdt::PnCounter;
+use crate::time::Timestamp;
+
+/// A counter in its slot. Two cache lines, side by side.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(super) struct Slot {
+    pub key: SlotKey,
+    pub expires_at: Timestamp,
+    pub counter: PnCounter,
+    /// Tells this counter from earlier ones in the same slot.
+    pub tag: u32,
+    /// The own cell changed since the last harvest.
+    pub dirty: bool,
+    /// Listed for an urgent push.
+    pub urgent: bool,
+    /// Changed since the last checkpoint.
+    pub unpersisted: bool,
+    /// Storage holds a record of it.
+    pub persisted: bool,
+}
+
+/// Keys of the usual length are in the slot itself, which saves a decision a cache miss.
+pub(super) type SlotKey = SmallVec<[u8; 40]>;
+
+impl Slot {
+    /// The counter's value now: 0 once it has expired, although its cells are kept for the grace.
+    #[inline(always)]
+    pub fn value_at(&self, now: Timestamp) -> u64 {
+        if self.expires_at <= now { 0 } else { self.counter.value() }
+    }
+}
+
+/// Where a slot is: its index in its shard, and the shard, in one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SlotId(pub(super) u32);
+
+impl SlotId {
+    /// The slot in which a walk over the table begins.
+    pub(super) const FIRST: SlotId = SlotId(0);
+
+    #[inline]
+    pub(super) fn new(shard: usize, slot_index: u32) -> SlotId {
+        SlotId(slot_index << SHARD_BITS | shard as u32)
+    }
+
+    #[inline]
+    pub(super) fn shard(self) -> usize {
+        self.0 as usize % SHARDS
+    }
+
+    #[inline]
+    pub(super) fn index(self) -> u32 {
+        self.0 >> SHARD_BITS
+    }
+}
+
+/// A direct reference to a slot; valid until the counter in it is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotRef {
+    pub(super) slot: SlotId,
+    pub(super) tag: u32,
+}
+
+impl SlotRef {
+    /// A reference to no counter.
+    pub const NONE: SlotRef = SlotRef { slot: SlotId(u32::MAX), tag: 0 };
+}
+
+/// A [`SlotRef`] for handles that threads share: packed into one word, so a reader never sees half of an update.
+#[derive(Debug)]
+pub struct CachedSlot(AtomicU64);
+
+impl CachedSlot {
+    /// The reference that was set last.
+    #[inline]
+    pub fn get(&self) -> SlotRef {
+        let bits = self.0.load(Ordering::Relaxed);
+        SlotRef { slot: SlotId((bits >> 32) as u32), tag: bits as u32 }
+    }
+
+    /// Replaces the reference.
+    pub fn set(&self, slot_ref: SlotRef) {
+        let bits = u64::from(slot_ref.slot.0) << 32 | u64::from(slot_ref.tag);
+        self.0.store(bits, Ordering::Relaxed);
+    }
+}
+
+impl Default for CachedSlot {
+    /// Refers to no counter yet.
+    fn default() -> CachedSlot {
+        let cached = CachedSlot(AtomicU64::new(0));
+        cached.set(SlotRef::NONE);
+        cached
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_fills_two_cache_lines() {
+        assert_eq!(size_of::<Option<Slot>>(), 128);
+    }
+
+    #[test]
+    fn an_id_is_an_index_and_a_shard() {
+        let id = SlotId::new(SHARDS - 1, 12_345);
+        assert_eq!((id.shard(), id.index()), (SHARDS - 1, 12_345));
+    }
+
+    #[test]
+    fn a_cached_reference_reads_back_as_set() {
+        let cached = CachedSlot::default();
+        assert_eq!(cached.get(), SlotRef::NONE);
+        let slot_ref = SlotRef { slot: SlotId::new(3, 4), tag: u32::MAX };
+        cached.set(slot_ref);
+        assert_eq!(cached.get(), slot_ref);
+    }
+}

@@ -1,0 +1,307 @@
+//! Settings from code.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tallymesh_core::gossip::GossipSettings;
+use tallymesh_core::id::NodeId;
+use tallymesh_core::limit::{Limit, Policy};
+use tallymesh_core::table::Bounds;
+
+use super::error::invalid;
+use super::validate::{Value, Values};
+use super::{Config, ConfigError, Durability, WhenFull};
+
+/// Settings on their way to a [`Config`]. There is a method for each setting of the TOML file, named as it is there: alone, or
+/// after its table where the name alone says too little (`gossip.interval` is [`gossip_interval`](Self::gossip_interval)).
+/// Ranges and defaults are listed in `docs/settings.md`.
+#[derive(Debug, Clone)]
+pub struct ConfigBuilder {
+    pub(super) values: Values,
+    pub(super) limits: Vec<Limit>,
+}
+
+impl ConfigBuilder {
+    pub(super) fn new(node_id: String) -> ConfigBuilder {
+        let builder = ConfigBuilder { values: Values::default(), limits: Vec::new() };
+        builder.set("node.id", Value::Text(node_id))
+    }
+
+    fn set(mut self, path: &'static str, value: Value) -> ConfigBuilder {
+        self.values.set(path, value);
+        self
+    }
+
+    /// The directory for the state, of this node alone.
+    #[must_use]
+    pub fn data_dir(self, path: impl Into<PathBuf>) -> Self {
+        self.set("node.data_dir", Value::Path(path.into()))
+    }
+
+    /// The IP address and port to listen at. Without it, the node only dials its peers.
+    #[must_use]
+    pub fn listen(self, address: impl Into<String>) -> Self {
+        self.set("gossip.listen", Value::Text(address.into()))
+    }
+
+    /// The other nodes, as `host:port`. A name with several addresses is several peers; the node's own address is recognised and
+    /// left out.
+    #[must_use]
+    pub fn peers<P: Into<String>>(self, peers: impl IntoIterator<Item = P>) -> Self {
+        self.set("gossip.peers", Value::Texts(peers.into_iter().map(Into::into).collect()))
+    }
+
+    /// Listens beyond the loopback interface although peers neither authenticate nor encrypt.
+    #[must_use]
+    pub fn insecure(self, insecure: bool) -> Self {
+        self.set("gossip.insecure", Value::Flag(insecure))
+    }
+
+    /// The time between two rounds in which changes are sent, on average; 1 ms to 1 minute.
+    #[must_use]
+    pub fn gossip_interval(self, interval: Duration) -> Self {
+        self.set("gossip.interval", Value::Duration(interval))
+    }
+
+    /// The fraction of a limit from which a change is sent at once; 0 to 1.
+    #[must_use]
+    pub fn urgent_at(self, fraction: f64) -> Self {
+        self.set("gossip.urgent_at", Value::Fraction(fraction))
+    }
+
+    /// The time after which nodes compare what they have; 10 ms to 1 minute.
+    #[must_use]
+    pub fn digest_interval(self, interval: Duration) -> Self {
+        self.set("gossip.digest_interval", Value::Duration(interval))
+    }
+
+    /// How long opening may wait for the state of the peers that answer; at most 1 minute, 0 for not at all.
+    #[must_use]
+    pub fn sync_timeout(self, timeout: Duration) -> Self {
+        self.set("gossip.sync_timeout", Value::Duration(timeout))
+    }
+
+    /// Up to this many nodes, each sends its own changes to every peer; 0 to 65,536.
+    #[must_use]
+    pub fn direct_up_to(self, nodes: usize) -> Self {
+        self.set("gossip.direct_up_to", Value::Count(nodes))
+    }
+
+    /// In a larger cluster, the number of random peers that each round sends changes to; 1 to 1,024.
+    #[must_use]
+    pub fn fanout(self, peers: usize) -> Self {
+        self.set("gossip.fanout", Value::Count(peers))
+    }
+
+    /// How long a peer may take to introduce itself; 100 ms to 1 minute.
+    #[must_use]
+    pub fn handshake_timeout(self, timeout: Duration) -> Self {
+        self.set("gossip.handshake_timeout", Value::Duration(timeout))
+    }
+
+    /// How long a peer may be silent before its connection is closed; 100 ms to 10 minutes, and at least twice the digest
+    /// interval.
+    #[must_use]
+    pub fn silence_timeout(self, timeout: Duration) -> Self {
+        self.set("gossip.silence_timeout", Value::Duration(timeout))
+    }
+
+    /// The difference between a peer's clock and the node's from which it is logged; 1 ms to 1 hour.
+    #[must_use]
+    pub fn clock_offset_max(self, offset: Duration) -> Self {
+        self.set("gossip.clock_offset_max", Value::Duration(offset))
+    }
+
+    /// The most connections at a time; 1 to 65,536.
+    #[must_use]
+    pub fn max_connections(self, connections: usize) -> Self {
+        self.set("gossip.max_connections", Value::Count(connections))
+    }
+
+    /// The longest frame, in bytes; 16 KiB to 16 MiB.
+    #[must_use]
+    pub fn max_frame_bytes(self, bytes: usize) -> Self {
+        self.set("gossip.max_frame_bytes", Value::Count(bytes))
+    }
+
+    /// The most frames that wait for a slow peer; 1 to 16.
+    #[must_use]
+    pub fn max_frames_queued(self, frames: usize) -> Self {
+        self.set("gossip.max_frames_queued", Value::Count(frames))
+    }
+
+    /// When counts are written to disk.
+    #[must_use]
+    pub fn durability(self, durability: Durability) -> Self {
+        self.set("storage.durability", Value::Text(durability.word().to_owned()))
+    }
+
+    /// The time between two checkpoints; 1 ms to 1 minute. Only with [`Durability::Relaxed`].
+    #[must_use]
+    pub fn persist_every(self, every: Duration) -> Self {
+        self.set("storage.persist_every", Value::Duration(every))
+    }
+
+    /// Keeps the state in memory only; a restart begins with what the peers have.
+    #[must_use]
+    pub fn in_memory(self) -> Self {
+        self.set("storage.in_memory", Value::Flag(true))
+    }
+
+    /// The most counters in memory; 1 to 100,000,000.
+    #[must_use]
+    pub fn max_counters(self, counters: usize) -> Self {
+        self.set("counters.max_counters", Value::Count(counters))
+    }
+
+    /// What happens to a request that needs a counter past that.
+    #[must_use]
+    pub fn when_full(self, action: WhenFull) -> Self {
+        self.set("counters.when_full", Value::Text(action.word().to_owned()))
+    }
+
+    /// The longest key, in bytes: a limit's name and label values together; 16 to 8,192.
+    #[must_use]
+    pub fn max_key_bytes(self, bytes: usize) -> Self {
+        self.set("counters.max_key_bytes", Value::Count(bytes))
+    }
+
+    /// The most labels of a request; 1 to 1,024.
+    #[must_use]
+    pub fn max_labels(self, labels: usize) -> Self {
+        self.set("counters.max_labels", Value::Count(labels))
+    }
+
+    /// The most replicas (nodes and their restarts) that the node remembers; 2 to 1,000,000.
+    #[must_use]
+    pub fn max_replicas(self, replicas: usize) -> Self {
+        self.set("counters.max_replicas", Value::Count(replicas))
+    }
+
+    /// The most replicas in one counter; 2 to 1,000,000.
+    #[must_use]
+    pub fn max_replicas_per_counter(self, replicas: usize) -> Self {
+        self.set("counters.max_replicas_per_counter", Value::Count(replicas))
+    }
+
+    /// How long an expired counter is kept for changes that arrive late; 100 ms to 1 day.
+    #[must_use]
+    pub fn counters_grace(self, grace: Duration) -> Self {
+        self.set("counters.grace", Value::Duration(grace))
+    }
+
+    /// How far ahead of the node's clock a peer's window may begin; 100 ms to 1 day.
+    #[must_use]
+    pub fn future_max(self, ahead: Duration) -> Self {
+        self.set("counters.future_max", Value::Duration(ahead))
+    }
+
+    /// How long a counter that is used without a limit is kept after its last change; 1 ms to 366 days.
+    #[must_use]
+    pub fn counters_ttl(self, ttl: Duration) -> Self {
+        self.set("counters.ttl", Value::Duration(ttl))
+    }
+
+    /// Adds a limit.
+    #[must_use]
+    pub fn limit(mut self, limit: Limit) -> Self {
+        self.limits.push(limit);
+        self
+    }
+
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// The first setting whose value is not allowed, by its path, or the first limit that is invalid.
+    pub fn build(self) -> Result<Config, ConfigError> {
+        let values = &self.values;
+        let config = Config {
+            node: node_id(values)?,
+            data_dir: data_dir(values)?,
+            listen: values.listen()?,
+            peers: values.peers()?,
+            sync_timeout: values.duration("gossip.sync_timeout")?,
+            gossip: gossip(values)?,
+            durability: durability(values)?,
+            persist_every: values.duration("storage.persist_every")?,
+            bounds: bounds(values)?,
+            labels_max: values.count("counters.max_labels")?,
+            counter_ttl: values.duration("counters.ttl")?,
+            limits: self.limits,
+        };
+        Policy::new(config.limits.iter().cloned())?;
+        Ok(config)
+    }
+}
+
+fn node_id(values: &Values) -> Result<NodeId, ConfigError> {
+    let text = values.text("node.id")?.unwrap_or_default();
+    text.parse().map_err(|_| {
+        let allowed = "1 to 64 ASCII letters, digits, '.', '_' or '-'";
+        invalid("node.id", format!("{text:?}"), allowed)
+    })
+}
+
+/// `None` keeps the state in memory only.
+fn data_dir(values: &Values) -> Result<Option<PathBuf>, ConfigError> {
+    let path = values.path("node.data_dir")?;
+    match (path, values.flag("storage.in_memory")?) {
+        (Some(path), false) if !path.as_os_str().is_empty() => Ok(Some(path)),
+        (None, true) => Ok(None),
+        (Some(path), true) => {
+            let value = format!("{path:?} with storage.in_memory = true");
+            Err(invalid("node.data_dir", value, "either a data_dir or in_memory"))
+        }
+        (_, false) => {
+            let allowed = "the path of a directory of this node alone, or storage.in_memory = true";
+            Err(invalid("node.data_dir", "nothing", allowed))
+        }
+    }
+}
+
+fn gossip(values: &Values) -> Result<GossipSettings, ConfigError> {
+    let settings = GossipSettings {
+        interval: values.duration("gossip.interval")?,
+        digest_interval: values.duration("gossip.digest_interval")?,
+        direct_up_to: values.count("gossip.direct_up_to")?,
+        fanout: values.count("gossip.fanout")?,
+        frame_bytes_max: values.count("gossip.max_frame_bytes")?,
+        frames_queued_max: values.count("gossip.max_frames_queued")?,
+        links_max: values.count("gossip.max_connections")?,
+        handshake_timeout: values.duration("gossip.handshake_timeout")?,
+        silence_timeout: values.duration("gossip.silence_timeout")?,
+        clock_offset_max: values.duration("gossip.clock_offset_max")?,
+    };
+    if settings.silence_timeout < settings.digest_interval * 2 {
+        let value = humantime::format_duration(settings.silence_timeout).to_string();
+        let allowed = "at least twice gossip.digest_interval, or live peers are taken for gone";
+        return Err(invalid("gossip.silence_timeout", value, allowed));
+    }
+    Ok(settings)
+}
+
+fn durability(values: &Values) -> Result<Durability, ConfigError> {
+    if values.word("storage.durability")? == "relaxed" {
+        return Ok(Durability::Relaxed);
+    }
+    if values.is_set("storage.persist_every") {
+        let every = values.duration("storage.persist_every")?;
+        let value = format!("{:?}", humantime::format_duration(every).to_string());
+        let allowed = "only with durability = \"relaxed\"";
+        return Err(invalid("storage.persist_every", value, allowed));
+    }
+    Ok(Durability::Sync)
+}
+
+fn bounds(values: &Values) -> Result<Bounds, ConfigError> {
+    Ok(Bounds {
+        counters_max: values.count("counters.max_counters")?,
+        key_bytes_max: values.count("counters.max_key_bytes")?,
+        replicas_max: values.count("counters.max_replicas")?,
+        replicas_per_counter_max: values.count("counters.max_replicas_per_counter")?,
+        admit_when_full: values.word("counters.when_full")? == "allow",
+        grace: values.duration("counters.grace")?,
+        future_max: values.duration("counters.future_max")?,
+        urgent_fraction: values.fraction("gossip.urgent_at")?,
+    })
+}

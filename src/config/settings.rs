@@ -1,0 +1,169 @@
+//! Every setting, one row each. The TOML file, the builder, validation, the Node.js package and `docs/settings.md` go by these
+//! rows, or are tested against them.
+
+use std::time::Duration;
+
+use tallymesh_core::limit::WINDOW_MAX;
+
+/// One setting.
+#[derive(Debug)]
+pub(super) struct Setting {
+    /// Its table and its name there, such as `gossip.interval`.
+    pub path: &'static str,
+    /// What it may be.
+    pub kind: Kind,
+    /// What applies when it is not set, as written in TOML, but without the quotes of text.
+    pub default: DefaultValue,
+    /// What it means, in one line.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a test compares the documentation with it"))]
+    pub doc: &'static str,
+}
+
+/// What a setting may be. Ranges include both ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Kind {
+    /// Any text; what it must look like is checked by hand.
+    Text,
+    /// A list of texts.
+    Texts,
+    /// `true` or `false`.
+    Flag,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// A length of time; in TOML a text such as `"50ms"`.
+    Duration(Duration, Duration),
+    /// A whole number.
+    Count(usize, usize),
+    /// A number with a fraction.
+    Fraction(f64, f64),
+}
+
+/// What applies when a setting is not set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DefaultValue {
+    /// It must be set.
+    Required,
+    /// Nothing.
+    Nothing,
+    /// This value.
+    Is(&'static str),
+}
+
+use DefaultValue::{Is, Nothing, Required};
+use Kind::{Count, Flag, Fraction, OneOf, Text, Texts};
+
+const MS: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// All settings, in the order of the documentation.
+#[rustfmt::skip]
+pub(super) static SETTINGS: &[Setting] = &[
+    row("node.id", Text, Required,
+        "The node's name: unique in the cluster, the same after a restart; 1 to 64 ASCII letters, digits, `.`, `_` or `-`"),
+    row("node.data_dir", Text, Nothing,
+        "The directory for the state, of this node alone; required unless `storage.in_memory` is set"),
+    row("gossip.listen", Text, Nothing,
+        "The IP address and port to listen at; without it, the node only dials its peers"),
+    row("gossip.peers", Texts, Is("[]"),
+        "The other nodes as `host:port`, at most 4,096; a name with several addresses is several peers, and the node's own address is left out"),
+    row("gossip.insecure", Flag, Is("false"),
+        "Listens beyond the loopback interface although peers neither authenticate nor encrypt"),
+    row("gossip.interval", Kind::Duration(MS, MINUTE), Is("50ms"),
+        "The time between two rounds in which changes are sent, on average"),
+    row("gossip.urgent_at", Fraction(0.0, 1.0), Is("0.7"),
+        "The fraction of a limit from which a change is sent at once"),
+    row("gossip.digest_interval", Kind::Duration(Duration::from_millis(10), MINUTE), Is("1s"),
+        "The time after which nodes compare what they have"),
+    row("gossip.sync_timeout", Kind::Duration(Duration::ZERO, MINUTE), Is("1s"),
+        "How long opening may wait for the state of the peers that answer; 0s for not at all"),
+    row("gossip.direct_up_to", Count(0, 65_536), Is("32"),
+        "Up to this many nodes, each sends its own changes to every peer"),
+    row("gossip.fanout", Count(1, 1024), Is("4"),
+        "In a larger cluster, the number of random peers that each round sends changes to"),
+    row("gossip.handshake_timeout", Kind::Duration(Duration::from_millis(100), MINUTE), Is("5s"),
+        "How long a peer may take to introduce itself"),
+    row("gossip.silence_timeout", Kind::Duration(Duration::from_millis(100), TEN_MINUTES), Is("5s"),
+        "How long a peer may be silent before its connection is closed; at least twice `gossip.digest_interval`"),
+    row("gossip.clock_offset_max", Kind::Duration(MS, HOUR), Is("500ms"),
+        "The difference between a peer's clock and the node's from which it is logged"),
+    row("gossip.max_connections", Count(1, 65_536), Is("2048"),
+        "The most connections at a time"),
+    row("gossip.max_frame_bytes", Count(16_384, 16 * 1024 * 1024), Is("65536"),
+        "The longest frame, in bytes"),
+    row("gossip.max_frames_queued", Count(1, 16), Is("8"),
+        "The most frames that wait for a slow peer"),
+    row("storage.durability", OneOf(&["relaxed", "sync"]), Is("relaxed"),
+        "When counts are written to disk: every `storage.persist_every`, or as soon as there is something to write"),
+    row("storage.persist_every", Kind::Duration(MS, MINUTE), Is("10ms"),
+        "The time between two checkpoints, which a crash may lose; only with durability `relaxed`"),
+    row("storage.in_memory", Flag, Is("false"),
+        "Keeps the state in memory only, instead of in a `node.data_dir`; a restart begins with what the peers have"),
+    row("counters.max_counters", Count(1, 100_000_000), Is("1000000"),
+        "The most counters in memory"),
+    row("counters.when_full", OneOf(&["deny", "allow"]), Is("deny"),
+        "What happens to a request that needs a counter past `counters.max_counters`: it is denied, or allowed uncounted"),
+    row("counters.max_key_bytes", Count(16, 8192), Is("512"),
+        "The longest key, in bytes: a limit's name and label values together"),
+    row("counters.max_labels", Count(1, 1024), Is("16"),
+        "The most labels of a request"),
+    row("counters.max_replicas", Count(2, 1_000_000), Is("65536"),
+        "The most replicas (nodes and their restarts) that the node remembers"),
+    row("counters.max_replicas_per_counter", Count(2, 1_000_000), Is("1024"),
+        "The most replicas in one counter"),
+    row("counters.grace", Kind::Duration(Duration::from_millis(100), DAY), Is("60s"),
+        "How long an expired counter is kept for changes that arrive late"),
+    row("counters.future_max", Kind::Duration(Duration::from_millis(100), DAY), Is("10m"),
+        "How far ahead of the node's clock a peer's window may begin"),
+    row("counters.ttl", Kind::Duration(MS, WINDOW_MAX), Is("24h"),
+        "How long a counter that is used without a limit is kept after its last change"),
+];
+
+const TEN_MINUTES: Duration = Duration::from_secs(600);
+
+const fn row(path: &'static str, kind: Kind, default: DefaultValue, doc: &'static str) -> Setting {
+    Setting { path, kind, default, doc }
+}
+
+impl Setting {
+    /// The row of a path; `None` if there is no such setting.
+    pub fn find(path: &str) -> Option<&'static Setting> {
+        SETTINGS.iter().find(|setting| setting.path == path)
+    }
+
+    /// The table of the TOML file that it is in.
+    pub fn table(&self) -> &'static str {
+        self.path.split_once('.').map_or("", |(table, _)| table)
+    }
+
+    /// Its name in that table.
+    pub fn name(&self) -> &'static str {
+        self.path.split_once('.').map_or(self.path, |(_, name)| name)
+    }
+
+    /// What it may be, in words.
+    pub fn allowed(&self) -> String {
+        match self.kind {
+            Text => "text".to_owned(),
+            Texts => "a list of texts".to_owned(),
+            Flag => "true or false".to_owned(),
+            OneOf(words) => {
+                words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" or ")
+            }
+            Kind::Duration(least, most) => format!("{} to {}", in_words(least), in_words(most)),
+            Count(least, most) => format!("{least} to {most}"),
+            Fraction(least, most) => format!("{least:?} to {most:?}"),
+        }
+    }
+}
+
+/// A duration as a file may say it; many days in days, since a year is not a whole number of them.
+fn in_words(duration: Duration) -> String {
+    match duration.as_secs() / DAY.as_secs() {
+        days @ 2.. if duration == DAY * u32::try_from(days).unwrap_or(u32::MAX) => {
+            format!("{days}days")
+        }
+        _ => humantime::format_duration(duration).to_string(),
+    }
+}

@@ -1,0 +1,107 @@
+//! The rows against the builder.
+
+use std::collections::BTreeMap;
+
+use super::super::settings::SETTINGS;
+use super::*;
+
+/// The builder's methods that set something: path to name.
+pub(super) fn methods() -> BTreeMap<String, String> {
+    let source = include_str!("../builder.rs");
+    let functions = source.split("pub fn ").skip(1).filter_map(|function| {
+        let name = function.split(['(', '<']).next()?;
+        let body = function.split("\n    }\n").next()?;
+        let path = body.split("self.set(\"").nth(1)?.split('"').next()?;
+        Some((path.to_owned(), name.to_owned()))
+    });
+    functions.collect()
+}
+
+#[test]
+fn every_setting_has_a_method_of_its_name() {
+    let methods = methods();
+    for setting in SETTINGS.iter().filter(|setting| setting.path != "node.id") {
+        let method = methods.get(setting.path).unwrap_or_else(|| panic!("{}", setting.path));
+        let with_table = setting.path.replace('.', "_");
+        assert!([setting.name(), &with_table].contains(&method.as_str()), "{method}");
+    }
+    assert_eq!(methods.len() + 1, SETTINGS.len(), "{methods:?}");
+}
+
+/// Sets everything to something else than its default.
+#[test]
+fn the_builder_and_the_file_make_the_same_config() {
+    let ms = Duration::from_millis;
+    let built = Config::builder("a")
+        .data_dir("d")
+        .listen("0.0.0.0:1")
+        .peers(["h:1"])
+        .insecure(true)
+        .gossip_interval(ms(51))
+        .urgent_at(0.5)
+        .digest_interval(ms(1001))
+        .sync_timeout(ms(1002))
+        .direct_up_to(33)
+        .fanout(5)
+        .handshake_timeout(ms(5001))
+        .silence_timeout(ms(5002))
+        .clock_offset_max(ms(501))
+        .max_connections(2049)
+        .max_frame_bytes(65537)
+        .max_frames_queued(9)
+        .durability(Durability::Relaxed)
+        .persist_every(ms(11))
+        .max_counters(1_000_001)
+        .when_full(WhenFull::Allow)
+        .max_key_bytes(513)
+        .max_labels(17)
+        .max_replicas(65537)
+        .max_replicas_per_counter(1025)
+        .counters_grace(ms(60_001))
+        .future_max(ms(600_001))
+        .counters_ttl(ms(86_400_001));
+    let read = Config::from_toml(
+        r#"
+        [node]
+        id = "a"
+        data_dir = "d"
+        [gossip]
+        listen = "0.0.0.0:1"
+        peers = ["h:1"]
+        insecure = true
+        interval = "51ms"
+        urgent_at = 0.5
+        digest_interval = "1001ms"
+        sync_timeout = "1002ms"
+        direct_up_to = 33
+        fanout = 5
+        handshake_timeout = "5001ms"
+        silence_timeout = "5002ms"
+        clock_offset_max = "501ms"
+        max_connections = 2049
+        max_frame_bytes = 65537
+        max_frames_queued = 9
+        [storage]
+        durability = "relaxed"
+        persist_every = "11ms"
+        [counters]
+        max_counters = 1000001
+        when_full = "allow"
+        max_key_bytes = 513
+        max_labels = 17
+        max_replicas = 65537
+        max_replicas_per_counter = 1025
+        grace = "60001ms"
+        future_max = "600001ms"
+        ttl = "86400001ms"
+        "#,
+    );
+    let text = |config: Config| format!("{config:?}");
+    assert_eq!(text(built.build().unwrap()), text(read.unwrap()));
+
+    let built = Config::builder("a").in_memory().durability(Durability::Sync).build();
+    let read = Config::from_toml(
+        "[node]\nid = \"a\"\n[storage]\ndurability = \"sync\"\nin_memory = true\n",
+    );
+    assert_eq!(text(built.unwrap()), text(read.unwrap()));
+}

@@ -1,0 +1,87 @@
+//! The rows against `docs/settings.md`, which is written from them.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::super::settings::{DefaultValue, Kind, SETTINGS, Setting};
+use super::builder::methods;
+
+const FRONT: &str = "\
+# Settings
+
+The settings of a node. In TOML each is a key of a table (`interval` of `[gossip]`), in Rust a method of `ConfigBuilder`, in
+Node.js a property in camelCase (`gossip.interval`, `counters.maxCounters`). Lengths of time are texts with a unit in TOML and Node.js
+(`\"50ms\"`, `\"1h 30m\"`) and a `Duration` in Rust. Ranges include both ends. A setting that is unknown or out of range is
+refused before anything starts, with its path, its value and what is allowed. The limits are no settings: see `[[limit]]` in the
+[README](../README.md).
+
+This page is written from `src/config/settings.rs` by `TALLYMESH_WRITE_DOCS=1 cargo test -p tallymesh --lib config`.
+";
+
+fn page() -> String {
+    let methods = methods();
+    let (mut page, mut table) = (FRONT.to_owned(), "");
+    for setting in SETTINGS {
+        if setting.table() != table {
+            table = setting.table();
+            writeln!(page, "\n## `[{table}]`\n").unwrap();
+            writeln!(
+                page,
+                "| path | default | allowed | in Rust | meaning |\n|---|---|---|---|---|"
+            )
+            .unwrap();
+        }
+        let method = match methods.get(setting.path) {
+            Some(method) => format!("`.{method}()`"),
+            None => "`Config::builder()`".to_owned(),
+        };
+        let (default, allowed) = (default(setting), allowed(setting));
+        writeln!(
+            page,
+            "| `{}` | {default} | {allowed} | {method} | {} |",
+            setting.path, setting.doc
+        )
+        .unwrap();
+    }
+    page
+}
+
+fn default(setting: &Setting) -> String {
+    match (setting.default, setting.kind) {
+        (DefaultValue::Required, _) => "required".to_owned(),
+        (DefaultValue::Nothing, _) => "none".to_owned(),
+        (DefaultValue::Is(value), Kind::Duration(..) | Kind::OneOf(_)) => format!("`{value:?}`"),
+        (DefaultValue::Is(value), _) => format!("`{value}`"),
+    }
+}
+
+fn allowed(setting: &Setting) -> String {
+    match setting.kind {
+        Kind::OneOf(words) => {
+            words.iter().map(|word| format!("`{word:?}`")).collect::<Vec<_>>().join(" or ")
+        }
+        Kind::Flag => "`true` or `false`".to_owned(),
+        _ => setting.allowed(),
+    }
+}
+
+#[test]
+fn the_page_of_settings_is_written_from_the_rows() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");
+    if std::env::var("TALLYMESH_WRITE_DOCS").is_ok_and(|value| value == "1") {
+        std::fs::write(&path, page()).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == page(),
+        "docs/settings.md is not what the rows say; write it again with\n\
+         TALLYMESH_WRITE_DOCS=1 cargo test -p tallymesh --lib config"
+    );
+}
+
+#[test]
+fn each_setting_is_explained_in_one_line() {
+    for Setting { path, doc, .. } in SETTINGS {
+        assert!(!doc.is_empty() && !doc.contains(['|', '\n']) && !doc.ends_with('.'), "{path}");
+    }
+}

@@ -1,0 +1,199 @@
+//! Values of settings: those that are set, the defaults of the others, and whether they are allowed.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tallymesh_core::time::whole_ms;
+
+use super::ConfigError;
+use super::error::invalid;
+use super::settings::{DefaultValue, Kind, Setting};
+
+const PEERS_MAX: usize = 4096;
+
+/// A value of a setting. A duration or a path may also be text, as in a file.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Text(String),
+    Path(PathBuf),
+    Texts(Vec<String>),
+    Flag(bool),
+    Duration(Duration),
+    Count(usize),
+    Fraction(f64),
+}
+
+/// The settings that are set, by path.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Values(BTreeMap<&'static str, Value>);
+
+impl Values {
+    pub fn set(&mut self, path: &'static str, value: Value) {
+        self.0.insert(path, value);
+    }
+
+    pub fn is_set(&self, path: &str) -> bool {
+        self.0.contains_key(path)
+    }
+
+    /// A text; `None` when it is not set.
+    pub fn text(&self, path: &str) -> Result<Option<String>, ConfigError> {
+        match self.0.get(path) {
+            Some(Value::Text(text)) => Ok(Some(text.clone())),
+            Some(other) => Err(wrong_kind(path, other)),
+            None => Ok(None),
+        }
+    }
+
+    /// A path; `None` when it is not set.
+    pub fn path(&self, path: &str) -> Result<Option<PathBuf>, ConfigError> {
+        match self.0.get(path) {
+            Some(Value::Path(value)) => Ok(Some(value.clone())),
+            _ => Ok(self.text(path)?.map(PathBuf::from)),
+        }
+    }
+
+    pub fn texts(&self, path: &str) -> Result<Vec<String>, ConfigError> {
+        match self.0.get(path) {
+            Some(Value::Texts(texts)) => Ok(texts.clone()),
+            Some(other) => Err(wrong_kind(path, other)),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    pub fn flag(&self, path: &str) -> Result<bool, ConfigError> {
+        match self.0.get(path) {
+            Some(Value::Flag(flag)) => Ok(*flag),
+            Some(other) => Err(wrong_kind(path, other)),
+            None => Ok(default_of(path)? == "true"),
+        }
+    }
+
+    /// One of the words of the setting's row.
+    pub fn word(&self, path: &str) -> Result<String, ConfigError> {
+        let word = match self.text(path)? {
+            Some(word) => word,
+            None => default_of(path)?.to_owned(),
+        };
+        match row(path)?.kind {
+            Kind::OneOf(words) if words.contains(&word.as_str()) => Ok(word),
+            _ => Err(not_allowed(path, format!("{word:?}"))),
+        }
+    }
+
+    pub fn duration(&self, path: &str) -> Result<Duration, ConfigError> {
+        let value = match self.0.get(path) {
+            Some(Value::Duration(value)) => *value,
+            Some(Value::Text(text)) => parse_duration(path, text)?,
+            Some(other) => return Err(wrong_kind(path, other)),
+            None => parse_duration(path, default_of(path)?)?,
+        };
+        match row(path)?.kind {
+            // Less than a millisecond would be rounded to none at all.
+            Kind::Duration(least, most)
+                if (least..=most).contains(&value) && (whole_ms(value) > 0 || value.is_zero()) =>
+            {
+                Ok(value)
+            }
+            _ => Err(not_allowed(path, humantime::format_duration(value).to_string())),
+        }
+    }
+
+    pub fn count(&self, path: &str) -> Result<usize, ConfigError> {
+        let value = match self.0.get(path) {
+            Some(Value::Count(value)) => *value,
+            Some(other) => return Err(wrong_kind(path, other)),
+            None => parse(path, default_of(path)?)?,
+        };
+        match row(path)?.kind {
+            Kind::Count(least, most) if (least..=most).contains(&value) => Ok(value),
+            _ => Err(not_allowed(path, value.to_string())),
+        }
+    }
+
+    pub fn fraction(&self, path: &str) -> Result<f64, ConfigError> {
+        let value = match self.0.get(path) {
+            Some(Value::Fraction(value)) => *value,
+            Some(other) => return Err(wrong_kind(path, other)),
+            None => parse(path, default_of(path)?)?,
+        };
+        match row(path)?.kind {
+            Kind::Fraction(least, most) if (least..=most).contains(&value) => Ok(value),
+            _ => Err(not_allowed(path, value.to_string())),
+        }
+    }
+
+    /// The address to listen at: a loopback address, unless `gossip.insecure` is set.
+    pub fn listen(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        let path = "gossip.listen";
+        let Some(text) = self.text(path)? else { return Ok(None) };
+        let quoted = format!("{text:?}");
+        let text = text.replacen("localhost:", "127.0.0.1:", 1);
+        let Ok(address) = text.parse::<SocketAddr>() else {
+            let allowed = "an IP address and a port, such as \"127.0.0.1:7946\"";
+            return Err(invalid(path, quoted, allowed));
+        };
+        if !address.ip().is_loopback() && !self.flag("gossip.insecure")? {
+            let allowed = "only a loopback address, since peers neither authenticate nor encrypt yet; \
+                           on a network that you trust, set gossip.insecure = true";
+            return Err(invalid(path, quoted, allowed));
+        }
+        Ok(Some(address))
+    }
+
+    /// The peers' addresses.
+    pub fn peers(&self) -> Result<Vec<String>, ConfigError> {
+        let path = "gossip.peers";
+        let peers = self.texts(path)?;
+        if peers.len() > PEERS_MAX {
+            let value = format!("{} addresses", peers.len());
+            return Err(invalid(path, value, &format!("at most {PEERS_MAX}")));
+        }
+        match peers.iter().find(|peer| !is_host_and_port(peer)) {
+            Some(peer) => {
+                let allowed = "\"host:port\", such as \"10.0.0.7:7946\"";
+                Err(invalid(path, format!("{peer:?}"), allowed))
+            }
+            None => Ok(peers),
+        }
+    }
+}
+
+/// Reads a duration of the file, at this key.
+pub(super) fn parse_duration(key: &str, text: &str) -> Result<Duration, ConfigError> {
+    humantime::parse_duration(text)
+        .map_err(|_| invalid(key, format!("{text:?}"), "a duration such as \"50ms\" or \"1h\""))
+}
+
+fn parse<T: std::str::FromStr>(path: &str, text: &str) -> Result<T, ConfigError> {
+    text.parse().map_err(|_| not_allowed(path, text))
+}
+
+fn row(path: &str) -> Result<&'static Setting, ConfigError> {
+    Setting::find(path).ok_or_else(|| invalid(path, "a value", "not a setting"))
+}
+
+fn default_of(path: &str) -> Result<&'static str, ConfigError> {
+    match row(path)?.default {
+        DefaultValue::Is(text) => Ok(text),
+        DefaultValue::Required | DefaultValue::Nothing => Err(not_allowed(path, "nothing")),
+    }
+}
+
+/// The error of a value outside of what the setting's row allows.
+fn not_allowed(path: &str, value: impl Into<String>) -> ConfigError {
+    let allowed = Setting::find(path).map(Setting::allowed).unwrap_or_default();
+    invalid(path, value, &allowed)
+}
+
+fn wrong_kind(path: &str, value: &Value) -> ConfigError {
+    not_allowed(path, format!("{value:?}"))
+}
+
+fn is_host_and_port(peer: &str) -> bool {
+    peer.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
+}

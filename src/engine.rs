@@ -1,0 +1,124 @@
+//! What the limiter, the store and all handles share: the counters, the clock, the limits in force, and the threads.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tallymesh_core::limit::{Lifetime, Policy};
+use tallymesh_core::table::{OpResult, Table};
+use tallymesh_core::time::Timestamp;
+
+use crate::config::Config;
+use crate::runtime::{DurabilityError, OpenError, Runtime};
+
+/// One running instance. A decision reaches all that it needs from here, and waits for none of it.
+pub(crate) struct Engine {
+    /// The threads, and what they share with decisions.
+    runtime: Runtime,
+    policy: Policy,
+    /// How long a counter without a window lives after its last change.
+    counter_lifetime: Lifetime,
+    /// The longest key of a counter, in bytes.
+    pub key_bytes_max: usize,
+    /// The most labels of a request.
+    pub labels_max: usize,
+    closed: AtomicBool,
+}
+
+impl Engine {
+    /// Recovers the state, starts the threads, and puts the limits in force.
+    ///
+    /// # Errors
+    /// As [`CounterStore::open`](crate::CounterStore::open).
+    #[expect(clippy::expect_used, reason = "a config that was built has checked the same limits")]
+    pub async fn open(config: Config) -> Result<Engine, OpenError> {
+        let policy =
+            Policy::new(config.limits.iter().cloned()).expect("a config's limits are valid");
+        Ok(Engine {
+            runtime: Runtime::open(&config).await?,
+            policy,
+            counter_lifetime: Lifetime::new(config.counter_ttl),
+            key_bytes_max: config.bounds.key_bytes_max,
+            labels_max: config.labels_max,
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// All counters.
+    #[inline]
+    pub fn table(&self) -> &Table {
+        &self.runtime.table
+    }
+
+    /// The limits in force.
+    #[inline]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The time by which this instance decides.
+    #[inline]
+    pub fn now(&self) -> Timestamp {
+        self.runtime.clock.wall()
+    }
+
+    /// The threads, for what is no part of a decision.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// When a counter without a window expires that is changed now.
+    #[inline]
+    pub fn expires_at(&self, now: Timestamp) -> Timestamp {
+        self.counter_lifetime.end(now)
+    }
+
+    /// Wakes the threads that a charge or another change needs.
+    #[inline]
+    pub fn changed(&self) {
+        self.runtime.changed();
+    }
+
+    /// As [`changed`](Self::changed), of a counter whose end alone may have moved: that is not worth a write of its own.
+    #[inline]
+    pub fn touched(&self) {
+        self.runtime.touched();
+    }
+
+    /// Wakes the gossip thread to send what is urgent.
+    #[inline]
+    pub fn urgent(&self) {
+        self.runtime.wake_urgent();
+    }
+
+    /// Wakes the threads that an operation on a counter needs.
+    #[inline]
+    pub fn executed(&self, result: OpResult) {
+        if result.urgent {
+            self.urgent();
+        }
+        match result.applied {
+            true => self.changed(),
+            false => self.touched(),
+        }
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Tells the peers, writes the last checkpoint, and stops the threads. A second call finds nothing left to do.
+    ///
+    /// # Errors
+    /// When the disk has failed.
+    pub async fn close(&self) -> Result<(), DurabilityError> {
+        self.closed.store(true, Ordering::Relaxed);
+        self.runtime.close().await
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Engine({}, {} counters)", self.table().own_replica(), self.table().len())
+    }
+}

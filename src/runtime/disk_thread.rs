@@ -1,0 +1,376 @@
+//! The thread that recovers the state and writes checkpoints.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use rand::TryRng;
+use rand::rngs::SysRng;
+use tokio::sync::{oneshot, watch};
+
+use super::wakers::Worker;
+use super::{DurabilityError, Health, NamedThread, OpenError, Signals, lock};
+use crate::clock::{Clock, system_wall};
+use crate::config::{Config, Durability};
+use crate::disk::{self, ReadProgress};
+use tallymesh_core::id::{Incarnation, ReplicaId};
+use tallymesh_core::storage::{OpenEvent, Opened, StateStore, StorageError};
+use tallymesh_core::table::Table;
+use tallymesh_core::time::Timestamp;
+
+/// How often to look whether the database is much larger than what is in it; also done at the start.
+const COMPACT_EVERY: Duration = Duration::from_secs(600);
+/// How long to wait before the disk is tried again after it failed; twice as long after each time, up to a bound.
+const TRY_AGAIN_FIRST: Duration = Duration::from_secs(1);
+const TRY_AGAIN_MAX: Duration = Duration::from_secs(30);
+
+/// After this many checkpoints in a row that had nothing to write, the thread sleeps until it is woken by a change ...
+const IDLE_AFTER: u32 = 50;
+/// ... or for this long: what came from peers is written then at the latest.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// What the rest of the process sees of the disk thread.
+#[derive(Debug)]
+pub(crate) struct DiskThread {
+    requests: Mutex<Requests>,
+    wake: Condvar,
+    progress: watch::Sender<Progress>,
+    writes_at_once: bool,
+    signals: Arc<Signals>,
+}
+
+#[derive(Debug, Default)]
+struct Requests {
+    /// Number of the last checkpoint that a caller waits for.
+    wanted: u64,
+    /// Something changed while the thread slept.
+    woken: bool,
+    stop: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Progress {
+    /// All checkpoints wanted up to this number are durable.
+    done: u64,
+    failed: Option<String>,
+    stopped: bool,
+}
+
+/// What the disk thread found or made.
+pub(super) struct Started {
+    pub table: Arc<Table>,
+    pub clock: Arc<Clock>,
+    pub set_aside: Option<PathBuf>,
+}
+
+/// Starts the thread and waits until the state is recovered.
+pub(super) async fn start(
+    config: &Config,
+    signals: Arc<Signals>,
+) -> Result<(Arc<DiskThread>, NamedThread, Started), OpenError> {
+    let (progress, _) = watch::channel(Progress::default());
+    let disk = Arc::new(DiskThread {
+        requests: Mutex::default(),
+        wake: Condvar::new(),
+        progress,
+        writes_at_once: config.durability == Durability::Sync,
+        signals,
+    });
+    let (tell, told) = oneshot::channel();
+    let thread = NamedThread::spawn("disk", {
+        let (config, disk) = (config.clone(), disk.clone());
+        move || match open(&config) {
+            Ok((started, store)) => {
+                let (table, clock) = (started.table.clone(), started.clock.clone());
+                if tell.send(Ok(started)).is_ok() {
+                    let Some(store) = store else { return disk.without_storage() };
+                    let every = config.persist_every;
+                    DiskLoop { disk: &disk, store, table: &table, clock: &clock, every }.run();
+                }
+            }
+            Err(error) => {
+                let _ = tell.send(Err(error));
+            }
+        }
+    })?;
+    let started = told.await.map_err(|_| OpenError::Stopped("disk"))??;
+    Ok((disk, thread, started))
+}
+
+/// Recovers the state, or begins in memory only: then there is no store.
+fn open(config: &Config) -> Result<(Started, Option<StateStore>), OpenError> {
+    let random = (random()?, [random()?, random()?, random()?, random()?]);
+    let (node, bounds) = (&config.node, &config.bounds);
+    let Some(path) = &config.data_dir else {
+        let incarnation = Incarnation { boot: 1, nonce: random.0 };
+        let own = ReplicaId { node: node.clone(), incarnation };
+        let table = Arc::new(Table::new(own, bounds.clone(), random.1).without_storage());
+        let clock = Arc::new(Clock::new(Timestamp(0)));
+        return Ok((Started { table, clock, set_aside: None }, None));
+    };
+    let process_clock = Clock::new(Timestamp(0));
+    let mut progress = ReadProgress::begin(|| process_clock.monotonic());
+    let opened = StateStore::open(disk::open(path)?, node, bounds, random, |event| {
+        log_opening(event, &mut progress);
+    })?;
+    let Opened { store, table, clock: high_water, set_aside, .. } = opened;
+    let set_aside = set_aside.map(|(name, damage)| (path.join(name), damage));
+    if let Some((path, damage)) = &set_aside {
+        tracing::warn!(kept_at = %path.display(), %damage, "the damaged database is kept");
+    }
+    warn_of_clock_behind(high_water);
+    tracing::info!(replica = %table.own_replica(), counters = table.len(), "state recovered");
+    let (table, clock) = (Arc::new(table), Arc::new(Clock::new(high_water)));
+    let set_aside = set_aside.map(|(path, _)| path);
+    Ok((Started { table, clock, set_aside }, Some(store)))
+}
+
+fn log_opening(event: OpenEvent<'_>, progress: &mut ReadProgress<impl Fn() -> Duration>) {
+    match event {
+        OpenEvent::CounterRead => {
+            if let Some((counters, so_far)) = progress.one_more() {
+                let seconds = so_far.as_secs();
+                tracing::info!(counters, seconds, "still reading the database");
+            }
+        }
+        OpenEvent::SettingAside { place, damage } => tracing::error!(
+            data_dir = place,
+            %damage,
+            "the database is damaged and is set aside as db.damaged-N; starting empty and relearning the state from the \
+             peers. Check the disk; delete what was set aside when it is no longer wanted"
+        ),
+        _ => {}
+    }
+}
+
+fn warn_of_clock_behind(high_water: Timestamp) {
+    let behind = high_water.since(system_wall());
+    if behind > Duration::from_secs(1) {
+        tracing::warn!(
+            behind = %humantime::format_duration(behind),
+            "the system clock is behind the time of the last checkpoint; until it has caught up, time stands still here \
+             and windows do not roll over"
+        );
+    }
+}
+
+fn random() -> Result<u64, OpenError> {
+    SysRng.try_next_u64().map_err(|error| OpenError::Threads(std::io::Error::other(error)))
+}
+
+impl DiskThread {
+    /// The table changed; does not wait for that to be written.
+    #[inline]
+    pub fn changed(&self) {
+        if self.writes_at_once {
+            self.want();
+        }
+    }
+
+    /// Ends the thread's sleep.
+    pub fn wake_up(&self) {
+        lock(&self.requests).woken = true;
+        self.wake.notify_one();
+    }
+
+    /// Resolves when everything counted before the call is durable. Callers at one time share one checkpoint.
+    pub async fn flush(&self) -> Result<(), DurabilityError> {
+        let mut progress = self.progress.subscribe();
+        self.outcome()?;
+        let wanted = self.want();
+        let is_decided = |progress: &Progress| {
+            progress.done >= wanted || progress.failed.is_some() || progress.stopped
+        };
+        // The sender lives as long as we do, so this cannot fail; were it to, that would be a stop.
+        let progress = match progress.wait_for(is_decided).await {
+            Ok(progress) => progress.clone(),
+            Err(_) => return Err(DurabilityError::Closed),
+        };
+        match progress.failed {
+            Some(reason) => Err(DurabilityError::Degraded { reason }),
+            None if progress.done >= wanted => Ok(()),
+            None => Err(DurabilityError::Closed),
+        }
+    }
+
+    /// The thread's work where nothing is kept on disk: every flush is done at once.
+    fn without_storage(&self) {
+        let _guard = ExitGuard(self);
+        loop {
+            let (wanted, stop) = self.wait(COMPACT_EVERY);
+            self.progress.send_modify(|progress| progress.done = wanted);
+            if stop {
+                return;
+            }
+        }
+    }
+
+    pub fn stop(&self) {
+        lock(&self.requests).stop = true;
+        self.wake.notify_one();
+    }
+
+    pub fn health(&self) -> Health {
+        match &self.progress.borrow().failed {
+            Some(reason) => Health::Degraded(reason.clone()),
+            None => Health::Durable,
+        }
+    }
+
+    /// How the last checkpoint went.
+    pub fn outcome(&self) -> Result<(), DurabilityError> {
+        match &self.progress.borrow().failed {
+            Some(reason) => Err(DurabilityError::Degraded { reason: reason.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    fn want(&self) -> u64 {
+        let mut requests = lock(&self.requests);
+        requests.wanted += 1;
+        let wanted = requests.wanted;
+        drop(requests);
+        self.wake.notify_one();
+        wanted
+    }
+
+    /// Waits until a checkpoint is wanted, or due; returns the number of the last one wanted, and whether to stop.
+    fn wait(&self, every: Duration) -> (u64, bool) {
+        let done = self.progress.borrow().done;
+        self.wait_while(every, |requests| requests.wanted <= done && !requests.stop)
+    }
+
+    /// As [`wait`](Self::wait), but sleeps until something changes, as soon as there is nothing left to write.
+    fn wait_idle(&self) -> (u64, bool) {
+        let done = self.progress.borrow().done;
+        let waited = self.wait_while(IDLE, |requests| {
+            requests.wanted <= done && !requests.woken && !requests.stop
+        });
+        self.signals.asleep.set(Worker::Disk, false);
+        lock(&self.requests).woken = false;
+        waited
+    }
+
+    fn wait_while(
+        &self,
+        at_most: Duration,
+        condition: impl FnMut(&mut Requests) -> bool,
+    ) -> (u64, bool) {
+        let waited = self.wake.wait_timeout_while(lock(&self.requests), at_most, condition);
+        let (requests, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+        (requests.wanted, requests.stop)
+    }
+}
+
+/// The thread's work.
+struct DiskLoop<'a> {
+    disk: &'a DiskThread,
+    store: StateStore,
+    table: &'a Table,
+    clock: &'a Clock,
+    every: Duration,
+}
+
+impl DiskLoop<'_> {
+    /// Writes checkpoints until it is stopped. The directory is released only after the last.
+    fn run(mut self) {
+        let _guard = ExitGuard(self.disk);
+        let mut next_compaction = self.clock.monotonic();
+        let mut idle = 0;
+        loop {
+            let (wanted, stop) = match idle {
+                0..IDLE_AFTER => self.disk.wait(self.every),
+                _ => self.disk.wait_idle(),
+            };
+            self.disk.signals.asleep.set(Worker::Disk, idle + 1 >= IDLE_AFTER);
+            let mut written = self.write(wanted, stop).map(|wrote| {
+                idle = if wrote { 0 } else { (idle + 1).min(IDLE_AFTER) };
+            });
+            if written.is_ok() && self.clock.monotonic() >= next_compaction {
+                next_compaction = self.clock.monotonic() + COMPACT_EVERY;
+                written = self.store.compact().map(|gained| {
+                    if gained {
+                        tracing::info!("the database was rewritten, to free disk space");
+                    }
+                });
+            }
+            let stop = match written {
+                Ok(()) => stop,
+                Err(error) => self.without_disk(&error, stop),
+            };
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// Writes a checkpoint; returns whether there was anything to write.
+    fn write(&mut self, wanted: u64, stop: bool) -> Result<bool, StorageError> {
+        let done = self.disk.progress.borrow().done;
+        let wrote = self.store.write(self.table, self.clock.wall())?;
+        if wanted > done {
+            self.disk.progress.send_modify(|progress| progress.done = wanted);
+        }
+        if wanted > done || stop {
+            self.store.sync_meta()?;
+        }
+        Ok(wrote)
+    }
+
+    /// Continues in memory until a whole new database can be written; returns whether to stop.
+    fn without_disk(&mut self, error: &StorageError, mut stop: bool) -> bool {
+        tracing::error!(
+            %error,
+            "the disk failed: counts are kept in memory only, and durable requests fail, until a new database can be \
+             written. Free some space, or fix or replace the disk"
+        );
+        let fail = |error: &StorageError| {
+            let reason = Some(error.to_string());
+            self.disk.progress.send_modify(|progress| progress.failed = reason);
+        };
+        fail(error);
+        let mut pause = TRY_AGAIN_FIRST;
+        loop {
+            if !stop {
+                (_, stop) = self.disk.wait_while(pause, |requests| !requests.stop);
+            }
+            self.table.forget_dropped();
+            // Callers that asked for durability by then got an error, so none waits for what counts as done here.
+            let wanted = lock(&self.disk.requests).wanted;
+            match self.store.rebuild(self.table, self.clock.wall()) {
+                Ok(()) => {
+                    tracing::info!("the disk takes writes again: all counts are in a new database");
+                    self.disk.progress.send_modify(|progress| {
+                        progress.done = wanted;
+                        progress.failed = None;
+                    });
+                    return stop;
+                }
+                Err(error) => {
+                    if pause == TRY_AGAIN_MAX {
+                        tracing::warn!(%error, "the disk still fails");
+                    }
+                    fail(&error);
+                }
+            }
+            if stop {
+                return true;
+            }
+            pause = (pause * 2).min(TRY_AGAIN_MAX);
+        }
+    }
+}
+
+/// Wakes all waiters when the thread ends, also by a panic.
+struct ExitGuard<'a>(&'a DiskThread);
+
+impl Drop for ExitGuard<'_> {
+    fn drop(&mut self) {
+        self.0.progress.send_modify(|progress| {
+            if std::thread::panicking() {
+                progress.failed.get_or_insert_with(|| "the disk thread panicked".to_owned());
+            }
+            progress.stopped = true;
+        });
+    }
+}

@@ -1,0 +1,216 @@
+//! The thread that runs the gossip machine between transport and clock.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::TryRng;
+use rand::rngs::SysRng;
+use tokio::sync::{mpsc, oneshot};
+
+use super::log::Reporter;
+use super::wakers::Worker;
+use super::{NamedThread, OpenError, Signals, lock};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::transport::{Tcp, Transport};
+use tallymesh_core::gossip::{Gossip, Input, Output};
+use tallymesh_core::link::LinkEvent;
+use tallymesh_core::table::Table;
+
+/// How often the peers' names are looked up again.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
+/// How often names that could not be looked up are.
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
+/// How long it may take to say goodbye to the peers.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// Starts the thread, and waits until it listens and has the peers' state, or has waited for it long enough.
+pub(super) async fn start(
+    config: &Config,
+    table: Arc<Table>,
+    clock: Arc<Clock>,
+    signals: Arc<Signals>,
+) -> Result<(NamedThread, Option<SocketAddr>), OpenError> {
+    let (tell_bound, bound) = oneshot::channel();
+    let (tell_caught_up, caught_up) = oneshot::channel();
+    let config = config.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(OpenError::Threads)?;
+    let seed = SysRng.try_next_u64();
+    let seed = seed.map_err(|error| OpenError::Threads(std::io::Error::other(error)))?;
+    let thread = NamedThread::spawn("gossip", move || {
+        runtime.block_on(async {
+            let bind =
+                Tcp::bind(config.listen, config.gossip.frame_bytes_max, config.gossip.links_max);
+            let tcp = match bind.await {
+                Ok((tcp, address)) => {
+                    // Only if the opening was given up, there is no receiver.
+                    let _ = tell_bound.send(Ok(address));
+                    tcp
+                }
+                Err(source) => {
+                    let error = match config.listen {
+                        Some(address) => OpenError::Listen { address, source },
+                        None => OpenError::Threads(source),
+                    };
+                    let _ = tell_bound.send(Err(error));
+                    return;
+                }
+            };
+            let gossip = Gossip::new(table, config.gossip.clone(), seed, clock.now());
+            let gossip_loop = GossipLoop {
+                gossip,
+                transport: tcp,
+                clock,
+                signals,
+                reporter: Reporter::default(),
+                dialed: false,
+                caught_up: Some((tell_caught_up, config.sync_timeout)),
+            };
+            gossip_loop.run(config.peers).await;
+        });
+    })?;
+    let address = match bound.await {
+        Ok(Ok(address)) => address,
+        Ok(Err(error)) => return Err(error),
+        Err(_) => return Err(OpenError::Stopped("gossip")),
+    };
+    // An error means that the thread is gone, which close() will find too.
+    let _ = caught_up.await;
+    Ok((thread, address))
+}
+
+/// The machine and everything around it.
+struct GossipLoop<T> {
+    gossip: Gossip,
+    transport: T,
+    clock: Arc<Clock>,
+    signals: Arc<Signals>,
+    reporter: Reporter,
+    /// Whether the peers' addresses are known.
+    dialed: bool,
+    /// The opening, which waits for the peers' state, and how long it does.
+    caught_up: Option<(oneshot::Sender<()>, Duration)>,
+}
+
+impl<T: Transport> GossipLoop<T> {
+    async fn run(mut self, peers: Vec<String>) {
+        let (tell_addresses, mut addresses) = mpsc::channel(1);
+        let looking_up = tokio::spawn(look_up(peers, tell_addresses));
+        let signals = self.signals.clone();
+        loop {
+            signals.asleep.set(Worker::Gossip, self.gossip.must_be_told());
+            let until_tick = self.gossip.poll_timeout().saturating_sub(self.clock.monotonic());
+            tokio::select! {
+                () = signals.stop.notified() => break,
+                event = self.transport.next_event() => self.input(Input::Link(event)),
+                () = signals.urgent.notified() => self.input(Input::Urgent),
+                () = signals.changed.notified() => self.input(Input::Changed),
+                Some(found) = addresses.recv() => {
+                    self.dialed = true;
+                    self.input(Input::Addresses(found));
+                }
+                () = tokio::time::sleep(until_tick) => {
+                    let now = self.clock.now();
+                    self.gossip.handle_timeout(now);
+                    self.outputs();
+                    *lock(&signals.peers) = self.gossip.peers(now);
+                }
+            }
+            self.tell_if_caught_up();
+        }
+        looking_up.abort();
+        self.say_goodbye().await;
+    }
+
+    fn input(&mut self, input: Input) {
+        self.gossip.handle_input(self.clock.now(), input);
+        self.outputs();
+    }
+
+    fn outputs(&mut self) {
+        while let Some(output) = self.gossip.poll_output() {
+            match output {
+                Output::Dial { address } => self.transport.dial(address),
+                Output::Send { link, frame } => self.transport.send(link, frame),
+                Output::Close { link } => self.transport.close(link),
+                Output::Report(report) => self.reporter.report(self.clock.monotonic(), &report),
+            }
+        }
+    }
+
+    fn tell_if_caught_up(&mut self) {
+        let Some((_, patience)) = &self.caught_up else { return };
+        let caught_up = self.dialed && self.gossip.is_caught_up();
+        let waited = self.clock.monotonic();
+        if caught_up || waited >= *patience {
+            if !caught_up {
+                let complaint = "opened before the state of all peers had arrived; limits may be overshot until it has";
+                self.reporter.complain(waited, complaint);
+            }
+            if let Some((tell, _)) = self.caught_up.take() {
+                *lock(&self.signals.peers) = self.gossip.peers(self.clock.now());
+                // Only if the opening was given up, there is no receiver.
+                let _ = tell.send(());
+            }
+        }
+    }
+
+    /// Sends what is left, and waits until it has left or time is up.
+    async fn say_goodbye(mut self) {
+        self.gossip.handle_input(self.clock.now(), Input::Stop);
+        let mut left = 0_usize;
+        let mut links = Vec::new();
+        while let Some(output) = self.gossip.poll_output() {
+            if let Output::Send { link, frame } = output {
+                left += 1;
+                links.push(link);
+                self.transport.send(link, frame);
+            }
+        }
+        let sending = async {
+            while left > 0 {
+                match self.transport.next_event().await {
+                    LinkEvent::Sent { .. } => left -= 1,
+                    LinkEvent::Down { link } if links.contains(&link) => {
+                        left -= links.iter().filter(|other| **other == link).count().min(left);
+                    }
+                    _ => {}
+                }
+            }
+        };
+        // A peer that does not read it notices when the connection ends.
+        let _ = tokio::time::timeout(GOODBYE, sending).await;
+    }
+}
+
+/// Looks the peers' names up, again and again: a name may have several addresses, and they may change.
+async fn look_up(peers: Vec<String>, tell: mpsc::Sender<Vec<String>>) {
+    let mut known: Vec<Vec<String>> = vec![Vec::new(); peers.len()];
+    let mut failed_before = false;
+    loop {
+        let mut failed = false;
+        for (peer, known) in peers.iter().zip(&mut known) {
+            match tokio::net::lookup_host(peer).await {
+                Ok(found) => *known = found.map(|address| address.to_string()).collect(),
+                Err(error) => {
+                    if !failed_before {
+                        tracing::warn!(peer, %error, "this peer's name cannot be looked up");
+                    }
+                    failed = true;
+                }
+            }
+        }
+        let mut addresses = known.concat();
+        addresses.sort();
+        addresses.dedup();
+        if tell.send(addresses).await.is_err() {
+            return;
+        }
+        failed_before = failed;
+        tokio::time::sleep(if failed { LOOK_UP_AGAIN } else { LOOK_UP_EVERY }).await;
+    }
+}

@@ -1,0 +1,16 @@
+//! What several tests share: waiting, copies of directories, harm to them, seeds, a proxy, and a load in a process of its own.
+
+pub mod child;
+pub mod harm;
+pub mod load;
+pub mod seed;
+
+mod copy;
+mod moment;
+mod proxy;
+mod until;
+
+pub use copy::copy_dir;
+pub use moment::copy_moment;
+pub use proxy::Proxy;
+pub use until::until;
