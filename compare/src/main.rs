@@ -4,7 +4,7 @@
 //! cargo run --release -p tallymesh-compare                       everything
 //! cargo run --release -p tallymesh-compare -- stalls memory      only these parts
 //! cargo run --release -p tallymesh-compare -- --quick            a smoke test: the figures mean little
-//! cargo run --release -p tallymesh-compare -- --write-benchmarks renew the tables in BENCHMARKS.md
+//! cargo run --release -p tallymesh-compare -- --write-benchmarks renew the tables in docs/benchmarks
 //! ```
 
 mod clock;
@@ -45,7 +45,7 @@ struct Arguments {
     /// Where the tables and plots go.
     #[arg(long, default_value = "target/compare")]
     out: PathBuf,
-    /// Puts the tables into BENCHMARKS.md and the plots beside it as well.
+    /// Puts the tables and plots into docs/benchmarks as well.
     #[arg(long)]
     write_benchmarks: bool,
     #[command(subcommand)]

@@ -1,20 +1,20 @@
-//! BENCHMARKS.md, whose tables are written by this program.
+//! The pages in docs/benchmarks, whose tables and plots are written by this program.
 
 use std::path::Path;
 use std::{fs, io};
 
 use crate::report::Report;
 
-/// Puts a report between its marks in BENCHMARKS.md, and its plots into the directory that the page shows them from.
+/// Puts a report between the marks in its page, and its plots beside the page.
 pub fn renew(report: &Report) -> io::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let path = root.join("BENCHMARKS.md");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks");
+    let path = directory.join(format!("{}.md", report.name));
     let page = fs::read_to_string(&path)?;
     let renewed = with_block(&page, report.name, report.markdown()).ok_or_else(|| {
-        io::Error::other(format!("BENCHMARKS.md has no marks for {}", report.name))
+        io::Error::other(format!("docs/benchmarks/{0}.md has no marks for {0}", report.name))
     })?;
     fs::write(&path, renewed)?;
-    report.write_plots_to(&root.join("docs/benchmarks"))
+    report.write_plots_to(&directory)
 }
 
 /// The page with another text between `<!-- name -->` and `<!-- /name -->`.
@@ -39,9 +39,14 @@ mod tests {
     }
 
     #[test]
-    fn the_page_has_marks_for_every_part() {
-        let page = include_str!("../../BENCHMARKS.md");
-        for name in ["decisions", "stalls", "propagation", "memory"] {
+    fn every_page_has_marks_for_its_part() {
+        let pages = [
+            ("decisions", include_str!("../../docs/benchmarks/decisions.md")),
+            ("stalls", include_str!("../../docs/benchmarks/stalls.md")),
+            ("propagation", include_str!("../../docs/benchmarks/propagation.md")),
+            ("memory", include_str!("../../docs/benchmarks/memory.md")),
+        ];
+        for (name, page) in pages {
             assert!(with_block(page, name, "").is_some(), "{name}");
         }
     }

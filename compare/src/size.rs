@@ -21,7 +21,7 @@ pub struct Size {
 }
 
 impl Size {
-    /// What BENCHMARKS.md shows.
+    /// What the pages in docs/benchmarks show.
     pub const FULL: Size = Size {
         keys: &[1_000, 10_000, 100_000],
         rounds: 15,
