@@ -9,7 +9,7 @@ use tallymesh_core::time::whole_ms;
 
 use super::ConfigError;
 use super::error::invalid;
-use super::settings::{DefaultValue, Kind, Setting};
+use super::settings::{DefaultValue, Kind, SETTINGS, Setting};
 
 const PEERS_MAX: usize = 4096;
 
@@ -36,6 +36,21 @@ impl Values {
 
     pub fn is_set(&self, path: &str) -> bool {
         self.0.contains_key(path)
+    }
+
+    /// Checks each setting that has a range or a list of words.
+    pub fn check_each(&self) -> Result<(), ConfigError> {
+        SETTINGS.iter().try_for_each(|setting| self.check(setting))
+    }
+
+    pub fn check(&self, setting: &Setting) -> Result<(), ConfigError> {
+        match setting.kind {
+            Kind::Duration(..) => self.duration(setting.path).map(drop),
+            Kind::Count(..) => self.count(setting.path).map(drop),
+            Kind::Fraction(..) => self.fraction(setting.path).map(drop),
+            Kind::OneOf(_) => self.word(setting.path).map(drop),
+            Kind::Text | Kind::Texts | Kind::Flag => Ok(()),
+        }
     }
 
     /// A text; `None` when it is not set.
