@@ -14,23 +14,23 @@ pub(crate) struct Clock {
 impl Clock {
     /// A clock that starts at `high_water` if the system's is behind that.
     #[allow(clippy::disallowed_methods)]
-    pub fn new(high_water: Timestamp) -> Clock {
+    pub(crate) fn new(high_water: Timestamp) -> Clock {
         Clock { start: Instant::now(), wall: MonotonicWall::at(high_water) }
     }
 
     /// The wall clock, or the latest time it ever showed if that is later.
-    pub fn wall(&self) -> Timestamp {
+    pub(crate) fn wall(&self) -> Timestamp {
         self.wall.observe(system_wall())
     }
 
     /// Both clocks.
-    pub fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         Now { wall: self.wall(), monotonic: self.monotonic() }
     }
 
     /// Time since the clock was made.
     #[allow(clippy::disallowed_methods)]
-    pub fn monotonic(&self) -> Duration {
+    pub(crate) fn monotonic(&self) -> Duration {
         Instant::now() - self.start
     }
 }

@@ -30,7 +30,7 @@ impl Engine {
     /// # Errors
     /// As [`CounterStore::open`](crate::CounterStore::open).
     #[expect(clippy::expect_used, reason = "a config that was built has checked the same limits")]
-    pub async fn open(config: Config) -> Result<Engine, OpenError> {
+    pub(crate) async fn open(config: Config) -> Result<Engine, OpenError> {
         let policy =
             Policy::new(config.limits.iter().cloned()).expect("a config's limits are valid");
         Ok(Engine {
@@ -45,54 +45,54 @@ impl Engine {
 
     /// All counters.
     #[inline]
-    pub fn table(&self) -> &Table {
+    pub(crate) fn table(&self) -> &Table {
         &self.runtime.table
     }
 
     /// The limits in force.
     #[inline]
-    pub fn policy(&self) -> &Policy {
+    pub(crate) fn policy(&self) -> &Policy {
         &self.policy
     }
 
     /// The time by which this instance decides.
     #[inline]
-    pub fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.runtime.clock.wall()
     }
 
     /// The threads, for what is no part of a decision.
-    pub fn runtime(&self) -> &Runtime {
+    pub(crate) fn runtime(&self) -> &Runtime {
         &self.runtime
     }
 
     /// When a counter without a window expires that is changed now.
     #[inline]
-    pub fn expires_at(&self, now: Timestamp) -> Timestamp {
+    pub(crate) fn expires_at(&self, now: Timestamp) -> Timestamp {
         self.counter_lifetime.end(now)
     }
 
     /// Wakes the threads that a charge or another change needs.
     #[inline]
-    pub fn changed(&self) {
+    pub(crate) fn changed(&self) {
         self.runtime.changed();
     }
 
     /// As [`changed`](Self::changed), of a counter whose end alone may have moved: that is not worth a write of its own.
     #[inline]
-    pub fn touched(&self) {
+    pub(crate) fn touched(&self) {
         self.runtime.touched();
     }
 
     /// Wakes the gossip thread to send what is urgent.
     #[inline]
-    pub fn urgent(&self) {
+    pub(crate) fn urgent(&self) {
         self.runtime.wake_urgent();
     }
 
     /// Wakes the threads that an operation on a counter needs.
     #[inline]
-    pub fn executed(&self, result: OpResult) {
+    pub(crate) fn executed(&self, result: OpResult) {
         if result.urgent {
             self.urgent();
         }
@@ -103,7 +103,7 @@ impl Engine {
     }
 
     /// Whether [`close`](Self::close) was called.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
 
@@ -111,7 +111,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the disk has failed.
-    pub async fn close(&self) -> Result<(), DurabilityError> {
+    pub(crate) async fn close(&self) -> Result<(), DurabilityError> {
         self.closed.store(true, Ordering::Relaxed);
         self.runtime.close().await
     }

@@ -31,8 +31,8 @@ async fn live(dir: &Path, amount: u64) {
 
 #[tokio::test]
 async fn what_is_sound_is_said_to_be_and_held_directories_are_refused() {
-    let place = tempfile::tempdir().unwrap();
-    let dir = place.path().join("a");
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("a");
     live(&dir, 1).await;
     let before = files(&dir);
     let report = tallymesh::check(&dir).unwrap();
@@ -57,12 +57,12 @@ async fn what_is_sound_is_said_to_be_and_held_directories_are_refused() {
 
 #[tokio::test]
 async fn every_damaged_record_is_named_and_the_others_are_read() {
-    let place = tempfile::tempdir().unwrap();
-    live(place.path(), 1).await;
+    let temp = tempfile::tempdir().unwrap();
+    live(temp.path(), 1).await;
     let key = |session: &str| CounterKey::new("calls", &[session]);
     let record = |session: &str| [b"c", key(session).as_bytes()].concat();
     {
-        let db = sled::open(place.path().join("db")).unwrap();
+        let db = sled::open(temp.path().join("db")).unwrap();
         for session in ["s3", "s200"] {
             let mut value = db.get(record(session)).unwrap().unwrap().to_vec();
             *value.last_mut().unwrap() ^= 1;
@@ -72,7 +72,7 @@ async fn every_damaged_record_is_named_and_the_others_are_read() {
         db.insert(b"x", b"text").unwrap();
         db.flush().unwrap();
     }
-    let report = tallymesh::check(place.path()).unwrap();
+    let report = tallymesh::check(temp.path()).unwrap();
     let found: Vec<String> = report.damage.iter().map(|finding| finding.what.clone()).collect();
     for part in ["calls of \"s3\": its checksum", "calls of \"s200\": its checksum", "6305", "78:"]
     {
@@ -80,20 +80,20 @@ async fn every_damaged_record_is_named_and_the_others_are_read() {
     }
     assert_eq!(found.len(), 4, "{found:?}");
     assert_eq!(report.contents.counters.len(), 298);
-    assert!(tallymesh::inspect(place.path()).is_err(), "inspect is strict");
+    assert!(tallymesh::inspect(temp.path()).is_err(), "inspect is strict");
 }
 
 #[tokio::test]
 async fn a_record_that_is_lost_or_old_is_noticed_by_the_totals() {
-    let place = tempfile::tempdir().unwrap();
-    live(place.path(), 1).await;
+    let temp = tempfile::tempdir().unwrap();
+    live(temp.path(), 1).await;
     {
-        let db = sled::open(place.path().join("db")).unwrap();
+        let db = sled::open(temp.path().join("db")).unwrap();
         let key = [b"c", CounterKey::new("calls", &["s9"]).as_bytes()].concat();
         db.remove(key).unwrap().unwrap();
         db.flush().unwrap();
     }
-    let report = tallymesh::check(place.path()).unwrap();
+    let report = tallymesh::check(temp.path()).unwrap();
     assert_eq!(report.damage.len(), 1, "{:?}", report.damage);
     assert!(report.damage[0].what.contains("300 counters and 299"), "{:?}", report.damage);
 }
@@ -101,8 +101,8 @@ async fn a_record_that_is_lost_or_old_is_noticed_by_the_totals() {
 #[tokio::test]
 async fn the_verdict_is_what_the_next_start_does_whatever_the_harm() {
     quiet_panics_of_sled();
-    let place = tempfile::tempdir().unwrap();
-    let (dir, earlier) = (place.path().join("a"), place.path().join("earlier"));
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, earlier) = (temp.path().join("a"), temp.path().join("earlier"));
     live(&dir, 1).await;
     copy(&dir, &earlier);
     live(&dir, 1000).await;
@@ -111,7 +111,7 @@ async fn the_verdict_is_what_the_next_start_does_whatever_the_harm() {
     let mut verdicts = BTreeMap::new();
     for seed in 0..harms {
         let harm = Harm::draw(&mut StdRng::seed_from_u64(seed), &dir);
-        let at = place.path().join("harmed");
+        let at = temp.path().join("harmed");
         copy(&dir, &at);
         harm.inflict(&at, &earlier);
         let before = files(&at);
@@ -176,7 +176,7 @@ fn copy(from: &Path, to: &Path) {
 fn quiet_panics_of_sled() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !panic.location().is_some_and(|place| place.file().contains("/sled-")) {
+        if !panic.location().is_some_and(|temp| temp.file().contains("/sled-")) {
             usual(panic);
         }
     }));

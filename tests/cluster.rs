@@ -42,28 +42,28 @@ impl Cluster {
             proxies.push(row);
         }
         let mut cluster = Cluster { dir, proxies, nodes: Vec::new() };
-        for place in 0..NAMES.len() {
-            let node = cluster.open(place, max).await;
+        for index in 0..NAMES.len() {
+            let node = cluster.open(index, max).await;
             cluster.nodes.push(node);
         }
         cluster
     }
 
-    async fn open(&self, place: usize, max: u64) -> Limiter {
-        let peers = (0..NAMES.len()).filter(|to| *to != place);
-        let peers = peers.map(|to| self.proxies[place][to].address().to_string());
-        let config = config(self.dir.path(), NAMES[place]).peers(peers).limit(session_limit(max));
+    async fn open(&self, index: usize, max: u64) -> Limiter {
+        let peers = (0..NAMES.len()).filter(|to| *to != index);
+        let peers = peers.map(|to| self.proxies[index][to].address().to_string());
+        let config = config(self.dir.path(), NAMES[index]).peers(peers).limit(session_limit(max));
         let node = Limiter::open(config.build().unwrap()).await.unwrap();
         for row in &self.proxies {
-            row[place].lead_to(node.counters().address().unwrap());
+            row[index].lead_to(node.counters().address().unwrap());
         }
         node
     }
 
-    fn isolate(&self, place: usize, cut: bool) {
-        for other in (0..NAMES.len()).filter(|other| *other != place) {
-            self.proxies[place][other].cut(cut);
-            self.proxies[other][place].cut(cut);
+    fn isolate(&self, index: usize, cut: bool) {
+        for other in (0..NAMES.len()).filter(|other| *other != index) {
+            self.proxies[index][other].cut(cut);
+            self.proxies[other][index].cut(cut);
         }
     }
 
@@ -78,9 +78,9 @@ impl Cluster {
     }
 
     /// How many of `calls` in this session an instance admits.
-    fn admits(&self, place: usize, session: &str, calls: usize) -> usize {
+    fn admits(&self, index: usize, session: &str, calls: usize) -> usize {
         let request = Request::tool_call(session, "book");
-        (0..calls).filter(|_| self.nodes[place].acquire(&request).is_allowed()).count()
+        (0..calls).filter(|_| self.nodes[index].acquire(&request).is_allowed()).count()
     }
 
     async fn close(self) {
@@ -109,11 +109,11 @@ async fn three_nodes_share_a_limit_and_agree_after_a_partition() {
 
     cluster.isolate(2, false);
     cluster.converge().await;
-    for place in 0..3 {
-        assert_eq!(cluster.admits(place, "s", 1), 0);
-        assert_eq!(cluster.admits(place, "other", 1), 0);
+    for index in 0..3 {
+        assert_eq!(cluster.admits(index, "s", 1), 0);
+        assert_eq!(cluster.admits(index, "other", 1), 0);
         let key = CounterKey::new("calls per session", &["s"]);
-        assert_eq!(cluster.nodes[place].counters().value(&key), 6, "one overshot, on each side");
+        assert_eq!(cluster.nodes[index].counters().value(&key), 6, "one overshot, on each side");
     }
     cluster.close().await;
 }

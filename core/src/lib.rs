@@ -37,7 +37,9 @@
 //!
 //! [tallymesh]: https://docs.rs/tallymesh
 #![no_std]
-#![allow(missing_docs)]
+// What can fail is handled; what cannot is said so, with the reason, in an `#[expect]`.
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+#![deny(unreachable_pub)]
 
 extern crate alloc;
 #[cfg(test)]

@@ -215,8 +215,11 @@ impl ConfigBuilder {
     /// The first setting whose value is not allowed, by its path, or the first limit that is invalid.
     pub fn build(self) -> Result<Config, ConfigError> {
         let values = &self.values;
+        let node = node_id(values)?;
+        // What a value may be by itself, before what settings mean for each other.
+        values.check_each()?;
         let config = Config {
-            node: node_id(values)?,
+            node,
             data_dir: data_dir(values)?,
             listen: values.listen()?,
             peers: values.peers()?,

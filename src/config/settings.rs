@@ -128,22 +128,22 @@ const fn row(path: &'static str, kind: Kind, default: DefaultValue, doc: &'stati
 
 impl Setting {
     /// The row of a path; `None` if there is no such setting.
-    pub fn find(path: &str) -> Option<&'static Setting> {
+    pub(super) fn find(path: &str) -> Option<&'static Setting> {
         SETTINGS.iter().find(|setting| setting.path == path)
     }
 
     /// The table of the TOML file that it is in.
-    pub fn table(&self) -> &'static str {
+    pub(super) fn table(&self) -> &'static str {
         self.path.split_once('.').map_or("", |(table, _)| table)
     }
 
     /// Its name in that table.
-    pub fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         self.path.split_once('.').map_or(self.path, |(_, name)| name)
     }
 
     /// What it may be, in words.
-    pub fn allowed(&self) -> String {
+    pub(super) fn allowed(&self) -> String {
         match self.kind {
             Text => "text".to_owned(),
             Texts => "a list of texts".to_owned(),

@@ -9,7 +9,7 @@ use tallymesh_core::time::whole_ms;
 
 use super::ConfigError;
 use super::error::invalid;
-use super::settings::{DefaultValue, Kind, Setting};
+use super::settings::{DefaultValue, Kind, SETTINGS, Setting};
 
 const PEERS_MAX: usize = 4096;
 
@@ -30,16 +30,31 @@ pub(super) enum Value {
 pub(super) struct Values(BTreeMap<&'static str, Value>);
 
 impl Values {
-    pub fn set(&mut self, path: &'static str, value: Value) {
+    pub(super) fn set(&mut self, path: &'static str, value: Value) {
         self.0.insert(path, value);
     }
 
-    pub fn is_set(&self, path: &str) -> bool {
+    pub(super) fn is_set(&self, path: &str) -> bool {
         self.0.contains_key(path)
     }
 
+    /// Checks each setting that has a range or a list of words.
+    pub(super) fn check_each(&self) -> Result<(), ConfigError> {
+        SETTINGS.iter().try_for_each(|setting| self.check(setting))
+    }
+
+    pub(super) fn check(&self, setting: &Setting) -> Result<(), ConfigError> {
+        match setting.kind {
+            Kind::Duration(..) => self.duration(setting.path).map(drop),
+            Kind::Count(..) => self.count(setting.path).map(drop),
+            Kind::Fraction(..) => self.fraction(setting.path).map(drop),
+            Kind::OneOf(_) => self.word(setting.path).map(drop),
+            Kind::Text | Kind::Texts | Kind::Flag => Ok(()),
+        }
+    }
+
     /// A text; `None` when it is not set.
-    pub fn text(&self, path: &str) -> Result<Option<String>, ConfigError> {
+    pub(super) fn text(&self, path: &str) -> Result<Option<String>, ConfigError> {
         match self.0.get(path) {
             Some(Value::Text(text)) => Ok(Some(text.clone())),
             Some(other) => Err(wrong_kind(path, other)),
@@ -48,14 +63,14 @@ impl Values {
     }
 
     /// A path; `None` when it is not set.
-    pub fn path(&self, path: &str) -> Result<Option<PathBuf>, ConfigError> {
+    pub(super) fn path(&self, path: &str) -> Result<Option<PathBuf>, ConfigError> {
         match self.0.get(path) {
             Some(Value::Path(value)) => Ok(Some(value.clone())),
             _ => Ok(self.text(path)?.map(PathBuf::from)),
         }
     }
 
-    pub fn texts(&self, path: &str) -> Result<Vec<String>, ConfigError> {
+    pub(super) fn texts(&self, path: &str) -> Result<Vec<String>, ConfigError> {
         match self.0.get(path) {
             Some(Value::Texts(texts)) => Ok(texts.clone()),
             Some(other) => Err(wrong_kind(path, other)),
@@ -63,7 +78,7 @@ impl Values {
         }
     }
 
-    pub fn flag(&self, path: &str) -> Result<bool, ConfigError> {
+    pub(super) fn flag(&self, path: &str) -> Result<bool, ConfigError> {
         match self.0.get(path) {
             Some(Value::Flag(flag)) => Ok(*flag),
             Some(other) => Err(wrong_kind(path, other)),
@@ -72,7 +87,7 @@ impl Values {
     }
 
     /// One of the words of the setting's row.
-    pub fn word(&self, path: &str) -> Result<String, ConfigError> {
+    pub(super) fn word(&self, path: &str) -> Result<String, ConfigError> {
         let word = match self.text(path)? {
             Some(word) => word,
             None => default_of(path)?.to_owned(),
@@ -83,7 +98,7 @@ impl Values {
         }
     }
 
-    pub fn duration(&self, path: &str) -> Result<Duration, ConfigError> {
+    pub(super) fn duration(&self, path: &str) -> Result<Duration, ConfigError> {
         let value = match self.0.get(path) {
             Some(Value::Duration(value)) => *value,
             Some(Value::Text(text)) => parse_duration(path, text)?,
@@ -101,7 +116,7 @@ impl Values {
         }
     }
 
-    pub fn count(&self, path: &str) -> Result<usize, ConfigError> {
+    pub(super) fn count(&self, path: &str) -> Result<usize, ConfigError> {
         let value = match self.0.get(path) {
             Some(Value::Count(value)) => *value,
             Some(other) => return Err(wrong_kind(path, other)),
@@ -113,7 +128,7 @@ impl Values {
         }
     }
 
-    pub fn fraction(&self, path: &str) -> Result<f64, ConfigError> {
+    pub(super) fn fraction(&self, path: &str) -> Result<f64, ConfigError> {
         let value = match self.0.get(path) {
             Some(Value::Fraction(value)) => *value,
             Some(other) => return Err(wrong_kind(path, other)),
@@ -126,7 +141,7 @@ impl Values {
     }
 
     /// The address to listen at: a loopback address, unless `gossip.insecure` is set.
-    pub fn listen(&self) -> Result<Option<SocketAddr>, ConfigError> {
+    pub(super) fn listen(&self) -> Result<Option<SocketAddr>, ConfigError> {
         let path = "gossip.listen";
         let Some(text) = self.text(path)? else { return Ok(None) };
         let quoted = format!("{text:?}");
@@ -144,7 +159,7 @@ impl Values {
     }
 
     /// The peers' addresses.
-    pub fn peers(&self) -> Result<Vec<String>, ConfigError> {
+    pub(super) fn peers(&self) -> Result<Vec<String>, ConfigError> {
         let path = "gossip.peers";
         let peers = self.texts(path)?;
         if peers.len() > PEERS_MAX {

@@ -161,20 +161,20 @@ fn random() -> Result<u64, OpenError> {
 impl DiskThread {
     /// The table changed; does not wait for that to be written.
     #[inline]
-    pub fn changed(&self) {
+    pub(crate) fn changed(&self) {
         if self.writes_at_once {
             self.want();
         }
     }
 
     /// Ends the thread's sleep.
-    pub fn wake_up(&self) {
+    pub(crate) fn wake_up(&self) {
         lock(&self.requests).woken = true;
         self.wake.notify_one();
     }
 
     /// Resolves when everything counted before the call is durable. Callers at one time share one checkpoint.
-    pub async fn flush(&self) -> Result<(), DurabilityError> {
+    pub(crate) async fn flush(&self) -> Result<(), DurabilityError> {
         let mut progress = self.progress.subscribe();
         self.outcome()?;
         let wanted = self.want();
@@ -205,12 +205,12 @@ impl DiskThread {
         }
     }
 
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         lock(&self.requests).stop = true;
         self.wake.notify_one();
     }
 
-    pub fn health(&self) -> Health {
+    pub(crate) fn health(&self) -> Health {
         match &self.progress.borrow().failed {
             Some(reason) => Health::Degraded(reason.clone()),
             None => Health::Durable,
@@ -218,7 +218,7 @@ impl DiskThread {
     }
 
     /// How the last checkpoint went.
-    pub fn outcome(&self) -> Result<(), DurabilityError> {
+    pub(crate) fn outcome(&self) -> Result<(), DurabilityError> {
         match &self.progress.borrow().failed {
             Some(reason) => Err(DurabilityError::Degraded { reason: reason.clone() }),
             None => Ok(()),

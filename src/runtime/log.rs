@@ -26,7 +26,7 @@ struct Unanswered {
 }
 
 impl Reporter {
-    pub fn report(&mut self, now: Duration, report: &Report) {
+    pub(super) fn report(&mut self, now: Duration, report: &Report) {
         match report {
             Report::PeerUp { replica } => tracing::info!(%replica, "peer connected"),
             Report::PeerDown { replica } => tracing::info!(%replica, "peer gone"),
@@ -71,7 +71,7 @@ impl Reporter {
     }
 
     /// Logs a warning, unless the same one was logged just now.
-    pub fn complain(&mut self, now: Duration, complaint: &str) {
+    pub(super) fn complain(&mut self, now: Duration, complaint: &str) {
         if self.is_due(now, complaint) {
             tracing::warn!("{complaint}");
         }

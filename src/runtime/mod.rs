@@ -145,7 +145,7 @@ impl NamedThread {
 
 impl Runtime {
     /// Recovers the state, starts to listen and to write, and waits a bounded while for the peers' state.
-    pub async fn open(config: &Config) -> Result<Runtime, OpenError> {
+    pub(crate) async fn open(config: &Config) -> Result<Runtime, OpenError> {
         let signals = Arc::new(Signals::default());
         let (disk, disk_thread, started) = disk_thread::start(config, signals.clone()).await?;
         let disk_thread::Started { table, clock, set_aside } = started;
@@ -169,14 +169,14 @@ impl Runtime {
 
     /// The table changed: wakes the threads that sleep.
     #[inline]
-    pub fn changed(&self) {
+    pub(crate) fn changed(&self) {
         self.disk.changed();
         self.touched();
     }
 
     /// As [`changed`](Self::changed), where only the end of a counter may have moved: that is not worth a write of its own.
     #[inline]
-    pub fn touched(&self) {
+    pub(crate) fn touched(&self) {
         if self.signals.asleep.any() {
             self.wake_threads();
         }
@@ -193,16 +193,16 @@ impl Runtime {
     }
 
     /// Wakes the gossip thread to send what is urgent.
-    pub fn wake_urgent(&self) {
+    pub(crate) fn wake_urgent(&self) {
         self.signals.urgent.notify_one();
     }
 
-    pub fn peers(&self) -> Vec<PeerStatus> {
+    pub(crate) fn peers(&self) -> Vec<PeerStatus> {
         lock(&self.signals.peers).clone()
     }
 
     /// Says goodbye to the peers, writes the last checkpoint, and stops. A second call finds nothing left to do.
-    pub async fn close(&self) -> Result<(), DurabilityError> {
+    pub(crate) async fn close(&self) -> Result<(), DurabilityError> {
         let threads = lock(&self.threads).take();
         if let Some(Threads { gossip, disk }) = threads {
             self.signals.stop.notify_one();

@@ -18,7 +18,7 @@ pub(super) struct WakeFlags(AtomicU8);
 
 impl WakeFlags {
     /// Whether a thread must be woken from now on.
-    pub fn set(&self, worker: Worker, asleep: bool) {
+    pub(super) fn set(&self, worker: Worker, asleep: bool) {
         // Written only where it differs, or every decision would pay for each round.
         match (self.is_set(worker), asleep) {
             (false, true) => _ = self.0.fetch_or(worker as u8, Ordering::Relaxed),
@@ -29,17 +29,17 @@ impl WakeFlags {
 
     /// Whether any thread must be woken.
     #[inline]
-    pub fn any(&self) -> bool {
+    pub(super) fn any(&self) -> bool {
         self.0.load(Ordering::Relaxed) != 0
     }
 
     /// Whether this thread must be woken.
-    pub fn is_set(&self, worker: Worker) -> bool {
+    pub(super) fn is_set(&self, worker: Worker) -> bool {
         self.0.load(Ordering::Relaxed) & worker as u8 != 0
     }
 
     /// Whether a thread must be woken; it counts as awake from now on, so that one caller wakes it and not all.
-    pub fn take(&self, worker: Worker) -> bool {
+    pub(super) fn take(&self, worker: Worker) -> bool {
         self.0.fetch_and(!(worker as u8), Ordering::Relaxed) & worker as u8 != 0
     }
 }

@@ -63,7 +63,7 @@ impl Tcp {
     ///
     /// # Errors
     /// When the system does not let us listen there.
-    pub async fn bind(
+    pub(crate) async fn bind(
         listen: Option<SocketAddr>,
         frame_bytes_max: usize,
         connections_max: usize,

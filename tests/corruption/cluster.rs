@@ -24,10 +24,10 @@ pub struct Cluster {
 
 impl Cluster {
     /// Lets a node live a few lives beside its peer.
-    pub async fn start(place: &Path) -> Cluster {
+    pub async fn start(temp: &Path) -> Cluster {
         let peer = limited("b").in_memory().listen("127.0.0.1:0").build().unwrap();
         let peer = Limiter::open(peer).await.unwrap();
-        let (dir, earlier) = (place.join("a"), place.join("earlier"));
+        let (dir, earlier) = (temp.join("a"), temp.join("earlier"));
         for life in 0..4 {
             let node = open(&dir, Some(&peer)).await.unwrap();
             for number in (0..COUNTERS).filter(|number| life == 0 || number % 4 == life) {

@@ -54,12 +54,12 @@ fn harm_is_survived_or_refused_or_relearned_from_the_peer() {
 fn run_cases(cases: u64, mut random: StdRng) -> Vec<(Harm, Result<Ending, String>)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let place = tempfile::tempdir().unwrap();
-        let cluster = Cluster::start(place.path()).await;
+        let temp = tempfile::tempdir().unwrap();
+        let cluster = Cluster::start(temp.path()).await;
         let mut judged = Vec::new();
         for _ in 0..cases {
             let harm = Harm::draw(&mut random, &cluster.dir);
-            let ending = judge(&cluster, &harm, &place.path().join("case")).await;
+            let ending = judge(&cluster, &harm, &temp.path().join("case")).await;
             judged.push((harm, ending));
         }
         cluster.peer.close().await.unwrap();
@@ -70,8 +70,8 @@ fn run_cases(cases: u64, mut random: StdRng) -> Vec<(Harm, Result<Ending, String
 /// Shows that the comparison sees a loss: nothing in a whole directory of old tells that it is old.
 #[tokio::test]
 async fn an_older_copy_of_everything_lacks_counts_that_the_peer_brings_back() {
-    let place = tempfile::tempdir().unwrap();
-    let cluster = Cluster::start(place.path()).await;
+    let temp = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(temp.path()).await;
     let node = open(&cluster.earlier, None).await.unwrap();
     assert_ne!(node.counters().state_checksum(), cluster.state_checksum);
     assert_eq!(node.counters().set_aside(), None);

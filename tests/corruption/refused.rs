@@ -21,31 +21,31 @@ async fn refusal(dir: &Path) -> String {
 
 #[tokio::test]
 async fn a_directory_of_another_format_is_refused_and_left_alone() {
-    let place = tempfile::tempdir().unwrap();
-    lived_in(place.path()).await;
-    let identity = place.path().join("identity.toml");
+    let temp = tempfile::tempdir().unwrap();
+    lived_in(temp.path()).await;
+    let identity = temp.path().join("identity.toml");
     let ours = std::fs::read_to_string(&identity).unwrap();
     let line = ours.lines().find(|line| line.starts_with("format")).unwrap();
     std::fs::write(&identity, ours.replace(line, "format = 4711")).unwrap();
-    let error = refusal(place.path()).await;
+    let error = refusal(temp.path()).await;
     assert!(error.contains("4711"), "{error}");
     // With its own version it is as it was.
     std::fs::write(&identity, ours).unwrap();
-    let node = open(place.path(), None).await.unwrap();
+    let node = open(temp.path(), None).await.unwrap();
     assert_eq!((node.counters().set_aside(), value(&node, "s")), (None, 1));
     node.close().await.unwrap();
 }
 
 #[tokio::test]
 async fn another_program_s_database_is_refused_and_left_alone() {
-    let place = tempfile::tempdir().unwrap();
-    let path = place.path().join("db");
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("db");
     let foreign = sled::open(&path).unwrap();
     foreign.insert("another", "program's").unwrap();
     foreign.flush().unwrap();
     drop(foreign);
     for _ in 0..2 {
-        refusal(place.path()).await;
+        refusal(temp.path()).await;
     }
     let foreign = sled::open(&path).unwrap();
     assert_eq!(foreign.get("another").unwrap().as_deref(), Some(&b"program's"[..]));
@@ -53,8 +53,8 @@ async fn another_program_s_database_is_refused_and_left_alone() {
 
 #[tokio::test]
 async fn a_file_where_the_directory_should_be_is_refused() {
-    let place = tempfile::tempdir().unwrap();
-    let file = place.path().join("file");
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("file");
     std::fs::write(&file, "text").unwrap();
     let error = refusal(&file).await;
     assert!(error.contains(file.to_str().unwrap()), "{error}");
@@ -63,17 +63,17 @@ async fn a_file_where_the_directory_should_be_is_refused() {
 
 #[tokio::test]
 async fn a_directory_that_another_process_holds_is_refused_until_it_lets_go() {
-    let place = tempfile::tempdir().unwrap();
-    let holder = open(place.path(), None).await.unwrap();
+    let temp = tempfile::tempdir().unwrap();
+    let holder = open(temp.path(), None).await.unwrap();
     assert!(holder.acquire(&Request::tool_call("s", "tool")).is_allowed());
     for _ in 0..3 {
-        let error = refusal(place.path()).await;
+        let error = refusal(temp.path()).await;
         assert!(error.contains(&std::process::id().to_string()), "it names the holder: {error}");
     }
     let durable = holder.acquire_durable(&Request::tool_call("s", "tool")).await;
     assert!(durable.unwrap().is_allowed(), "the attempts do the holder no harm");
     holder.close().await.unwrap();
-    let next = open(place.path(), None).await.unwrap();
+    let next = open(temp.path(), None).await.unwrap();
     assert_eq!(value(&next, "s"), 2);
     next.close().await.unwrap();
 }

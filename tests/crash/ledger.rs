@@ -59,8 +59,8 @@ impl Ledger {
     }
 
     /// Somebody holds this much of a session already.
-    pub fn is_held_elsewhere(&mut self, place: usize, value: u64) {
-        let session = &mut self.sessions[place];
+    pub fn is_held_elsewhere(&mut self, index: usize, value: u64) {
+        let session = &mut self.sessions[index];
         session.certain = session.certain.max(value);
     }
 
@@ -73,12 +73,12 @@ impl Ledger {
             match words[..] {
                 ["opened", boot, replica] => self.opened(number(boot), replica, context),
                 ["holds", session, value] => {
-                    lost = lost.max(self.holds(place(session), number(value), context));
+                    lost = lost.max(self.holds(index_of(session), number(value), context));
                 }
                 ["ready"] => {}
-                ["tries", session] => self.sessions[place(session)].possible += 1,
+                ["tries", session] => self.sessions[index_of(session)].possible += 1,
                 ["counted", session, time_ms] => {
-                    let session = &mut self.sessions[place(session)];
+                    let session = &mut self.sessions[index_of(session)];
                     session.counted_at_ms.push(number(time_ms));
                     session.certain += u64::from(self.durable);
                     self.acknowledged += 1;
@@ -103,11 +103,11 @@ impl Ledger {
         self.end_ms = ends.max().copied().unwrap_or_default();
     }
 
-    fn holds(&mut self, place: usize, value: u64, context: &str) -> Option<Duration> {
-        let session = &mut self.sessions[place];
+    fn holds(&mut self, index: usize, value: u64, context: &str) -> Option<Duration> {
+        let session = &mut self.sessions[index];
         let Session { certain, possible, base, .. } = *session;
-        assert!(value >= certain, "{context}: {place} holds {value}, acknowledged were {certain}");
-        assert!(value <= possible, "{context}: {place} holds {value}, tried were {possible}");
+        assert!(value >= certain, "{context}: {index} holds {value}, acknowledged were {certain}");
+        assert!(value <= possible, "{context}: {index} holds {value}, tried were {possible}");
         let counted_at_ms = std::mem::take(&mut session.counted_at_ms);
         self.found += value - base;
         // Every start makes what it found durable before it says so.
@@ -118,7 +118,7 @@ impl Ledger {
     }
 }
 
-fn place(session: &str) -> usize {
+fn index_of(session: &str) -> usize {
     SESSIONS.iter().position(|known| *known == session).unwrap()
 }
 

@@ -144,8 +144,8 @@ async fn nothing_that_a_live_peer_had_heard_of_is_missing_after_a_kill() {
     for cycle in 0..cycles() / 2 {
         let report = live_and_die(&load, &Moment::draw(&mut random));
         ledger.enter(&report, &format!("seed {seed}, cycle {cycle}"));
-        for (place, session) in SESSIONS.iter().enumerate() {
-            ledger.is_held_elsewhere(place, load::value(&peer, session));
+        for (index, session) in SESSIONS.iter().enumerate() {
+            ledger.is_held_elsewhere(index, load::value(&peer, session));
         }
     }
     ledger.enter(&live_and_die(&load, &Moment::of_no_return()), "the last look");

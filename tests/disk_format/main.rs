@@ -46,8 +46,8 @@ async fn every_fixture_is_read_as_it_was_meant() {
         let fixture = fixtures().join(name);
         let expected = std::fs::read_to_string(fixture.join("expected.json")).unwrap();
         let expected: Value = serde_json::from_str(&expected).unwrap();
-        let place = tempfile::tempdir().unwrap();
-        let dir = place.path().join("a");
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("a");
         unpack(&fixture, &dir);
 
         let report = tallymesh::check(&dir).unwrap();

@@ -13,11 +13,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Writes every fixture in the place of what is there.
 pub async fn all(fixtures: &Path) {
-    let place = tempfile::tempdir().unwrap();
-    let told = lives(&place.path().join("lives")).await;
-    pack(&place.path().join("lives"), &fixtures.join("lives"), &told);
-    let told = peers(place.path()).await;
-    pack(&place.path().join("a"), &fixtures.join("peers"), &told);
+    let temp = tempfile::tempdir().unwrap();
+    let told = lives(&temp.path().join("lives")).await;
+    pack(&temp.path().join("lives"), &fixtures.join("lives"), &told);
+    let told = peers(temp.path()).await;
+    pack(&temp.path().join("a"), &fixtures.join("peers"), &told);
 }
 
 /// Two lives of a node; refunds, a reset, and the tombstone of a counter that ended.

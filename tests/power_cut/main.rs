@@ -142,15 +142,16 @@ struct Owed {
 impl Owed {
     fn note(&mut self, line: &str) {
         let words: Vec<&str> = line.split(' ').collect();
-        let place = |session| SESSIONS.iter().position(|known| *known == session).unwrap();
+        let index_of = |session| SESSIONS.iter().position(|known| *known == session).unwrap();
         match words[..] {
             ["opened", boot, _] => self.boot = boot.parse().unwrap(),
             ["holds", session, value] => {
                 let value = value.parse().unwrap();
-                (self.acknowledged[place(session)], self.tried[place(session)]) = (value, value);
+                (self.acknowledged[index_of(session)], self.tried[index_of(session)]) =
+                    (value, value);
             }
-            ["tries", session] => self.tried[place(session)] += 1,
-            ["counted", session, _] => self.acknowledged[place(session)] += 1,
+            ["tries", session] => self.tried[index_of(session)] += 1,
+            ["counted", session, _] => self.acknowledged[index_of(session)] += 1,
             _ => {}
         }
     }
@@ -177,13 +178,13 @@ impl Owed {
         if let Some(aside) = limiter.counters().set_aside().filter(|_| was_open) {
             return Err(format!("it is taken for damage, and kept at {}", aside.display()));
         }
-        for (place, session) in SESSIONS.iter().enumerate() {
-            let (value, least) = (load::value(limiter, session), self.acknowledged[place]);
+        for (index, session) in SESSIONS.iter().enumerate() {
+            let (value, least) = (load::value(limiter, session), self.acknowledged[index]);
             if value < least {
                 return Err(format!("{session} holds {value}, and {least} were acknowledged"));
             }
-            if value > self.tried[place] {
-                return Err(format!("{session} holds {value} of {} tried", self.tried[place]));
+            if value > self.tried[index] {
+                return Err(format!("{session} holds {value} of {} tried", self.tried[index]));
             }
         }
         Ok(())
@@ -223,11 +224,11 @@ fn nothing_acknowledged_is_missing_after_a_loss_of_power() {
     std::fs::create_dir(&before).unwrap();
     let mut wrong = Vec::new();
     for generation in 0..GENERATIONS {
-        let place = dir.path().join(format!("generation-{generation}"));
-        std::fs::create_dir(&place).unwrap();
-        let recording = Recording::make(&place, &recorder, before.clone(), owed.clone());
+        let root = dir.path().join(format!("generation-{generation}"));
+        std::fs::create_dir(&root).unwrap();
+        let recording = Recording::make(&root, &recorder, before.clone(), owed.clone());
         for number in 0..cuts().div_ceil(GENERATIONS) {
-            let at = place.join(format!("cut-{number}"));
+            let at = root.join(format!("cut-{number}"));
             let cut = recording.draw(&mut random);
             let owed = recording.cut(cut, &at, &mut fate(number, &mut random), Syncs::Hold);
             let kept = at.with_extension("as-cut");
@@ -244,11 +245,11 @@ fn nothing_acknowledged_is_missing_after_a_loss_of_power() {
             std::fs::remove_dir_all(&at).unwrap();
         }
         // The next recording begins in the middle of this one.
-        before = place.join("next");
+        before = root.join("next");
         let cut = recording.draw(&mut random);
         let mut fate = Fate::Random(&mut random, 4096);
         owed = recording.cut(cut, &before, &mut fate, Syncs::Hold);
-        let copy = place.join("next-opened");
+        let copy = root.join("next-opened");
         copy_dir(&before, &copy);
         let verdict = owed.verify(&copy);
         wrong.extend(verdict.err().map(|why| format!("generation {generation}, its end: {why}")));

@@ -35,7 +35,7 @@ impl Default for PackedCells {
 
 impl PackedCells {
     /// Cells that ascend by replica, none of them the own one.
-    pub fn of_ascending(cells: &[(ReplicaIndex, Cell)]) -> PackedCells {
+    pub(super) fn of_ascending(cells: &[(ReplicaIndex, Cell)]) -> PackedCells {
         if cells.len() > PACKED_MAX {
             return PackedCells::Many(Box::new(cells.into()));
         }
@@ -46,19 +46,19 @@ impl PackedCells {
         PackedCells::of_bytes(&[&bytes])
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (ReplicaIndex, Cell)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ReplicaIndex, Cell)> {
         let mut reader = Reader(self.bytes());
         self.many().iter().copied().chain(core::iter::from_fn(move || reader.cell()))
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         let mut reader = Reader(self.bytes());
         self.many().len() + core::iter::from_fn(|| reader.skip_cell()).count()
     }
 
     /// The cell of one replica.
     #[inline]
-    pub fn get(&self, replica: ReplicaIndex) -> Option<Cell> {
+    pub(super) fn get(&self, replica: ReplicaIndex) -> Option<Cell> {
         let (held, cell) = match self {
             PackedCells::Many(cells) => *cells.get(index_among(cells, replica).ok()?)?,
             _ => self.iter().find(|(held, _)| *held >= replica)?,
@@ -71,7 +71,7 @@ impl PackedCells {
         clippy::indexing_slicing,
         reason = "a cell's span lies within the bytes, and those within their length"
     )]
-    pub fn set(&mut self, replica: ReplicaIndex, cell: Cell) {
+    pub(super) fn set(&mut self, replica: ReplicaIndex, cell: Cell) {
         if let PackedCells::Many(cells) = self {
             return set_among(cells, replica, cell);
         }

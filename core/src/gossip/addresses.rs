@@ -41,7 +41,7 @@ enum State {
 
 impl Addresses {
     /// Makes these the addresses; the ones known before keep their state.
-    pub fn set(&mut self, addresses: Vec<String>, now: Duration) {
+    pub(super) fn set(&mut self, addresses: Vec<String>, now: Duration) {
         self.0.retain(|address, _| addresses.contains(address));
         for address in addresses {
             let state = State::Idle { until: now };
@@ -55,7 +55,7 @@ impl Addresses {
     }
 
     /// Takes the addresses that are due to be dialed.
-    pub fn due(&mut self, now: Duration) -> Vec<String> {
+    pub(super) fn due(&mut self, now: Duration) -> Vec<String> {
         let mut due = Vec::new();
         for (address, known) in &mut self.0 {
             if matches!(known.state, State::Idle { until } if until <= now) {
@@ -67,7 +67,7 @@ impl Addresses {
     }
 
     /// An address did not answer, or its link is gone. `jitter` is from 0 to 1.
-    pub fn failed(&mut self, address: &str, now: Duration, jitter: f64) {
+    pub(super) fn failed(&mut self, address: &str, now: Duration, jitter: f64) {
         if let Some(known) = self.0.get_mut(address) {
             let backoff = (BACKOFF_MIN * (1 << known.failures.min(8))).min(BACKOFF_MAX);
             known.failures += 1;
@@ -77,14 +77,14 @@ impl Addresses {
     }
 
     /// A connection to this address is established.
-    pub fn linked(&mut self, address: &str, link: LinkId) {
+    pub(super) fn linked(&mut self, address: &str, link: LinkId) {
         if let Some(known) = self.0.get_mut(address) {
             known.state = State::Linked(link);
         }
     }
 
     /// A peer has introduced itself at this address.
-    pub fn met(&mut self, address: &str, replica: &ReplicaId) {
+    pub(super) fn met(&mut self, address: &str, replica: &ReplicaId) {
         if let Some(known) = self.0.get_mut(address) {
             known.replica = Some(replica.clone());
             known.failures = 0;
@@ -93,7 +93,7 @@ impl Addresses {
     }
 
     /// Another link leads to the peer at this address: it need not be dialed while that is there.
-    pub fn mark_redundant(&mut self, address: &str, replica: &ReplicaId) {
+    pub(super) fn mark_redundant(&mut self, address: &str, replica: &ReplicaId) {
         if let Some(known) = self.0.get_mut(address) {
             known.replica = Some(replica.clone());
             known.tried = true;
@@ -102,7 +102,7 @@ impl Addresses {
     }
 
     /// The last link to this peer is gone: its addresses are to be dialed again.
-    pub fn clear_redundant(&mut self, replica: &ReplicaId, now: Duration) {
+    pub(super) fn clear_redundant(&mut self, replica: &ReplicaId, now: Duration) {
         for known in self.0.values_mut() {
             if known.state == State::Redundant && known.replica.as_ref() == Some(replica) {
                 known.state = State::Idle { until: now + BACKOFF_MIN };
@@ -111,7 +111,7 @@ impl Addresses {
     }
 
     /// This address leads to ourselves and is never dialed again.
-    pub fn own(&mut self, address: &str) {
+    pub(super) fn own(&mut self, address: &str) {
         if let Some(known) = self.0.get_mut(address) {
             known.state = State::Own;
             known.tried = true;
@@ -119,17 +119,17 @@ impl Addresses {
     }
 
     /// The peer that was last met at this address.
-    pub fn replica_at(&self, address: &str) -> Option<&ReplicaId> {
+    pub(super) fn replica_at(&self, address: &str) -> Option<&ReplicaId> {
         self.0.get(address)?.replica.as_ref()
     }
 
     /// Whether each address has answered or failed at least once.
-    pub fn all_tried(&self) -> bool {
+    pub(super) fn all_tried(&self) -> bool {
         self.0.values().all(|known| known.tried)
     }
 
     /// The addresses of others, with the peer that was last met there.
-    pub fn of_peers(&self) -> impl Iterator<Item = (&String, Option<&ReplicaId>)> {
+    pub(super) fn of_peers(&self) -> impl Iterator<Item = (&String, Option<&ReplicaId>)> {
         let others = self.0.iter().filter(|(_, known)| known.state != State::Own);
         others.map(|(address, known)| (address, known.replica.as_ref()))
     }

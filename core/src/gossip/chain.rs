@@ -17,12 +17,12 @@ pub(super) struct OutgoingChain {
 
 impl OutgoingChain {
     /// A chain that sends what follows `from`; `chain` is its number.
-    pub fn new(from: Version, chain: u32) -> OutgoingChain {
+    pub(super) fn new(from: Version, chain: u32) -> OutgoingChain {
         OutgoingChain { from, chain, part: 0, sent: from }
     }
 
     /// The next part; `None` when there is nothing to send. The part with a watermark is the last.
-    pub fn next_delta(
+    pub(super) fn next_delta(
         &mut self,
         table: &Table,
         replica: &ReplicaId,
@@ -60,7 +60,7 @@ pub(super) enum Arrival {
 
 impl IncomingChains {
     /// Notes a part that was applied. `has_hole` says that some of its updates were refused: then all of its chain is void.
-    pub fn arrived(&mut self, delta: &Delta, has_hole: bool) -> Arrival {
+    pub(super) fn arrived(&mut self, delta: &Delta, has_hole: bool) -> Arrival {
         if let Some(watermark) = delta.watermark
             && delta.part == 0
             && !has_hole

@@ -34,7 +34,7 @@ pub(super) struct Link {
 
 impl Link {
     /// A link whose peer is not known yet; `dialed` is the address, if it was us. `mark` is that of its [`Streams`].
-    pub fn new(dialed: Option<String>, now: Duration, mark: u16) -> Link {
+    pub(super) fn new(dialed: Option<String>, now: Duration, mark: u16) -> Link {
         Link {
             dialed,
             opened_at: now,
@@ -51,76 +51,76 @@ impl Link {
     }
 
     /// The address that we dialed, if it was us.
-    pub fn dialed(&self) -> Option<&String> {
+    pub(super) fn dialed(&self) -> Option<&String> {
         self.dialed.as_ref()
     }
 
     /// The peer, once the handshake is done.
-    pub fn peer(&self) -> Option<&ReplicaId> {
+    pub(super) fn peer(&self) -> Option<&ReplicaId> {
         self.peer.as_ref()
     }
 
     /// The handshake is done.
-    pub fn introduce(&mut self, peer: ReplicaId) {
+    pub(super) fn introduce(&mut self, peer: ReplicaId) {
         self.peer = Some(peer);
     }
 
     /// Another link leads to the peer, so it does not go away with this one.
-    pub fn disown(&mut self) {
+    pub(super) fn disown(&mut self) {
         self.peer = None;
     }
 
     /// A frame came in.
-    pub fn hear(&mut self, now: Duration) {
+    pub(super) fn hear(&mut self, now: Duration) {
         self.heard_at = now;
     }
 
     /// How long ago the peer was last heard.
-    pub fn silent_for(&self, now: Duration) -> Duration {
+    pub(super) fn silent_for(&self, now: Duration) -> Duration {
         now.saturating_sub(self.heard_at)
     }
 
     /// How long ago the connection was established.
-    pub fn open_for(&self, now: Duration) -> Duration {
+    pub(super) fn open_for(&self, now: Duration) -> Duration {
         now.saturating_sub(self.opened_at)
     }
 
     /// Adds a message to the frame under way; returns the frame that had to be finished first, which counts as queued.
-    pub fn push(&mut self, message: &Message, bytes_max: usize) -> Option<Vec<u8>> {
+    pub(super) fn push(&mut self, message: &Message, bytes_max: usize) -> Option<Vec<u8>> {
         let frame = self.outbox.push(message, bytes_max)?;
         self.queued += 1;
         Some(frame)
     }
 
     /// The frame under way, if there is one, which counts as queued.
-    pub fn finish_frame(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn finish_frame(&mut self) -> Option<Vec<u8>> {
         let frame = self.outbox.finish()?;
         self.queued += 1;
         Some(frame)
     }
 
     /// Queued frames have left.
-    pub fn left(&mut self, frames: usize) {
+    pub(super) fn left(&mut self, frames: usize) {
         self.queued = self.queued.saturating_sub(frames);
     }
 
     /// How many frames are queued.
-    pub fn queued(&self) -> usize {
+    pub(super) fn queued(&self) -> usize {
         self.queued
     }
 
     /// The peer waits to hear our watermark of its updates.
-    pub fn owe_ack(&mut self) {
+    pub(super) fn owe_ack(&mut self) {
         self.ack_due = true;
     }
 
     /// Whether the peer waits to hear our watermark.
-    pub fn owes_ack(&self) -> bool {
+    pub(super) fn owes_ack(&self) -> bool {
         self.ack_due
     }
 
     /// Whether the peer waited to hear our watermark, and which peer; it is told now.
-    pub fn take_ack(&mut self) -> Option<ReplicaId> {
+    pub(super) fn take_ack(&mut self) -> Option<ReplicaId> {
         core::mem::take(&mut self.ack_due).then(|| self.peer.clone()).flatten()
     }
 }

@@ -21,14 +21,14 @@ pub(super) struct Estimate {
 
 impl PeerClock {
     /// Whether to send a ping now, because none is under way; if so, it counts as sent.
-    pub fn ping(&mut self, now: Duration) -> bool {
+    pub(super) fn ping(&mut self, now: Duration) -> bool {
         let idle = self.pinged_at.is_none();
         self.pinged_at.get_or_insert(now);
         idle
     }
 
     /// The answer to the ping under way, if one is: the peer's clock showed `wall`.
-    pub fn pong(&mut self, now: Now, wall: Timestamp) -> Option<Estimate> {
+    pub(super) fn pong(&mut self, now: Now, wall: Timestamp) -> Option<Estimate> {
         let pinged_at = self.pinged_at.take()?;
         let round_trip = now.monotonic.saturating_sub(pinged_at);
         let halfway = now.wall.0.saturating_sub(round_trip.as_millis() as u64 / 2);
@@ -37,7 +37,7 @@ impl PeerClock {
         self.estimate
     }
 
-    pub fn estimate(&self) -> Option<Estimate> {
+    pub(super) fn estimate(&self) -> Option<Estimate> {
         self.estimate
     }
 }

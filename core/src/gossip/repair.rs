@@ -17,19 +17,24 @@ pub(super) struct Repair {
 
 impl Repair {
     /// A digest shows nothing of this replica that we lack.
-    pub fn not_behind(&mut self, replica: &ReplicaId) {
+    pub(super) fn not_behind(&mut self, replica: &ReplicaId) {
         self.behind_since.remove(replica);
     }
 
     /// A digest shows us behind on this replica, whose own link should bring what is missing; returns for how long it has
     /// not.
-    pub fn behind_for(&mut self, replica: &ReplicaId, now: Duration) -> Duration {
+    pub(super) fn behind_for(&mut self, replica: &ReplicaId, now: Duration) -> Duration {
         let since = *self.behind_since.entry(replica.clone()).or_insert(now);
         now.saturating_sub(since)
     }
 
     /// Whether to ask for a replica now: not if it was asked for less than `again_after` ago. If so, it counts as asked for.
-    pub fn ask(&mut self, replica: &ReplicaId, now: Duration, again_after: Duration) -> bool {
+    pub(super) fn ask(
+        &mut self,
+        replica: &ReplicaId,
+        now: Duration,
+        again_after: Duration,
+    ) -> bool {
         let asked_at = self.requested_at.get(replica);
         if asked_at.is_some_and(|at| now.saturating_sub(*at) < again_after) {
             return false;
@@ -39,18 +44,18 @@ impl Repair {
     }
 
     /// A part of a chain about this replica came in: as good as an answer, so nothing need be asked for.
-    pub fn answer_under_way(&mut self, replica: &ReplicaId, now: Duration) {
+    pub(super) fn answer_under_way(&mut self, replica: &ReplicaId, now: Duration) {
         self.requested_at.insert(replica.clone(), now);
     }
 
     /// The watermark of this replica moved: what is missing next may be asked for at once.
-    pub fn moved(&mut self, replica: &ReplicaId) {
+    pub(super) fn moved(&mut self, replica: &ReplicaId) {
         self.requested_at.remove(replica);
         self.behind_since.remove(replica);
     }
 
     /// Forgets what is older than this, so that replicas that are gone take no room.
-    pub fn forget(&mut self, now: Duration, older_than: Duration) {
+    pub(super) fn forget(&mut self, now: Duration, older_than: Duration) {
         let is_recent = |at: &Duration| now.saturating_sub(*at) < older_than;
         self.requested_at.retain(|_, at| is_recent(at));
         self.behind_since.retain(|_, at| is_recent(at));

@@ -12,21 +12,21 @@ pub(super) struct Rest {
 
 impl Rest {
     /// A round is done; `idle` says that it had nothing to send.
-    pub fn after_round(&mut self, idle: bool) {
+    pub(super) fn after_round(&mut self, idle: bool) {
         self.idle_rounds = if idle { (self.idle_rounds + 1).min(REST_AFTER) } else { 0 };
     }
 
-    pub fn is_resting(&self) -> bool {
+    pub(super) fn is_resting(&self) -> bool {
         self.idle_rounds >= REST_AFTER
     }
 
     /// Whether the next round may put the machine to rest, or one has.
-    pub fn is_near(&self) -> bool {
+    pub(super) fn is_near(&self) -> bool {
         self.idle_rounds + 1 >= REST_AFTER
     }
 
     /// Something happened. Returns whether the next round may stand too far off for it.
-    pub fn end(&mut self) -> bool {
+    pub(super) fn end(&mut self) -> bool {
         let was_near = self.is_near();
         self.idle_rounds = 0;
         was_near

@@ -24,19 +24,19 @@ pub(super) struct Timers {
 
 impl Timers {
     /// Both are due now.
-    pub fn new(now: Duration) -> Timers {
+    pub(super) fn new(now: Duration) -> Timers {
         Timers { next_round: now, next_digest: now }
     }
 
-    pub fn round_is_due(&self, now: Duration) -> bool {
+    pub(super) fn round_is_due(&self, now: Duration) -> bool {
         now >= self.next_round
     }
 
-    pub fn digest_is_due(&self, now: Duration) -> bool {
+    pub(super) fn digest_is_due(&self, now: Duration) -> bool {
         now >= self.next_digest
     }
 
-    pub fn next_timeout(&self) -> Duration {
+    pub(super) fn next_timeout(&self) -> Duration {
         self.next_round.min(self.next_digest)
     }
 }

@@ -25,7 +25,13 @@ pub(super) struct Rumors(BTreeMap<ReplicaId, Rumor>);
 
 impl Rumors {
     /// A link brought cells of a replica, whose watermark was `before` until then.
-    pub fn hear(&mut self, replica: &ReplicaId, before: Version, link: LinkId, new: Vec<SlotId>) {
+    pub(super) fn hear(
+        &mut self,
+        replica: &ReplicaId,
+        before: Version,
+        link: LinkId,
+        new: Vec<SlotId>,
+    ) {
         let first = || Rumor { spread: before, ..Rumor::default() };
         let rumor = self.0.entry(replica.clone()).or_insert_with(first);
         let first_since_round = rumor.ahead.is_empty() && rumor.spread == before;
@@ -34,19 +40,19 @@ impl Rumors {
     }
 
     /// Takes all rumors, to spread them in a round; there is always one of the own replica.
-    pub fn take(&mut self, own: &ReplicaId) -> BTreeMap<ReplicaId, Rumor> {
+    pub(super) fn take(&mut self, own: &ReplicaId) -> BTreeMap<ReplicaId, Rumor> {
         let mut rumors = core::mem::take(&mut self.0);
         rumors.entry(own.clone()).or_default();
         rumors
     }
 
     /// The round is over and has spread the own replica up to this watermark.
-    pub fn own_spread(&mut self, own: &ReplicaId, watermark: Version) {
+    pub(super) fn own_spread(&mut self, own: &ReplicaId, watermark: Version) {
         self.0.insert(own.clone(), Rumor { spread: watermark, ..Rumor::default() });
     }
 
     /// Whether nothing is left to spread, seen that the own watermark is this.
-    pub fn all_spread(&self, own: &ReplicaId, watermark: Version) -> bool {
+    pub(super) fn all_spread(&self, own: &ReplicaId, watermark: Version) -> bool {
         self.0.iter().all(|(replica, rumor)| {
             rumor.ahead.is_empty() && replica == own && rumor.spread >= watermark
         })

@@ -26,7 +26,7 @@ pub(super) struct Streams {
 impl Streams {
     /// Nothing under way. `mark` is random and tells the chains of this link from those of earlier links: a frame that
     /// strayed from one of them must not pass for a part of a chain of this one.
-    pub fn new(now: Duration, mark: u16) -> Streams {
+    pub(super) fn new(now: Duration, mark: u16) -> Streams {
         Streams {
             chains: BTreeMap::new(),
             mark,
@@ -38,24 +38,24 @@ impl Streams {
     }
 
     /// Begins a chain that sends what follows `from`, in the place of the one about this replica that is under way.
-    pub fn begin(&mut self, replica: &ReplicaId, from: Version) {
+    pub(super) fn begin(&mut self, replica: &ReplicaId, from: Version) {
         self.next_chain = self.next_chain.wrapping_add(1);
         let number = u32::from(self.mark) << 16 | u32::from(self.next_chain);
         self.chains.insert(replica.clone(), OutgoingChain::new(from, number));
     }
 
     /// Whether a chain about this replica is under way.
-    pub fn is_sending(&self, replica: &ReplicaId) -> bool {
+    pub(super) fn is_sending(&self, replica: &ReplicaId) -> bool {
         self.chains.contains_key(replica)
     }
 
     /// The replicas with a chain under way.
-    pub fn replicas(&self) -> Vec<ReplicaId> {
+    pub(super) fn replicas(&self) -> Vec<ReplicaId> {
         self.chains.keys().cloned().collect()
     }
 
     /// The next part of a chain, if there is anything to send; ends the chain with its last part.
-    pub fn next_delta(
+    pub(super) fn next_delta(
         &mut self,
         table: &Table,
         own: &ReplicaId,
@@ -75,12 +75,12 @@ impl Streams {
     }
 
     /// Whether the peer has said where the stream of own updates begins.
-    pub fn has_own_stream(&self) -> bool {
+    pub(super) fn has_own_stream(&self) -> bool {
         self.own_sent.is_some()
     }
 
     /// Begins a chain of the own updates up to `watermark` that were not sent yet, unless one is under way.
-    pub fn follow_own(&mut self, own: &ReplicaId, watermark: Version) {
+    pub(super) fn follow_own(&mut self, own: &ReplicaId, watermark: Version) {
         if let Some(sent) = self.own_sent.filter(|sent| *sent < watermark)
             && !self.is_sending(own)
         {
@@ -89,7 +89,7 @@ impl Streams {
     }
 
     /// Own updates up to `watermark` are being sent now, if there are any that were not.
-    pub fn own_is_sent(&mut self, now: Duration, watermark: Version) {
+    pub(super) fn own_is_sent(&mut self, now: Duration, watermark: Version) {
         if self.own_sent.is_some_and(|sent| sent < watermark) {
             self.own_sent_at = now;
         }
@@ -97,7 +97,13 @@ impl Streams {
 
     /// Begins or corrects the stream of own updates: the peer says that it has them up to `held`. What was sent beyond is
     /// taken for lost once nothing was sent for `patience`; until then it may still be on its way.
-    pub fn place_own(&mut self, own: &ReplicaId, held: Version, now: Duration, patience: Duration) {
+    pub(super) fn place_own(
+        &mut self,
+        own: &ReplicaId,
+        held: Version,
+        now: Duration,
+        patience: Duration,
+    ) {
         self.acked(held);
         let quiet = now.saturating_sub(self.own_sent_at) >= patience;
         match self.own_sent {
@@ -111,17 +117,17 @@ impl Streams {
     }
 
     /// The peer confirms our own updates up to this version.
-    pub fn acked(&mut self, version: Version) {
+    pub(super) fn acked(&mut self, version: Version) {
         self.acked = self.acked.max(version);
     }
 
     /// How many own updates the peer has not confirmed, seen that our watermark is this.
-    pub fn lag(&self, watermark: Version) -> u64 {
+    pub(super) fn lag(&self, watermark: Version) -> u64 {
         watermark.0.saturating_sub(self.acked.0)
     }
 
     /// Whether no chain is under way, and the own updates were sent up to `own` if that is given.
-    pub fn has_sent_all(&self, own: Option<Version>) -> bool {
+    pub(super) fn has_sent_all(&self, own: Option<Version>) -> bool {
         self.chains.is_empty() && own.is_none_or(|own| self.own_sent >= Some(own))
     }
 }

@@ -17,12 +17,12 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    pub fn new(now: Duration) -> Sweep {
+    pub(super) fn new(now: Duration) -> Sweep {
         Sweep { swept_at: now, next: None }
     }
 
     /// Sweeps what is due since the last call.
-    pub fn run(&mut self, table: &Table, now: Now) {
+    pub(super) fn run(&mut self, table: &Table, now: Now) {
         for _ in 0..self.pages_due(now.monotonic, table.pages()) {
             self.next = table.sweep(now.wall, self.next);
         }

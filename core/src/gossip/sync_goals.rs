@@ -20,7 +20,7 @@ impl Default for SyncGoals {
 
 impl SyncGoals {
     /// A part of a digest names these versions that are missing here. Only the first whole digest counts.
-    pub fn add(&mut self, missing: impl Iterator<Item = (ReplicaId, Version)>, last: bool) {
+    pub(super) fn add(&mut self, missing: impl Iterator<Item = (ReplicaId, Version)>, last: bool) {
         if let SyncGoals::Collecting(goals) = self {
             goals.extend(missing);
             if last {
@@ -30,13 +30,13 @@ impl SyncGoals {
     }
 
     /// The watermark of a replica is this now.
-    pub fn reached(&mut self, replica: &ReplicaId, watermark: Version) {
+    pub(super) fn reached(&mut self, replica: &ReplicaId, watermark: Version) {
         if let SyncGoals::Reaching(goals) = self {
             goals.retain(|(goal, version)| goal != replica || *version > watermark);
         }
     }
 
-    pub fn all_reached(&self) -> bool {
+    pub(super) fn all_reached(&self) -> bool {
         matches!(self, SyncGoals::Reaching(goals) if goals.is_empty())
     }
 }

@@ -15,26 +15,26 @@ pub(super) struct Urgent {
 }
 
 impl Urgent {
-    pub fn new(now: Duration) -> Urgent {
+    pub(super) fn new(now: Duration) -> Urgent {
         Urgent { due_at: None, allowed_from: now }
     }
 
     /// There is something urgent to send. Returns whether it may be sent now; if not, it is due later.
-    pub fn want(&mut self, now: Duration) -> bool {
+    pub(super) fn want(&mut self, now: Duration) -> bool {
         self.due_at.get_or_insert(self.allowed_from.max(now));
         self.allowed_from <= now
     }
 
-    pub fn is_due(&self, now: Duration) -> bool {
+    pub(super) fn is_due(&self, now: Duration) -> bool {
         self.due_at.is_some_and(|at| now >= at)
     }
 
-    pub fn sent(&mut self, now: Duration) {
+    pub(super) fn sent(&mut self, now: Duration) {
         self.due_at = None;
         self.allowed_from = now + SPACING;
     }
 
-    pub fn next_timeout(&self) -> Option<Duration> {
+    pub(super) fn next_timeout(&self) -> Option<Duration> {
         self.due_at
     }
 }

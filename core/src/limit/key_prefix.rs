@@ -15,7 +15,7 @@ pub(super) struct KeyPrefix {
 }
 
 impl KeyPrefix {
-    pub fn of(limit: &Limit) -> KeyPrefix {
+    pub(super) fn of(limit: &Limit) -> KeyPrefix {
         let mut name_and_count = Vec::new();
         write_name_and_count(&mut name_and_count, limit.name(), limit.labels_of_per().len());
         KeyPrefix { window: Kind::of(limit.window()), name_and_count: name_and_count.into() }
@@ -23,7 +23,7 @@ impl KeyPrefix {
 
     /// Begins a key; the values follow.
     #[inline]
-    pub fn write(&self, key: &mut Vec<u8>, now: Timestamp) {
+    pub(super) fn write(&self, key: &mut Vec<u8>, now: Timestamp) {
         self.window.write(key, now);
         key.extend_from_slice(&self.name_and_count);
     }

@@ -4,14 +4,14 @@ use alloc::string::String;
 
 /// A label's name. The two that nearly every request has need no comparison of strings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Label {
+pub(super) enum Label {
     Session,
     Tool,
     Other(String),
 }
 
 impl Label {
-    pub fn as_str(&self) -> &str {
+    pub(super) fn as_str(&self) -> &str {
         match self {
             Label::Session => "session",
             Label::Tool => "tool",

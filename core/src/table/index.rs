@@ -28,7 +28,7 @@ const SMALLEST: usize = 8;
 impl Index {
     /// The slot of the entry with this hash that `is_it`.
     #[inline]
-    pub fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+    pub(super) fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         self.position(hash, is_it).map(|position| self.entry(position).slot)
     }
 
@@ -51,7 +51,7 @@ impl Index {
     }
 
     /// Adds an entry; the slot must not be in yet.
-    pub fn insert(&mut self, hash: u32, slot: u32) {
+    pub(super) fn insert(&mut self, hash: u32, slot: u32) {
         if (self.used + 1) * 4 > self.entries.len() * 3 {
             self.grow();
         }
@@ -60,7 +60,7 @@ impl Index {
     }
 
     /// Removes the entry of a slot.
-    pub fn remove(&mut self, hash: u32, slot: u32) {
+    pub(super) fn remove(&mut self, hash: u32, slot: u32) {
         let Some(mut hole) = self.position(hash, |held| held == slot) else { return };
         self.used -= 1;
         let mut next = self.after(hole);

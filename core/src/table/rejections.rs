@@ -23,19 +23,19 @@ pub(super) struct RejectionCounts {
 }
 
 impl RejectionCounts {
-    pub fn counter_refused(&self) {
+    pub(super) fn counter_refused(&self) {
         self.counters_refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn cells_implausible(&self, cells: usize) {
+    pub(super) fn cells_implausible(&self, cells: usize) {
         self.cells_implausible.fetch_add(cells as u64, Ordering::Relaxed);
     }
 
-    pub fn cell_late(&self) {
+    pub(super) fn cell_late(&self) {
         self.cells_late.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn read(&self) -> Rejections {
+    pub(super) fn read(&self) -> Rejections {
         Rejections {
             counters_refused: self.counters_refused.load(Ordering::Relaxed),
             cells_implausible: self.cells_implausible.load(Ordering::Relaxed),

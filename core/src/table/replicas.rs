@@ -29,22 +29,26 @@ pub(super) struct Replicas {
 }
 
 impl Replicas {
-    pub fn new(own: ReplicaId) -> Replicas {
+    pub(super) fn new(own: ReplicaId) -> Replicas {
         let mut replicas = Replicas { known: Vec::new(), by_id: BTreeMap::new() };
         replicas.index_or_insert(&own, usize::MAX);
         replicas
     }
 
-    pub fn id(&self, index: ReplicaIndex) -> &ReplicaId {
+    pub(super) fn id(&self, index: ReplicaIndex) -> &ReplicaId {
         &self.replica(index).id
     }
 
-    pub fn index(&self, id: &ReplicaId) -> Option<ReplicaIndex> {
+    pub(super) fn index(&self, id: &ReplicaId) -> Option<ReplicaIndex> {
         self.by_id.get(id).copied()
     }
 
     /// The replica's index; `None` when it is not known and `replicas_max` are.
-    pub fn index_or_insert(&mut self, id: &ReplicaId, replicas_max: usize) -> Option<ReplicaIndex> {
+    pub(super) fn index_or_insert(
+        &mut self,
+        id: &ReplicaId,
+        replicas_max: usize,
+    ) -> Option<ReplicaIndex> {
         if let Some(index) = self.index(id) {
             return Some(index);
         }
@@ -62,22 +66,22 @@ impl Replicas {
         Some(index)
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.known.len()
     }
 
-    pub fn watermark(&self, index: ReplicaIndex) -> Version {
+    pub(super) fn watermark(&self, index: ReplicaIndex) -> Version {
         self.replica(index).watermark
     }
 
     /// The highest version of which anything is held.
-    pub fn last_version(&self, index: ReplicaIndex) -> Version {
+    pub(super) fn last_version(&self, index: ReplicaIndex) -> Version {
         let replica = self.replica(index);
         replica.ahead.last().unwrap_or_default().max(replica.watermark)
     }
 
     /// Where the updates after `from` are, in version order; some of them changed again since.
-    pub fn updates_after(
+    pub(super) fn updates_after(
         &self,
         index: ReplicaIndex,
         from: Version,
@@ -87,12 +91,12 @@ impl Replicas {
     }
 
     /// The updates held past the watermark: the dots beyond the version vector.
-    pub fn ahead(&self, index: ReplicaIndex) -> impl Iterator<Item = (Version, SlotId)> {
+    pub(super) fn ahead(&self, index: ReplicaIndex) -> impl Iterator<Item = (Version, SlotId)> {
         self.replica(index).ahead.iter()
     }
 
     /// Notes a cell that was merged before the watermark reaches it.
-    pub fn hold_ahead(&mut self, index: ReplicaIndex, version: Version, slot: SlotId) {
+    pub(super) fn hold_ahead(&mut self, index: ReplicaIndex, version: Version, slot: SlotId) {
         let replica = self.replica_mut(index);
         if version > replica.watermark {
             replica.ahead.insert(version, slot);
@@ -100,7 +104,7 @@ impl Replicas {
     }
 
     /// Moves the watermark, and the entries that it passes into the log.
-    pub fn complete(
+    pub(super) fn complete(
         &mut self,
         index: ReplicaIndex,
         watermark: Version,
@@ -120,7 +124,11 @@ impl Replicas {
     }
 
     /// Drops stale log entries, if there are many.
-    pub fn compact(&mut self, index: ReplicaIndex, is_live: impl FnMut(Version, SlotId) -> bool) {
+    pub(super) fn compact(
+        &mut self,
+        index: ReplicaIndex,
+        is_live: impl FnMut(Version, SlotId) -> bool,
+    ) {
         let log = &mut self.replica_mut(index).log;
         if log.wants_compaction() {
             log.compact(is_live);
@@ -128,7 +136,7 @@ impl Replicas {
     }
 
     /// Gives the own cell in a slot its next version, if it changed since it last got one.
-    pub fn stamp(&mut self, id: SlotId, slot: &mut Slot) -> bool {
+    pub(super) fn stamp(&mut self, id: SlotId, slot: &mut Slot) -> bool {
         if !core::mem::take(&mut slot.dirty) {
             return false;
         }
@@ -140,7 +148,7 @@ impl Replicas {
     }
 
     /// Starts a replica's log from what was stored: entries ascend by version.
-    pub fn restore(
+    pub(super) fn restore(
         &mut self,
         index: ReplicaIndex,
         watermark: Version,
@@ -159,18 +167,22 @@ impl Replicas {
 
     /// The replicas that belong in a digest, with their watermarks: all but those whose node has started again since and of
     /// which no cell is left.
-    pub fn worth_sending(&self) -> impl Iterator<Item = (&ReplicaId, Version)> {
+    pub(super) fn worth_sending(&self) -> impl Iterator<Item = (&ReplicaId, Version)> {
         let sent = self.known.iter().filter(|replica| !self.is_retired(replica));
         sent.map(|replica| (&replica.id, replica.watermark))
     }
 
     /// Whether a later incarnation of its node is known, so that this one will never write again.
-    pub fn has_successor(&self, index: ReplicaIndex) -> bool {
+    pub(super) fn has_successor(&self, index: ReplicaIndex) -> bool {
         self.is_succeeded(self.replica(index))
     }
 
     /// Drops every entry of cells that have changed or gone.
-    pub fn prune(&mut self, index: ReplicaIndex, mut is_live: impl FnMut(Version, SlotId) -> bool) {
+    pub(super) fn prune(
+        &mut self,
+        index: ReplicaIndex,
+        mut is_live: impl FnMut(Version, SlotId) -> bool,
+    ) {
         let replica = self.replica_mut(index);
         replica.log.compact(&mut is_live);
         replica.ahead.retain(is_live);

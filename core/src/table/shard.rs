@@ -47,7 +47,7 @@ impl Default for Shard {
 impl Shard {
     /// The slot of the counter with this key.
     #[inline]
-    pub fn find(&self, key_hash: u64, key: &[u8]) -> Option<u32> {
+    pub(super) fn find(&self, key_hash: u64, key: &[u8]) -> Option<u32> {
         self.index.find(key_hash as u32, |slot_index| self.has_key(slot_index, key))
     }
 
@@ -57,29 +57,29 @@ impl Shard {
     }
 
     #[inline]
-    pub fn slot(&self, slot_index: u32) -> Option<&Slot> {
+    pub(super) fn slot(&self, slot_index: u32) -> Option<&Slot> {
         self.slots.get(slot_index as usize)?.as_ref()
     }
 
     #[inline]
-    pub fn slot_mut(&mut self, slot_index: u32) -> Option<&mut Slot> {
+    pub(super) fn slot_mut(&mut self, slot_index: u32) -> Option<&mut Slot> {
         self.slots.get_mut(slot_index as usize)?.as_mut()
     }
 
     /// How many slots there are, used or not.
-    pub fn slots(&self) -> u32 {
+    pub(super) fn slots(&self) -> u32 {
         self.slots.len() as u32
     }
 
     /// The slot that is referred to, if it still holds the same counter.
     #[inline]
-    pub fn index_of(&self, slot_ref: SlotRef) -> Option<u32> {
+    pub(super) fn index_of(&self, slot_ref: SlotRef) -> Option<u32> {
         let slot_index = slot_ref.slot.index();
         self.slot(slot_index).filter(|slot| slot.tag == slot_ref.tag).map(|_| slot_index)
     }
 
     /// Puts a new counter in a free slot. There must be none with this key yet.
-    pub fn insert(&mut self, key_hash: u64, key: &[u8], expires_at: Timestamp) -> u32 {
+    pub(super) fn insert(&mut self, key_hash: u64, key: &[u8], expires_at: Timestamp) -> u32 {
         let slot = Slot {
             key: SmallVec::from_slice(key),
             counter: PnCounter::default(),
@@ -107,7 +107,7 @@ impl Shard {
     /// Before a counter is used: resets it if it has expired. Within the grace it gets its next generation, which replaces
     /// the old one on the nodes that still have it; after the grace no node may have it any more, and it is as new.
     #[inline]
-    pub fn reset_if_expired(&mut self, now: Timestamp, grace: Duration, slot_index: u32) {
+    pub(super) fn reset_if_expired(&mut self, now: Timestamp, grace: Duration, slot_index: u32) {
         let Some(slot) = self.slot_mut(slot_index).filter(|slot| slot.expires_at <= now) else {
             return;
         };
@@ -121,7 +121,7 @@ impl Shard {
     }
 
     /// Replaces an expired counter by a new one with the same key, as if it had been swept and were made now.
-    pub fn recycle(&mut self, slot_index: u32) {
+    pub(super) fn recycle(&mut self, slot_index: u32) {
         let tag = self.next_tag();
         if let Some(slot) = self.slot_mut(slot_index) {
             slot.counter = PnCounter::default();
@@ -133,7 +133,7 @@ impl Shard {
     }
 
     /// Drops the counter in a slot, and notes its key if storage has to forget it too.
-    pub fn remove(&mut self, key_hash: u64, slot_index: u32) {
+    pub(super) fn remove(&mut self, key_hash: u64, slot_index: u32) {
         let slot = self.slots.get_mut(slot_index as usize).and_then(Option::take);
         let Some(slot) = slot else { return };
         self.index.remove(key_hash as u32, slot_index);
@@ -144,7 +144,7 @@ impl Shard {
     }
 
     /// Notes a denied use of a counter, where that moves its end: once a step of its lifetime, not once a call.
-    pub fn touch(&mut self, now: Timestamp, slot_index: u32, expires_at: Timestamp) {
+    pub(super) fn touch(&mut self, now: Timestamp, slot_index: u32, expires_at: Timestamp) {
         let Some(slot) = self.slot_mut(slot_index) else { return };
         if slot.value_at(now) > 0 && slot.expires_at < expires_at {
             slot.expires_at = expires_at;
@@ -154,7 +154,7 @@ impl Shard {
 
     /// Lists a slot for the next harvest.
     #[inline]
-    pub fn mark_dirty(&mut self, slot_index: u32) {
+    pub(super) fn mark_dirty(&mut self, slot_index: u32) {
         if let Some(slot) = self.slot_mut(slot_index).filter(|slot| !slot.dirty) {
             slot.dirty = true;
             self.dirty.push(slot_index);
@@ -162,7 +162,7 @@ impl Shard {
     }
 
     /// Lists a slot for an urgent push; returns whether it was not listed yet.
-    pub fn mark_urgent(&mut self, slot_index: u32) -> bool {
+    pub(super) fn mark_urgent(&mut self, slot_index: u32) -> bool {
         let slot = self.slot_mut(slot_index).filter(|slot| !slot.urgent);
         let Some(slot) = slot else { return false };
         slot.urgent = true;
@@ -171,7 +171,7 @@ impl Shard {
     }
 
     /// Lists a slot for the next checkpoint.
-    pub fn mark_unpersisted(&mut self, slot_index: u32) {
+    pub(super) fn mark_unpersisted(&mut self, slot_index: u32) {
         if !self.lists_unpersisted {
             return;
         }

@@ -37,7 +37,7 @@ pub(super) type SlotKey = SmallVec<[u8; 40]>;
 impl Slot {
     /// The counter's value now: 0 once it has expired, although its cells are kept for the grace.
     #[inline(always)]
-    pub fn value_at(&self, now: Timestamp) -> u64 {
+    pub(super) fn value_at(&self, now: Timestamp) -> u64 {
         if self.expires_at <= now { 0 } else { self.counter.value() }
     }
 }

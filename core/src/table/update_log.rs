@@ -19,27 +19,27 @@ const COMPACT_FROM: usize = 1024;
 
 impl UpdateLog {
     /// Appends an update; versions must ascend.
-    pub fn push(&mut self, version: Version, slot: SlotId) {
+    pub(super) fn push(&mut self, version: Version, slot: SlotId) {
         debug_assert!(self.entries.last().is_none_or(|last| last < version));
         self.entries.insert(version, slot);
     }
 
     /// The entries after `from`, stale ones included.
-    pub fn after(&self, from: Version) -> impl Iterator<Item = (Version, SlotId)> {
+    pub(super) fn after(&self, from: Version) -> impl Iterator<Item = (Version, SlotId)> {
         self.entries.after(from)
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// Whether at least about half of the entries are stale.
-    pub fn wants_compaction(&self) -> bool {
+    pub(super) fn wants_compaction(&self) -> bool {
         self.entries.len() > COMPACT_FROM + 2 * self.live_at_compaction
     }
 
     /// Keeps only the entries that `is_live`.
-    pub fn compact(&mut self, is_live: impl FnMut(Version, SlotId) -> bool) {
+    pub(super) fn compact(&mut self, is_live: impl FnMut(Version, SlotId) -> bool) {
         self.entries.retain(is_live);
         self.live_at_compaction = self.entries.len();
     }

@@ -32,22 +32,22 @@ struct Entry {
 const CHUNK_ENTRIES: usize = 512;
 
 impl VersionMap {
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.length
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.length == 0
     }
 
     /// The highest version.
-    pub fn last(&self) -> Option<Version> {
+    pub(super) fn last(&self) -> Option<Version> {
         let (first, chunk) = self.chunks.last_key_value()?;
         chunk.last().map(|entry| entry.version(*first))
     }
 
     /// Sets the slot of a version.
-    pub fn insert(&mut self, version: Version, slot: SlotId) {
+    pub(super) fn insert(&mut self, version: Version, slot: SlotId) {
         let before = self.chunks.range_mut(..=version).next_back();
         let Some((first, chunk)) = before else { return self.insert_first(version, slot) };
         // What is too far off for an offset is past every entry of the chunk.
@@ -81,7 +81,7 @@ impl VersionMap {
     }
 
     /// The entries after `from`.
-    pub fn after(&self, from: Version) -> impl Iterator<Item = (Version, SlotId)> {
+    pub(super) fn after(&self, from: Version) -> impl Iterator<Item = (Version, SlotId)> {
         let holds_it = self.chunks.range(..=from).next_back();
         let begin = holds_it.map_or(from, |(first, _)| *first);
         self.chunks.range(begin..).flat_map(move |(first, chunk)| {
@@ -90,14 +90,14 @@ impl VersionMap {
         })
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (Version, SlotId)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Version, SlotId)> {
         self.chunks.iter().flat_map(|(first, chunk)| {
             chunk.iter().map(|entry| (entry.version(*first), entry.slot))
         })
     }
 
     /// Takes out the entries up to `version`.
-    pub fn take_up_to(&mut self, version: Version) -> VersionMap {
+    pub(super) fn take_up_to(&mut self, version: Version) -> VersionMap {
         let Some(after) = version.0.checked_add(1) else { return core::mem::take(self) };
         let mut beyond = self.chunks.split_off(&Version(after));
         if let Some((first, chunk)) = self.chunks.iter_mut().next_back() {
@@ -113,7 +113,7 @@ impl VersionMap {
     }
 
     /// Drops the entries that are not to be kept.
-    pub fn retain(&mut self, mut keep: impl FnMut(Version, SlotId) -> bool) {
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(Version, SlotId) -> bool) {
         for (version, slot) in core::mem::take(self).into_entries() {
             if keep(version, slot) {
                 self.insert(version, slot);
@@ -122,7 +122,7 @@ impl VersionMap {
     }
 
     /// All entries; each chunk is freed once the next is begun.
-    pub fn into_entries(self) -> impl Iterator<Item = (Version, SlotId)> {
+    pub(super) fn into_entries(self) -> impl Iterator<Item = (Version, SlotId)> {
         self.chunks.into_iter().flat_map(|(first, chunk)| {
             chunk.into_iter().map(move |entry| (entry.version(first), entry.slot))
         })

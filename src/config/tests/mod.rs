@@ -107,6 +107,10 @@ fn a_refusal_names_the_key_the_value_and_what_is_allowed() {
     assert!(message.contains("node.id") && message.contains("\"a b\""), "{message}");
     let message = Config::from_toml("[node]\nid = \"a\"").unwrap_err().to_string();
     assert!(message.contains("node.data_dir"), "{message}");
+    // A value that is wrong by itself comes before what is missing.
+    let text = "[node]\nid = \"a\"\n[storage]\ndurability = \"some\"";
+    let message = Config::from_toml(text).unwrap_err().to_string();
+    assert!(message.contains("storage.durability"), "{message}");
     let message = Config::from_file("no/such/file.toml").unwrap_err().to_string();
     assert!(message.contains("no/such/file.toml"), "{message}");
 }

@@ -105,13 +105,7 @@ fn a_value_outside_of_the_range_is_refused_and_the_ends_are_not() {
         for end in ends {
             let mut values = Values::default();
             values.set(setting.path, end);
-            let accepted = match setting.kind {
-                Kind::Duration(..) => values.duration(setting.path).map(drop),
-                Kind::Count(..) => values.count(setting.path).map(drop),
-                Kind::Fraction(..) => values.fraction(setting.path).map(drop),
-                _ => values.word(setting.path).map(drop),
-            };
-            accepted.expect(setting.path);
+            values.check(setting).expect(setting.path);
         }
     }
 }

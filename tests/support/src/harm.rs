@@ -13,12 +13,12 @@ pub struct Harm {
     kind: Kind,
 }
 
-/// Places are in parts of the file's length, which the draw does not know.
+/// Offsets are fractions of the file's length, which the draw does not know.
 #[derive(Debug, Clone)]
 enum Kind {
-    Flipped { places: Vec<f64> },
-    Zeroed { place: f64, block: usize },
-    Truncated { place: f64 },
+    Flipped { offsets: Vec<f64> },
+    Zeroed { offset: f64, block: usize },
+    Truncated { offset: f64 },
     Missing,
     Emptied,
     Duplicated { from: f64, to: f64, block: usize },
@@ -34,15 +34,15 @@ impl Harm {
             false => files[random.random_range(0..files.len())].clone(),
         };
         let block = if random.random() { 512 } else { 4096 };
-        let mut place = || random.random::<f64>();
-        let places = [place(), place(), place()];
+        let mut offset = || random.random::<f64>();
+        let offsets = [offset(), offset(), offset()];
         let kind = match random.random_range(0..7) {
-            0 => Kind::Flipped { places: places[..random.random_range(1..=3)].to_vec() },
-            1 => Kind::Zeroed { place: places[0], block },
-            2 => Kind::Truncated { place: places[0] },
+            0 => Kind::Flipped { offsets: offsets[..random.random_range(1..=3)].to_vec() },
+            1 => Kind::Zeroed { offset: offsets[0], block },
+            2 => Kind::Truncated { offset: offsets[0] },
             3 => Kind::Missing,
             4 => Kind::Emptied,
-            5 => Kind::Duplicated { from: places[0], to: places[1], block },
+            5 => Kind::Duplicated { from: offsets[0], to: offsets[1], block },
             _ => Kind::FromAnEarlierLife,
         };
         Harm { file, kind }
@@ -52,24 +52,24 @@ impl Harm {
     pub fn inflict(&self, dir: &Path, earlier: &Path) {
         let file = dir.join(&self.file);
         let mut bytes = std::fs::read(&file).unwrap();
-        let at = |place: f64| (bytes.len() as f64 * place) as usize;
-        let block_at = |place: f64, block: usize| {
-            let start = at(place) / block * block;
+        let byte_at = |offset: f64| (bytes.len() as f64 * offset) as usize;
+        let block_at = |offset: f64, block: usize| {
+            let start = byte_at(offset) / block * block;
             start..(start + block).min(bytes.len())
         };
         match &self.kind {
-            Kind::Flipped { places } => {
+            Kind::Flipped { offsets } => {
                 let length = bytes.len();
-                for place in places.iter().take_while(|_| length > 0) {
-                    let bit = (place * 8e6) as u64 % 8;
-                    bytes[(length as f64 * place) as usize] ^= 1 << bit;
+                for offset in offsets.iter().take_while(|_| length > 0) {
+                    let bit = (offset * 8e6) as u64 % 8;
+                    bytes[(length as f64 * offset) as usize] ^= 1 << bit;
                 }
             }
-            Kind::Zeroed { place, block } => {
-                let range = block_at(*place, *block);
+            Kind::Zeroed { offset, block } => {
+                let range = block_at(*offset, *block);
                 bytes[range].fill(0);
             }
-            Kind::Truncated { place } => bytes.truncate(at(*place)),
+            Kind::Truncated { offset } => bytes.truncate(byte_at(*offset)),
             Kind::Missing => return std::fs::remove_file(&file).unwrap(),
             Kind::Emptied => bytes.clear(),
             Kind::Duplicated { from, to, block } => {

@@ -12,19 +12,19 @@ pub(in crate::limit) struct FixedWindow {
 }
 
 impl FixedWindow {
-    pub fn new(length: Duration) -> FixedWindow {
+    pub(crate) fn new(length: Duration) -> FixedWindow {
         FixedWindow { length_ms: whole_ms(length) }
     }
 
     /// The window that `now` is in.
     #[inline]
-    pub fn index(self, now: Timestamp) -> WindowIndex {
+    pub(crate) fn index(self, now: Timestamp) -> WindowIndex {
         WindowIndex::at(self.length_ms, now)
     }
 
     /// The first moment after the window that `now` is in.
     #[inline]
-    pub fn end(self, now: Timestamp) -> Timestamp {
+    pub(crate) fn end(self, now: Timestamp) -> Timestamp {
         self.index(now).end()
     }
 }

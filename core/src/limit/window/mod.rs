@@ -46,7 +46,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub fn of(window: Window) -> Kind {
+    pub(super) fn of(window: Window) -> Kind {
         match window {
             Window::Fixed(length) => Kind::Fixed(FixedWindow::new(length)),
             Window::Session { ttl } => Kind::Session(Lifetime::new(ttl)),
@@ -55,7 +55,7 @@ impl Kind {
 
     /// Appends the window's part of a counter's key.
     #[inline]
-    pub fn write(&self, key: &mut Vec<u8>, now: Timestamp) {
+    pub(super) fn write(&self, key: &mut Vec<u8>, now: Timestamp) {
         let index = match self {
             Kind::Fixed(window) => Some(window.index(now)),
             Kind::Session(_) => None,
@@ -65,7 +65,7 @@ impl Kind {
 
     /// When a counter that is used now expires, unless it is used again.
     #[inline]
-    pub fn end(&self, now: Timestamp) -> Timestamp {
+    pub(super) fn end(&self, now: Timestamp) -> Timestamp {
         match self {
             Kind::Fixed(window) => window.end(now),
             Kind::Session(lifetime) => lifetime.end(now),
@@ -74,7 +74,7 @@ impl Kind {
 
     /// Whether a counter expires then for certain, however it is used: no other window has that end.
     #[inline]
-    pub fn is_windowed(&self) -> bool {
+    pub(super) fn is_windowed(&self) -> bool {
         matches!(self, Kind::Fixed(_))
     }
 }
