@@ -119,7 +119,7 @@ impl Link {
         self.ack_due
     }
 
-    /// Whether the peer waited to hear our watermark, and which peer; it is told now.
+    /// The peer, if it waits to hear our watermark; from now on it does not.
     pub fn take_ack(&mut self) -> Option<ReplicaId> {
         core::mem::take(&mut self.ack_due).then(|| self.peer.clone()).flatten()
     }
