@@ -1,18 +1,22 @@
 //! What the limiter, the store and all handles share: the counters, the clock, the limits in force, and the threads.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tallymesh_core::limit::{Lifetime, Policy};
 use tallymesh_core::table::{OpResult, Table};
 use tallymesh_core::time::Timestamp;
 
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::runtime::{DurabilityError, OpenError, Runtime};
 
 /// One running instance. A decision reaches all that it needs from here, and waits for none of it.
 pub(crate) struct Engine {
-    /// The threads, and what they share with decisions.
+    table: Arc<Table>,
+    clock: Arc<Clock>,
+    /// The threads, and how to wake them.
     runtime: Runtime,
     policy: Policy,
     /// How long a counter without a window lives after its last change.
@@ -33,8 +37,11 @@ impl Engine {
     pub(crate) async fn open(config: Config) -> Result<Engine, OpenError> {
         let policy =
             Policy::new(config.limits.iter().cloned()).expect("a config's limits are valid");
+        let runtime = Runtime::open(&config).await?;
         Ok(Engine {
-            runtime: Runtime::open(&config).await?,
+            table: runtime.table.clone(),
+            clock: runtime.clock.clone(),
+            runtime,
             policy,
             counter_lifetime: Lifetime::new(config.counter_ttl),
             key_bytes_max: config.bounds.key_bytes_max,
@@ -46,7 +53,7 @@ impl Engine {
     /// All counters.
     #[inline]
     pub(crate) fn table(&self) -> &Table {
-        &self.runtime.table
+        &self.table
     }
 
     /// The limits in force.
@@ -58,7 +65,7 @@ impl Engine {
     /// The time by which this instance decides.
     #[inline]
     pub(crate) fn now(&self) -> Timestamp {
-        self.runtime.clock.wall()
+        self.clock.wall()
     }
 
     /// The threads, for what is no part of a decision.

@@ -56,11 +56,16 @@ impl Mutant {
 
     /// Makes a mutant active in this thread, in the place of any other.
     pub fn set(mutant: Option<Mutant>) {
-        crate::sync::ALIVE.set(mutant);
+        ACTIVE.set(mutant);
     }
 
     /// Whether this one is active in this thread.
     pub fn is_active(self) -> bool {
-        crate::sync::ALIVE.get() == Some(self)
+        ACTIVE.get() == Some(self)
     }
+}
+
+#[cfg(feature = "mutants")]
+crate::sync::thread_local! {
+    static ACTIVE: core::cell::Cell<Option<Mutant>> = const { core::cell::Cell::new(None) };
 }

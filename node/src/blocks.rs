@@ -1,4 +1,4 @@
-//! Blocks: a key is blocked until a moment, whoever in the cluster said so.
+//! Blocks: a key is blocked until a moment, whichever node set it.
 //!
 //! Counters add up, so a moment cannot be one: two instances that block a key at once would make it twice as late. A block is
 //! therefore a set of marks instead, one for each of the intervals that cover it, and blocks at once are their union. The

@@ -53,7 +53,7 @@ pub fn peek(handle: u32, labels: String, count: u32, cost: f64) -> Result<f64> {
     })
 }
 
-/// Starts the counters of a request anew, everywhere.
+/// Resets the counters of a request, on every node.
 #[napi]
 pub fn reset(handle: u32, labels: String, count: u32) -> Result<()> {
     guard(|| {

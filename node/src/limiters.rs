@@ -175,7 +175,7 @@ impl Shared {
 }
 
 impl Drop for Shared {
-    /// The last thread that knew the limiter has ended: nobody can join in any more.
+    /// The last thread that knew the limiter has ended: no other thread can join in any more.
     fn drop(&mut self) {
         list_of_open().remove(&self.id);
     }

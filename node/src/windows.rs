@@ -57,7 +57,7 @@ pub fn window_set(
     })
 }
 
-/// Starts the counter of the present window anew, everywhere.
+/// Resets the counter of the present window, on every node.
 #[napi]
 pub fn window_reset(
     handle: u32,
@@ -68,7 +68,7 @@ pub fn window_reset(
     change(handle, &limit, &values, length_ms, |store, key| store.reset(key).map(|()| 0))
 }
 
-/// Starts every counter of this limit whose first value is this one anew, everywhere.
+/// Resets every counter of this limit whose first value is this one, on every node.
 #[napi]
 pub fn reset_all(
     env: &Env,

@@ -218,7 +218,7 @@ fn a_lost_or_damaged_database_is_set_aside_and_never_taken_for_a_new_one() {
 fn what_is_not_ours_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let foreign = ::sled::open(dir.path().join("db")).unwrap();
-    foreign.insert("somebody", "else's").unwrap();
+    foreign.insert("another", "program's").unwrap();
     foreign.flush().unwrap();
     drop(foreign);
     let error = start(dir.path(), "a").unwrap_err().to_string();

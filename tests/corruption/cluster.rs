@@ -79,8 +79,7 @@ pub fn value(node: &Limiter, session: &str) -> u64 {
 /// Whether an error says what to do.
 pub fn is_helpful(error: &str) -> bool {
     let advice = [
-        "choose", "move", "give", "set ", "stop", "mend", "fix", "replace", "delete", "restore",
-        "enlarge",
+        "choose", "move", "give", "set ", "stop", "fix", "replace", "delete", "restore", "enlarge",
     ];
     advice.iter().any(|word| error.contains(word))
 }

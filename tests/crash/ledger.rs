@@ -58,7 +58,7 @@ impl Ledger {
         self.found
     }
 
-    /// Somebody holds this much of a session already.
+    /// So much of a session was counted already.
     pub fn is_held_elsewhere(&mut self, index: usize, value: u64) {
         let session = &mut self.sessions[index];
         session.certain = session.certain.max(value);

@@ -87,6 +87,8 @@ mod streams;
 mod sweep;
 mod sync_goals;
 #[cfg(test)]
+mod test_net;
+#[cfg(test)]
 mod tests;
 mod urgent;
 

@@ -13,7 +13,7 @@ pub struct GossipSettings {
     pub direct_up_to: usize,
     /// In a larger cluster, how many random peers a round's rumors are sent to.
     pub fanout: usize,
-    /// The longest frame, in bytes without its header. At least 1024.
+    /// The longest frame, in bytes without its header; the config allows 16 KiB to 16 MiB.
     pub frame_bytes_max: usize,
     /// The most frames that wait for a slow peer.
     pub frames_queued_max: usize,

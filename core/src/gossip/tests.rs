@@ -1,241 +1,19 @@
-//! Machines that talk to each other over a network made of a queue: no sockets, no clock but the test's.
+//! Machines that talk to each other, and how they agree.
 
-use alloc::{borrow::ToOwned, format, string::String, string::ToString, vec};
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use alloc::{borrow::ToOwned, format, string::String, vec};
 use std::time::Duration;
 
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
-
+use super::test_net::{Net, link_up, replica};
 use super::*;
-use crate::id::Incarnation;
-use crate::key::CounterKey;
-use crate::link::Proven;
-use crate::table::{Bounds, Op};
-use crate::time::Timestamp;
-
-const END: Timestamp = Timestamp(90_000_000);
-
-struct Member {
-    gossip: Gossip,
-    table: Arc<Table>,
-    up: bool,
-}
-
-/// One end of a connection: whose it is, and the other end.
-type Ends = BTreeMap<LinkId, (usize, usize, LinkId)>;
-
-struct Net {
-    members: Vec<Member>,
-    ends: Ends,
-    /// Frames under way: when they arrive, where, and what.
-    frames: VecDeque<(Duration, LinkId, Vec<u8>)>,
-    reports: Vec<(usize, Report)>,
-    next_link: u64,
-    now: Duration,
-    random: StdRng,
-    /// The chance that a frame is lost, and that it arrives twice.
-    loss: f64,
-    cut: Vec<(usize, usize)>,
-    sent_bytes: usize,
-}
-
-fn replica(node: &str, boot: u64, nonce: u64) -> ReplicaId {
-    ReplicaId { node: node.parse().unwrap(), incarnation: Incarnation { boot, nonce } }
-}
-
-fn key(name: &str) -> CounterKey {
-    CounterKey::new(name, &[])
-}
-
-fn link_up(link: LinkId, dialed: Option<String>) -> Input {
-    Input::Link(LinkEvent::Up { link, dialed, peer: Proven::Nobody })
-}
-
-impl Net {
-    fn new(names: &[&str], settings: &GossipSettings) -> Net {
-        let mut net = Net {
-            members: Vec::new(),
-            ends: Ends::new(),
-            frames: VecDeque::new(),
-            reports: Vec::new(),
-            next_link: 0,
-            now: Duration::ZERO,
-            random: StdRng::seed_from_u64(1),
-            loss: 0.0,
-            cut: Vec::new(),
-            sent_bytes: 0,
-        };
-        for (place, name) in names.iter().enumerate() {
-            net.add(replica(name, 1, place as u64), settings);
-        }
-        net
-    }
-
-    /// Adds a member that knows everybody's address, itself included: the place in the list.
-    fn add(&mut self, replica: ReplicaId, settings: &GossipSettings) {
-        let table = Arc::new(Table::new(replica, Bounds::default(), [1, 2, 3, 4]));
-        let seed = self.members.len() as u64;
-        let gossip = Gossip::new(table.clone(), settings.clone(), seed, self.time());
-        self.members.push(Member { gossip, table, up: true });
-        for place in 0..self.members.len() {
-            let addresses = (0..self.members.len()).map(|n| n.to_string()).collect();
-            self.input(place, Input::Addresses(addresses));
-        }
-    }
-
-    fn time(&self) -> Now {
-        Now { wall: Timestamp(self.now.as_millis() as u64), monotonic: self.now }
-    }
-
-    fn input(&mut self, place: usize, input: Input) {
-        let now = self.time();
-        self.members[place].gossip.handle_input(now, input);
-        self.outputs(place);
-    }
-
-    fn outputs(&mut self, place: usize) {
-        while let Some(output) = self.members[place].gossip.poll_output() {
-            match output {
-                Output::Dial { address } => self.dial(place, address),
-                Output::Send { link, frame } => {
-                    self.sent_bytes += frame.len();
-                    let Some((_, _, far)) = self.ends.get(&link).copied() else { continue };
-                    let copies = match self.random.random::<f64>() {
-                        chance if chance < self.loss => 0,
-                        chance if chance < 2.0 * self.loss => 2,
-                        _ => 1,
-                    };
-                    for _ in 0..copies {
-                        let delay = Duration::from_micros(self.random.random_range(100..1_000));
-                        self.frames.push_back((self.now + delay, far, frame.clone()));
-                    }
-                    self.input(place, Input::Link(LinkEvent::Sent { link, frames: 1 }));
-                }
-                Output::Close { link } => self.hang_up(link),
-                Output::Report(report) => self.reports.push((place, report)),
-            }
-        }
-    }
-
-    fn dial(&mut self, from: usize, address: String) {
-        let to: usize = address.parse().unwrap();
-        if !self.members[to].up || self.is_cut(from, to) {
-            let error = "unreachable".to_owned();
-            return self.input(from, Input::Link(LinkEvent::DialFailed { address, error }));
-        }
-        let (near, far) = (LinkId(self.next_link), LinkId(self.next_link + 1));
-        self.next_link += 2;
-        self.ends.insert(near, (from, to, far));
-        self.ends.insert(far, (to, from, near));
-        self.input(from, link_up(near, Some(address)));
-        self.input(to, link_up(far, None));
-    }
-
-    fn hang_up(&mut self, link: LinkId) {
-        let Some((_, to, far)) = self.ends.remove(&link) else { return };
-        self.ends.remove(&far);
-        // What was sent before the end still arrives before it.
-        let (arriving, rest) = self.frames.drain(..).partition(|(_, at, _)| *at == far);
-        let arriving: VecDeque<_> = arriving;
-        self.frames = rest;
-        for (_, _, frame) in arriving {
-            self.input(to, Input::Link(LinkEvent::Frame { link: far, bytes: frame }));
-        }
-        self.input(to, Input::Link(LinkEvent::Down { link: far }));
-    }
-
-    fn is_cut(&self, a: usize, b: usize) -> bool {
-        self.cut.contains(&(a, b)) || self.cut.contains(&(b, a))
-    }
-
-    /// Splits the members into those below `place` and the rest; existing connections break.
-    fn partition(&mut self, place: usize) {
-        let count = self.members.len();
-        self.cut = (0..place).flat_map(|a| (place..count).map(move |b| (a, b))).collect();
-        let broken = self.ends.iter().filter(|(_, (a, b, _))| self.is_cut(*a, *b));
-        for link in broken.map(|(link, _)| *link).collect::<Vec<_>>() {
-            let Some((near, far_place, far)) = self.ends.remove(&link) else { continue };
-            self.ends.remove(&far);
-            self.frames.retain(|(_, at, _)| *at != far && *at != link);
-            self.input(near, Input::Link(LinkEvent::Down { link }));
-            self.input(far_place, Input::Link(LinkEvent::Down { link: far }));
-        }
-    }
-
-    fn step(&mut self) {
-        self.now += Duration::from_millis(1);
-        let (mut due, later): (Vec<_>, Vec<_>) =
-            self.frames.drain(..).partition(|(at, _, _)| *at <= self.now);
-        self.frames = later.into();
-        due.sort_by_key(|(at, _, _)| *at);
-        for (_, at, frame) in due {
-            if let Some((place, _, _)) = self.ends.get(&at).copied() {
-                self.input(place, Input::Link(LinkEvent::Frame { link: at, bytes: frame }));
-            }
-        }
-        for place in 0..self.members.len() {
-            if self.members[place].up {
-                let now = self.time();
-                self.members[place].gossip.handle_timeout(now);
-                self.outputs(place);
-            }
-        }
-    }
-
-    fn run(&mut self, time: Duration) {
-        let end = self.now + time;
-        while self.now < end {
-            self.step();
-        }
-    }
-
-    fn add_to(&mut self, place: usize, name: &str, amount: u64) {
-        let wall = self.time().wall;
-        self.members[place].table.execute(wall, &key(name), Op::Add(amount), END).unwrap();
-        if self.members[place].gossip.must_be_told() {
-            self.input(place, Input::Changed);
-        }
-    }
-
-    fn values(&self, name: &str) -> Vec<u64> {
-        let wall = self.time().wall;
-        let live = self.members.iter().filter(|member| member.up);
-        live.map(|member| member.table.value(wall, key(name).as_bytes())).collect()
-    }
-
-    /// How long until all live members hold the same.
-    fn converge(&mut self, within: Duration) -> Duration {
-        let start = self.now;
-        loop {
-            let wall = self.time().wall;
-            let live: Vec<_> = self.members.iter().filter(|member| member.up).collect();
-            let state = |member: &Member| {
-                member.table.harvest(crate::table::DirtySet::All);
-                (member.table.version_vector(), member.table.state_checksum(wall))
-            };
-            if live.windows(2).all(|pair| state(pair[0]) == state(pair[1])) {
-                return self.now - start;
-            }
-            assert!(self.now - start < within, "no convergence within {within:?}");
-            self.run(Duration::from_millis(20));
-        }
-    }
-
-    fn links(&self, place: usize) -> usize {
-        self.members[place].gossip.links.len()
-    }
-}
 
 #[test]
 fn three_members_find_each_other_over_one_link_each_and_leave_themselves_alone() {
     let mut net = Net::new(&["a", "b", "c"], &GossipSettings::default());
     net.run(Duration::from_secs(3));
-    for place in 0..3 {
-        assert_eq!(net.links(place), 2, "of member {place}");
-        assert!(net.members[place].gossip.is_caught_up());
-        let peers = net.members[place].gossip.peers(net.time());
+    for index in 0..3 {
+        assert_eq!(net.links(index), 2, "of member {index}");
+        assert!(net.members[index].gossip.is_caught_up());
+        let peers = net.members[index].gossip.peers(net.time());
         assert!(peers.len() == 2 && peers.iter().all(|peer| peer.connected), "{peers:?}");
         assert!(peers.iter().all(|peer| peer.clock_offset_ms == Some(0)), "{peers:?}");
     }
@@ -271,13 +49,13 @@ fn members_with_nothing_to_tell_rest_and_tell_a_change_as_soon_as_ever() {
             net.add_to(round % 3, "x", 1);
             net.run(Duration::from_millis(150));
             assert_eq!(net.values("x"), [round as u64; 3], "direct up to {direct_up_to}");
-            let awake = |net: &Net, place: usize| {
-                let due = net.members[place].gossip.poll_timeout();
+            let awake = |net: &Net, index: usize| {
+                let due = net.members[index].gossip.poll_timeout();
                 due.saturating_sub(net.time().monotonic) < Duration::from_millis(60)
             };
-            assert!((0..3).all(|place| awake(&net, place)), "they stay awake for a while");
+            assert!((0..3).all(|index| awake(&net, index)), "they stay awake for a while");
             net.run(Duration::from_secs(3));
-            rested += (0..3).filter(|place| !awake(&net, *place)).count();
+            rested += (0..3).filter(|index| !awake(&net, *index)).count();
         }
         // Now and then a digest is due, which looks like being awake.
         assert!(rested > 55, "{rested} of 60, direct up to {direct_up_to}");
@@ -303,7 +81,7 @@ fn what_is_urgent_does_not_wait_for_the_round() {
         policy.find_demands(&crate::limit::Request::new(), now, 512, &mut demands).unwrap();
         net.members[0].table.acquire(now, &demands);
     }
-    // A checkpoint may give the change its version before the news of it is sent.
+    // A checkpoint may give the change its version before it is sent.
     net.members[0].table.harvest(crate::table::DirtySet::All);
     net.input(0, Input::Urgent);
     net.run(Duration::from_millis(3));
@@ -341,8 +119,8 @@ fn loss_duplication_and_reordering_are_repaired() {
     net.run(Duration::from_secs(1));
     net.loss = 0.2;
     for round in 0..200 {
-        let place = round % 4;
-        net.add_to(place, &format!("k{}", round % 17), 1);
+        let index = round % 4;
+        net.add_to(index, &format!("k{}", round % 17), 1);
         net.run(Duration::from_millis(20));
     }
     net.loss = 0.0;
@@ -412,10 +190,10 @@ fn two_live_processes_of_one_name_are_told_so_and_do_not_merge() {
                 Report::NodeIdInUse { .. } | Report::Refused { reason: CloseReason::NodeIdInUse }
             )
         })
-        .map(|(place, _)| *place)
+        .map(|(index, _)| *index)
         .collect();
-    for place in 0..3 {
-        assert!(told.contains(&place), "member {place} must say so: {told:?}");
+    for index in 0..3 {
+        assert!(told.contains(&index), "member {index} must say so: {told:?}");
     }
 }
 
@@ -468,8 +246,8 @@ fn a_stranger_that_says_nothing_is_hung_up_on() {
 }
 
 fn handshakes_failed(net: &Net) -> Vec<(usize, Option<&str>, HandshakeFailure)> {
-    let failed = net.reports.iter().filter_map(|(place, report)| match report {
-        Report::HandshakeFailed { dialed, reason } => Some((*place, dialed.as_deref(), *reason)),
+    let failed = net.reports.iter().filter_map(|(index, report)| match report {
+        Report::HandshakeFailed { dialed, reason } => Some((*index, dialed.as_deref(), *reason)),
         _ => None,
     });
     failed.collect()
@@ -506,7 +284,7 @@ fn an_ordinary_life_has_no_failed_handshakes_and_an_address_without_answer_is_re
     assert!(handshakes_failed(&net).is_empty(), "links that were resolved as duplicates are none");
     let no_answer = |net: &Net| {
         let is_of_c = |report: &Report| matches!(report, Report::NoAnswer { address, error } if address == "2" && error == "unreachable");
-        net.reports.iter().filter(|(place, report)| *place == 0 && is_of_c(report)).count()
+        net.reports.iter().filter(|(index, report)| *index == 0 && is_of_c(report)).count()
     };
     assert_eq!(no_answer(&net), 0);
     net.partition(2);

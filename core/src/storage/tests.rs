@@ -75,10 +75,10 @@ fn memory_conforms() {
 
 /// Memory that several handles share, and that can be told to lose writes as a crash would, or to fail.
 #[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Disk>>);
+struct Shared(Arc<Mutex<Platter>>);
 
 #[derive(Default)]
-struct Disk {
+struct Platter {
     kept: MemoryStore,
     /// After so many writes, the rest are lost.
     writes_left: Option<usize>,
@@ -86,12 +86,12 @@ struct Disk {
 }
 
 impl Shared {
-    fn disk(&self) -> MutexGuard<'_, Disk> {
+    fn platter(&self) -> MutexGuard<'_, Platter> {
         self.0.lock().unwrap()
     }
 }
 
-impl Disk {
+impl Platter {
     fn takes_write(&mut self) -> bool {
         match &mut self.writes_left {
             None => true,
@@ -106,32 +106,32 @@ impl Disk {
 
 impl KvStore for Shared {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        let mut disk = self.disk();
+        let mut disk = self.platter();
         if disk.takes_write() { disk.kept.put(key, value) } else { Ok(None) }
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        self.disk().kept.get(key)
+        self.platter().kept.get(key)
     }
 
     fn remove(&mut self, key: &[u8]) -> Result<(), StorageError> {
-        let mut disk = self.disk();
+        let mut disk = self.platter();
         if disk.takes_write() { disk.kept.remove(key) } else { Ok(()) }
     }
 
     fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StorageError> {
-        self.disk().kept.scan(prefix, visit)
+        self.platter().kept.scan(prefix, visit)
     }
 
     fn sync(&mut self) -> Result<(), StorageError> {
-        match self.disk().fails {
+        match self.platter().fails {
             true => Err(StorageError::Corrupt { what: "no".into(), source: None }),
             false => Ok(()),
         }
     }
 
     fn is_wasteful(&self, live_bytes: u64) -> Result<bool, StorageError> {
-        self.disk().kept.is_wasteful(live_bytes)
+        self.platter().kept.is_wasteful(live_bytes)
     }
 }
 
@@ -175,16 +175,16 @@ fn what_a_checkpoint_wrote_is_found_again() {
 fn a_crash_at_any_write_leaves_the_last_checkpoint_or_a_newer_state() {
     let all_writes = {
         let shared = Shared::default();
-        shared.disk().writes_left = Some(usize::MAX);
+        shared.platter().writes_left = Some(usize::MAX);
         live(&shared, &table(1), None);
-        usize::MAX - shared.disk().writes_left.unwrap()
+        usize::MAX - shared.platter().writes_left.unwrap()
     };
     assert!(all_writes > 20);
     for crash_at in 1..=all_writes {
         let shared = Shared::default();
-        shared.disk().writes_left = Some(crash_at);
+        shared.platter().writes_left = Some(crash_at);
         live(&shared, &table(1), None);
-        shared.disk().writes_left = None;
+        shared.platter().writes_left = None;
         let (second, found) = match recovered(&shared) {
             Ok(recovered) => recovered,
             Err(error) => panic!("a crash at write {crash_at} is taken for damage: {error}"),
@@ -242,7 +242,7 @@ fn a_failed_sync_is_an_error() {
     let (shared, table) = (Shared::default(), table(1));
     let mut writer = writer(&shared, None);
     add(&table, "x", 1);
-    shared.disk().fails = true;
+    shared.platter().fails = true;
     assert!(writer.write(&table, Timestamp(0)).is_err());
 }
 
@@ -251,7 +251,7 @@ fn a_missing_counter_an_old_one_and_a_flipped_bit_are_damage() {
     let damage = |harm: &dyn Fn(&mut MemoryStore)| {
         let shared = Shared::default();
         live(&shared, &table(1), None);
-        harm(&mut shared.disk().kept);
+        harm(&mut shared.platter().kept);
         match recovered(&shared) {
             Err(RecoverError::Damage(damage)) => damage.to_string(),
             Err(other) => panic!("{other}"),
@@ -295,7 +295,7 @@ fn another_format_is_refused_by_its_number() {
     let (_, found) = recovered(&shared).unwrap();
     let meta = record::Meta { format: 7, ..found.unwrap().meta };
     let (bytes, _) = record::encode(META_KEY, &meta);
-    shared.disk().kept.put(META_KEY, &bytes).unwrap();
+    shared.platter().kept.put(META_KEY, &bytes).unwrap();
     let error = recovered(&shared).err().unwrap().to_string();
     assert!(error.contains("format 7"), "{error}");
 }

@@ -195,10 +195,10 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_is_refused(message in message(), place in any::<prop::sample::Index>(), bit in 0_u32..8) {
+        fn a_flipped_bit_is_refused(message in message(), offset in any::<prop::sample::Index>(), bit in 0_u32..8) {
             let mut frame = frames(&[message], MAX).remove(0);
-            let place = place.index(frame.len());
-            frame[place] ^= 1_u8 << bit;
+            let offset = offset.index(frame.len());
+            frame[offset] ^= 1_u8 << bit;
             prop_assert!(read_frame(&frame, MAX).is_err());
         }
     }

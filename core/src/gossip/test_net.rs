@@ -1,0 +1,229 @@
+//! A network made of a queue for tests of the machine: no sockets, no clock but the test's.
+
+use alloc::{borrow::ToOwned, string::String, string::ToString};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+use crate::id::Incarnation;
+use crate::key::CounterKey;
+use crate::link::Proven;
+use crate::table::{Bounds, Op};
+use crate::time::Timestamp;
+
+pub(super) const END: Timestamp = Timestamp(90_000_000);
+
+pub(super) struct Member {
+    pub gossip: Gossip,
+    pub table: Arc<Table>,
+    pub up: bool,
+}
+
+/// One end of a connection: whose it is, and the other end.
+pub(super) type Ends = BTreeMap<LinkId, (usize, usize, LinkId)>;
+
+pub(super) struct Net {
+    pub members: Vec<Member>,
+    pub ends: Ends,
+    /// Frames under way: when they arrive, where, and what.
+    pub frames: VecDeque<(Duration, LinkId, Vec<u8>)>,
+    pub reports: Vec<(usize, Report)>,
+    pub next_link: u64,
+    pub now: Duration,
+    pub random: StdRng,
+    /// The chance that a frame is lost, and that it arrives twice.
+    pub loss: f64,
+    pub cut: Vec<(usize, usize)>,
+    pub sent_bytes: usize,
+}
+
+pub(super) fn replica(node: &str, boot: u64, nonce: u64) -> ReplicaId {
+    ReplicaId { node: node.parse().unwrap(), incarnation: Incarnation { boot, nonce } }
+}
+
+pub(super) fn key(name: &str) -> CounterKey {
+    CounterKey::new(name, &[])
+}
+
+pub(super) fn link_up(link: LinkId, dialed: Option<String>) -> Input {
+    Input::Link(LinkEvent::Up { link, dialed, peer: Proven::Nobody })
+}
+
+impl Net {
+    pub fn new(names: &[&str], settings: &GossipSettings) -> Net {
+        let mut net = Net {
+            members: Vec::new(),
+            ends: Ends::new(),
+            frames: VecDeque::new(),
+            reports: Vec::new(),
+            next_link: 0,
+            now: Duration::ZERO,
+            random: StdRng::seed_from_u64(1),
+            loss: 0.0,
+            cut: Vec::new(),
+            sent_bytes: 0,
+        };
+        for (index, name) in names.iter().enumerate() {
+            net.add(replica(name, 1, index as u64), settings);
+        }
+        net
+    }
+
+    /// Adds a member that knows the address of every member, itself included: the index in the list.
+    pub fn add(&mut self, replica: ReplicaId, settings: &GossipSettings) {
+        let table = Arc::new(Table::new(replica, Bounds::default(), [1, 2, 3, 4]));
+        let seed = self.members.len() as u64;
+        let gossip = Gossip::new(table.clone(), settings.clone(), seed, self.time());
+        self.members.push(Member { gossip, table, up: true });
+        for index in 0..self.members.len() {
+            let addresses = (0..self.members.len()).map(|n| n.to_string()).collect();
+            self.input(index, Input::Addresses(addresses));
+        }
+    }
+
+    pub fn time(&self) -> Now {
+        Now { wall: Timestamp(self.now.as_millis() as u64), monotonic: self.now }
+    }
+
+    pub fn input(&mut self, index: usize, input: Input) {
+        let now = self.time();
+        self.members[index].gossip.handle_input(now, input);
+        self.outputs(index);
+    }
+
+    pub fn outputs(&mut self, index: usize) {
+        while let Some(output) = self.members[index].gossip.poll_output() {
+            match output {
+                Output::Dial { address } => self.dial(index, address),
+                Output::Send { link, frame } => {
+                    self.sent_bytes += frame.len();
+                    let Some((_, _, far)) = self.ends.get(&link).copied() else { continue };
+                    let copies = match self.random.random::<f64>() {
+                        chance if chance < self.loss => 0,
+                        chance if chance < 2.0 * self.loss => 2,
+                        _ => 1,
+                    };
+                    for _ in 0..copies {
+                        let delay = Duration::from_micros(self.random.random_range(100..1_000));
+                        self.frames.push_back((self.now + delay, far, frame.clone()));
+                    }
+                    self.input(index, Input::Link(LinkEvent::Sent { link, frames: 1 }));
+                }
+                Output::Close { link } => self.hang_up(link),
+                Output::Report(report) => self.reports.push((index, report)),
+            }
+        }
+    }
+
+    pub fn dial(&mut self, from: usize, address: String) {
+        let to: usize = address.parse().unwrap();
+        if !self.members[to].up || self.is_cut(from, to) {
+            let error = "unreachable".to_owned();
+            return self.input(from, Input::Link(LinkEvent::DialFailed { address, error }));
+        }
+        let (near, far) = (LinkId(self.next_link), LinkId(self.next_link + 1));
+        self.next_link += 2;
+        self.ends.insert(near, (from, to, far));
+        self.ends.insert(far, (to, from, near));
+        self.input(from, link_up(near, Some(address)));
+        self.input(to, link_up(far, None));
+    }
+
+    pub fn hang_up(&mut self, link: LinkId) {
+        let Some((_, to, far)) = self.ends.remove(&link) else { return };
+        self.ends.remove(&far);
+        // What was sent before the end still arrives before it.
+        let (arriving, rest) = self.frames.drain(..).partition(|(_, at, _)| *at == far);
+        let arriving: VecDeque<_> = arriving;
+        self.frames = rest;
+        for (_, _, frame) in arriving {
+            self.input(to, Input::Link(LinkEvent::Frame { link: far, bytes: frame }));
+        }
+        self.input(to, Input::Link(LinkEvent::Down { link: far }));
+    }
+
+    pub fn is_cut(&self, a: usize, b: usize) -> bool {
+        self.cut.contains(&(a, b)) || self.cut.contains(&(b, a))
+    }
+
+    /// Splits the members into those below `index` and the rest; existing connections break.
+    pub fn partition(&mut self, index: usize) {
+        let count = self.members.len();
+        self.cut = (0..index).flat_map(|a| (index..count).map(move |b| (a, b))).collect();
+        let broken = self.ends.iter().filter(|(_, (a, b, _))| self.is_cut(*a, *b));
+        for link in broken.map(|(link, _)| *link).collect::<Vec<_>>() {
+            let Some((near, far_place, far)) = self.ends.remove(&link) else { continue };
+            self.ends.remove(&far);
+            self.frames.retain(|(_, at, _)| *at != far && *at != link);
+            self.input(near, Input::Link(LinkEvent::Down { link }));
+            self.input(far_place, Input::Link(LinkEvent::Down { link: far }));
+        }
+    }
+
+    pub fn step(&mut self) {
+        self.now += Duration::from_millis(1);
+        let (mut due, later): (Vec<_>, Vec<_>) =
+            self.frames.drain(..).partition(|(at, _, _)| *at <= self.now);
+        self.frames = later.into();
+        due.sort_by_key(|(at, _, _)| *at);
+        for (_, at, frame) in due {
+            if let Some((index, _, _)) = self.ends.get(&at).copied() {
+                self.input(index, Input::Link(LinkEvent::Frame { link: at, bytes: frame }));
+            }
+        }
+        for index in 0..self.members.len() {
+            if self.members[index].up {
+                let now = self.time();
+                self.members[index].gossip.handle_timeout(now);
+                self.outputs(index);
+            }
+        }
+    }
+
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.step();
+        }
+    }
+
+    pub fn add_to(&mut self, index: usize, name: &str, amount: u64) {
+        let wall = self.time().wall;
+        self.members[index].table.execute(wall, &key(name), Op::Add(amount), END).unwrap();
+        if self.members[index].gossip.must_be_told() {
+            self.input(index, Input::Changed);
+        }
+    }
+
+    pub fn values(&self, name: &str) -> Vec<u64> {
+        let wall = self.time().wall;
+        let live = self.members.iter().filter(|member| member.up);
+        live.map(|member| member.table.value(wall, key(name).as_bytes())).collect()
+    }
+
+    /// How long until all live members hold the same.
+    pub fn converge(&mut self, within: Duration) -> Duration {
+        let start = self.now;
+        loop {
+            let wall = self.time().wall;
+            let live: Vec<_> = self.members.iter().filter(|member| member.up).collect();
+            let state = |member: &Member| {
+                member.table.harvest(crate::table::DirtySet::All);
+                (member.table.version_vector(), member.table.state_checksum(wall))
+            };
+            if live.windows(2).all(|pair| state(pair[0]) == state(pair[1])) {
+                return self.now - start;
+            }
+            assert!(self.now - start < within, "no convergence within {within:?}");
+            self.run(Duration::from_millis(20));
+        }
+    }
+
+    pub fn links(&self, index: usize) -> usize {
+        self.members[index].gossip.links.len()
+    }
+}
