@@ -1,9 +1,9 @@
 //! A network made of a queue for tests of the machine: no sockets, no clock but the test's.
 
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
 use alloc::{borrow::ToOwned, string::String, string::ToString};
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
-use std::time::Duration;
+use core::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -54,7 +54,7 @@ pub(super) fn link_up(link: LinkId, dialed: Option<String>) -> Input {
 }
 
 impl Net {
-    pub fn new(names: &[&str], settings: &GossipSettings) -> Net {
+    pub(super) fn new(names: &[&str], settings: &GossipSettings) -> Net {
         let mut net = Net {
             members: Vec::new(),
             ends: Ends::new(),
@@ -74,7 +74,7 @@ impl Net {
     }
 
     /// Adds a member that knows the address of every member, itself included: the index in the list.
-    pub fn add(&mut self, replica: ReplicaId, settings: &GossipSettings) {
+    pub(super) fn add(&mut self, replica: ReplicaId, settings: &GossipSettings) {
         let table = Arc::new(Table::new(replica, Bounds::default(), [1, 2, 3, 4]));
         let seed = self.members.len() as u64;
         let gossip = Gossip::new(table.clone(), settings.clone(), seed, self.time());
@@ -85,17 +85,17 @@ impl Net {
         }
     }
 
-    pub fn time(&self) -> Now {
+    pub(super) fn time(&self) -> Now {
         Now { wall: Timestamp(self.now.as_millis() as u64), monotonic: self.now }
     }
 
-    pub fn input(&mut self, index: usize, input: Input) {
+    pub(super) fn input(&mut self, index: usize, input: Input) {
         let now = self.time();
         self.members[index].gossip.handle_input(now, input);
         self.outputs(index);
     }
 
-    pub fn outputs(&mut self, index: usize) {
+    pub(super) fn outputs(&mut self, index: usize) {
         while let Some(output) = self.members[index].gossip.poll_output() {
             match output {
                 Output::Dial { address } => self.dial(index, address),
@@ -119,7 +119,7 @@ impl Net {
         }
     }
 
-    pub fn dial(&mut self, from: usize, address: String) {
+    pub(super) fn dial(&mut self, from: usize, address: String) {
         let to: usize = address.parse().unwrap();
         if !self.members[to].up || self.is_cut(from, to) {
             let error = "unreachable".to_owned();
@@ -133,7 +133,7 @@ impl Net {
         self.input(to, link_up(far, None));
     }
 
-    pub fn hang_up(&mut self, link: LinkId) {
+    pub(super) fn hang_up(&mut self, link: LinkId) {
         let Some((_, to, far)) = self.ends.remove(&link) else { return };
         self.ends.remove(&far);
         // What was sent before the end still arrives before it.
@@ -146,12 +146,12 @@ impl Net {
         self.input(to, Input::Link(LinkEvent::Down { link: far }));
     }
 
-    pub fn is_cut(&self, a: usize, b: usize) -> bool {
+    pub(super) fn is_cut(&self, a: usize, b: usize) -> bool {
         self.cut.contains(&(a, b)) || self.cut.contains(&(b, a))
     }
 
     /// Splits the members into those below `index` and the rest; existing connections break.
-    pub fn partition(&mut self, index: usize) {
+    pub(super) fn partition(&mut self, index: usize) {
         let count = self.members.len();
         self.cut = (0..index).flat_map(|a| (index..count).map(move |b| (a, b))).collect();
         let broken = self.ends.iter().filter(|(_, (a, b, _))| self.is_cut(*a, *b));
@@ -164,7 +164,7 @@ impl Net {
         }
     }
 
-    pub fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         self.now += Duration::from_millis(1);
         let (mut due, later): (Vec<_>, Vec<_>) =
             self.frames.drain(..).partition(|(at, _, _)| *at <= self.now);
@@ -184,14 +184,14 @@ impl Net {
         }
     }
 
-    pub fn run(&mut self, time: Duration) {
+    pub(super) fn run(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
             self.step();
         }
     }
 
-    pub fn add_to(&mut self, index: usize, name: &str, amount: u64) {
+    pub(super) fn add_to(&mut self, index: usize, name: &str, amount: u64) {
         let wall = self.time().wall;
         self.members[index].table.execute(wall, &key(name), Op::Add(amount), END).unwrap();
         if self.members[index].gossip.must_be_told() {
@@ -199,14 +199,14 @@ impl Net {
         }
     }
 
-    pub fn values(&self, name: &str) -> Vec<u64> {
+    pub(super) fn values(&self, name: &str) -> Vec<u64> {
         let wall = self.time().wall;
         let live = self.members.iter().filter(|member| member.up);
         live.map(|member| member.table.value(wall, key(name).as_bytes())).collect()
     }
 
     /// How long until all live members hold the same.
-    pub fn converge(&mut self, within: Duration) -> Duration {
+    pub(super) fn converge(&mut self, within: Duration) -> Duration {
         let start = self.now;
         loop {
             let wall = self.time().wall;
@@ -223,7 +223,7 @@ impl Net {
         }
     }
 
-    pub fn links(&self, index: usize) -> usize {
+    pub(super) fn links(&self, index: usize) -> usize {
         self.members[index].gossip.links.len()
     }
 }
