@@ -44,6 +44,20 @@ const FRONT_PAGES: &[&str] = &["core/src/lib.rs", "src/lib.rs"];
 
 const MAP: &str = "docs/architecture.md";
 
+/// What production code says in these files only: each is the end of a seam that a search finds.
+const SAID_ONLY_IN: &[(&str, &[&str])] = &[
+    ("sled::", &["src/disk/"]),
+    ("toml::", &["src/disk/file_system.rs", "src/config/"]),
+    ("tracing::", &["src/runtime/", "src/transport/", "src/limiter.rs"]),
+    ("decode::<CounterRecord>", &["core/src/storage/walk.rs", "core/src/storage/checkpoint.rs"]),
+    ("decode::<ReplicaId>", &["core/src/storage/walk.rs"]),
+    ("decode::<Meta>", &["core/src/storage/walk.rs"]),
+    ("Instant::now", &["src/clock.rs"]),
+    ("SystemTime::now", &["src/clock.rs"]),
+    ("SysRng", &["src/runtime/", "src/engine.rs"]),
+    (".inner.store.node", &[]),
+];
+
 /// Which room imports which, and one place where it does.
 type Graph = BTreeMap<String, BTreeMap<String, String>>;
 
@@ -76,6 +90,11 @@ fn journeys_go_where_imports_go() {
     let names: Vec<&str> = journeys.iter().map(|(name, _)| &**name).collect();
     assert_eq!(names, ["A request", "A delta", "A checkpoint", "A setting"]);
     pass(lost(&journeys, &graph(&files).0));
+}
+
+#[test]
+fn seams_have_ends_that_a_search_finds() {
+    pass(said_elsewhere(&tree()));
 }
 
 fn pass(complaints: Vec<String>) {
@@ -165,6 +184,24 @@ fn lost(journeys: &[(String, Vec<Step>)], graph: &Graph) -> Vec<String> {
     complaints
 }
 
+fn said_elsewhere(files: &[File]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for file in files.iter().filter(|file| room_of(file).is_some() && !is_test(file)) {
+        let code = file.split().code;
+        for (line, text) in (1..).zip(before_tests(&code).lines()) {
+            let said = |(what, only): &&(&str, &[&str])| text.contains(what) && !file.is_in(only);
+            if let Some((what, only)) = SAID_ONLY_IN.iter().find(said) {
+                complaints.push(format!("{}:{line}: `{what}` belongs in {only:?}", file.path));
+            }
+        }
+    }
+    complaints
+}
+
+fn is_test(file: &File) -> bool {
+    file.path.ends_with("tests.rs") || file.path.contains("/tests/")
+}
+
 // What they read.
 
 /// The crate and the room of a file; `None` for what is not production code, and for the front pages.
@@ -183,7 +220,6 @@ fn room_of(file: &File) -> Option<(&'static str, &str)> {
 fn graph(files: &[File]) -> (Graph, Vec<String>) {
     let mut graph = Graph::new();
     let mut complaints = Vec::new();
-    let is_test = |file: &&File| file.path.ends_with("tests.rs") || file.path.contains("/tests/");
     for file in files.iter().filter(|file| !is_test(file)) {
         let Some((krate, room)) = room_of(file) else { continue };
         let code = file.split().code;
@@ -302,6 +338,19 @@ fn a_file_without_a_room_is_found() {
     assert_eq!(homeless(&files), ["the library's attic is not among ROOMS"]);
     files.swap_remove(0);
     assert_eq!(homeless(&files).len(), 2);
+}
+
+#[test]
+fn what_is_said_elsewhere_is_found() {
+    let files = [
+        file("src/store.rs", "fn f() { sled::open(); }\n// sled::open\n"),
+        file("src/disk/sled.rs", "fn f() { sled::open(); }"),
+        file("core/src/storage/recover.rs", "let x = decode::<CounterRecord>(key);"),
+        file("src/engine.rs", "self.inner.store.node.table"),
+    ];
+    let found = said_elsewhere(&files);
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found[0].starts_with("src/store.rs:1: `sled::`"));
 }
 
 #[test]

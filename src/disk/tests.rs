@@ -5,7 +5,8 @@ use std::path::Path;
 use tallymesh_core::id::{Incarnation, NodeId, ReplicaId};
 use tallymesh_core::key::CounterKey;
 use tallymesh_core::storage::{
-    CheckpointWriter, Files, KvStore, Meta, Opened, StateStore, StorageError, conforms, recover,
+    CheckpointWriter, Files, KvStore, Meta, OpenEvent, Opened, StateStore, StorageError, conforms,
+    recover,
 };
 use tallymesh_core::table::{Bounds, Op, Restore, Table};
 use tallymesh_core::time::Timestamp;
@@ -237,4 +238,36 @@ fn what_is_not_ours_is_left_alone() {
         0,
         "inspection leaves nothing behind"
     );
+}
+
+#[test]
+fn an_identity_is_written_to_the_byte_as_it_always_was() {
+    let fixture = include_bytes!("../../tests/fixtures/format-1/lives/identity.toml");
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("identity.toml"), fixture).unwrap();
+    let mut files = FileSystem::open(dir.path()).unwrap();
+    let identity = files.read_identity().unwrap().unwrap();
+    std::fs::remove_file(dir.path().join("identity.toml")).unwrap();
+    files.write_identity(&identity).unwrap();
+    assert_eq!(std::fs::read(dir.path().join("identity.toml")).unwrap(), fixture);
+}
+
+#[test]
+fn damage_is_told_before_the_database_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    start(dir.path(), "a").unwrap();
+    std::fs::write(dir.path().join("db/db"), [0x5a; 100_000]).unwrap();
+    let data_dir = super::open(dir.path()).unwrap();
+    let mut told = Vec::new();
+    let opened =
+        StateStore::open(data_dir, &node(), &Bounds::default(), (7, [1, 2, 3, 4]), |event| {
+            if let OpenEvent::SettingAside { place, damage } = event {
+                let is_still_there = Path::new(place).join("db/db").exists();
+                told.push((is_still_there, damage.to_string()));
+            }
+        });
+    let (name, _) = opened.unwrap().set_aside.unwrap();
+    let [(is_still_there, damage)] = &told[..] else { panic!("told {} times", told.len()) };
+    assert!(*is_still_there && !damage.is_empty());
+    assert!(dir.path().join(name).exists());
 }
