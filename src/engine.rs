@@ -10,6 +10,8 @@ use tallymesh_core::time::Timestamp;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::denial::LimitRecord;
+use crate::receipt::LifeId;
 use crate::runtime::{DurabilityError, OpenError, Runtime};
 
 /// One running instance. A decision reaches all that it needs from here, and waits for none of it.
@@ -19,6 +21,9 @@ pub(crate) struct Engine {
     /// The threads, and how to wake them.
     runtime: Runtime,
     policy: Policy,
+    /// What denials say of each limit of the policy.
+    limit_records: Box<[&'static LimitRecord]>,
+    life: LifeId,
     /// How long a counter without a window lives after its last change.
     counter_lifetime: Lifetime,
     /// The longest key of a counter, in bytes.
@@ -37,12 +42,16 @@ impl Engine {
     pub(crate) async fn open(config: Config) -> Result<Engine, OpenError> {
         let policy =
             Policy::new(config.limits.iter().cloned()).expect("a config's limits are valid");
+        let limit_records = policy.limits().iter().map(LimitRecord::of).collect();
+        let life = LifeId::draw().map_err(OpenError::Threads)?;
         let runtime = Runtime::open(&config).await?;
         Ok(Engine {
             table: runtime.table.clone(),
             clock: runtime.clock.clone(),
             runtime,
             policy,
+            limit_records,
+            life,
             counter_lifetime: Lifetime::new(config.counter_ttl),
             key_bytes_max: config.bounds.key_bytes_max,
             labels_max: config.labels_max,
@@ -60,6 +69,18 @@ impl Engine {
     #[inline]
     pub(crate) fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// What denials say of the limit with this index.
+    #[inline]
+    pub(crate) fn limit_record(&self, limit_index: usize) -> Option<&'static LimitRecord> {
+        self.limit_records.get(limit_index).copied()
+    }
+
+    /// Which life of a limiter this is: receipts carry it.
+    #[inline]
+    pub(crate) fn life(&self) -> LifeId {
+        self.life
     }
 
     /// The time by which this instance decides.

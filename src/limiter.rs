@@ -9,8 +9,9 @@ use tallymesh_core::table::{Admission, CountError, Table};
 use tallymesh_core::time::Timestamp;
 
 use crate::config::Config;
-use crate::decision::Decision;
+use crate::decision::{Decision, Peek};
 use crate::engine::Engine;
+use crate::receipt::{Receipt, RefundError, Taken};
 use crate::runtime::{DurabilityError, OpenError};
 use crate::status::Status;
 use crate::store::CounterStore;
@@ -39,8 +40,8 @@ thread_local! {
 /// let request = Request::tool_call("session-42", "book_service").with("user", "u7");
 /// assert!(limiter.acquire(&request).is_allowed());
 /// match limiter.acquire(&request) {
-///     Decision::Allowed(receipt) => receipt.refund(),
-///     Decision::Denied(denial) => assert_eq!(denial.limit_name(), "booking per session"),
+///     Decision::Allowed(receipt) => limiter.refund(receipt)?,
+///     Decision::Denied(denial) => assert_eq!(denial.limit_name(), Some("booking per session")),
 /// }
 /// limiter.close().await?;
 /// # Ok(())
@@ -64,14 +65,13 @@ impl Limiter {
     ///
     /// Never waits for the disk or a peer. Instances that admit at one moment may together go past a limit, by what they
     /// admit before they hear of each other; each by itself never does.
-    pub fn acquire(&self, request: &Request<'_>) -> Decision<'_> {
+    pub fn acquire(&self, request: &Request<'_>) -> Decision {
         self.decide(request, |table, now, demands| table.acquire(now, demands))
     }
 
-    /// What [`acquire`](Self::acquire) would answer now, with nothing charged: the receipt of an allowed one holds no
-    /// charge.
-    pub fn peek(&self, request: &Request<'_>) -> Decision<'_> {
-        self.decide(request, |table, now, demands| table.peek(now, demands))
+    /// What [`acquire`](Self::acquire) would answer now, with nothing charged.
+    pub fn peek(&self, request: &Request<'_>) -> Peek {
+        self.decide(request, |table, now, demands| table.peek(now, demands)).into()
     }
 
     /// Like [`acquire`](Self::acquire), and resolves only when the charge survives a crash and a loss of power. Callers at
@@ -83,12 +83,51 @@ impl Limiter {
     pub async fn acquire_durable(
         &self,
         request: &Request<'_>,
-    ) -> Result<Decision<'_>, DurabilityError> {
+    ) -> Result<Decision, DurabilityError> {
         let decision = self.acquire(request);
         if decision.is_allowed() {
             self.counters.flush().await?;
         }
         Ok(decision)
+    }
+
+    /// Takes a charge back, because the call did not count after all. A counter that has expired or was reset since is left
+    /// as it is.
+    ///
+    /// # Errors
+    /// When the receipt is of another limiter, or of this one before it was opened again; nothing is changed then.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tallymesh::{Config, Limit, Limiter, RefundError, Request, Window};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let hour = Window::Fixed(Duration::from_secs(3600));
+    /// # let config = || Config::builder("a").in_memory().limit(Limit::new("all", 1, hour)).build();
+    /// let (limiter, other) = (Limiter::open(config()?).await?, Limiter::open(config()?).await?);
+    /// let receipt = limiter.acquire(&Request::new()).into_result()?;
+    /// limiter.refund(receipt)?;
+    ///
+    /// let receipt = limiter.acquire(&Request::new()).into_result()?;
+    /// assert_eq!(other.refund(receipt), Err(RefundError::OtherLimiter));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn refund(&self, receipt: Receipt) -> Result<(), RefundError> {
+        let engine = self.engine();
+        if receipt.life != engine.life() {
+            return Err(RefundError::OtherLimiter);
+        }
+        match receipt.taken {
+            Taken::Counters(debits) => engine.table().refund(&debits, receipt.cost),
+        }
+        engine.changed();
+        Ok(())
+    }
+
+    /// The random number of this limiter's life: another one each time that a limiter is opened. Receipts carry it.
+    pub fn life(&self) -> u64 {
+        self.engine().life().get()
     }
 
     /// Resets every counter that the request is charged to, on every instance. What others admit while the reset has not
@@ -115,7 +154,7 @@ impl Limiter {
         &self,
         request: &Request<'_>,
         ask: impl Fn(&Table, Timestamp, &Demands) -> Admission,
-    ) -> Decision<'_> {
+    ) -> Decision {
         let engine = self.engine();
         if request.labels_count() > engine.labels_max {
             return engine.refusal(None, DenialReason::TooManyLabels);

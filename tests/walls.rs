@@ -31,6 +31,8 @@ const ROOMS: &[(&str, &str)] = &[
     ("library", "offline"),
     ("library", "runtime"),
     ("library", "status"),
+    ("library", "denial"),
+    ("library", "receipt"),
     ("library", "engine"),
     ("library", "decision"),
     ("library", "store"),

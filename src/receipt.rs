@@ -1,0 +1,175 @@
+//! A receipt: what an admitted request was charged, for a refund.
+//!
+//! It points to nothing: it says in which slots what was taken, and in which life of which limiter. So it may outlive the
+//! limiter, wait in a queue or move to another thread; and a limiter takes back only what it gave out itself.
+
+use std::num::NonZeroU64;
+
+use rand::TryRng;
+use rand::rngs::SysRng;
+use smallvec::SmallVec;
+use tallymesh_core::table::Debit;
+
+/// What an admitted request was charged. Dropping it leaves the charge as it is; [`Limiter::refund`](crate::Limiter::refund) takes the charge back.
+///
+/// It is no copy of anything and cannot be cloned, so that a charge is taken back once at most.
+#[derive(Debug)]
+pub struct Receipt {
+    pub(crate) life: LifeId,
+    pub(crate) taken: Taken,
+    pub(crate) cost: u64,
+    /// `u64::MAX` if no limit matched.
+    pub(crate) remaining: u64,
+}
+
+/// What a receipt's cost was taken from.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// The counters that were charged.
+    Counters(SmallVec<[Debit; 2]>),
+}
+
+impl Receipt {
+    /// What is left under the limit that is nearest to its end, as far as this instance knows; `None` if no limit matched.
+    #[inline]
+    pub fn remaining(&self) -> Option<u64> {
+        (self.remaining != u64::MAX).then_some(self.remaining)
+    }
+}
+
+/// Why a charge was not taken back. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RefundError {
+    /// The receipt is of another limiter, or of this one before it was opened again.
+    #[error(
+        "the receipt is of another limiter, or of this one before it was opened again; refund it where it was acquired"
+    )]
+    OtherLimiter,
+}
+
+/// Which life of a limiter: drawn at random each time that one is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LifeId(NonZeroU64);
+
+impl LifeId {
+    /// A new one.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub(crate) fn draw() -> std::io::Result<LifeId> {
+        let drawn = SysRng.try_next_u64().map_err(std::io::Error::other)?;
+        Ok(LifeId(NonZeroU64::new(drawn).unwrap_or(NonZeroU64::MIN)))
+    }
+
+    pub(crate) fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tallymesh_core::limit::{Limit, Request, Window};
+
+    use super::*;
+    use crate::{Config, ConfigBuilder, Decision, Denial, Limiter, Peek};
+
+    fn config() -> ConfigBuilder {
+        with_ttl(Duration::from_secs(3600)).in_memory()
+    }
+
+    fn with_ttl(ttl: Duration) -> ConfigBuilder {
+        let limit = Limit::new("calls", 3, Window::Session { ttl }).per("session");
+        Config::builder("a").limit(limit)
+    }
+
+    async fn open(config: ConfigBuilder) -> Limiter {
+        Limiter::open(config.build().unwrap()).await.unwrap()
+    }
+
+    fn acquire(limiter: &Limiter) -> Receipt {
+        limiter.acquire(&request()).into_result().unwrap()
+    }
+
+    fn request() -> Request<'static> {
+        Request::tool_call("s", "t")
+    }
+
+    fn remaining(limiter: &Limiter) -> u64 {
+        let Peek::Allowed { remaining } = limiter.peek(&request()) else { panic!("no room") };
+        remaining.unwrap()
+    }
+
+    #[test]
+    fn answers_are_small_and_owned() {
+        fn owned<T: Send + 'static>() {}
+        owned::<Receipt>();
+        owned::<Decision>();
+        let sizes = [size_of::<Receipt>(), size_of::<Denial>(), size_of::<Decision>()];
+        assert_eq!(sizes, [56, 40, 56], "what a decision writes, in bytes");
+    }
+
+    #[test]
+    fn lives_differ() {
+        assert_ne!(LifeId::draw().unwrap(), LifeId::draw().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_refund_takes_back_what_was_charged() {
+        let limiter = open(config()).await;
+        let receipt = acquire(&limiter);
+        assert_eq!(receipt.remaining(), Some(2));
+        let elsewhere = limiter.clone();
+        let refunded = std::thread::spawn(move || elsewhere.refund(receipt));
+        assert_eq!(refunded.join().unwrap(), Ok(()));
+        assert_eq!(remaining(&limiter), 2);
+        let unlimited = limiter.acquire(&Request::new()).into_result().unwrap();
+        assert_eq!(unlimited.remaining(), None);
+        assert_eq!(limiter.refund(unlimited), Ok(()));
+        limiter.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn another_limiter_and_another_life_refuse_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let on_disk = || with_ttl(Duration::from_secs(3600)).data_dir(directory.path());
+        let (limiter, other) = (open(on_disk()).await, open(config()).await);
+        let (first, second) = (acquire(&limiter), acquire(&limiter));
+        drop(acquire(&other));
+        assert_eq!(other.refund(first), Err(RefundError::OtherLimiter));
+        assert_eq!(remaining(&other), 1);
+        limiter.close().await.unwrap();
+        drop(limiter);
+        let again = open(on_disk()).await;
+        drop(acquire(&again));
+        let before = remaining(&again);
+        assert_eq!(again.refund(second), Err(RefundError::OtherLimiter));
+        assert_eq!(remaining(&again), before);
+        again.close().await.unwrap();
+        other.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_reset_since_is_left_as_it_is() {
+        let limiter = open(config()).await;
+        let receipt = acquire(&limiter);
+        limiter.reset(&request()).unwrap();
+        drop(acquire(&limiter));
+        assert_eq!(limiter.refund(receipt), Ok(()));
+        assert_eq!(remaining(&limiter), 1, "one is charged, and one more is asked for");
+        limiter.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_has_expired_since_is_left_as_it_is() {
+        let limiter = open(with_ttl(Duration::from_millis(100)).in_memory()).await;
+        let receipt = acquire(&limiter);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        drop(acquire(&limiter));
+        assert_eq!(limiter.refund(receipt), Ok(()));
+        assert_eq!(remaining(&limiter), 1);
+        limiter.close().await.unwrap();
+    }
+}
