@@ -3,9 +3,8 @@
 use std::cell::Cell;
 
 use tallymesh_core::gossip::PeerStatus;
-use tallymesh_core::key::CounterKey;
 use tallymesh_core::limit::{Demands, DenialReason, KeyTooLong, Limit, Request};
-use tallymesh_core::table::{Admission, CountError, Table};
+use tallymesh_core::table::{Admission, Table};
 use tallymesh_core::time::Timestamp;
 
 use crate::config::Config;
@@ -128,25 +127,6 @@ impl Limiter {
     /// The random number of this limiter's life: another one each time that a limiter is opened. Receipts carry it.
     pub fn life(&self) -> u64 {
         self.engine().life().get()
-    }
-
-    /// Resets every counter that the request is charged to, on every instance. What others admit while the reset has not
-    /// reached them may be lost by it.
-    ///
-    /// # Errors
-    /// When a key is too long, or its window has just expired.
-    pub fn reset(&self, request: &Request<'_>) -> Result<(), CountError> {
-        let engine = self.engine();
-        let (now, mut demands) = (engine.now(), Demands::default());
-        // Without a bound on the key it cannot be refused here; a key too long is found to have no counter.
-        let _ = engine.find_demands(request, now, usize::MAX, &mut demands);
-        for demand in &demands.list {
-            // Made by the same code that reads keys back, it is never refused.
-            if let Ok(key) = CounterKey::from_bytes(demands.key(demand)) {
-                self.counters.reset(&key)?;
-            }
-        }
-        Ok(())
     }
 
     #[inline(always)]

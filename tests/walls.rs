@@ -38,6 +38,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("library", "store"),
     ("library", "handle"),
     ("library", "limiter"),
+    ("library", "reset"),
     ("library", "meter"),
 ];
 
