@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::denial::LimitRecord;
 use crate::receipt::LifeId;
 use crate::runtime::{DurabilityError, OpenError, Runtime};
+use crate::token::Tokens;
 
 /// One running instance. A decision reaches all that it needs from here, and waits for none of it.
 pub(crate) struct Engine {
@@ -24,6 +25,7 @@ pub(crate) struct Engine {
     /// What denials say of each limit of the policy.
     limit_records: Box<[&'static LimitRecord]>,
     life: LifeId,
+    tokens: Tokens,
     /// How long a counter without a window lives after its last change.
     counter_lifetime: Lifetime,
     /// The longest key of a counter, in bytes.
@@ -44,6 +46,7 @@ impl Engine {
             Policy::new(config.limits.iter().cloned()).expect("a config's limits are valid");
         let limit_records = policy.limits().iter().map(LimitRecord::of).collect();
         let life = LifeId::draw().map_err(OpenError::Threads)?;
+        let tokens = Tokens::new(config.node_id().clone(), life).map_err(OpenError::Threads)?;
         let runtime = Runtime::open(&config).await?;
         Ok(Engine {
             table: runtime.table.clone(),
@@ -52,6 +55,7 @@ impl Engine {
             policy,
             limit_records,
             life,
+            tokens,
             counter_lifetime: Lifetime::new(config.counter_ttl),
             key_bytes_max: config.bounds.key_bytes_max,
             labels_max: config.labels_max,
@@ -81,6 +85,11 @@ impl Engine {
     #[inline]
     pub(crate) fn life(&self) -> LifeId {
         self.life
+    }
+
+    /// The tokens that receipts of this life were made.
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
     /// The time by which this instance decides.

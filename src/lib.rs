@@ -18,6 +18,7 @@ mod reset;
 mod runtime;
 mod status;
 mod store;
+mod token;
 mod transport;
 
 pub use config::{Config, ConfigBuilder, ConfigError, Durability, WhenFull};

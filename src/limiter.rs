@@ -124,6 +124,42 @@ impl Limiter {
         Ok(())
     }
 
+    /// Makes a receipt a text, for a client to keep across a reconnect: [`refund_token`](Self::refund_token) of this very
+    /// limiter takes it, once. The text names this node, and is signed with a key that does not leave this limiter and ends
+    /// with it. The latest 65,536 tokens can be refunded.
+    ///
+    /// # Errors
+    /// When the receipt is of another limiter, or of this one before it was opened again.
+    ///
+    /// ```
+    /// # use tallymesh::{Config, Limiter, RefundError, Request};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let limiter = Limiter::open(Config::builder("a").in_memory().build()?).await?;
+    /// let receipt = limiter.acquire(&Request::new()).into_result()?;
+    /// let token = limiter.token(receipt)?;
+    /// assert_eq!(limiter.refund_token(&token), Ok(()));
+    /// assert_eq!(limiter.refund_token(&token), Err(RefundError::Used));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn token(&self, receipt: Receipt) -> Result<String, RefundError> {
+        let engine = self.engine();
+        match receipt.life == engine.life() {
+            true => Ok(engine.tokens().write(&receipt)),
+            false => Err(RefundError::OtherLimiter),
+        }
+    }
+
+    /// As [`refund`](Self::refund), by a [`token`](Self::token). No node takes back what another one charged.
+    ///
+    /// # Errors
+    /// When the token is of another node (which is named) or an earlier life of this one, is made up or changed, was used
+    /// before, or is too old. Nothing is changed then.
+    pub fn refund_token(&self, token: &str) -> Result<(), RefundError> {
+        self.refund(self.engine().tokens().take(token)?)
+    }
+
     /// The random number of this limiter's life: another one each time that a limiter is opened. Receipts carry it.
     pub fn life(&self) -> u64 {
         self.engine().life().get()

@@ -8,6 +8,7 @@ use std::num::NonZeroU64;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use smallvec::SmallVec;
+use tallymesh_core::id::NodeId;
 use tallymesh_core::table::Debit;
 
 /// What an admitted request was charged. Dropping it leaves the charge as it is; [`Limiter::refund`](crate::Limiter::refund) takes the charge back.
@@ -46,7 +47,30 @@ pub enum RefundError {
         "the receipt is of another limiter, or of this one before it was opened again; refund it where it was acquired"
     )]
     OtherLimiter,
+    /// The token is of another node: ask that one.
+    #[error("the token is of node {node}, not of this one; refund it there")]
+    NotMine {
+        /// The node that it says it is of.
+        node: NodeId,
+    },
+    /// The token is of this node before it was opened again.
+    #[error(
+        "the token is of this node before it was opened again; what it was for can no longer be refunded"
+    )]
+    OtherLife,
+    /// The token was not made by this node, or was changed since.
+    #[error("this is no token of a receipt, or it was changed")]
+    Invalid,
+    /// The token was used before.
+    #[error("the token was used before: each is good for one refund")]
+    Used,
+    /// The token is too old: so many were made since that it is not known whether it was used.
+    #[error("the token is too old: the latest {TOKENS_MAX} of a node can be refunded")]
+    Expired,
 }
+
+/// How many tokens can be refunded: the latest ones.
+pub(crate) const TOKENS_MAX: u64 = 65_536;
 
 /// Which life of a limiter: drawn at random each time that one is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

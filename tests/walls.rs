@@ -33,6 +33,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("library", "status"),
     ("library", "denial"),
     ("library", "receipt"),
+    ("library", "token"),
     ("library", "engine"),
     ("library", "decision"),
     ("library", "store"),
