@@ -1,71 +1,104 @@
 //! The answer to a request, and how an admission becomes one.
 
-use smallvec::SmallVec;
-use tallymesh_core::limit::{Denial, DenialReason};
-use tallymesh_core::table::{Admission, Debit};
+use tallymesh_core::limit::DenialReason;
+use tallymesh_core::table::Admission;
 
+use crate::denial::Denial;
 use crate::engine::Engine;
+use crate::receipt::{Receipt, Taken};
 
 /// The answer to a request.
+///
+/// There will be no third variant: a request goes ahead or it does not, so that a `match` of two arms stays complete. What
+/// answers learn to say in later versions is said by [`Receipt`] and [`Denial`].
 #[derive(Debug)]
 #[must_use = "a decision that is not looked at limits nothing"]
-pub enum Decision<'a> {
+pub enum Decision {
     /// The request may go ahead; every limit that matched is charged.
-    Allowed(Receipt<'a>),
+    Allowed(Receipt),
     /// It may not; nothing is charged.
-    Denied(Denial<'a>),
+    Denied(Denial),
 }
 
-impl<'a> Decision<'a> {
+impl Decision {
     /// Whether the request may go ahead.
+    #[inline]
     pub fn is_allowed(&self) -> bool {
         matches!(self, Decision::Allowed(_))
     }
 
-    /// The receipt of an allowed request.
-    pub fn allowed(self) -> Option<Receipt<'a>> {
+    /// The receipt of an allowed request, or the denial as an error, for `?`.
+    ///
+    /// ```
+    /// use tallymesh::{Denial, Limiter, Request};
+    ///
+    /// fn book(limiter: &Limiter, user: &str) -> Result<(), Denial> {
+    ///     limiter.acquire(&Request::new().with("user", user)).into_result()?;
+    ///     // It is counted: go ahead.
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// When the request was denied.
+    #[inline]
+    pub fn into_result(self) -> Result<Receipt, Denial> {
         match self {
-            Decision::Allowed(receipt) => Some(receipt),
-            Decision::Denied(_) => None,
+            Decision::Allowed(receipt) => Ok(receipt),
+            Decision::Denied(denial) => Err(denial),
         }
+    }
+
+    /// The receipt of an allowed request.
+    #[inline]
+    pub fn into_allowed(self) -> Option<Receipt> {
+        self.into_result().ok()
     }
 
     /// The denial of a denied request.
-    pub fn denied(self) -> Option<Denial<'a>> {
-        match self {
-            Decision::Allowed(_) => None,
-            Decision::Denied(denial) => Some(denial),
+    #[inline]
+    pub fn into_denied(self) -> Option<Denial> {
+        self.into_result().err()
+    }
+}
+
+/// What the answer to a request would be. Nothing is charged, so there is no receipt.
+#[derive(Debug, Clone)]
+#[must_use = "a look charges nothing: without its answer it does nothing"]
+pub enum Peek {
+    /// The request would be admitted.
+    #[non_exhaustive]
+    Allowed {
+        /// What would be left, after the request, under the limit that is nearest to its end, as far as this instance knows;
+        /// `None` if no limit matches.
+        remaining: Option<u64>,
+    },
+    /// It would be denied.
+    Denied(Denial),
+}
+
+impl Peek {
+    /// Whether the request would be admitted.
+    #[inline]
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Peek::Allowed { .. })
+    }
+}
+
+impl From<Decision> for Peek {
+    /// The answer without its receipt.
+    fn from(decision: Decision) -> Peek {
+        match decision {
+            Decision::Allowed(receipt) => Peek::Allowed { remaining: receipt.remaining() },
+            Decision::Denied(denial) => Peek::Denied(denial),
         }
-    }
-}
-
-/// What an admitted request was charged. Dropping it leaves the charge as it is.
-#[derive(Debug)]
-pub struct Receipt<'a> {
-    engine: &'a Engine,
-    debits: SmallVec<[Debit; 2]>,
-    cost: u64,
-    remaining: u64,
-}
-
-impl Receipt<'_> {
-    /// What is left under the limit that is nearest to its end, as far as this instance knows; `u64::MAX` if none matched.
-    pub fn remaining(&self) -> u64 {
-        self.remaining
-    }
-
-    /// Takes the charge back, because the call did not count after all. A counter that has expired or was reset since is left
-    /// as it is.
-    pub fn refund(self) {
-        self.engine.table().refund(&self.debits, self.cost);
-        self.engine.changed();
     }
 }
 
 impl Engine {
     /// Wakes the threads that an admission needs, and turns it into a [`Decision`].
     #[inline(always)]
-    pub(crate) fn decision(&self, admission: Admission, cost: u64) -> Decision<'_> {
+    pub(crate) fn decision(&self, admission: Admission, cost: u64) -> Decision {
         match admission {
             Admission::Allowed { debits, remaining, urgent } => {
                 if urgent {
@@ -74,11 +107,12 @@ impl Engine {
                 if !debits.is_empty() {
                     self.changed();
                 }
-                Decision::Allowed(Receipt { engine: self, debits, cost, remaining })
+                let (life, taken) = (self.life(), Taken::Counters(debits));
+                Decision::Allowed(Receipt { life, taken, cost, remaining })
             }
             Admission::Denied { limit_index, reason, remaining, retry_after } => {
                 self.touched();
-                let limit = self.policy().limits().get(limit_index);
+                let limit = self.limit_record(limit_index);
                 Decision::Denied(Denial { reason, limit, remaining, retry_after })
             }
         }
@@ -86,8 +120,8 @@ impl Engine {
 
     /// The answer to a request that is not even counted.
     #[cold]
-    pub(crate) fn refusal(&self, limit_index: Option<usize>, reason: DenialReason) -> Decision<'_> {
-        let limit = limit_index.and_then(|limit_index| self.policy().limits().get(limit_index));
+    pub(crate) fn refusal(&self, limit_index: Option<usize>, reason: DenialReason) -> Decision {
+        let limit = limit_index.and_then(|limit_index| self.limit_record(limit_index));
         Decision::Denied(Denial { reason, limit, remaining: 0, retry_after: None })
     }
 }

@@ -10,7 +10,10 @@ use tallymesh_core::time::Timestamp;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::denial::LimitRecord;
+use crate::receipt::LifeId;
 use crate::runtime::{DurabilityError, OpenError, Runtime};
+use crate::token::Tokens;
 
 /// One running instance. A decision reaches all that it needs from here, and waits for none of it.
 pub(crate) struct Engine {
@@ -19,6 +22,10 @@ pub(crate) struct Engine {
     /// The threads, and how to wake them.
     runtime: Runtime,
     policy: Policy,
+    /// What denials say of each limit of the policy.
+    limit_records: Box<[&'static LimitRecord]>,
+    life: LifeId,
+    tokens: Tokens,
     /// How long a counter without a window lives after its last change.
     counter_lifetime: Lifetime,
     /// The longest key of a counter, in bytes.
@@ -37,12 +44,18 @@ impl Engine {
     pub(crate) async fn open(config: Config) -> Result<Engine, OpenError> {
         let policy =
             Policy::new(config.limits.iter().cloned()).expect("a config's limits are valid");
+        let limit_records = policy.limits().iter().map(LimitRecord::of).collect();
+        let life = LifeId::draw().map_err(OpenError::Threads)?;
+        let tokens = Tokens::new(config.node_id().clone(), life).map_err(OpenError::Threads)?;
         let runtime = Runtime::open(&config).await?;
         Ok(Engine {
             table: runtime.table.clone(),
             clock: runtime.clock.clone(),
             runtime,
             policy,
+            limit_records,
+            life,
+            tokens,
             counter_lifetime: Lifetime::new(config.counter_ttl),
             key_bytes_max: config.bounds.key_bytes_max,
             labels_max: config.labels_max,
@@ -60,6 +73,23 @@ impl Engine {
     #[inline]
     pub(crate) fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// What denials say of the limit with this index.
+    #[inline]
+    pub(crate) fn limit_record(&self, limit_index: usize) -> Option<&'static LimitRecord> {
+        self.limit_records.get(limit_index).copied()
+    }
+
+    /// Which life of a limiter this is: receipts carry it.
+    #[inline]
+    pub(crate) fn life(&self) -> LifeId {
+        self.life
+    }
+
+    /// The tokens that receipts of this life were made.
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
     /// The time by which this instance decides.

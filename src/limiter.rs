@@ -3,14 +3,14 @@
 use std::cell::Cell;
 
 use tallymesh_core::gossip::PeerStatus;
-use tallymesh_core::key::CounterKey;
 use tallymesh_core::limit::{Demands, DenialReason, KeyTooLong, Limit, Request};
-use tallymesh_core::table::{Admission, CountError, Table};
+use tallymesh_core::table::{Admission, Table};
 use tallymesh_core::time::Timestamp;
 
 use crate::config::Config;
-use crate::decision::Decision;
+use crate::decision::{Decision, Peek};
 use crate::engine::Engine;
+use crate::receipt::{Receipt, RefundError, Taken};
 use crate::runtime::{DurabilityError, OpenError};
 use crate::status::Status;
 use crate::store::CounterStore;
@@ -39,8 +39,8 @@ thread_local! {
 /// let request = Request::tool_call("session-42", "book_service").with("user", "u7");
 /// assert!(limiter.acquire(&request).is_allowed());
 /// match limiter.acquire(&request) {
-///     Decision::Allowed(receipt) => receipt.refund(),
-///     Decision::Denied(denial) => assert_eq!(denial.limit_name(), "booking per session"),
+///     Decision::Allowed(receipt) => limiter.refund(receipt)?,
+///     Decision::Denied(denial) => assert_eq!(denial.limit_name(), Some("booking per session")),
 /// }
 /// limiter.close().await?;
 /// # Ok(())
@@ -64,14 +64,13 @@ impl Limiter {
     ///
     /// Never waits for the disk or a peer. Instances that admit at one moment may together go past a limit, by what they
     /// admit before they hear of each other; each by itself never does.
-    pub fn acquire(&self, request: &Request<'_>) -> Decision<'_> {
+    pub fn acquire(&self, request: &Request<'_>) -> Decision {
         self.decide(request, |table, now, demands| table.acquire(now, demands))
     }
 
-    /// What [`acquire`](Self::acquire) would answer now, with nothing charged: the receipt of an allowed one holds no
-    /// charge.
-    pub fn peek(&self, request: &Request<'_>) -> Decision<'_> {
-        self.decide(request, |table, now, demands| table.peek(now, demands))
+    /// What [`acquire`](Self::acquire) would answer now, with nothing charged.
+    pub fn peek(&self, request: &Request<'_>) -> Peek {
+        self.decide(request, |table, now, demands| table.peek(now, demands)).into()
     }
 
     /// Like [`acquire`](Self::acquire), and resolves only when the charge survives a crash and a loss of power. Callers at
@@ -83,7 +82,7 @@ impl Limiter {
     pub async fn acquire_durable(
         &self,
         request: &Request<'_>,
-    ) -> Result<Decision<'_>, DurabilityError> {
+    ) -> Result<Decision, DurabilityError> {
         let decision = self.acquire(request);
         if decision.is_allowed() {
             self.counters.flush().await?;
@@ -91,23 +90,79 @@ impl Limiter {
         Ok(decision)
     }
 
-    /// Resets every counter that the request is charged to, on every instance. What others admit while the reset has not
-    /// reached them may be lost by it.
+    /// Takes a charge back, because the call did not count after all. A counter that has expired or was reset since is left
+    /// as it is.
     ///
     /// # Errors
-    /// When a key is too long, or its window has just expired.
-    pub fn reset(&self, request: &Request<'_>) -> Result<(), CountError> {
+    /// When the receipt is of another limiter, or of this one before it was opened again; nothing is changed then.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tallymesh::{Config, Limit, Limiter, RefundError, Request, Window};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let hour = Window::Fixed(Duration::from_secs(3600));
+    /// # let config = || Config::builder("a").in_memory().limit(Limit::new("all", 1, hour)).build();
+    /// let (limiter, other) = (Limiter::open(config()?).await?, Limiter::open(config()?).await?);
+    /// let receipt = limiter.acquire(&Request::new()).into_result()?;
+    /// limiter.refund(receipt)?;
+    ///
+    /// let receipt = limiter.acquire(&Request::new()).into_result()?;
+    /// assert_eq!(other.refund(receipt), Err(RefundError::OtherLimiter));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn refund(&self, receipt: Receipt) -> Result<(), RefundError> {
         let engine = self.engine();
-        let (now, mut demands) = (engine.now(), Demands::default());
-        // Without a bound on the key it cannot be refused here; a key too long is found to have no counter.
-        let _ = engine.find_demands(request, now, usize::MAX, &mut demands);
-        for demand in &demands.list {
-            // Made by the same code that reads keys back, it is never refused.
-            if let Ok(key) = CounterKey::from_bytes(demands.key(demand)) {
-                self.counters.reset(&key)?;
-            }
+        if receipt.life != engine.life() {
+            return Err(RefundError::OtherLimiter);
         }
+        match receipt.taken {
+            Taken::Counters(debits) => engine.table().refund(&debits, receipt.cost),
+        }
+        engine.changed();
         Ok(())
+    }
+
+    /// Makes a receipt a text, for a client to keep across a reconnect: [`refund_token`](Self::refund_token) of this very
+    /// limiter takes it, once. The text names this node, and is signed with a key that does not leave this limiter and ends
+    /// with it. The latest 65,536 tokens can be refunded.
+    ///
+    /// # Errors
+    /// When the receipt is of another limiter, or of this one before it was opened again.
+    ///
+    /// ```
+    /// # use tallymesh::{Config, Limiter, RefundError, Request};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let limiter = Limiter::open(Config::builder("a").in_memory().build()?).await?;
+    /// let receipt = limiter.acquire(&Request::new()).into_result()?;
+    /// let token = limiter.token(receipt)?;
+    /// assert_eq!(limiter.refund_token(&token), Ok(()));
+    /// assert_eq!(limiter.refund_token(&token), Err(RefundError::Used));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn token(&self, receipt: Receipt) -> Result<String, RefundError> {
+        let engine = self.engine();
+        match receipt.life == engine.life() {
+            true => Ok(engine.tokens().write(&receipt)),
+            false => Err(RefundError::OtherLimiter),
+        }
+    }
+
+    /// As [`refund`](Self::refund), by a [`token`](Self::token). No node takes back what another one charged.
+    ///
+    /// # Errors
+    /// When the token is of another node (which is named) or an earlier life of this one, is made up or changed, was used
+    /// before, or is too old. Nothing is changed then.
+    pub fn refund_token(&self, token: &str) -> Result<(), RefundError> {
+        self.refund(self.engine().tokens().take(token)?)
+    }
+
+    /// The random number of this limiter's life: another one each time that a limiter is opened. Receipts carry it.
+    pub fn life(&self) -> u64 {
+        self.engine().life().get()
     }
 
     #[inline(always)]
@@ -115,7 +170,7 @@ impl Limiter {
         &self,
         request: &Request<'_>,
         ask: impl Fn(&Table, Timestamp, &Demands) -> Admission,
-    ) -> Decision<'_> {
+    ) -> Decision {
         let engine = self.engine();
         if request.labels_count() > engine.labels_max {
             return engine.refusal(None, DenialReason::TooManyLabels);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::decision::Decision;
+use crate::decision::{Decision, Peek};
 use crate::limiter::Limiter;
 use tallymesh_core::limit::{Demand, Demands, DenialReason, KeyTooLong, Matched, Request};
 use tallymesh_core::table::{Admission, CachedSlot};
@@ -83,7 +83,7 @@ impl Limiter {
 impl Meter {
     /// As [`Limiter::acquire`], for a request of this cost.
     #[inline]
-    pub fn acquire(&self, cost: u64) -> Decision<'_> {
+    pub fn acquire(&self, cost: u64) -> Decision {
         let engine = self.limiter.engine();
         let counters = match &self.shared.counters {
             Ok(counters) => counters,
@@ -104,15 +104,15 @@ impl Meter {
     }
 
     /// As [`Limiter::peek`], for a request of this cost.
-    pub fn peek(&self, cost: u64) -> Decision<'_> {
+    pub fn peek(&self, cost: u64) -> Peek {
         let engine = self.limiter.engine();
         let counters = match &self.shared.counters {
             Ok(counters) => counters,
-            Err((limit_index, reason)) => return engine.refusal(*limit_index, *reason),
+            Err((limit_index, reason)) => return engine.refusal(*limit_index, *reason).into(),
         };
         let now = engine.now();
         let demands = self.demands(counters, now, cost);
-        engine.decision(engine.table().peek(now, &demands), cost)
+        engine.decision(engine.table().peek(now, &demands), cost).into()
     }
 
     /// Decides as if there were no handle, and notes in which slots the counters are now.

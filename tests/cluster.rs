@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tallymesh::{
-    Config, ConfigBuilder, CounterKey, CounterStore, Decision, Limit, Limiter, Request, Window,
+    Config, ConfigBuilder, CounterKey, CounterStore, Limit, Limiter, Peek, Request, Window,
 };
 use tallymesh_test_support::{Proxy, copy_moment, until};
 
@@ -205,8 +205,8 @@ async fn what_was_acknowledged_as_durable_is_there_without_a_farewell() {
     assert_eq!(contents.counters[0].value, 50);
     limiter.close().await.unwrap();
     let limiter = open().await;
-    let Decision::Allowed(receipt) = limiter.peek(&request) else { panic!("there is room") };
-    assert_eq!(receipt.remaining(), 49);
+    let Peek::Allowed { remaining, .. } = limiter.peek(&request) else { panic!("there is room") };
+    assert_eq!(remaining, Some(49));
     limiter.close().await.unwrap();
 }
 

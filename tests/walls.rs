@@ -31,11 +31,15 @@ const ROOMS: &[(&str, &str)] = &[
     ("library", "offline"),
     ("library", "runtime"),
     ("library", "status"),
+    ("library", "denial"),
+    ("library", "receipt"),
+    ("library", "token"),
     ("library", "engine"),
     ("library", "decision"),
     ("library", "store"),
     ("library", "handle"),
     ("library", "limiter"),
+    ("library", "reset"),
     ("library", "meter"),
 ];
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use tallymesh::{Config, Decision, Limiter, PeerStatus, Receipt, Request};
+use tallymesh::{Config, Decision, Denial, Limiter, Peek, PeerStatus, Receipt, Request};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use crate::command::CommandResult;
@@ -51,11 +51,11 @@ pub async fn run(args: NodeArgs) -> CommandResult {
 
 struct Control<'a> {
     limiter: &'a Limiter,
-    receipts: BTreeMap<u64, Receipt<'a>>,
+    receipts: BTreeMap<u64, Receipt>,
     next_receipt: u64,
 }
 
-impl<'a> Control<'a> {
+impl Control<'_> {
     /// Answers commands until there are no more.
     async fn serve(&mut self) -> std::io::Result<()> {
         let mut input = BufReader::new(tokio::io::stdin());
@@ -82,10 +82,10 @@ impl<'a> Control<'a> {
                 let decision = self.limiter.acquire(&request(words)?);
                 Ok(self.decision(decision))
             }
-            "peek" => {
-                let decision = self.limiter.peek(&request(words)?);
-                Ok(decision_json(&decision))
-            }
+            "peek" => Ok(match self.limiter.peek(&request(words)?) {
+                Peek::Allowed { remaining, .. } => allowed_json(remaining),
+                Peek::Denied(denial) => denied_json(&denial),
+            }),
             "refund" => self.refund(words),
             "reset" => {
                 let request = request(words)?;
@@ -108,15 +108,17 @@ impl<'a> Control<'a> {
         }
     }
 
-    fn decision(&mut self, decision: Decision<'a>) -> Value {
-        let mut reply = decision_json(&decision);
-        if let Decision::Allowed(receipt) = decision {
-            reply["receipt"] = self.next_receipt.into();
-            self.receipts.insert(self.next_receipt, receipt);
-            self.next_receipt += 1;
-            if self.receipts.len() > RECEIPTS_MAX {
-                self.receipts.pop_first();
-            }
+    fn decision(&mut self, decision: Decision) -> Value {
+        let receipt = match decision {
+            Decision::Allowed(receipt) => receipt,
+            Decision::Denied(denial) => return denied_json(&denial),
+        };
+        let mut reply = allowed_json(receipt.remaining());
+        reply["receipt"] = self.next_receipt.into();
+        self.receipts.insert(self.next_receipt, receipt);
+        self.next_receipt += 1;
+        if self.receipts.len() > RECEIPTS_MAX {
+            self.receipts.pop_first();
         }
         reply
     }
@@ -130,7 +132,7 @@ impl<'a> Control<'a> {
         let receipt = self.receipts.remove(&number);
         let receipt =
             receipt.ok_or_else(|| format!("no receipt {number} is held: unknown, or used"))?;
-        receipt.refund();
+        self.limiter.refund(receipt).map_err(|error| error.to_string())?;
         Ok(json!({ "refunded": number }))
     }
 
@@ -173,17 +175,19 @@ fn request<'a>(words: &[&'a str]) -> Result<Request<'a>, String> {
     Ok(request)
 }
 
-fn decision_json(decision: &Decision<'_>) -> Value {
-    match decision {
-        Decision::Allowed(receipt) => json!({ "allowed": true, "remaining": receipt.remaining() }),
-        Decision::Denied(denial) => json!({
-            "allowed": false,
-            "limit": denial.limit_name(),
-            "remaining": denial.remaining(),
-            "retry_after_ms": denial.retry_after().map(|wait| wait.as_millis() as u64),
-            "reason": denial.to_string(),
-        }),
-    }
+/// `remaining` is null if no limit matched.
+fn allowed_json(remaining: Option<u64>) -> Value {
+    json!({ "allowed": true, "remaining": remaining })
+}
+
+fn denied_json(denial: &Denial) -> Value {
+    json!({
+        "allowed": false,
+        "limit": denial.limit_name(),
+        "remaining": denial.remaining(),
+        "retry_after_ms": denial.retry_after().map(|wait| wait.as_millis() as u64),
+        "reason": denial.to_string(),
+    })
 }
 
 fn peer_json(peer: &PeerStatus) -> Value {

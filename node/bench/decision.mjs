@@ -28,7 +28,7 @@ const counts = new Map();
 
 /** One call of each kind: the number of the call, and what it asks. */
 const kinds = {
-  'empty native call': () => native.lastReceipt(),
+  'empty native call': () => native.lastRemaining(),
   // What a request brings is new text, which has to be hashed: here the session and the tool.
   'Map increment': (call) => {
     const key = `${sessions[call % SESSIONS]}:${TOOLS[call % 4]}`;

@@ -1,5 +1,10 @@
-/** The number of an admission, for {@link Limiter.refund}. */
-export type Receipt = number & { readonly receipt: unique symbol };
+import { DeniedError } from './errors.js';
+
+/**
+ * What {@link Limiter.refund} takes a charge back by. A text that may be kept, sent and put in JSON; it is good for one refund,
+ * in the thread and the limiter that it comes from.
+ */
+export type Receipt = string & { readonly receipt: unique symbol };
 
 /** Why a request was denied, for programs. */
 export type DenialCause =
@@ -27,9 +32,9 @@ export interface LimitInForce {
   readonly max: number;
 }
 
-/** The answer to a request: whether it may go ahead. */
-export class Decision {
-  /** Whether the request may go ahead. If so, every limit that matched is charged; if not, none is. */
+/** What the answer to a request would be: as a {@link Decision}, but nothing is charged, so there is no receipt. */
+export class Peek {
+  /** Whether the request may go ahead. */
   readonly allowed: boolean;
   /**
    * Allowed: what is left under the limit that is nearest to its end, as far as this instance knows; `Infinity` if no limit
@@ -45,40 +50,21 @@ export class Decision {
   readonly retryAfterMs: number | undefined;
   /** Why it was denied, for programs; undefined if allowed. */
   readonly cause: DenialCause | undefined;
-  /** The number to refund the charge by; undefined if denied, and of a `peek`. */
-  readonly receipt: Receipt | undefined;
   readonly #max: number;
-
-  private constructor(
-    allowed: boolean,
-    remaining: number,
-    limit: LimitInForce | undefined,
-    retryAfterMs: number | undefined,
-    cause: DenialCause | undefined,
-    receipt: Receipt | undefined,
-  ) {
-    this.allowed = allowed;
-    this.remaining = remaining;
-    this.limit = limit?.name;
-    this.retryAfterMs = retryAfterMs;
-    this.cause = cause;
-    this.receipt = receipt;
-    this.#max = limit?.max ?? 0;
-  }
-
-  /** @internal */
-  static allowed(remaining: number, receipt: Receipt | undefined): Decision {
-    return new Decision(true, remaining, undefined, undefined, undefined, receipt);
-  }
 
   /**
    * @internal
-   * @param packed - `8 * place + reason`, see `src/decisions.rs`
+   * @param packed - 0 if allowed, else `8 * limit + reason`: see `src/decisions.rs`
    */
-  static denied(packed: number, limits: readonly LimitInForce[], remaining: number, retryAfterMs: number): Decision {
-    const cause = CAUSES[packed % 8];
-    const limit = limits[Math.floor(packed / 8) - 1];
-    return new Decision(false, remaining, limit, retryAfterMs < 0 ? undefined : retryAfterMs, cause, undefined);
+  constructor(packed: number, limits: readonly LimitInForce[], remaining: number, retryAfterMs: number) {
+    const denied = packed > 0;
+    const limit = denied ? limits[Math.floor(packed / 8) - 1] : undefined;
+    this.allowed = !denied;
+    this.remaining = remaining;
+    this.limit = limit?.name;
+    this.retryAfterMs = retryAfterMs < 0 ? undefined : retryAfterMs;
+    this.cause = denied ? CAUSES[packed % 8] : undefined;
+    this.#max = limit?.max ?? 0;
   }
 
   /** Why it was denied, for people; undefined if allowed. */
@@ -109,3 +95,41 @@ export class Decision {
     return { allowed, remaining: Number.isFinite(remaining) ? remaining : undefined, limit, retryAfterMs, cause, reason };
   }
 }
+
+/** The answer to a request: whether it may go ahead. If so, every limit that matched is charged; if not, none is. */
+export class Decision extends Peek {
+  readonly #receipts: string;
+  readonly #number: number;
+
+  /** @internal */
+  constructor(
+    packed: number,
+    limits: readonly LimitInForce[],
+    remaining: number,
+    retryAfterMs: number,
+    receipts: string,
+    number: number,
+  ) {
+    super(packed, limits, remaining, retryAfterMs);
+    this.#receipts = receipts;
+    this.#number = number;
+  }
+
+  /** What to refund the charge by; undefined if denied. */
+  get receipt(): Receipt | undefined {
+    return this.allowed ? (`${this.#receipts}-${this.#number}` as Receipt) : undefined;
+  }
+
+  /**
+   * This decision, if it is allowed; else throws, for callers in whose code a denial is an error.
+   *
+   * @throws {@link DeniedError} when the request was denied
+   */
+  orThrow(): AllowedDecision {
+    if (this.allowed) return this as AllowedDecision;
+    throw new DeniedError(this);
+  }
+}
+
+/** A decision that lets the request go ahead. */
+export type AllowedDecision = Decision & { readonly allowed: true; readonly receipt: Receipt };

@@ -1,3 +1,8 @@
+import type { DenialCause, Peek } from './decision.js';
+
+/** Why a refund is refused, for programs: see {@link RefundError}. */
+export type RefundErrorCode = 'OTHER_LIMITER' | 'OTHER_LIFE' | 'OTHER_THREAD' | 'UNKNOWN' | 'USED' | 'EXPIRED';
+
 /** What went wrong, for programs. */
 export type TallymeshErrorCode =
   | 'TALLYMESH_INVALID_INPUT'
@@ -6,8 +11,9 @@ export type TallymeshErrorCode =
   | 'TALLYMESH_DURABILITY'
   | 'TALLYMESH_CLOSED'
   | 'TALLYMESH_COUNTER'
-  | 'TALLYMESH_RECEIPT'
-  | 'TALLYMESH_PANIC';
+  | 'TALLYMESH_DENIED'
+  | 'TALLYMESH_PANIC'
+  | RefundErrorCode;
 
 /** Every error of this package. The message says what is wrong and what to do. */
 export abstract class TallymeshError extends Error {
@@ -51,9 +57,50 @@ export class CounterError extends TallymeshError {
   readonly code = 'TALLYMESH_COUNTER';
 }
 
-/** A receipt was refunded before, or is too old. */
-export class ReceiptError extends TallymeshError {
-  readonly code = 'TALLYMESH_RECEIPT';
+/**
+ * A charge was not taken back, and nothing was changed. The receipt is
+ *
+ * - `OTHER_LIMITER`: of another limiter that is open in this process;
+ * - `OTHER_LIFE`: of a limiter that is not open here, or of this one before it was opened again;
+ * - `OTHER_THREAD`: of this limiter in another thread;
+ * - `UNKNOWN`: none that any admission was given;
+ * - `USED`: used before;
+ * - `EXPIRED`: older than the latest 65,536 of its thread.
+ */
+export class RefundError extends TallymeshError {
+  /** @internal */
+  constructor(
+    readonly code: RefundErrorCode,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** A request was denied: what {@link Decision.orThrow} throws. The message is the `reason`. */
+export class DeniedError extends TallymeshError {
+  readonly code = 'TALLYMESH_DENIED';
+  /** Why, for people. */
+  readonly reason: string;
+  /** Why, for programs. */
+  override readonly cause: DenialCause;
+  /** The name of the limit that denied; undefined if the request was refused before any limit was looked at. */
+  readonly limit: string | undefined;
+  /** What is left under that limit. */
+  readonly remaining: number;
+  /** How long to wait, in milliseconds; undefined where that does not help. */
+  readonly retryAfterMs: number | undefined;
+
+  /** @internal */
+  constructor(denied: Peek) {
+    const { reason = 'denied', cause = 'other', limit, remaining, retryAfterMs } = denied;
+    super(reason);
+    this.reason = reason;
+    this.cause = cause;
+    this.limit = limit;
+    this.remaining = remaining;
+    this.retryAfterMs = retryAfterMs;
+  }
 }
 
 /** A bug in the native half. The call that threw did not complete; the limiter goes on. */
@@ -61,16 +108,27 @@ export class PanicError extends TallymeshError {
   readonly code = 'TALLYMESH_PANIC';
 }
 
-const CLASSES: Record<TallymeshErrorCode, new (message: string) => TallymeshError> = {
+/** What the native half throws. */
+type NativeCode = Exclude<TallymeshErrorCode, RefundErrorCode | 'TALLYMESH_DENIED'>;
+
+const CLASSES: Record<NativeCode, new (message: string) => TallymeshError> = {
   TALLYMESH_INVALID_INPUT: InvalidInputError,
   TALLYMESH_CONFIG: ConfigError,
   TALLYMESH_OPEN: OpenError,
   TALLYMESH_DURABILITY: DurabilityError,
   TALLYMESH_CLOSED: ClosedError,
   TALLYMESH_COUNTER: CounterError,
-  TALLYMESH_RECEIPT: ReceiptError,
   TALLYMESH_PANIC: PanicError,
 };
+
+const REFUND_CODES: ReadonlySet<string> = new Set<RefundErrorCode>([
+  'OTHER_LIMITER',
+  'OTHER_LIFE',
+  'OTHER_THREAD',
+  'UNKNOWN',
+  'USED',
+  'EXPIRED',
+]);
 
 /**
  * Makes what the native half threw, `CODE message`, one of the classes above.
@@ -80,8 +138,9 @@ const CLASSES: Record<TallymeshErrorCode, new (message: string) => TallymeshErro
 export function asTallymeshError(thrown: unknown): unknown {
   if (!(thrown instanceof Error) || thrown instanceof TallymeshError) return thrown;
   const [code, message] = split(thrown.message);
+  if (REFUND_CODES.has(code)) return new RefundError(code as RefundErrorCode, message);
   if (!Object.hasOwn(CLASSES, code)) return thrown;
-  return new CLASSES[code as TallymeshErrorCode](message);
+  return new CLASSES[code as NativeCode](message);
 }
 
 /**

@@ -5,22 +5,23 @@
  */
 export { Limiter } from './limiter.js';
 export type { AttachedId, ToolRateLimiterOptions } from './limiter.js';
-export type { Labels, Request } from './request.js';
-export { Decision } from './decision.js';
-export type { DenialCause, Receipt } from './decision.js';
+export type { Labels, LimitReset, Request } from './request.js';
+export { Decision, Peek } from './decision.js';
+export type { AllowedDecision, DenialCause, Receipt } from './decision.js';
 export { DEFAULT_TOOL_RATE_LIMITS, ToolRateLimiter } from './tool-rate-limiter.js';
 export type { ToolCallAnswer, ToolCallStats, ToolRateLimit, ToolRateLimits } from './tool-rate-limiter.js';
 export {
   ClosedError,
   ConfigError,
   CounterError,
+  DeniedError,
   DurabilityError,
   InvalidInputError,
   OpenError,
   PanicError,
-  ReceiptError,
+  RefundError,
   TallymeshError,
 } from './errors.js';
-export type { TallymeshErrorCode } from './errors.js';
+export type { RefundErrorCode, TallymeshErrorCode } from './errors.js';
 export type { Config, CountersConfig, Duration, GossipConfig, LimitConfig, NodeConfig, StorageConfig } from './config.js';
 export type { CounterReport, HealthReport, PeerReport } from './reports.js';

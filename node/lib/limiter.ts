@@ -1,7 +1,7 @@
 import { settingsJson, type Config } from './config.js';
-import { Decision, type LimitInForce, type Receipt } from './decision.js';
+import { Decision, Peek, type LimitInForce, type Receipt } from './decision.js';
 import { ClosedError, InvalidInputError, call, settled } from './errors.js';
-import { explained, joinLabels, type Labels, type Request } from './request.js';
+import { explained, isLimitReset, joinLabels, type Labels, type LimitReset, type Request } from './request.js';
 import { native } from './native.js';
 import type { CounterReport, HealthReport, PeerReport } from './reports.js';
 import { ClusterToolRateLimiter, TOOL_CALLS_PER_SESSION } from './cluster-tool-rate-limiter.js';
@@ -29,8 +29,7 @@ let handleFor: (limiter: Limiter, counters: string) => number;
  * @example
  * ```ts
  * await using limiter = await Limiter.open('tallymesh.toml');
- * const decision = limiter.acquire({ session: 's42', tool: 'book_service', user: 'u7' });
- * if (!decision.allowed) throw new Error(decision.reason);
+ * const { remaining } = limiter.acquire({ session: 's42', tool: 'book_service', user: 'u7' }).orThrow();
  * ```
  */
 export class Limiter implements AsyncDisposable {
@@ -44,11 +43,15 @@ export class Limiter implements AsyncDisposable {
   readonly setAside: string | undefined;
   readonly #handle: number;
   readonly #limits: readonly LimitInForce[];
+  /** What this handle's receipts begin with; the number of the admission follows, which both halves count. */
+  readonly #receipts: string;
+  #admissions = 0;
   #closing: Promise<void> | undefined;
 
   private constructor(opened: Awaited<ReturnType<typeof native.openFile>>) {
     this.#handle = opened.handle;
     this.#limits = opened.limits;
+    this.#receipts = opened.receiptPrefix;
     this.id = opened.id;
     this.node = opened.node;
     this.address = opened.address;
@@ -96,8 +99,10 @@ export class Limiter implements AsyncDisposable {
    */
   acquire(request: Request): Decision {
     const answer = this.#ask(native.acquire, request);
-    if (answer < 0) return this.#denied(answer);
-    return Decision.allowed(answer, native.lastReceipt() as Receipt);
+    if (answer < 0) {
+      return new Decision(-answer, this.#limits, native.lastRemaining(), native.lastRetryAfterMs(), this.#receipts, 0);
+    }
+    return new Decision(0, this.#limits, answer, -1, this.#receipts, this.#admissions++);
   }
 
   /**
@@ -118,9 +123,10 @@ export class Limiter implements AsyncDisposable {
    *
    * @throws {@link InvalidInputError} when a label or the cost cannot be used
    */
-  peek(request: Request): Decision {
+  peek(request: Request): Peek {
     const answer = this.#ask(native.peek, request);
-    return answer < 0 ? this.#denied(answer) : Decision.allowed(answer, undefined);
+    if (answer >= 0) return new Peek(0, this.#limits, answer, -1);
+    return new Peek(-answer, this.#limits, native.lastRemaining(), native.lastRetryAfterMs());
   }
 
   /**
@@ -128,27 +134,48 @@ export class Limiter implements AsyncDisposable {
    * is. Each thread keeps the receipts of its latest 65,536 admissions.
    *
    * @param receipt - the decision's `receipt`
-   * @throws {@link ReceiptError} when it was refunded before, or is too old
+   * @throws {@link RefundError} when the receipt is another limiter's or thread's, was used before, or is too old
+   * @throws {@link InvalidInputError} when it is no text
    */
   refund(receipt: Receipt): void {
-    checkCount('the receipt', receipt);
+    checkText('the receipt', receipt);
     call(() => native.refund(this.#handle, receipt));
   }
 
   /**
-   * Resets every counter that the request is charged to, on every instance. What others admit while the reset has not
+   * Resets counters on every instance, and returns how many there were to reset. What others admit while the reset has not
    * reached them may be lost by it.
    *
-   * @throws {@link InvalidInputError} when a label cannot be used
+   * Of a request, those are the counters that it is charged to, except of limits without `per`, which count for all. With
+   * `{ limit, labels }`, it is one counter of that limit.
+   *
+   * @example
+   * ```ts
+   * limiter.reset({ session: 's42', tool: 'book_service' });
+   * limiter.reset({ limit: 'bookings', labels: { session: 's42' } });
+   * ```
+   * @throws {@link InvalidInputError} when a label cannot be used, no limit has the name, or a label of its `per` is missing or
+   * another is given
    * @throws {@link CounterError} when a key is too long
    */
-  reset(request: Labels): void {
-    const labels = joinLabels(request);
+  reset(what: Labels | LimitReset): number {
+    if (isLimitReset(what)) return this.#resetLimit(what);
+    const labels = joinLabels(what);
     try {
-      native.reset(this.#handle, labels.text, labels.count);
+      return native.reset(this.#handle, labels.text, labels.count);
     } catch (thrown) {
-      throw explained(thrown, request);
+      throw explained(thrown, what);
     }
+  }
+
+  #resetLimit(what: LimitReset): number {
+    checkText('limit', what.limit);
+    for (const [name, value] of Object.entries(what.labels)) {
+      checkText('the name of a label', name);
+      checkText(`label ${name}`, value);
+    }
+    const labels = joinLabels(what.labels);
+    return call(() => native.resetLimit(this.#handle, what.limit, labels.text, labels.count));
   }
 
   /**
@@ -220,10 +247,6 @@ export class Limiter implements AsyncDisposable {
   #handleFor(counters: string): number {
     if (!this.#limits.some((limit) => limit.name === counters)) return this.#handle;
     throw new InvalidInputError(`the config has a limit of the name "${counters}", which is taken: give it another`);
-  }
-
-  #denied(answer: number): Decision {
-    return Decision.denied(-answer, this.#limits, native.lastRemaining(), native.lastRetryAfterMs());
   }
 }
 

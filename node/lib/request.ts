@@ -22,6 +22,24 @@ export interface Request extends Labels {
   readonly cost?: number;
 }
 
+/** One counter to reset: of the limit with this name, for the values of all labels of its `per`. */
+export interface LimitReset {
+  /** The limit's name. */
+  readonly limit: string;
+  /** The value of each label of the limit's `per`, and no other; `{}` for a limit without `per`. */
+  readonly labels: Labels;
+}
+
+/**
+ * Whether what is to be reset is a limit's counter. A request's label of that name is a text.
+ *
+ * @internal
+ */
+export function isLimitReset(what: Labels | LimitReset): what is LimitReset {
+  if (typeof what !== 'object' || what === null || !Object.hasOwn(what, 'labels')) return false;
+  return typeof what.labels === 'object' && what.labels !== null;
+}
+
 /** Labels as the native half takes them: one text, since each text that crosses takes its time. */
 interface JoinedLabels {
   /** Name, value, name, value, ..., with a NUL between each two. */

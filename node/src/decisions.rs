@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use napi::Result;
 use napi_derive::napi;
-use tallymesh::{Decision, Denial, DenialReason, Limiter, Request};
+use tallymesh::{Decision, Denial, DenialReason, Limiter, Peek, Request, Reset};
 
 use crate::error::{Code, error, guard};
 use crate::limiters::with;
@@ -12,28 +12,27 @@ use crate::limiters::with;
 thread_local! {
     /// Of the last denial: what is left, and after how many milliseconds to retry.
     static LAST_DENIAL: Cell<(f64, f64)> = const { Cell::new((0.0, 0.0)) };
-    /// The number of the last receipt.
-    static LAST_RECEIPT: Cell<f64> = const { Cell::new(0.0) };
 }
 
 /// Decides, and charges what is allowed. `labels` is name, value, name, value, ..., with a NUL between each two, and
 /// `count` is how many labels there are.
 ///
-/// Allowed: what is left, from 0 to infinity. Denied: minus `8 * place + reason`, with the limit's place counted from 1 (0
+/// Allowed: what is left, from 0 to infinity. Denied: minus `8 * limit + reason`, with the limit's index counted from 1 (0
 /// for none), and the reason as in `lib/decision.ts`.
 #[napi]
 pub fn acquire(handle: u32, labels: String, count: u32, cost: f64) -> Result<f64> {
     guard(|| {
         with(handle, |local| {
             let request = request(&labels, count, cost)?;
-            Ok(local.receipts.with_dependent(|limiter, receipts| match limiter.acquire(&request) {
+            let limiter = &local.shared.limiter;
+            Ok(match limiter.acquire(&request) {
                 Decision::Allowed(receipt) => {
-                    let remaining = number(receipt.remaining());
-                    LAST_RECEIPT.set(receipts.keep(receipt) as f64);
+                    let remaining = left(receipt.remaining());
+                    local.receipts.keep(receipt);
                     remaining
                 }
                 Decision::Denied(denial) => denied(limiter, &denial),
-            }))
+            })
         })
     })
 }
@@ -46,31 +45,38 @@ pub fn peek(handle: u32, labels: String, count: u32, cost: f64) -> Result<f64> {
             let request = request(&labels, count, cost)?;
             let limiter = &local.shared.limiter;
             Ok(match limiter.peek(&request) {
-                Decision::Allowed(receipt) => number(receipt.remaining()),
-                Decision::Denied(denial) => denied(limiter, &denial),
+                Peek::Allowed { remaining, .. } => left(remaining),
+                Peek::Denied(denial) => denied(limiter, &denial),
             })
         })
     })
 }
 
-/// Resets the counters of a request, on every node.
+/// Resets the counters that count for the labels of a request alone, on every node. Returns how many there were.
 #[napi]
-pub fn reset(handle: u32, labels: String, count: u32) -> Result<()> {
+pub fn reset(handle: u32, labels: String, count: u32) -> Result<u32> {
     guard(|| {
         with(handle, |local| {
-            local
-                .shared
-                .limiter
-                .reset(&request(&labels, count, 1.0)?)
-                .map_err(crate::error::counter)
+            let request = request(&labels, count, 1.0)?;
+            let resets = local.shared.limiter.reset(&request).map_err(crate::error::reset)?;
+            Ok(resets as u32)
         })
     })
 }
 
-/// The receipt of the admission that was decided last in this thread.
+/// Resets the counter of the limit with this name for these labels, on every node. Returns how many there were: 0 or 1.
 #[napi]
-pub fn last_receipt() -> Result<f64> {
-    guard(|| Ok(LAST_RECEIPT.get()))
+pub fn reset_limit(handle: u32, limit: String, labels: String, count: u32) -> Result<u32> {
+    guard(|| {
+        with(handle, |local| {
+            let given = request(&labels, count, 1.0)?;
+            let reset = given
+                .labels()
+                .fold(Reset::limit(&limit), |reset, (label, value)| reset.label(label, value));
+            let resets = local.shared.limiter.reset(reset).map_err(crate::error::reset)?;
+            Ok(resets as u32)
+        })
+    })
 }
 
 /// What was left under the limit that denied last in this thread.
@@ -85,20 +91,14 @@ pub fn last_retry_after_ms() -> Result<f64> {
     guard(|| Ok(LAST_DENIAL.get().1))
 }
 
-/// Takes a charge back.
+/// Takes a charge back, by the text of its receipt.
 #[napi]
-pub fn refund(handle: u32, receipt: f64) -> Result<()> {
+pub fn refund(handle: u32, receipt: String) -> Result<()> {
     guard(|| {
         with(handle, |local| {
-            local.receipts.with_dependent(|_, receipts| {
-                let receipt = receipts.take(receipt as u64).ok_or_else(|| {
-                    let message = "the receipt is refunded already, or too old: \
-                                   the latest 65536 of each thread are kept";
-                    error(Code::Receipt, message)
-                })?;
-                receipt.refund();
-                Ok(())
-            })
+            let receipt = local.receipts.take(&receipt)?;
+            let refunded = local.shared.limiter.refund(receipt);
+            refunded.map_err(|source| crate::error::refund("OTHER_LIMITER", source))
         })
     })
 }
@@ -125,11 +125,12 @@ fn malformed() -> napi::Error {
     error(Code::InvalidInput, "a label is empty or holds a NUL")
 }
 
-fn denied(limiter: &Limiter, denial: &Denial<'_>) -> f64 {
+fn denied(limiter: &Limiter, denial: &Denial) -> f64 {
     let wait = denial.retry_after().map_or(-1.0, |wait| wait.as_millis() as f64);
     LAST_DENIAL.set((number(denial.remaining()), wait));
-    let place = limiter.limits().position(|limit| limit.name() == denial.limit_name());
-    let place = place.map_or(0, |place| place + 1);
+    let position =
+        |name| limiter.limits().position(|limit| limit.name() == name).map(|index| index + 1);
+    let limit = denial.limit_name().and_then(position).unwrap_or(0);
     let reason = match denial.reason() {
         DenialReason::LimitReached => 1,
         DenialReason::CostOverMax => 2,
@@ -139,11 +140,16 @@ fn denied(limiter: &Limiter, denial: &Denial<'_>) -> f64 {
         // One that this version does not know.
         _ => 7,
     };
-    -((8 * place + reason) as f64)
+    -((8 * limit + reason) as f64)
+}
+
+/// What is left, as JavaScript sees it.
+fn left(remaining: Option<u64>) -> f64 {
+    remaining.map_or(f64::INFINITY, number)
 }
 
 /// A count as JavaScript sees it: past 2^53 - 1 there is no telling apart, and no limit is that high.
 pub fn number(count: u64) -> f64 {
     const SAFE_MAX: u64 = (1 << 53) - 1;
-    if count == u64::MAX { f64::INFINITY } else { count.min(SAFE_MAX) as f64 }
+    count.min(SAFE_MAX) as f64
 }

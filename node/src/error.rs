@@ -6,7 +6,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use napi::{Error, Result};
-use tallymesh::{ConfigError, CountError, DurabilityError, OpenError};
+use tallymesh::{ConfigError, CountError, DurabilityError, OpenError, ResetError};
 use tokio::task::JoinError;
 
 /// What went wrong, as users see it in `error.code`.
@@ -18,7 +18,6 @@ pub enum Code {
     Durability,
     Closed,
     Counter,
-    Receipt,
     Panic,
 }
 
@@ -31,7 +30,6 @@ impl Code {
             Code::Durability => "TALLYMESH_DURABILITY",
             Code::Closed => "TALLYMESH_CLOSED",
             Code::Counter => "TALLYMESH_COUNTER",
-            Code::Receipt => "TALLYMESH_RECEIPT",
             Code::Panic => "TALLYMESH_PANIC",
         }
     }
@@ -57,6 +55,18 @@ pub fn open(source: OpenError) -> Error {
 
 pub fn durability(source: DurabilityError) -> Error {
     error(Code::Durability, source)
+}
+
+pub fn reset(source: ResetError) -> Error {
+    match source {
+        ResetError::Counter(source) => counter(source),
+        source => error(Code::InvalidInput, source),
+    }
+}
+
+/// A refund that is refused, by one of the codes of `RefundError` in `lib/errors.ts`.
+pub fn refund(code: &'static str, message: impl Display) -> Error {
+    Error::from_reason(format!("{code} {message}"))
 }
 
 pub fn counter(source: CountError) -> Error {

@@ -15,7 +15,7 @@ use slab::Slab;
 use tallymesh::{Config, CounterStore, Limiter};
 
 use crate::error::{self, closed, guard, guard_future};
-use crate::receipts::WithReceipts;
+use crate::receipts::Receipts;
 
 thread_local! {
     static LIMITERS: RefCell<Slab<Local>> = RefCell::default();
@@ -31,7 +31,7 @@ pub struct Shared {
 /// A limiter as one thread knows it.
 pub struct Local {
     pub shared: Arc<Shared>,
-    pub receipts: WithReceipts,
+    pub receipts: Receipts,
 }
 
 /// The process's open limiters, by id, for threads that join in.
@@ -47,6 +47,8 @@ pub struct Opened {
     pub id: u32,
     /// The node's name.
     pub node: String,
+    /// What the receipts of this thread begin with.
+    pub receipt_prefix: String,
     /// Where it listens.
     pub address: Option<String>,
     /// Where a damaged database was put.
@@ -122,9 +124,10 @@ fn join(shared: Arc<Shared>, node: String) -> Opened {
     };
     let limits = limiter.limits().map(limit).collect();
     let id = shared.id;
-    let receipts = WithReceipts::of(limiter.clone());
+    let receipts = Receipts::new(limiter.life());
+    let receipt_prefix = receipts.prefix();
     let handle = LIMITERS.with_borrow_mut(|all| all.insert(Local { shared, receipts })) as u32;
-    Opened { handle, id, node, address, set_aside, limits }
+    Opened { handle, id, node, receipt_prefix, address, set_aside, limits }
 }
 
 /// Closes a limiter for every thread of the process.
@@ -172,6 +175,12 @@ impl Shared {
     pub fn alive(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
     }
+}
+
+/// Whether this life is of a limiter that is open in this process.
+pub fn is_open(life: u64) -> bool {
+    let open: Vec<Arc<Shared>> = list_of_open().values().filter_map(Weak::upgrade).collect();
+    open.iter().any(|shared| shared.limiter.life() == life)
 }
 
 impl Drop for Shared {

@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { describe, expect, it } from 'vitest';
-import { ClosedError, Limiter, ReceiptError, type LimitConfig, type Receipt } from 'tallymesh';
+import { ClosedError, DeniedError, InvalidInputError, Limiter, RefundError, type LimitConfig, type Receipt } from 'tallymesh';
 
 import { inMemory, open, temporaryDirectory, until } from './support.mjs';
 
@@ -104,17 +104,55 @@ describe('acquire', () => {
 describe('peek', () => {
   it('answers like acquire and charges nothing', async () => {
     const limiter = await open(BOOKINGS);
-    expect(limiter.peek({ ...booking, cost: 3 })).toMatchObject({ allowed: true, remaining: 0, receipt: undefined });
+    const peeked = limiter.peek({ ...booking, cost: 3 });
+    expect(peeked).toMatchObject({ allowed: true, remaining: 0 });
+    expect('receipt' in peeked).toBe(false);
     expect(limiter.peek({ ...booking, cost: 4 }).allowed).toBe(false);
     expect(limiter.counters()).toStrictEqual([]);
   });
 });
 
+describe('orThrow', () => {
+  it('returns an allowed decision', async () => {
+    const limiter = await open(BOOKINGS);
+    const decision = limiter.acquire(booking).orThrow();
+    const receipt: Receipt = decision.receipt;
+    limiter.refund(receipt);
+    expect(decision.remaining).toBe(2);
+  });
+
+  it('throws a denied one, with all that it says', async () => {
+    const limiter = await open(BOOKINGS);
+    const denied = limiter.acquire({ ...booking, cost: 4 });
+    const thrown = thrownBy(() => denied.orThrow());
+    expect(thrown).toBeInstanceOf(DeniedError);
+    expect(thrown).toMatchObject({
+      name: 'DeniedError',
+      code: 'TALLYMESH_DENIED',
+      message: 'the cost is over limit "bookings" of 3',
+      reason: denied.reason,
+      cause: 'cost-over-max',
+      limit: 'bookings',
+      remaining: 3,
+      retryAfterMs: undefined,
+    });
+    expect(
+      thrownBy(() => limiter.acquire({ ...booking, cost: 3 }).orThrow() && limiter.acquire(booking).orThrow()),
+    ).toMatchObject({ cause: 'limit-reached', remaining: 0, retryAfterMs: expect.any(Number) });
+  });
+});
+
 describe('refund', () => {
   function receiptOf(limiter: Limiter): Receipt {
-    const { receipt } = limiter.acquire(booking);
-    if (receipt === undefined) throw new Error('denied');
-    return receipt;
+    return limiter.acquire(booking).orThrow().receipt;
+  }
+
+  function refused(limiter: Limiter, receipt: string): unknown {
+    const before = limiter.counters();
+    const thrown = thrownBy(() => limiter.refund(receipt as Receipt));
+    expect(thrown).toBeInstanceOf(RefundError);
+    expect(limiter.counters()).toStrictEqual(before);
+    return (thrown as RefundError).code;
   }
 
   it('takes a charge back', async () => {
@@ -123,30 +161,155 @@ describe('refund', () => {
     expect(limiter.peek({ ...booking, cost: 3 }).allowed).toBe(true);
   });
 
+  it('takes back the admission whose receipt it is, however many others there were', async () => {
+    const limiter = await open(BOOKINGS, TOKENS);
+    const first = limiter.acquire({ user: 'u', cost: 10 });
+    for (let call = 0; call < 5; call += 1) limiter.acquire(booking);
+    const last = limiter.acquire({ user: 'u', cost: 200 });
+    limiter.peek({ user: 'u' });
+    limiter.refund(last.orThrow().receipt);
+    expect(limiter.peek({ user: 'u', cost: 0 }).remaining).toBe(990);
+    limiter.refund(first.orThrow().receipt);
+    expect(limiter.peek({ user: 'u', cost: 0 }).remaining).toBe(1000);
+  });
+
+  it('knows a receipt that was kept in JSON, which is a text and never empty', async () => {
+    const limiter = await open(BOOKINGS);
+    const { receipt } = limiter.acquire(booking);
+    expect(receipt).toBeTypeOf('string');
+    expect(receipt).toBeTruthy();
+    expect(JSON.stringify(receipt)).toBe(`"${receipt}"`);
+    limiter.refund((JSON.parse(JSON.stringify({ receipt })) as { receipt: Receipt }).receipt);
+    expect(limiter.counters()[0]?.value).toBe(0n);
+    expect(limiter.acquire({ ...booking, cost: 4 }).receipt).toBeUndefined();
+  });
+
   it('takes it back once', async () => {
     const limiter = await open(BOOKINGS);
     const receipt = receiptOf(limiter);
+    receiptOf(limiter);
     limiter.refund(receipt);
-    expect(() => limiter.refund(receipt)).toThrow(ReceiptError);
+    expect(refused(limiter, receipt)).toBe('USED');
   });
 
   it('refuses a receipt that 65,536 admissions have pushed out', async () => {
     const limiter = await open({ ...BOOKINGS, max: 1_000_000 });
     const [first, second] = [receiptOf(limiter), receiptOf(limiter)];
     for (let call = 0; call < 65_535; call += 1) limiter.acquire(booking);
-    expect(() => limiter.refund(first)).toThrow(ReceiptError);
+    expect(refused(limiter, first)).toBe('EXPIRED');
     limiter.refund(second);
+  });
+
+  it('refuses what another limiter gave out', async () => {
+    const [limiter, other] = [await open(BOOKINGS), await open(BOOKINGS)];
+    receiptOf(other);
+    expect(refused(other, receiptOf(limiter))).toBe('OTHER_LIMITER');
+  });
+
+  it('refuses what was given out before the limiter was opened again', async () => {
+    const config = { node: { id: 'a', dataDir: temporaryDirectory() }, limits: [BOOKINGS] };
+    const before = await Limiter.open(config);
+    const receipt = receiptOf(before);
+    await before.close();
+    await using limiter = await Limiter.open(config);
+    receiptOf(limiter);
+    expect(refused(limiter, receipt)).toBe('OTHER_LIFE');
+  });
+
+  it('refuses what another handle of the limiter gave out', async () => {
+    const limiter = await open(BOOKINGS);
+    const attached = Limiter.attach(limiter.id);
+    receiptOf(limiter);
+    const receipt = receiptOf(attached);
+    expect(refused(limiter, receipt)).toBe('OTHER_THREAD');
+    attached.refund(receipt);
+  });
+
+  it('refuses what is made up', async () => {
+    const limiter = await open(BOOKINGS);
+    const receipt = receiptOf(limiter);
+    const [life, handle] = receipt.split('-');
+    const madeUp = [
+      'x',
+      '0',
+      '--',
+      'null',
+      `${receipt}0`,
+      `${receipt}-0`,
+      ` ${receipt}`,
+      `${life}-${handle}-1`,
+      `${life}-${handle}-00`,
+      `${life}-${handle}-+0`,
+      `${life}-${handle}--1`,
+      `${life}-4000000000-0`,
+      `${life}-${handle}-18446744073709551615`,
+      `${life}-${handle}-99999999999999999999999`,
+      `${life?.toUpperCase()}Z-${handle}-0`,
+      'é'.repeat(100),
+    ];
+    for (const text of madeUp) expect(refused(limiter, text), text).toBe('UNKNOWN');
+    limiter.refund(receipt);
   });
 });
 
 describe('reset', () => {
-  it('resets the counters of a request', async () => {
-    const limiter = await open(BOOKINGS);
+  const PER_TOOL: LimitConfig = { name: 'tools', per: ['session', 'tool'], max: 9, window: '1h' };
+  const ALL: LimitConfig = { name: 'all', max: 9, window: '1h' };
+
+  function counts(limiter: Limiter): Record<string, bigint> {
+    return Object.fromEntries(limiter.counters().map(({ limit, value }) => [limit, value]));
+  }
+
+  it('resets the counters of a request, but none that counts for all', async () => {
+    const limiter = await open(BOOKINGS, PER_TOOL, ALL);
     for (let call = 0; call < 3; call += 1) limiter.acquire(booking);
-    limiter.reset(booking);
+    expect(limiter.reset({ session: 'other' })).toBe(0);
+    expect(limiter.reset({})).toBe(0);
+    expect(limiter.reset(booking)).toBe(2);
+    expect(counts(limiter)).toStrictEqual({ bookings: 0n, tools: 0n, all: 3n });
     expect(limiter.acquire(booking).remaining).toBe(2);
   });
+
+  it('resets the counter of one limit', async () => {
+    const limiter = await open(BOOKINGS, PER_TOOL, ALL);
+    limiter.acquire(booking);
+    expect(limiter.reset({ limit: 'tools', labels: { tool: 'book_service', session: 's' } })).toBe(1);
+    expect(counts(limiter)).toStrictEqual({ bookings: 1n, tools: 0n, all: 1n });
+    expect(limiter.reset({ limit: 'all', labels: {} })).toBe(1);
+    expect(limiter.reset({ limit: 'bookings', labels: { session: 'other' } })).toBe(0);
+    expect(counts(limiter)).toStrictEqual({ bookings: 1n, tools: 0n, all: 0n });
+  });
+
+  it.each([
+    [{ limit: 'booking', labels: { session: 's' } }, /no limit has the name "booking"/],
+    [{ limit: 'tools', labels: { session: 's' } }, /"tools" counts per "tool"/],
+    [{ limit: 'bookings', labels: {} }, /"bookings" counts per "session"/],
+    [{ limit: 'bookings', labels: { session: 's', user: 'u' } }, /"bookings" does not count per "user"/],
+    [{ limit: 'all', labels: { session: 's' } }, /"all" does not count per "session"/],
+    [{ limit: '', labels: {} }, /limit is empty/],
+    [{ limit: 7, labels: {} }, /limit is 7/],
+    [{ limit: 'bookings', labels: { session: '' } }, /label session is empty/],
+    [{ limit: 'bookings', labels: { session: 'a\0b' } }, /label session .*NUL/],
+    [{ limit: 'bookings', labels: ['s'] }, /./],
+    [{ limit: 'bookings', labels: null }, /label labels is null/],
+  ])('refuses %j', async (what, message) => {
+    const limiter = await open(BOOKINGS, PER_TOOL, ALL);
+    limiter.acquire(booking);
+    const thrown = thrownBy(() => limiter.reset(what as never));
+    expect(thrown).toBeInstanceOf(InvalidInputError);
+    expect((thrown as Error).message).toMatch(message);
+    expect(counts(limiter)).toStrictEqual({ bookings: 1n, tools: 1n, all: 1n });
+  });
 });
+
+function thrownBy(call: () => unknown): unknown {
+  try {
+    call();
+  } catch (thrown) {
+    return thrown;
+  }
+  throw new Error('it did not throw');
+}
 
 describe('a limiter on disk', () => {
   it('holds after a restart what was counted before', async () => {

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 
 import { describe, expect, it } from 'vitest';
-import { Limiter } from 'tallymesh';
+import { Limiter, type Receipt } from 'tallymesh';
 
 import { open, temporaryDirectory } from './support.mjs';
 
@@ -53,6 +53,21 @@ describe('worker threads', () => {
     const opened = await openAtLast(config);
     expect(opened.acquire({ session: 's' }).remaining).toBe(998);
     await opened.close();
+  });
+
+  it('refund their own receipts only', async () => {
+    const limiter = await open(LIMIT);
+    const here = limiter.acquire({ session: 's' }).orThrow().receipt;
+    const program = `
+      const limiter = Limiter.attach(workerData.id);
+      const { receipt } = limiter.acquire({ session: 's' }), own = limiter.acquire({ session: 's' }).receipt;
+      limiter.refund(own);
+      try { limiter.refund(workerData.here); } catch (error) { parentPort.postMessage([error.name, error.code, receipt]); }`;
+    const [name, code, there] = (await inWorker(program, { id: limiter.id, here })) as [string, string, Receipt];
+    expect([name, code]).toStrictEqual(['RefundError', 'OTHER_THREAD']);
+    expect(() => limiter.refund(there)).toThrow(expect.objectContaining({ code: 'OTHER_THREAD' }));
+    limiter.refund(here);
+    expect(limiter.counters()[0]?.value).toBe(1n);
   });
 
   it('are told when the limiter is closed', async () => {

@@ -29,7 +29,8 @@ async fn lives(dir: &Path) -> Value {
         .counters_grace(Duration::from_millis(100));
     let node = Limiter::open(brief.clone().build().unwrap()).await.unwrap();
     charge(&node, "s0", 4);
-    node.acquire(&request("s0")).allowed().unwrap().refund();
+    let receipt = node.acquire(&request("s0")).into_allowed().unwrap();
+    node.refund(receipt).unwrap();
     charge(&node, "s1", 3);
     charge(&node, "s2", 6);
     assert!(node.acquire(&request("s2").with("user", "u")).is_allowed());

@@ -73,6 +73,11 @@ impl Limit {
         self.window
     }
 
+    /// The labels by whose values it counts apart, in the order in which they were given.
+    pub fn per_labels(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.per.iter().map(Label::as_str)
+    }
+
     #[inline]
     pub(super) fn labels_of_per(&self) -> &[Label] {
         &self.per

@@ -1,4 +1,4 @@
-//! Limits: which counters a request is charged to, what each of them allows, and what the answer looks like.
+//! Limits: which counters a request is charged to, what each of them allows, and why one denies.
 //!
 //! | | |
 //! |---|---|
@@ -6,12 +6,12 @@
 //! | [`Request`] | what is asked |
 //! | [`Policy`] | the limits in force; finds the [`Demands`] of a request |
 //! | [`rule`] | whether a demand fits; nothing else compares a value with a limit |
-//! | [`Denial`] | the answer to a request that does not fit |
+//! | [`DenialReason`] | why a request was denied |
 //!
 //! Invariant: nothing here holds a counter, reads a clock or writes a log.
 
 mod demand;
-mod denial;
+mod denial_reason;
 mod key_prefix;
 mod label;
 #[expect(clippy::module_inception, reason = "a file is named after its type")]
@@ -23,7 +23,7 @@ pub mod rule;
 mod window;
 
 pub use demand::{Demand, Demands, KeyTooLong, MissingLabel};
-pub use denial::{Denial, DenialReason};
+pub use denial_reason::DenialReason;
 pub use limit::{Limit, LimitError};
 pub use matched::Matched;
 pub use policy::Policy;

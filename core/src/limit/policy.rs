@@ -138,6 +138,22 @@ impl Policy {
         demands
     }
 
+    /// The key of the counter under a limit for these values of its `per` labels, in their order; empty if the limit is not
+    /// one of these.
+    pub fn key_under<'a>(
+        &self,
+        limit_index: usize,
+        values: impl IntoIterator<Item = &'a str>,
+        now: Timestamp,
+    ) -> Vec<u8> {
+        let mut key = Vec::new();
+        if let Some(key_prefix) = self.key_prefixes.get(limit_index) {
+            key_prefix.write(&mut key, now);
+            values.into_iter().for_each(|value| write_text(&mut key, value));
+        }
+        key
+    }
+
     fn write_window(&self, limit_index: usize, key: &mut Vec<u8>, now: Timestamp) {
         if let Some(key_prefix) = self.key_prefixes.get(limit_index) {
             key_prefix.window.write(key, now);

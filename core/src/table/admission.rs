@@ -52,6 +52,16 @@ impl Debit {
     pub fn generation(&self) -> u32 {
         self.generation
     }
+
+    /// The debit as three numbers, which mean something to this table only, and only while it lives.
+    pub fn to_parts(&self) -> [u32; 3] {
+        [self.counter.slot.0, self.counter.tag, self.generation]
+    }
+
+    /// The debit of these [parts](Self::to_parts). Of made-up ones, a refund takes from a counter that was not charged.
+    pub fn from_parts([slot, tag, generation]: [u32; 3]) -> Debit {
+        Debit { counter: SlotRef { slot: SlotId(slot), tag }, generation }
+    }
 }
 
 /// How a counter is to be found.

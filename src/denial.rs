@@ -1,0 +1,186 @@
+//! A denial: owned, cheap to copy, and an error for callers who want one.
+//!
+//! What it says of its limit does not change while the limiter lives, and is the same in every denial. So it is kept once, for
+//! as long as the process lives, and a denial points to it: no allocation and no reference count on the way of a decision. Such
+//! a record is made for each distinct limit of a config, never for anything that a request brings.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tallymesh_core::limit::{DenialReason, Limit};
+
+/// A denied request: which limit denied it, what is left under it, and when to try again.
+///
+/// It is a value that is yours to keep, and an error for callers who want one: see
+/// [`Decision::into_result`](crate::Decision::into_result).
+#[derive(Clone)]
+pub struct Denial {
+    pub(crate) reason: DenialReason,
+    pub(crate) limit: Option<&'static LimitRecord>,
+    pub(crate) remaining: u64,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Denial {
+    /// Why.
+    #[inline]
+    pub fn reason(&self) -> DenialReason {
+        self.reason
+    }
+
+    /// The name of the limit that denied; of several, the one with the longest wait. `None` when the request was refused
+    /// before any limit was looked at ([`DenialReason::TooManyLabels`]).
+    #[inline]
+    pub fn limit_name(&self) -> Option<&str> {
+        self.limit.map(|limit| &*limit.name)
+    }
+
+    /// How much that limit allows in one window; `None` when no limit was looked at.
+    #[inline]
+    pub fn limit_max(&self) -> Option<u64> {
+        self.limit.map(|limit| limit.max)
+    }
+
+    /// What is left under that limit: less than the request's cost.
+    #[inline]
+    pub fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
+    /// How long until the counter that denied expires: the window's end, or the session's if it stays unused for so long.
+    /// `None` where waiting does not help.
+    #[inline]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, max) = self.limit.map_or(("", 0), |limit| (&limit.name, limit.max));
+        match self.reason {
+            DenialReason::LimitReached => {
+                write!(f, "limit {name:?} of {max} reached ({} left)", self.remaining)?
+            }
+            DenialReason::CostOverMax => write!(f, "cost is over limit {name:?} of {max}")?,
+            DenialReason::TooManyCounters => {
+                write!(f, "limit {name:?} needs a new counter and max_counters are in use")?
+            }
+            DenialReason::KeyTooLong => {
+                write!(f, "label values for limit {name:?} are longer than max_key_bytes")?
+            }
+            DenialReason::TooManyLabels => write!(f, "more labels than max_labels")?,
+            other => write!(f, "denied by limit {name:?}: {other:?}")?,
+        }
+        match self.retry_after {
+            Some(wait) => write!(f, "; retry in {}", humantime::format_duration(wait)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Denial {
+    /// One line, also for `{:#?}`: it is what `unwrap` and `main` print.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Denial({self})")
+    }
+}
+
+impl Error for Denial {}
+
+/// What every denial by one configured limit says of it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LimitRecord {
+    name: Box<str>,
+    max: u64,
+}
+
+/// All records of this process. It grows with distinct limits that were ever opened, and with nothing else.
+static RECORDS: Mutex<BTreeSet<&'static LimitRecord>> = Mutex::new(BTreeSet::new());
+
+impl LimitRecord {
+    /// The record of a limit: the one that an equal limit had before, or a new one.
+    pub(crate) fn of(limit: &Limit) -> &'static LimitRecord {
+        let record = LimitRecord { name: limit.name().into(), max: limit.max() };
+        // A set of references; what runs under its lock leaves it whole when it panics.
+        let mut records = RECORDS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = records.get(&record) {
+            return known;
+        }
+        let record: &'static LimitRecord = Box::leak(Box::new(record));
+        records.insert(record);
+        record
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tallymesh_core::limit::Window;
+
+    use super::*;
+    use crate::{Config, Limiter, Request};
+
+    fn limit(name: &str, max: u64) -> Limit {
+        Limit::new(name, max, Window::Fixed(Duration::from_secs(3600)))
+    }
+
+    fn records_of(prefix: &str) -> usize {
+        RECORDS.lock().unwrap().iter().filter(|record| record.name.starts_with(prefix)).count()
+    }
+
+    async fn open(limits: impl IntoIterator<Item = Limit>) -> Limiter {
+        let config = limits
+            .into_iter()
+            .fold(Config::builder("a").in_memory(), |config, limit| config.limit(limit));
+        Limiter::open(config.build().unwrap()).await.unwrap()
+    }
+
+    #[test]
+    fn a_denial_is_an_error_that_anyone_may_keep() {
+        fn check<T: Clone + Error + Send + Sync + 'static>() {}
+        check::<Denial>();
+    }
+
+    #[tokio::test]
+    async fn it_outlives_its_limiter() {
+        let limiter = open([limit("kept denial", 0)]).await;
+        let denial = limiter.acquire(&Request::new()).into_denied().unwrap();
+        limiter.close().await.unwrap();
+        drop(limiter);
+        assert_eq!((denial.limit_name(), denial.limit_max()), (Some("kept denial"), Some(0)));
+        assert_eq!((denial.reason(), denial.remaining()), (DenialReason::CostOverMax, 0));
+        assert_eq!(format!("{denial:?}"), r#"Denial(cost is over limit "kept denial" of 0)"#);
+        assert_eq!(format!("{denial:#?}").lines().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn where_no_limit_was_looked_at_none_is_named() {
+        let mut config = Config::builder("a").in_memory().build().unwrap();
+        config.labels_max = 0;
+        let limiter = Limiter::open(config).await.unwrap();
+        let denial = limiter.acquire(&Request::tool_call("s", "t")).into_denied().unwrap();
+        assert_eq!((denial.limit_name(), denial.limit_max()), (None, None));
+        assert_eq!(denial.reason(), DenialReason::TooManyLabels);
+        limiter.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn opening_the_same_limits_again_keeps_nothing_more() {
+        let limits = || [limit("opened again: a", 0), limit("opened again: b", 2)];
+        for round in 0..100 {
+            let limiter = open(limits()).await;
+            for request in 0..10 {
+                let session = format!("{round} {request}");
+                assert!(!limiter.acquire(&Request::tool_call(&session, "t")).is_allowed());
+            }
+            limiter.close().await.unwrap();
+        }
+        assert_eq!(records_of("opened again"), 2);
+        let other_max = LimitRecord::of(&limit("opened again: b", 3));
+        assert_eq!((&*other_max.name, other_max.max), ("opened again: b", 3));
+        assert_eq!(records_of("opened again"), 3);
+    }
+}
