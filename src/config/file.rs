@@ -1,7 +1,9 @@
 //! The TOML form of the settings. Which tables and keys there are, and of which kind, the rows of [`SETTINGS`] say.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -10,23 +12,54 @@ use tallymesh_core::limit::{Limit, Window};
 
 use super::error::invalid;
 use super::settings::{DefaultValue, Kind, SETTINGS, Setting};
-use super::validate::{Value, Values, parse_duration};
-use super::{Config, ConfigBuilder, ConfigError};
+use super::validate::{Origin, Value, Values, parse_duration};
+use super::{ConfigBuilder, ConfigError, environment};
 
 /// The key of the limits, which are not settings.
 const LIMIT: &str = "limit";
 
-pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
-    let file: File = toml::from_str(text)
-        .map_err(|source| ConfigError::Syntax { path: None, source: Box::new(source) })?;
-    let limits = file.limits.into_iter().map(limit).collect::<Result<_, _>>()?;
-    ConfigBuilder { values: file.values, limits }.build()
+/// Reads a file; these variables of the environment override what is in it.
+pub(super) fn read(
+    path: &Path,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<ConfigBuilder, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    parse(&text, environment::read(variables)?).map_err(|error| match error {
+        ConfigError::Syntax { source, .. } => {
+            ConfigError::Syntax { path: Some(path.to_owned()), source }
+        }
+        other => other,
+    })
 }
 
+/// Reads the text of a file; what `overriding` sets need not be in it, and does not apply if it is.
+pub(super) fn parse(text: &str, overriding: Values) -> Result<ConfigBuilder, ConfigError> {
+    let syntax = |source| ConfigError::Syntax { path: None, source: Box::new(source) };
+    let deserializer = toml::Deserializer::parse(text).map_err(syntax)?;
+    let file = FileSeed { overriding: &overriding };
+    file.deserialize(deserializer)
+        .map_err(|mut source: toml::de::Error| {
+            source.set_input(Some(text));
+            syntax(source)
+        })?
+        .into_builder(overriding)
+}
+
+/// The content of a file, before its values are checked.
 #[derive(Default)]
 struct File {
     values: Values,
     limits: Vec<LimitEntry>,
+}
+
+impl File {
+    fn into_builder(self, overriding: Values) -> Result<ConfigBuilder, ConfigError> {
+        let limits = self.limits.into_iter().map(limit).collect::<Result<_, _>>()?;
+        let mut values = self.values;
+        values.set_all(overriding);
+        Ok(ConfigBuilder { values, limits })
+    }
 }
 
 #[derive(Deserialize)]
@@ -68,15 +101,21 @@ fn limit(entry: LimitEntry) -> Result<Limit, ConfigError> {
     Ok(entry.per.into_iter().fold(limit, Limit::per))
 }
 
-impl<'de> Deserialize<'de> for File {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<File, D::Error> {
-        deserializer.deserialize_map(FileVisitor)
+/// Reads a [`File`].
+struct FileSeed<'a> {
+    /// What is set already, and so need not be in the file.
+    overriding: &'a Values,
+}
+
+impl<'de> DeserializeSeed<'de> for FileSeed<'_> {
+    type Value = File;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<File, D::Error> {
+        deserializer.deserialize_map(self)
     }
 }
 
-struct FileVisitor;
-
-impl<'de> Visitor<'de> for FileVisitor {
+impl<'de> Visitor<'de> for FileSeed<'_> {
     type Value = File;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,16 +130,26 @@ impl<'de> Visitor<'de> for FileVisitor {
         while let Some(name) = map.next_key_seed(KnownKey(&names))? {
             match name {
                 LIMIT => file.limits = map.next_value()?,
-                table => map.next_value_seed(Table { name: table, values: &mut file.values })?,
+                name => {
+                    let (values, overriding) = (&mut file.values, self.overriding);
+                    map.next_value_seed(Table { name, values, overriding })?;
+                }
             }
         }
-        let required = |setting: &&Setting| setting.default == DefaultValue::Required;
-        match SETTINGS.iter().filter(required).find(|setting| !file.values.is_set(setting.path)) {
+        let is_missing = |setting: &&Setting| is_missing(setting, &file.values, self.overriding);
+        match SETTINGS.iter().find(is_missing) {
             // A table that is there has said so itself.
             Some(missing) => Err(A::Error::missing_field(missing.table())),
             None => Ok(file),
         }
     }
+}
+
+/// Whether a required setting is nowhere set.
+fn is_missing(setting: &Setting, values: &Values, overriding: &Values) -> bool {
+    setting.default == DefaultValue::Required
+        && !values.is_set(setting.path)
+        && !overriding.is_set(setting.path)
 }
 
 /// One of these keys; any other is an error.
@@ -133,6 +182,7 @@ impl Visitor<'_> for KnownKey<'_> {
 struct Table<'a> {
     name: &'static str,
     values: &'a mut Values,
+    overriding: &'a Values,
 }
 
 impl<'de> DeserializeSeed<'de> for Table<'_> {
@@ -164,11 +214,10 @@ impl<'de> Visitor<'de> for Table<'_> {
                     Kind::Count(..) => Value::Count(map.next_value()?),
                     Kind::Fraction(..) => Value::Fraction(map.next_value()?),
                 };
-                self.values.set(setting.path, value);
+                self.values.set(setting.path, value, Origin::Base);
             }
         }
-        let required = |setting: &&Setting| setting.default == DefaultValue::Required;
-        match here().filter(required).find(|setting| !self.values.is_set(setting.path)) {
+        match here().find(|setting| is_missing(setting, self.values, self.overriding)) {
             Some(missing) => Err(A::Error::missing_field(missing.name())),
             None => Ok(()),
         }

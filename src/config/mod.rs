@@ -1,6 +1,7 @@
 //! Settings, from a TOML file or a builder, checked before anything starts.
 
 mod builder;
+mod environment;
 mod error;
 mod file;
 mod settings;
@@ -19,6 +20,7 @@ use tallymesh_core::table::Bounds;
 
 pub use builder::ConfigBuilder;
 pub use error::ConfigError;
+use validate::Values;
 
 /// Everything a node needs to know before it starts.
 ///
@@ -95,31 +97,25 @@ impl WhenFull {
 }
 
 impl Config {
-    /// Reads a TOML file; `docs/settings.md` lists the settings.
+    /// Reads a TOML file; `docs/settings.md` lists the settings. Variables of the environment override what is in it:
+    /// `TALLYMESH_GOSSIP_INTERVAL` is `gossip.interval`.
     ///
     /// # Errors
-    /// When the file cannot be read, is not TOML, or a value is not allowed.
+    /// When the file cannot be read, is not TOML, or a value is not allowed, or when a variable of the environment begins
+    /// like one of a setting and is none.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Config, ConfigError> {
-        let path = path.as_ref();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Config::from_toml(&text).map_err(|error| match error {
-            ConfigError::Syntax { source, .. } => {
-                ConfigError::Syntax { path: Some(path.to_owned()), source }
-            }
-            other => other,
-        })
+        ConfigBuilder::from_file(path)?.build()
     }
 
-    /// Reads TOML.
+    /// Reads TOML. The environment is not looked at.
     ///
     /// # Errors
     /// When the text is not TOML, or a value is not allowed.
     pub fn from_toml(text: &str) -> Result<Config, ConfigError> {
-        file::parse(text)
+        file::parse(text, Values::default())?.build()
     }
 
-    /// Starts from the defaults, for the node of this name.
+    /// Starts from the defaults, for the node of this name; `@hostname` stands for the machine's host name.
     pub fn builder(node_id: impl Into<String>) -> ConfigBuilder {
         ConfigBuilder::new(node_id.into())
     }
