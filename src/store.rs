@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::runtime::{DurabilityError, Health, OpenError};
-use crate::status::Status;
+use crate::runtime::{DurabilityError, OpenError};
+use crate::status::{Health, Status};
 use tallymesh_core::crdt::VersionVector;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::id::ReplicaId;
@@ -153,7 +153,7 @@ impl CounterStore {
         self.status().address
     }
 
-    /// Whether counts [reach the disk](Status::health).
+    /// Whether the store [runs, and whether counts reach the disk](Status::health).
     pub fn health(&self) -> Health {
         self.status().health
     }
