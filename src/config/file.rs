@@ -1,18 +1,14 @@
 //! The TOML form of the settings. Which tables and keys there are, and of which kind, the rows of [`SETTINGS`] say.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
-use std::time::Duration;
 
-use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
-use tallymesh_core::limit::{Limit, Window};
+use tallymesh_core::limit::{Limit, LimitEntry};
 
-use super::error::invalid;
 use super::settings::{DefaultValue, Kind, SETTINGS, Setting};
-use super::validate::{Origin, Value, Values, parse_duration};
+use super::validate::{Origin, Value, Values};
 use super::{ConfigBuilder, ConfigError, environment};
 
 /// The key of the limits, which are not settings.
@@ -48,63 +44,24 @@ pub(super) fn parse(text: &str, overriding: Values) -> Result<ConfigBuilder, Con
 
 /// The content of a file, before its values are checked.
 #[derive(Default)]
-struct File {
+pub(super) struct File {
     values: Values,
     limits: Vec<LimitEntry>,
 }
 
 impl File {
-    fn into_builder(self, overriding: Values) -> Result<ConfigBuilder, ConfigError> {
-        let limits = self.limits.into_iter().map(limit).collect::<Result<_, _>>()?;
+    pub(super) fn into_builder(self, overriding: Values) -> Result<ConfigBuilder, ConfigError> {
+        let limits = self.limits.into_iter().map(Limit::try_from).collect::<Result<_, _>>()?;
         let mut values = self.values;
         values.set_all(overriding);
         Ok(ConfigBuilder { values, limits })
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LimitEntry {
-    name: String,
-    #[serde(default)]
-    when: BTreeMap<String, String>,
-    #[serde(default)]
-    per: Vec<String>,
-    max: u64,
-    window: String,
-    session_ttl: Option<String>,
-}
-
-fn limit(entry: LimitEntry) -> Result<Limit, ConfigError> {
-    let key = |of: &str| format!("limit {:?}: {of}", entry.name);
-    let window = if entry.window == "session" {
-        let ttl = match &entry.session_ttl {
-            Some(text) => parse_duration(&key("session_ttl"), text)?,
-            None => Duration::from_secs(3600),
-        };
-        Window::Session { ttl }
-    } else {
-        if let Some(ttl) = &entry.session_ttl {
-            let allowed = "only with window = \"session\"";
-            return Err(invalid(&key("session_ttl"), format!("{ttl:?}"), allowed));
-        }
-        let length = humantime::parse_duration(&entry.window).map_err(|_| {
-            let allowed = "\"session\" or a duration such as \"60s\" or \"1h\"";
-            invalid(&key("window"), format!("{:?}", entry.window), allowed)
-        })?;
-        Window::Fixed(length)
-    };
-    let mut limit = Limit::new(entry.name, entry.max, window);
-    for (label, pattern) in &entry.when {
-        limit = limit.when(label, pattern);
-    }
-    Ok(entry.per.into_iter().fold(limit, Limit::per))
-}
-
 /// Reads a [`File`].
-struct FileSeed<'a> {
+pub(super) struct FileSeed<'a> {
     /// What is set already, and so need not be in the file.
-    overriding: &'a Values,
+    pub overriding: &'a Values,
 }
 
 impl<'de> DeserializeSeed<'de> for FileSeed<'_> {

@@ -221,7 +221,7 @@ fn excluded_by(path: &str, value: &Value) -> Option<&'static str> {
 }
 
 /// Reads a duration of the file, at this key.
-pub(super) fn parse_duration(key: &str, text: &str) -> Result<Duration, ConfigError> {
+fn parse_duration(key: &str, text: &str) -> Result<Duration, ConfigError> {
     humantime::parse_duration(text)
         .map_err(|_| invalid(key, format!("{text:?}"), "a duration such as \"50ms\" or \"1h\""))
 }

@@ -12,21 +12,25 @@
 
 mod demand;
 mod denial;
+mod entry;
 mod key_prefix;
 mod label;
 #[expect(clippy::module_inception, reason = "a file is named after its type")]
 mod limit;
 mod matched;
 mod policy;
+mod reason;
 mod request;
 pub mod rule;
 mod window;
 
 pub use demand::{Demand, Demands, KeyTooLong, MissingLabel};
 pub use denial::{Denial, DenialReason};
+pub use entry::LimitEntry;
 pub use limit::{Limit, LimitError};
 pub use matched::Matched;
 pub use policy::Policy;
+pub use reason::InvalidDenialReason;
 pub use request::Request;
 pub(crate) use window::SESSION_END_MAX;
-pub use window::{Lifetime, WINDOW_MAX, Window};
+pub use window::{InvalidWindow, Lifetime, WINDOW_MAX, Window};
