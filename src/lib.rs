@@ -28,9 +28,13 @@ pub use status::{DurabilityState, Health, RunState, Status};
 pub use store::CounterStore;
 pub use tallymesh_core::crdt::{Cell, VersionVector};
 pub use tallymesh_core::gossip::{GossipSettings, PeerStatus};
-pub use tallymesh_core::id::{Incarnation, InvalidNodeId, NodeId, ReplicaId, Version};
+pub use tallymesh_core::id::{
+    Incarnation, InvalidNodeId, InvalidReplicaId, NodeId, ReplicaId, Version,
+};
 pub use tallymesh_core::key::{CounterKey, InvalidKey, WindowIndex};
-pub use tallymesh_core::limit::{Denial, DenialReason, Limit, LimitError, Request, Window};
+pub use tallymesh_core::limit::{
+    Denial, DenialReason, InvalidDenialReason, InvalidWindow, Limit, LimitError, Request, Window,
+};
 pub use tallymesh_core::storage::{Consequence, Finding, StorageError};
 pub use tallymesh_core::table::{Bounds, CountError, CounterState, Rejections};
-pub use tallymesh_core::time::Timestamp;
+pub use tallymesh_core::time::{InvalidTimestamp, Timestamp};

@@ -11,6 +11,7 @@ use tallymesh_core::table::Rejections;
 
 /// How an instance is doing, as of one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Status {
     /// The replica that this instance writes as.
@@ -31,6 +32,7 @@ pub struct Status {
 
 /// Whether an instance runs, whether counts reach the disk, and what an operator should look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Health {
     /// Whether it runs.
@@ -43,6 +45,8 @@ pub struct Health {
 
 /// Whether an instance runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum RunState {
     /// It does.
@@ -55,6 +59,8 @@ pub enum RunState {
 
 /// Whether counts reach the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum DurabilityState {
     /// They do.
@@ -144,8 +150,8 @@ mod tests {
         let mut config = config.build().unwrap();
         config.bounds.counters_max = 1;
         let store = CounterStore::open(config).await.unwrap();
-        store.add(&CounterKey::new("x", &[]), 1).unwrap();
-        assert!(store.add(&CounterKey::new("y", &[]), 1).is_err());
+        store.add(&CounterKey::new("x", &[]).unwrap(), 1).unwrap();
+        assert!(store.add(&CounterKey::new("y", &[]).unwrap(), 1).is_err());
         let status = store.status();
         assert_eq!(status.replica, store.replica());
         assert_eq!((status.counters, status.rejections.counters_refused), (1, 1));

@@ -23,7 +23,7 @@ use tallymesh_core::time::Timestamp;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
-/// let key = CounterKey::new("tokens", &["session-42"]);
+/// let key = CounterKey::new("tokens", &["session-42"])?;
 /// store.add(&key, 700)?;
 /// store.subtract(&key, 50)?;
 /// assert_eq!(store.value(&key), 650);

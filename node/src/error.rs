@@ -6,7 +6,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use napi::{Error, Result};
-use tallymesh::{ConfigError, CountError, DurabilityError, OpenError};
+use tallymesh::{ConfigError, CountError, DurabilityError, InvalidKey, OpenError};
 use tokio::task::JoinError;
 
 /// What went wrong, as users see it in `error.code`.
@@ -60,6 +60,10 @@ pub fn durability(source: DurabilityError) -> Error {
 }
 
 pub fn counter(source: CountError) -> Error {
+    error(Code::Counter, source)
+}
+
+pub fn key(source: InvalidKey) -> Error {
     error(Code::Counter, source)
 }
 

@@ -12,7 +12,7 @@ use super::validate::{Origin, Value, Values};
 use super::{ConfigBuilder, ConfigError, environment};
 
 /// The key of the limits, which are not settings.
-const LIMIT: &str = "limit";
+pub(super) const LIMIT: &str = "limit";
 
 /// Reads a file; these variables of the environment override what is in it.
 pub(super) fn read(

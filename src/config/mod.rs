@@ -8,9 +8,12 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod written;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use tallymesh_core::gossip::GossipSettings;
@@ -20,7 +23,7 @@ use tallymesh_core::table::Bounds;
 
 pub use builder::ConfigBuilder;
 pub use error::ConfigError;
-use validate::Values;
+use validate::{Values, not_allowed};
 
 /// Everything a node needs to know before it starts.
 ///
@@ -86,6 +89,38 @@ pub enum WhenFull {
     Allow,
 }
 
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl FromStr for Durability {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Durability, ConfigError> {
+        let known = [Durability::Relaxed, Durability::Sync];
+        let found = known.into_iter().find(|durability| durability.word() == text);
+        found.ok_or_else(|| not_allowed("storage.durability", format!("{text:?}")))
+    }
+}
+
+impl fmt::Display for WhenFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl FromStr for WhenFull {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<WhenFull, ConfigError> {
+        let known = [WhenFull::Deny, WhenFull::Allow];
+        let found = known.into_iter().find(|action| action.word() == text);
+        found.ok_or_else(|| not_allowed("counters.when_full", format!("{text:?}")))
+    }
+}
+
 impl WhenFull {
     /// As it is written in a file.
     fn word(self) -> &'static str {
@@ -118,6 +153,11 @@ impl Config {
     /// Starts from the defaults, for the node of this name; `@hostname` stands for the machine's host name.
     pub fn builder(node_id: impl Into<String>) -> ConfigBuilder {
         ConfigBuilder::new(node_id.into())
+    }
+
+    /// A builder that starts from this config: what is set there overrides it, and limits are added to its limits.
+    pub fn to_builder(&self) -> ConfigBuilder {
+        ConfigBuilder { values: written::values(self), limits: self.limits.clone() }
     }
 
     /// The node's name.

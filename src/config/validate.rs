@@ -62,7 +62,7 @@ impl Values {
         self.0.get(path).map(|(_, origin)| *origin)
     }
 
-    fn get(&self, path: &str) -> Option<&Value> {
+    pub(super) fn get(&self, path: &str) -> Option<&Value> {
         self.0.get(path).map(|(value, _)| value)
     }
 

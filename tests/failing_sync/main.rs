@@ -88,5 +88,5 @@ async fn open(data_dir: &Path, durability: Durability) -> Limiter {
 }
 
 fn value(limiter: &Limiter) -> u64 {
-    limiter.counters().value(&CounterKey::new("calls", &["s"]))
+    limiter.counters().value(&CounterKey::new("calls", &["s"]).unwrap())
 }
