@@ -27,7 +27,7 @@ pub use runtime::{DurabilityError, OpenError};
 pub use status::{DurabilityState, Health, RunState, Status};
 pub use store::CounterStore;
 pub use tallymesh_core::crdt::{Cell, VersionVector};
-pub use tallymesh_core::gossip::{GossipSettings, PeerStatus};
+pub use tallymesh_core::gossip::PeerStatus;
 pub use tallymesh_core::id::{
     Incarnation, InvalidNodeId, InvalidReplicaId, NodeId, ReplicaId, Version,
 };
@@ -36,5 +36,5 @@ pub use tallymesh_core::limit::{
     Denial, DenialReason, InvalidDenialReason, InvalidWindow, Limit, LimitError, Request, Window,
 };
 pub use tallymesh_core::storage::{Consequence, Finding, StorageError};
-pub use tallymesh_core::table::{Bounds, CountError, CounterState, Rejections};
+pub use tallymesh_core::table::{CountError, CounterState, Rejections};
 pub use tallymesh_core::time::{InvalidTimestamp, Timestamp};

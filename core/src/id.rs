@@ -164,7 +164,7 @@ impl Version {
 
     /// The version that follows.
     #[inline]
-    pub fn next(self) -> Version {
+    pub(crate) fn next(self) -> Version {
         Version(self.0 + 1)
     }
 }
