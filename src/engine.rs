@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tallymesh_core::limit::{Lifetime, Policy};
 use tallymesh_core::table::{OpResult, Table};
@@ -32,7 +31,6 @@ pub(crate) struct Engine {
     pub key_bytes_max: usize,
     /// The most labels of a request.
     pub labels_max: usize,
-    closed: AtomicBool,
 }
 
 impl Engine {
@@ -59,7 +57,6 @@ impl Engine {
             counter_lifetime: Lifetime::new(config.counter_ttl),
             key_bytes_max: config.bounds.key_bytes_max,
             labels_max: config.labels_max,
-            closed: AtomicBool::new(false),
         })
     }
 
@@ -141,7 +138,7 @@ impl Engine {
 
     /// Whether [`close`](Self::close) was called.
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
+        self.runtime.is_closing()
     }
 
     /// Tells the peers, writes the last checkpoint, and stops the threads. A second call finds nothing left to do.
@@ -149,7 +146,6 @@ impl Engine {
     /// # Errors
     /// When the disk has failed.
     pub(crate) async fn close(&self) -> Result<(), DurabilityError> {
-        self.closed.store(true, Ordering::Relaxed);
         self.runtime.close().await
     }
 }

@@ -17,7 +17,7 @@ use tallymesh_core::table::{CachedSlot, CountError, Op, OpResult};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
-/// let calls = store.handle(&CounterKey::new("calls", &["session-42"]));
+/// let calls = store.handle(&CounterKey::new("calls", &["session-42"])?);
 /// assert_eq!(calls.try_add(2, 3)?, Some(2));
 /// assert_eq!(calls.try_add(2, 3)?, None);
 /// assert_eq!(calls.add(1)?, 3);

@@ -30,14 +30,18 @@ pub use meter::{Meter, Session};
 pub use offline::{CheckReport, Contents, check, inspect};
 pub use receipt::{Receipt, RefundError};
 pub use reset::{Reset, ResetError};
-pub use runtime::{DurabilityError, Health, OpenError};
-pub use status::Status;
+pub use runtime::{DurabilityError, OpenError};
+pub use status::{DurabilityState, Health, RunState, Status};
 pub use store::CounterStore;
 pub use tallymesh_core::crdt::{Cell, VersionVector};
-pub use tallymesh_core::gossip::{GossipSettings, PeerStatus};
-pub use tallymesh_core::id::{Incarnation, InvalidNodeId, NodeId, ReplicaId, Version};
+pub use tallymesh_core::gossip::PeerStatus;
+pub use tallymesh_core::id::{
+    Incarnation, InvalidNodeId, InvalidReplicaId, NodeId, ReplicaId, Version,
+};
 pub use tallymesh_core::key::{CounterKey, InvalidKey, WindowIndex};
-pub use tallymesh_core::limit::{DenialReason, Limit, LimitError, Request, Window};
+pub use tallymesh_core::limit::{
+    DenialReason, InvalidDenialReason, InvalidWindow, Limit, LimitError, Request, Window,
+};
 pub use tallymesh_core::storage::{Consequence, Finding, StorageError};
-pub use tallymesh_core::table::{Bounds, CountError, CounterState, Rejections};
-pub use tallymesh_core::time::Timestamp;
+pub use tallymesh_core::table::{CountError, CounterState, Rejections};
+pub use tallymesh_core::time::{InvalidTimestamp, Timestamp};

@@ -1,22 +1,24 @@
 //! How an instance is doing: one snapshot, which everything that shows it reads.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::runtime::{Health, Runtime};
+use crate::runtime::Runtime;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::id::ReplicaId;
 use tallymesh_core::table::Rejections;
 
 /// How an instance is doing, as of one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Status {
     /// The replica that this instance writes as.
     pub replica: ReplicaId,
     /// Where this instance listens, with the real port if the config said port 0; `None` if it does not listen.
     pub address: Option<SocketAddr>,
-    /// Whether counts reach the disk.
+    /// Whether the instance runs, and whether counts reach the disk.
     pub health: Health,
     /// Where the database went, if it was found damaged when the store was opened.
     pub set_aside: Option<PathBuf>,
@@ -28,13 +30,108 @@ pub struct Status {
     pub rejections: Rejections,
 }
 
+/// Whether an instance runs, whether counts reach the disk, and what an operator should look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Health {
+    /// Whether it runs.
+    pub state: RunState,
+    /// Whether counts reach the disk. A reached bound does not change this.
+    pub durability: DurabilityState,
+    /// What is wrong, each in a sentence: why the disk failed, which bound is reached. Empty when nothing is.
+    pub reasons: Vec<String>,
+}
+
+/// Whether an instance runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum RunState {
+    /// It does.
+    Running,
+    /// It tells its peers goodbye and writes its last checkpoint.
+    Closing,
+    /// It has stopped: nothing is replicated or written any more.
+    Closed,
+}
+
+/// Whether counts reach the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum DurabilityState {
+    /// They do.
+    Durable,
+    /// They are not meant to: the config has `storage.in_memory`.
+    InMemory,
+    /// They do not, since the disk failed. Decisions continue from memory, and the disk is tried again.
+    Failed,
+}
+
+impl Health {
+    fn of(runtime: &Runtime) -> Health {
+        let state = match (runtime.is_closing(), runtime.disk.is_stopped()) {
+            (false, _) => RunState::Running,
+            (true, false) => RunState::Closing,
+            (true, true) => RunState::Closed,
+        };
+        let failure = runtime.disk.failure();
+        let durability = match (&failure, runtime.in_memory) {
+            (Some(_), _) => DurabilityState::Failed,
+            (None, true) => DurabilityState::InMemory,
+            (None, false) => DurabilityState::Durable,
+        };
+        let (counters, max) = (runtime.table.len(), runtime.counters_max);
+        let full = (counters >= max).then(|| {
+            format!(
+                "counters.max_counters is reached ({counters} of {max}): what needs a new counter is refused or not \
+                 counted, as counters.when_full says"
+            )
+        });
+        Health { state, durability, reasons: failure.into_iter().chain(full).collect() }
+    }
+
+    /// Whether counts reach the disk: [`DurabilityState::Durable`], and neither of the others.
+    pub fn is_durable(&self) -> bool {
+        self.durability == DurabilityState::Durable
+    }
+
+    /// Whether the disk failed: [`DurabilityState::Failed`].
+    pub fn is_failed(&self) -> bool {
+        self.durability == DurabilityState::Failed
+    }
+}
+
+impl fmt::Display for RunState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RunState::Running => "running",
+            RunState::Closing => "closing",
+            RunState::Closed => "closed",
+        })
+    }
+}
+
+impl fmt::Display for DurabilityState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DurabilityState::Durable => "durable",
+            DurabilityState::InMemory => "in_memory",
+            DurabilityState::Failed => "failed",
+        })
+    }
+}
+
 impl Status {
     pub(crate) fn of(runtime: &Runtime) -> Status {
         let table = &runtime.table;
         Status {
             replica: table.own_replica(),
             address: runtime.address,
-            health: runtime.disk.health(),
+            health: Health::of(runtime),
             set_aside: runtime.set_aside.clone(),
             peers: runtime.peers(),
             counters: table.len(),
@@ -45,7 +142,7 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Config, CounterKey, CounterStore, Health};
+    use crate::{Config, CounterKey, CounterStore, DurabilityState, Limiter, RunState};
 
     #[tokio::test]
     async fn the_accessors_show_what_the_snapshot_does() {
@@ -53,15 +150,34 @@ mod tests {
         let mut config = config.build().unwrap();
         config.bounds.counters_max = 1;
         let store = CounterStore::open(config).await.unwrap();
-        store.add(&CounterKey::new("x", &[]), 1).unwrap();
-        assert!(store.add(&CounterKey::new("y", &[]), 1).is_err());
+        store.add(&CounterKey::new("x", &[]).unwrap(), 1).unwrap();
+        assert!(store.add(&CounterKey::new("y", &[]).unwrap(), 1).is_err());
         let status = store.status();
         assert_eq!(status.replica, store.replica());
         assert_eq!((status.counters, status.rejections.counters_refused), (1, 1));
         assert_eq!((status.counters, status.rejections), (store.len(), store.rejections()));
         assert!(status.address.is_some_and(|address| address.port() != 0));
-        assert_eq!((status.address, &status.health), (store.address(), &Health::Durable));
+        assert_eq!((status.address, &status.health), (store.address(), &store.health()));
+        // A bound that is reached is a reason, and says nothing of the disk.
+        assert_eq!(status.health.durability, DurabilityState::InMemory);
+        assert!(status.health.reasons.concat().contains("counters.max_counters"));
         assert_eq!((status.set_aside.as_deref(), status.peers.len()), (store.set_aside(), 0));
         store.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn health_follows_an_instance_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::builder("a").data_dir(dir.path()).build().unwrap();
+        let limiter = Limiter::open(config).await.unwrap();
+        let health = || limiter.counters().health();
+        assert_eq!((health().state, health().is_durable()), (RunState::Running, true));
+        assert!(health().reasons.is_empty());
+        limiter.close().await.unwrap();
+        assert_eq!((health().state, health().is_durable()), (RunState::Closed, true));
+        assert_eq!(
+            [RunState::Closing.to_string(), DurabilityState::InMemory.to_string()],
+            ["closing", "in_memory"]
+        );
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::runtime::{DurabilityError, Health, OpenError};
-use crate::status::Status;
+use crate::runtime::{DurabilityError, OpenError};
+use crate::status::{Health, Status};
 use tallymesh_core::crdt::VersionVector;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::id::ReplicaId;
@@ -23,7 +23,7 @@ use tallymesh_core::time::Timestamp;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
-/// let key = CounterKey::new("tokens", &["session-42"]);
+/// let key = CounterKey::new("tokens", &["session-42"])?;
 /// store.add(&key, 700)?;
 /// store.subtract(&key, 50)?;
 /// assert_eq!(store.value(&key), 650);
@@ -153,7 +153,7 @@ impl CounterStore {
         self.status().address
     }
 
-    /// Whether counts [reach the disk](Status::health).
+    /// Whether the store [runs, and whether counts reach the disk](Status::health).
     pub fn health(&self) -> Health {
         self.status().health
     }

@@ -21,7 +21,9 @@ async fn open(dir: &Path) -> Result<CounterStore, OpenError> {
 async fn live(dir: &Path, amount: u64) {
     let store = open(dir).await.unwrap();
     for session in 0..300_u64 {
-        store.add(&CounterKey::new("calls", &[&format!("s{session}")]), amount + session).unwrap();
+        store
+            .add(&CounterKey::new("calls", &[&format!("s{session}")]).unwrap(), amount + session)
+            .unwrap();
         if session % 50 == 0 {
             store.flush().await.unwrap();
         }
@@ -59,7 +61,7 @@ async fn what_is_sound_is_said_to_be_and_held_directories_are_refused() {
 async fn every_damaged_record_is_named_and_the_others_are_read() {
     let temp = tempfile::tempdir().unwrap();
     live(temp.path(), 1).await;
-    let key = |session: &str| CounterKey::new("calls", &[session]);
+    let key = |session: &str| CounterKey::new("calls", &[session]).unwrap();
     let record = |session: &str| [b"c", key(session).as_bytes()].concat();
     {
         let db = sled::open(temp.path().join("db")).unwrap();
@@ -89,7 +91,7 @@ async fn a_record_that_is_lost_or_old_is_noticed_by_the_totals() {
     live(temp.path(), 1).await;
     {
         let db = sled::open(temp.path().join("db")).unwrap();
-        let key = [b"c", CounterKey::new("calls", &["s9"]).as_bytes()].concat();
+        let key = [b"c", CounterKey::new("calls", &["s9"]).unwrap().as_bytes()].concat();
         db.remove(key).unwrap().unwrap();
         db.flush().unwrap();
     }

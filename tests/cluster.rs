@@ -112,7 +112,7 @@ async fn three_nodes_share_a_limit_and_agree_after_a_partition() {
     for index in 0..3 {
         assert_eq!(cluster.admits(index, "s", 1), 0);
         assert_eq!(cluster.admits(index, "other", 1), 0);
-        let key = CounterKey::new("calls per session", &["s"]);
+        let key = CounterKey::new("calls per session", &["s"]).unwrap();
         assert_eq!(cluster.nodes[index].counters().value(&key), 6, "one overshot, on each side");
     }
     cluster.close().await;
@@ -165,7 +165,7 @@ async fn an_older_copy_of_the_disk_takes_no_count_from_what_the_peers_hold() {
     cluster.nodes[0] = cluster.open(0, 100).await;
     assert_eq!(cluster.admits(0, "s", 2), 2);
     cluster.converge().await;
-    let key = CounterKey::new("calls per session", &["s"]);
+    let key = CounterKey::new("calls per session", &["s"]).unwrap();
     for node in &cluster.nodes {
         assert_eq!(node.counters().value(&key), 10);
     }
@@ -263,7 +263,7 @@ async fn a_name_given_twice_and_our_own_address_do_no_harm() {
     let b = config(dir.path(), "b").peers([address.clone(), by_name]).limit(limit());
     let b = Limiter::open(b.build().unwrap()).await.unwrap();
     assert!(b.acquire(&Request::tool_call("s", "t")).is_allowed());
-    let key = CounterKey::new("calls per session", &["s"]);
+    let key = CounterKey::new("calls per session", &["s"]).unwrap();
     until("a hears of it", PATIENCE, || a.counters().value(&key) == 1).await;
     a.close().await.unwrap();
     b.close().await.unwrap();

@@ -84,7 +84,10 @@ pub fn milliseconds(nanoseconds: u64) -> String {
 
 /// Keys of 42 bytes, as a limit per session makes them.
 pub fn keys(count: usize) -> Vec<CounterKey> {
-    let key = |n| CounterKey::new("tool calls per session", &[&format!("session-{n:08}")]);
+    let key = |n| {
+        CounterKey::new("tool calls per session", &[&format!("session-{n:08}")])
+            .expect("a short key")
+    };
     (0..count).map(key).collect()
 }
 

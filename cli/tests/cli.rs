@@ -88,7 +88,7 @@ fn a_directory_is_checked_and_a_damaged_one_still_inspected() {
     assert!(sound.ends_with("sound\n"), "{sound}");
 
     let db = sled::open(data.join("db")).unwrap();
-    let key = [b"c", CounterKey::new("calls", &["s"]).as_bytes()].concat();
+    let key = [b"c", CounterKey::new("calls", &["s"]).unwrap().as_bytes()].concat();
     db.insert(key, b"no record at all").unwrap();
     db.flush().unwrap();
     drop(db);

@@ -131,6 +131,26 @@ impl fmt::Display for ReplicaId {
     }
 }
 
+/// A text that is no replica.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no replica: use \"node#boot.nonce\", such as \"a#1.00000000000000ff\"")]
+pub struct InvalidReplicaId(String);
+
+impl FromStr for ReplicaId {
+    type Err = InvalidReplicaId;
+
+    fn from_str(text: &str) -> Result<ReplicaId, InvalidReplicaId> {
+        let parse = || {
+            let (node, incarnation) = text.split_once('#')?;
+            let (boot, nonce) = incarnation.split_once('.')?;
+            let (boot, nonce) = (boot.parse().ok()?, u64::from_str_radix(nonce, 16).ok()?);
+            let incarnation = Incarnation { boot, nonce };
+            Some(ReplicaId { node: node.parse().ok()?, incarnation })
+        };
+        parse().ok_or_else(|| InvalidReplicaId(text.into()))
+    }
+}
+
 /// A replica's own sequence number for its updates; the first update is 1, and 0 means "none yet".
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -144,7 +164,7 @@ impl Version {
 
     /// The version that follows.
     #[inline]
-    pub fn next(self) -> Version {
+    pub(crate) fn next(self) -> Version {
         Version(self.0 + 1)
     }
 }
@@ -157,9 +177,22 @@ impl fmt::Display for Version {
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::ToString;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_replica_is_read_as_it_is_written() {
+        let incarnation = Incarnation { boot: 3, nonce: 255 };
+        let replica = ReplicaId { node: "a.b-1".parse().unwrap(), incarnation };
+        assert_eq!(replica.to_string(), "a.b-1#3.00000000000000ff");
+        assert_eq!(replica.to_string().parse(), Ok(replica));
+        for bad in ["", "a", "a#1", "a#x.1", "#1.1", "a#1.g"] {
+            assert!(bad.parse::<ReplicaId>().is_err(), "{bad}");
+        }
+    }
 
     proptest! {
         #[test]

@@ -15,13 +15,14 @@ use crate::varint::{self, InvalidVarint};
 /// ```
 /// use tallymesh::{CounterKey, Timestamp, WindowIndex};
 ///
-/// let key = CounterKey::new("calls per user", &["u7"]);
+/// let key = CounterKey::new("calls per user", &["u7"])?;
 /// assert_eq!((key.limit(), key.window()), ("calls per user", None));
 ///
-/// let minute = WindowIndex::at(60_000, Timestamp(125_000));
-/// let key = CounterKey::windowed("calls per user", &["u7"], minute);
+/// let minute = WindowIndex::at(60_000, Timestamp(125_000))?;
+/// let key = CounterKey::windowed("calls per user", &["u7"], minute)?;
 /// assert_eq!(key.window().map(|window| window.end()), Some(Timestamp(180_000)));
 /// assert_eq!(key.values().collect::<Vec<_>>(), ["u7"]);
+/// # Ok::<(), tallymesh::InvalidKey>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CounterKey(Box<[u8]>);
@@ -37,8 +38,19 @@ pub struct WindowIndex {
 
 impl WindowIndex {
     /// The window of this length that `now` is in.
+    ///
+    /// # Errors
+    /// When the length is 0.
+    pub fn at(length_ms: u64, now: Timestamp) -> Result<WindowIndex, InvalidKey> {
+        match length_ms {
+            0 => Err(InvalidKey::WindowLength),
+            _ => Ok(WindowIndex::within(length_ms, now)),
+        }
+    }
+
+    /// The same, for a length that was checked before.
     #[inline]
-    pub fn at(length_ms: u64, now: Timestamp) -> WindowIndex {
+    pub(crate) fn within(length_ms: u64, now: Timestamp) -> WindowIndex {
         let length_ms = length_ms.max(1);
         WindowIndex { length_ms, index: now.0 / length_ms }
     }
@@ -56,31 +68,74 @@ impl WindowIndex {
     }
 }
 
-/// Bytes that are no counter key.
+/// What is no counter's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a counter key: {0}")]
-pub struct InvalidKey(&'static str);
+#[non_exhaustive]
+pub enum InvalidKey {
+    /// Bytes that no key has.
+    #[error("not a counter key: {0}")]
+    Bytes(&'static str),
+    /// More values than a key has room for.
+    #[error("a counter key with {0} values is not allowed: at most {KEY_VALUES_MAX}")]
+    Values(usize),
+    /// A name and values that are too long, together.
+    #[error(
+        "a counter key of {0} bytes is not allowed: limit and values together, at most {KEY_BYTES_MAX}, and what counters.max_key_bytes allows"
+    )]
+    Length(usize),
+    /// A window of no length.
+    #[error("a window with length_ms = 0 is not allowed: at least 1")]
+    WindowLength,
+}
 
 /// The most values a key may have.
 pub(crate) const KEY_VALUES_MAX: usize = 32;
+/// The longest key that any node can be configured for, in bytes.
+const KEY_BYTES_MAX: usize = 8192;
 
 impl CounterKey {
     /// The key of a counter without a window, which expires when it has not been used for its time to live.
-    pub fn new(limit: &str, values: &[&str]) -> CounterKey {
+    ///
+    /// # Errors
+    /// When there are more than 32 values, or more than 8,192 bytes. A node's `counters.max_key_bytes` may allow fewer bytes;
+    /// that is found when the key is used.
+    pub fn new(limit: &str, values: &[&str]) -> Result<CounterKey, InvalidKey> {
         CounterKey::build(limit, values, None)
     }
 
     /// The key of a counter of one window.
-    pub fn windowed(limit: &str, values: &[&str], window: WindowIndex) -> CounterKey {
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and for a window whose `length_ms` is 0.
+    pub fn windowed(
+        limit: &str,
+        values: &[&str],
+        window: WindowIndex,
+    ) -> Result<CounterKey, InvalidKey> {
+        if window.length_ms == 0 {
+            return Err(InvalidKey::WindowLength);
+        }
         CounterKey::build(limit, values, Some(window))
     }
 
-    fn build(limit: &str, values: &[&str], window: Option<WindowIndex>) -> CounterKey {
+    fn build(
+        limit: &str,
+        values: &[&str],
+        window: Option<WindowIndex>,
+    ) -> Result<CounterKey, InvalidKey> {
+        if values.len() > KEY_VALUES_MAX {
+            return Err(InvalidKey::Values(values.len()));
+        }
+        let length =
+            values.iter().map(|value| value.len()).fold(limit.len(), usize::saturating_add);
+        if length > KEY_BYTES_MAX {
+            return Err(InvalidKey::Length(length));
+        }
         let mut bytes = Vec::new();
         write_window(&mut bytes, window);
         write_name_and_count(&mut bytes, limit, values.len());
         values.iter().for_each(|value| write_text(&mut bytes, value));
-        CounterKey(bytes.into())
+        Ok(CounterKey(bytes.into()))
     }
 
     /// Reads the byte form, which has exactly one spelling for each key.
@@ -102,13 +157,13 @@ impl CounterKey {
         reader.text()?;
         let values = reader.varint()?;
         if values > KEY_VALUES_MAX as u64 {
-            return Err(InvalidKey("too many values"));
+            return Err(InvalidKey::Bytes("too many values"));
         }
         for _ in 0..values {
             reader.text()?;
         }
         if !reader.0.is_empty() {
-            return Err(InvalidKey("bytes after its end"));
+            return Err(InvalidKey::Bytes("bytes after its end"));
         }
         Ok(())
     }
@@ -216,15 +271,17 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self) -> Result<&'a str, InvalidKey> {
-        let length = usize::try_from(self.varint()?).map_err(|_| InvalidKey("text too long"))?;
-        let (text, rest) = self.0.split_at_checked(length).ok_or(InvalidKey("text cut off"))?;
+        let length =
+            usize::try_from(self.varint()?).map_err(|_| InvalidKey::Bytes("text too long"))?;
+        let (text, rest) =
+            self.0.split_at_checked(length).ok_or(InvalidKey::Bytes("text cut off"))?;
         self.0 = rest;
-        core::str::from_utf8(text).map_err(|_| InvalidKey("text is not UTF-8"))
+        core::str::from_utf8(text).map_err(|_| InvalidKey::Bytes("text is not UTF-8"))
     }
 
     #[inline]
     fn varint(&mut self) -> Result<u64, InvalidKey> {
-        varint::read(&mut self.0).map_err(|InvalidVarint(what)| InvalidKey(what))
+        varint::read(&mut self.0).map_err(|InvalidVarint(what)| InvalidKey::Bytes(what))
     }
 }
 
@@ -244,7 +301,7 @@ mod tests {
         ) {
             let texts: Vec<&str> = values.iter().map(String::as_str).collect();
             let window = window.map(|(length_ms, index)| WindowIndex { length_ms, index });
-            let key = CounterKey::build(&limit, &texts, window);
+            let key = CounterKey::build(&limit, &texts, window).unwrap();
             prop_assert_eq!(key.limit(), &limit);
             prop_assert_eq!(key.values().collect::<Vec<_>>(), texts);
             prop_assert_eq!(key.window(), window);
@@ -255,7 +312,7 @@ mod tests {
         fn arbitrary_bytes_are_refused_or_the_one_spelling(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             if let Ok(key) = CounterKey::from_bytes(&bytes) {
                 let values: Vec<&str> = key.values().collect();
-                let again = CounterKey::build(key.limit(), &values, key.window());
+                let again = CounterKey::build(key.limit(), &values, key.window()).unwrap();
                 prop_assert_eq!(again.as_bytes(), &bytes[..]);
             }
         }
@@ -263,8 +320,14 @@ mod tests {
 
     #[test]
     fn values_cannot_be_shifted_into_one_another() {
-        assert_ne!(CounterKey::new("l", &["ab", "c"]), CounterKey::new("l", &["a", "bc"]));
-        assert_ne!(CounterKey::new("l", &["a"]), CounterKey::new("l", &["a", ""]));
+        assert_ne!(
+            CounterKey::new("l", &["ab", "c"]).unwrap(),
+            CounterKey::new("l", &["a", "bc"]).unwrap()
+        );
+        assert_ne!(
+            CounterKey::new("l", &["a"]).unwrap(),
+            CounterKey::new("l", &["a", ""]).unwrap()
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! This crate knows no clock, thread, socket, file or log. Time, randomness and bytes are arguments, so that a simulator can run
 //! a whole cluster of these very machines from one seed. It is `no_std` with `alloc`; one file, `sync.rs`, names `std`, for its
-//! mutex.
+//! mutex and for conversions from and to `SystemTime`.
 //!
 //! **Use the crate `tallymesh` instead**, unless you write a shell of your own: this API follows that library's needs.
 //!
@@ -32,7 +32,7 @@
 //!
 //! # What is deliberately absent
 //!
-//! `Instant`, `SystemTime`, threads, `tokio`, paths, `std::io::Error`, TOML, `tracing`: a place is text, a cause is a boxed error, and
+//! `Instant`, a `SystemTime` that is read, threads, `tokio`, paths, `std::io::Error`, TOML, `tracing`: a place is text, a cause is a boxed error, and
 //! what deserves a line in a log is returned as a value. No global state but the simulator's mutants.
 //!
 //! [tallymesh]: https://docs.rs/tallymesh
@@ -55,6 +55,8 @@ pub mod mutant;
 pub mod storage;
 mod sync;
 pub mod table;
+#[cfg(feature = "serde")]
+mod text;
 pub mod time;
 mod varint;
 pub mod wire;

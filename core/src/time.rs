@@ -1,12 +1,15 @@
 //! Time as a value: what core is handed instead of a clock.
 
+use alloc::{format, string::String};
 use core::fmt;
+use core::str::FromStr;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::mutant::mutant;
+use crate::sync::{SystemTime, UNIX_EPOCH};
 
 /// A moment in wall-clock time: milliseconds since the Unix epoch, UTC.
 #[derive(
@@ -28,6 +31,49 @@ impl Timestamp {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
+
+/// A text or a moment that no [`Timestamp`] stands for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0} is no timestamp: use a moment of RFC 3339 from 1970 on, such as \"2026-01-31T12:00:00Z\""
+)]
+pub struct InvalidTimestamp(String);
+
+impl FromStr for Timestamp {
+    type Err = InvalidTimestamp;
+
+    /// Reads RFC 3339, such as `2026-01-31T12:00:00.250Z`; what is less than a millisecond is cut off.
+    fn from_str(text: &str) -> Result<Timestamp, InvalidTimestamp> {
+        let moment = text.parse::<jiff::Timestamp>().ok();
+        let ms = moment.and_then(|moment| u64::try_from(moment.as_millisecond()).ok());
+        ms.map(Timestamp).ok_or_else(|| InvalidTimestamp(format!("{text:?}")))
+    }
+}
+
+impl TryFrom<SystemTime> for Timestamp {
+    type Error = InvalidTimestamp;
+
+    /// What is less than a millisecond is cut off. A moment before 1970 is an error.
+    fn try_from(moment: SystemTime) -> Result<Timestamp, InvalidTimestamp> {
+        match moment.duration_since(UNIX_EPOCH) {
+            Ok(since) => Ok(Timestamp(whole_ms(since))),
+            Err(before) => {
+                let before = humantime::format_duration(before.duration());
+                Err(InvalidTimestamp(format!("a moment {before} before 1970")))
+            }
+        }
+    }
+}
+
+impl From<Timestamp> for SystemTime {
+    /// A moment past the system's last one is the end of the year 9999.
+    fn from(timestamp: Timestamp) -> SystemTime {
+        let moment = UNIX_EPOCH.checked_add(Duration::from_millis(timestamp.0));
+        moment.unwrap_or_else(|| UNIX_EPOCH + END_OF_9999)
+    }
+}
+
+const END_OF_9999: Duration = Duration::from_secs(253_402_300_799);
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,6 +140,27 @@ mod tests {
         let mark = MonotonicWall::at(Timestamp(1_000));
         let shown = [900, 1_100, 1_050, 1_200].map(|reading| mark.observe(Timestamp(reading)).0);
         assert_eq!(shown, [1_000, 1_100, 1_100, 1_200]);
+    }
+
+    #[test]
+    fn a_timestamp_is_read_as_it_is_written() {
+        let moment = Timestamp(1_769_860_800_250);
+        assert_eq!(moment.to_string().parse(), Ok(moment));
+        assert_eq!("1970-01-01T01:00:01+01:00".parse(), Ok(Timestamp(1_000)));
+        for bad in ["", "now", "2026-01-31", "1969-12-31T23:59:59Z"] {
+            let message = bad.parse::<Timestamp>().unwrap_err().to_string();
+            assert!(message.contains(bad) && message.contains("RFC 3339"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_timestamp_is_a_moment_of_the_system_and_back() {
+        let moment = UNIX_EPOCH + Duration::from_micros(1_500_700);
+        assert_eq!(Timestamp::try_from(moment), Ok(Timestamp(1_500)));
+        assert_eq!(SystemTime::from(Timestamp(1_500)), UNIX_EPOCH + Duration::from_millis(1_500));
+        let before = Timestamp::try_from(UNIX_EPOCH - Duration::from_secs(1));
+        assert!(before.unwrap_err().to_string().contains("1s before 1970"));
+        assert!(SystemTime::from(Timestamp(u64::MAX)) > UNIX_EPOCH);
     }
 
     #[test]

@@ -32,12 +32,19 @@ export interface PeerReport {
   readonly lastHeardMs?: number;
 }
 
-/** Whether counts reach the disk, and what went wrong since the start. */
+/** Whether the limiter runs, whether counts reach the disk, and what went wrong since the start. */
 export interface HealthReport {
-  /** Whether they do. If not, decisions go on from memory, and the disk is tried again. */
+  /** Whether the limiter runs. Calls on a closed one throw, so `'closed'` is only seen in the instant before they do. */
+  readonly state: 'running' | 'closing' | 'closed';
+  /** Whether they do: `durability` is `'durable'`. */
   readonly durable: boolean;
-  /** Why not; left out while they do. */
-  readonly reason?: string;
+  /**
+   * `'durable'`: they do. `'in_memory'`: they are not meant to (`storage.inMemory`). `'failed'`: the disk failed; decisions
+   * continue from memory, and the disk is tried again.
+   */
+  readonly durability: 'durable' | 'in_memory' | 'failed';
+  /** What is wrong, each in a sentence: why the disk failed, which bound is reached. Empty when nothing is. */
+  readonly reasons: readonly string[];
   /** How many counters are held, those included that have ended but are kept for stragglers. */
   readonly counters: number;
   /** Counters that were needed and not made, because `maxCounters` were held. */

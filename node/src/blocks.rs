@@ -8,7 +8,7 @@ use napi::Result;
 use napi_derive::napi;
 use tallymesh::{CounterKey, CounterStore, Timestamp};
 
-use crate::error::{counter, guard};
+use crate::error::{counter, guard, key};
 use crate::limiters::with;
 
 /// Intervals are up to 2^25 seconds long: over a year.
@@ -23,9 +23,9 @@ pub fn block(handle: u32, limit: String, values: String, duration_ms: f64) -> Re
             let now = store.now();
             let end = now.0.saturating_add(duration_ms as u64).div_ceil(1000);
             for interval in cover(now.0 / 1000, end) {
-                store.add(&interval.key(&limit, &values), 1).map_err(counter)?;
+                store.add(&interval.key(&limit, &values)?, 1).map_err(counter)?;
             }
-            Ok(blocked_for(store, now, &limit, &values))
+            blocked_for(store, now, &limit, &values)
         })
     })
 }
@@ -33,9 +33,7 @@ pub fn block(handle: u32, limit: String, values: String, duration_ms: f64) -> Re
 /// How long the key is still blocked, in milliseconds; 0 if it is not.
 #[napi]
 pub fn block_remaining(handle: u32, limit: String, values: String) -> Result<f64> {
-    guard(|| {
-        with(handle, |local| Ok(blocked_for(local.store(), local.store().now(), &limit, &values)))
-    })
+    guard(|| with(handle, |local| blocked_for(local.store(), local.store().now(), &limit, &values)))
 }
 
 /// Ends a block, everywhere.
@@ -45,10 +43,10 @@ pub fn unblock(handle: u32, limit: String, values: String) -> Result<()> {
         with(handle, |local| {
             let store = local.store();
             let mut second = store.now().0 / 1000;
-            while let Some(interval) = marked(store, second, &limit, &values) {
-                store.reset(&interval.key(&limit, &values)).map_err(counter)?;
+            while let Some(interval) = marked(store, second, &limit, &values)? {
+                store.reset(&interval.key(&limit, &values)?).map_err(counter)?;
                 // Another, shorter or longer, may be marked here as well.
-                if marked(store, second, &limit, &values).is_none() {
+                if marked(store, second, &limit, &values)?.is_none() {
                     second = interval.end();
                 }
             }
@@ -73,10 +71,10 @@ impl Interval {
         (self.index + 1) << self.level
     }
 
-    fn key(self, limit: &str, values: &str) -> CounterKey {
+    fn key(self, limit: &str, values: &str) -> Result<CounterKey> {
         let (level, index) = (self.level.to_string(), self.index.to_string());
         let values = values.split('\0').chain([&level[..], &index]);
-        CounterKey::new(limit, &values.collect::<Vec<_>>())
+        CounterKey::new(limit, &values.collect::<Vec<_>>()).map_err(key)
     }
 }
 
@@ -93,16 +91,25 @@ fn cover(from: u64, to: u64) -> impl Iterator<Item = Interval> {
 }
 
 /// The longest marked interval that holds this second.
-fn marked(store: &CounterStore, second: u64, limit: &str, values: &str) -> Option<Interval> {
-    let intervals = (0..LEVELS).rev().map(|level| Interval::of(level, second));
-    let mut marked = intervals.filter(|interval| store.value(&interval.key(limit, values)) > 0);
-    marked.next()
+fn marked(
+    store: &CounterStore,
+    second: u64,
+    limit: &str,
+    values: &str,
+) -> Result<Option<Interval>> {
+    for level in (0..LEVELS).rev() {
+        let interval = Interval::of(level, second);
+        if store.value(&interval.key(limit, values)?) > 0 {
+            return Ok(Some(interval));
+        }
+    }
+    Ok(None)
 }
 
-fn blocked_for(store: &CounterStore, now: Timestamp, limit: &str, values: &str) -> f64 {
+fn blocked_for(store: &CounterStore, now: Timestamp, limit: &str, values: &str) -> Result<f64> {
     let mut second = now.0 / 1000;
-    while let Some(interval) = marked(store, second, limit, values) {
+    while let Some(interval) = marked(store, second, limit, values)? {
         second = interval.end();
     }
-    second.saturating_mul(1000).saturating_sub(now.0) as f64
+    Ok(second.saturating_mul(1000).saturating_sub(now.0) as f64)
 }

@@ -9,7 +9,7 @@ use slab::Slab;
 use tallymesh::{CounterHandle, CounterKey};
 
 use crate::decisions::number;
-use crate::error::{closed, counter, guard};
+use crate::error::{self, closed, counter, guard};
 use crate::limiters::{Shared, with};
 
 thread_local! {
@@ -26,7 +26,7 @@ struct Counter {
 pub fn counter_open(limiter: u32, limit: String, values: String) -> Result<u32> {
     guard(|| {
         with(limiter, |local| {
-            let handle = local.store().handle(&key(&limit, &values));
+            let handle = local.store().handle(&key(&limit, &values)?);
             let counter = Counter { handle, shared: local.shared.clone() };
             Ok(COUNTERS.with_borrow_mut(|all| all.insert(counter)) as u32)
         })
@@ -87,6 +87,6 @@ fn with_counter<T>(counter: u32, use_it: impl FnOnce(&CounterHandle) -> Result<T
 }
 
 /// The key of a counter without a window.
-pub fn key(limit: &str, values: &str) -> CounterKey {
-    CounterKey::new(limit, &values.split('\0').collect::<Vec<_>>())
+pub fn key(limit: &str, values: &str) -> Result<CounterKey> {
+    CounterKey::new(limit, &values.split('\0').collect::<Vec<_>>()).map_err(error::key)
 }

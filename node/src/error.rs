@@ -6,7 +6,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use napi::{Error, Result};
-use tallymesh::{ConfigError, CountError, DurabilityError, OpenError, ResetError};
+use tallymesh::{ConfigError, CountError, DurabilityError, InvalidKey, OpenError, ResetError};
 use tokio::task::JoinError;
 
 /// What went wrong, as users see it in `error.code`.
@@ -70,6 +70,10 @@ pub fn refund(code: &'static str, message: impl Display) -> Error {
 }
 
 pub fn counter(source: CountError) -> Error {
+    error(Code::Counter, source)
+}
+
+pub fn key(source: InvalidKey) -> Error {
     error(Code::Counter, source)
 }
 

@@ -50,10 +50,14 @@ pub struct PeerReport {
 /// Whether counts reach the disk, and what went wrong since the start.
 #[napi(object)]
 pub struct HealthReport {
+    /// Whether it runs: `running`, `closing` or `closed`.
+    pub state: String,
     /// Whether they do.
     pub durable: bool,
-    /// Why not.
-    pub reason: Option<String>,
+    /// `durable`, `in_memory` or `failed`.
+    pub durability: String,
+    /// What is wrong.
+    pub reasons: Vec<String>,
     /// How many counters are held.
     pub counters: f64,
     /// Counters that were needed and not made.
@@ -82,10 +86,12 @@ pub fn health(handle: u32) -> Result<HealthReport> {
     guard(|| {
         with(handle, |local| {
             let status = local.store().status();
-            let reason = status.health.reason().map(str::to_owned);
+            let health = status.health;
             Ok(HealthReport {
-                durable: reason.is_none(),
-                reason,
+                state: health.state.to_string(),
+                durable: health.is_durable(),
+                durability: health.durability.to_string(),
+                reasons: health.reasons,
                 counters: status.counters as f64,
                 counters_refused: number(status.rejections.counters_refused),
                 cells_implausible: number(status.rejections.cells_implausible),

@@ -8,7 +8,7 @@ use tallymesh::{CountError, CounterKey, CounterStore, WindowIndex};
 
 use crate::counters::key;
 use crate::decisions::number;
-use crate::error::{counter, guard, guard_future};
+use crate::error::{self, counter, guard, guard_future};
 use crate::limiters::with;
 
 /// A counter of one window.
@@ -105,7 +105,7 @@ fn change(
         with(handle, |local| {
             let store = local.store();
             if length_ms < 1.0 {
-                let value = make(store, &key(limit, values)).map_err(counter)?;
+                let value = make(store, &key(limit, values)?).map_err(counter)?;
                 return Ok(WindowCount {
                     value: number(value),
                     ends_in_ms: -1.0,
@@ -115,8 +115,9 @@ fn change(
             let values: Vec<&str> = values.split('\0').collect();
             loop {
                 let now = store.now();
-                let window = WindowIndex::at(length_ms as u64, now);
-                match make(store, &CounterKey::windowed(limit, &values, window)) {
+                let window = WindowIndex::at(length_ms as u64, now).map_err(error::key)?;
+                let key = CounterKey::windowed(limit, &values, window).map_err(error::key)?;
+                match make(store, &key) {
                     // It ended since the clock was read: the next one has begun.
                     Err(CountError::NotThisWindow { .. }) => {}
                     Err(source) => return Err(counter(source)),

@@ -66,7 +66,7 @@ describe('acquire', () => {
     await using _closing = limiter;
     limiter.acquire(booking);
     expect(limiter.acquire({ ...booking, session: 'other' }).cause).toBe('too-many-counters');
-    expect(limiter.health().countersRefused).toBe(1);
+    expect(limiter.health()).toMatchObject({ countersRefused: 1, reasons: [expect.stringMatching(/max_counters/)] });
     const tools = limiter.toolRateLimiter({ session: 'other' });
     expect(tools.tryCall('tool').reason).toMatch(/max_counters/);
     expect(() => tools.recordCall('tool')).toThrow(expect.objectContaining({ code: 'TALLYMESH_COUNTER' }));
@@ -320,7 +320,7 @@ describe('a limiter on disk', () => {
       expect((await limiter.acquireDurable(booking)).allowed).toBe(true);
       limiter.toolRateLimiter({ session: 's' }).recordCall('book_service');
       await limiter.flush();
-      expect(limiter.health()).toMatchObject({ durable: true, counters: 2 });
+      expect(limiter.health()).toMatchObject({ state: 'running', durable: true, durability: 'durable', reasons: [], counters: 2 });
     }
     await using limiter = await Limiter.open(config);
     expect(limiter.acquire(booking).remaining).toBe(1);

@@ -1,6 +1,7 @@
 //! Settings from code.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tallymesh_core::gossip::GossipSettings;
@@ -8,9 +9,10 @@ use tallymesh_core::id::NodeId;
 use tallymesh_core::limit::{Limit, Policy};
 use tallymesh_core::table::Bounds;
 
+use super::environment::with_variable;
 use super::error::invalid;
-use super::validate::{Value, Values};
-use super::{Config, ConfigError, Durability, WhenFull};
+use super::validate::{Origin, Value, Values};
+use super::{Config, ConfigError, Durability, WhenFull, file};
 
 /// Settings on their way to a [`Config`]. There is a method for each setting of the TOML file, named as it is there: alone, or
 /// after its table where the name alone says too little (`gossip.interval` is [`gossip_interval`](Self::gossip_interval)).
@@ -28,8 +30,18 @@ impl ConfigBuilder {
     }
 
     fn set(mut self, path: &'static str, value: Value) -> ConfigBuilder {
-        self.values.set(path, value);
+        self.values.set(path, value, Origin::Builder);
         self
+    }
+
+    /// Starts from a TOML file and the environment, as [`Config::from_file`] reads them; what is set here overrides both, and
+    /// limits are added to those of the file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not TOML, or has an unknown key, or a variable of the environment cannot be one's
+    /// value. Whether the values are allowed, [`build`](Self::build) says.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<ConfigBuilder, ConfigError> {
+        file::read(path.as_ref(), std::env::vars_os())
     }
 
     /// The directory for the state, of this node alone.
@@ -214,6 +226,11 @@ impl ConfigBuilder {
     /// # Errors
     /// The first setting whose value is not allowed, by its path, or the first limit that is invalid.
     pub fn build(self) -> Result<Config, ConfigError> {
+        let values = self.values.clone();
+        self.checked().map_err(|error| with_variable(error, &values))
+    }
+
+    fn checked(self) -> Result<Config, ConfigError> {
         let values = &self.values;
         let node = node_id(values)?;
         // What a value may be by itself, before what settings mean for each other.
@@ -239,9 +256,22 @@ impl ConfigBuilder {
 
 fn node_id(values: &Values) -> Result<NodeId, ConfigError> {
     let text = values.text("node.id")?.unwrap_or_default();
-    text.parse().map_err(|_| {
-        let allowed = "1 to 64 ASCII letters, digits, '.', '_' or '-'";
-        invalid("node.id", format!("{text:?}"), allowed)
+    match text.as_str() {
+        HOST_NAME => node_id_of_host(&gethostname::gethostname()),
+        text => text.parse().map_err(|_| invalid("node.id", format!("{text:?}"), NODE_ID_ALLOWED)),
+    }
+}
+
+/// The id that stands for the machine's host name.
+const HOST_NAME: &str = "@hostname";
+const NODE_ID_ALLOWED: &str = "1 to 64 ASCII letters, digits, '.', '_' or '-'";
+
+pub(super) fn node_id_of_host(name: &OsStr) -> Result<NodeId, ConfigError> {
+    name.to_str().and_then(|name| name.parse().ok()).ok_or_else(|| {
+        let allowed = format!(
+            "the host name, {name:?}, must be {NODE_ID_ALLOWED}; give the node a name of its own"
+        );
+        invalid("node.id", format!("{HOST_NAME:?}"), &allowed)
     })
 }
 

@@ -28,7 +28,7 @@ pub enum ConfigError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// A value is not allowed.
-    #[error("config: {key} = {value} is not allowed: {allowed}")]
+    #[error("config: {key} = {value}{} is not allowed: {allowed}", set_by(variable.as_deref()))]
     #[non_exhaustive]
     Invalid {
         /// The setting's path, such as `gossip.interval`.
@@ -37,6 +37,17 @@ pub enum ConfigError {
         value: String,
         /// What it may be.
         allowed: String,
+        /// The variable of the environment that set it, if one did.
+        variable: Option<String>,
+    },
+    /// A variable of the environment begins as those of settings do, but is none.
+    #[error("config: the environment variable {name} is no setting; expected one of {}", known.join(", "))]
+    #[non_exhaustive]
+    UnknownVariable {
+        /// The variable.
+        name: String,
+        /// The variables that begin the same.
+        known: Vec<String>,
     },
     /// A limit is invalid.
     #[error("config: {0}")]
@@ -45,5 +56,10 @@ pub enum ConfigError {
 
 /// This value of this setting is not allowed.
 pub(super) fn invalid(key: &str, value: impl Into<String>, allowed: &str) -> ConfigError {
-    ConfigError::Invalid { key: key.into(), value: value.into(), allowed: allowed.into() }
+    let (key, value, allowed) = (key.into(), value.into(), allowed.into());
+    ConfigError::Invalid { key, value, allowed, variable: None }
+}
+
+fn set_by(variable: Option<&str>) -> String {
+    variable.map(|name| format!(" (set by the environment variable {name})")).unwrap_or_default()
 }

@@ -1,82 +1,78 @@
 //! The TOML form of the settings. Which tables and keys there are, and of which kind, the rows of [`SETTINGS`] say.
 
-use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
-use std::time::Duration;
+use std::path::Path;
 
-use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
-use tallymesh_core::limit::{Limit, Window};
+use tallymesh_core::limit::{Limit, LimitEntry};
 
-use super::error::invalid;
 use super::settings::{DefaultValue, Kind, SETTINGS, Setting};
-use super::validate::{Value, Values, parse_duration};
-use super::{Config, ConfigBuilder, ConfigError};
+use super::validate::{Origin, Value, Values};
+use super::{ConfigBuilder, ConfigError, environment};
 
 /// The key of the limits, which are not settings.
-const LIMIT: &str = "limit";
+pub(super) const LIMIT: &str = "limit";
 
-pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
-    let file: File = toml::from_str(text)
-        .map_err(|source| ConfigError::Syntax { path: None, source: Box::new(source) })?;
-    let limits = file.limits.into_iter().map(limit).collect::<Result<_, _>>()?;
-    ConfigBuilder { values: file.values, limits }.build()
+/// Reads a file; these variables of the environment override what is in it.
+pub(super) fn read(
+    path: &Path,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<ConfigBuilder, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    parse(&text, environment::read(variables)?).map_err(|error| match error {
+        ConfigError::Syntax { source, .. } => {
+            ConfigError::Syntax { path: Some(path.to_owned()), source }
+        }
+        other => other,
+    })
 }
 
+/// Reads the text of a file; what `overriding` sets need not be in it, and does not apply if it is.
+pub(super) fn parse(text: &str, overriding: Values) -> Result<ConfigBuilder, ConfigError> {
+    let syntax = |source| ConfigError::Syntax { path: None, source: Box::new(source) };
+    let deserializer = toml::Deserializer::parse(text).map_err(syntax)?;
+    let file = FileSeed { overriding: &overriding };
+    file.deserialize(deserializer)
+        .map_err(|mut source: toml::de::Error| {
+            source.set_input(Some(text));
+            syntax(source)
+        })?
+        .into_builder(overriding)
+}
+
+/// The content of a file, before its values are checked.
 #[derive(Default)]
-struct File {
+pub(super) struct File {
     values: Values,
     limits: Vec<LimitEntry>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LimitEntry {
-    name: String,
-    #[serde(default)]
-    when: BTreeMap<String, String>,
-    #[serde(default)]
-    per: Vec<String>,
-    max: u64,
-    window: String,
-    session_ttl: Option<String>,
-}
-
-fn limit(entry: LimitEntry) -> Result<Limit, ConfigError> {
-    let key = |of: &str| format!("limit {:?}: {of}", entry.name);
-    let window = if entry.window == "session" {
-        let ttl = match &entry.session_ttl {
-            Some(text) => parse_duration(&key("session_ttl"), text)?,
-            None => Duration::from_secs(3600),
-        };
-        Window::Session { ttl }
-    } else {
-        if let Some(ttl) = &entry.session_ttl {
-            let allowed = "only with window = \"session\"";
-            return Err(invalid(&key("session_ttl"), format!("{ttl:?}"), allowed));
-        }
-        let length = humantime::parse_duration(&entry.window).map_err(|_| {
-            let allowed = "\"session\" or a duration such as \"60s\" or \"1h\"";
-            invalid(&key("window"), format!("{:?}", entry.window), allowed)
-        })?;
-        Window::Fixed(length)
-    };
-    let mut limit = Limit::new(entry.name, entry.max, window);
-    for (label, pattern) in &entry.when {
-        limit = limit.when(label, pattern);
-    }
-    Ok(entry.per.into_iter().fold(limit, Limit::per))
-}
-
-impl<'de> Deserialize<'de> for File {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<File, D::Error> {
-        deserializer.deserialize_map(FileVisitor)
+impl File {
+    pub(super) fn into_builder(self, overriding: Values) -> Result<ConfigBuilder, ConfigError> {
+        let limits = self.limits.into_iter().map(Limit::try_from).collect::<Result<_, _>>()?;
+        let mut values = self.values;
+        values.set_all(overriding);
+        Ok(ConfigBuilder { values, limits })
     }
 }
 
-struct FileVisitor;
+/// Reads a [`File`].
+pub(super) struct FileSeed<'a> {
+    /// What is set already, and so need not be in the file.
+    pub overriding: &'a Values,
+}
 
-impl<'de> Visitor<'de> for FileVisitor {
+impl<'de> DeserializeSeed<'de> for FileSeed<'_> {
+    type Value = File;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<File, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for FileSeed<'_> {
     type Value = File;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,16 +87,26 @@ impl<'de> Visitor<'de> for FileVisitor {
         while let Some(name) = map.next_key_seed(KnownKey(&names))? {
             match name {
                 LIMIT => file.limits = map.next_value()?,
-                table => map.next_value_seed(Table { name: table, values: &mut file.values })?,
+                name => {
+                    let (values, overriding) = (&mut file.values, self.overriding);
+                    map.next_value_seed(Table { name, values, overriding })?;
+                }
             }
         }
-        let required = |setting: &&Setting| setting.default == DefaultValue::Required;
-        match SETTINGS.iter().filter(required).find(|setting| !file.values.is_set(setting.path)) {
+        let is_missing = |setting: &&Setting| is_missing(setting, &file.values, self.overriding);
+        match SETTINGS.iter().find(is_missing) {
             // A table that is there has said so itself.
             Some(missing) => Err(A::Error::missing_field(missing.table())),
             None => Ok(file),
         }
     }
+}
+
+/// Whether a required setting is nowhere set.
+fn is_missing(setting: &Setting, values: &Values, overriding: &Values) -> bool {
+    setting.default == DefaultValue::Required
+        && !values.is_set(setting.path)
+        && !overriding.is_set(setting.path)
 }
 
 /// One of these keys; any other is an error.
@@ -133,6 +139,7 @@ impl Visitor<'_> for KnownKey<'_> {
 struct Table<'a> {
     name: &'static str,
     values: &'a mut Values,
+    overriding: &'a Values,
 }
 
 impl<'de> DeserializeSeed<'de> for Table<'_> {
@@ -164,11 +171,10 @@ impl<'de> Visitor<'de> for Table<'_> {
                     Kind::Count(..) => Value::Count(map.next_value()?),
                     Kind::Fraction(..) => Value::Fraction(map.next_value()?),
                 };
-                self.values.set(setting.path, value);
+                self.values.set(setting.path, value, Origin::Base);
             }
         }
-        let required = |setting: &&Setting| setting.default == DefaultValue::Required;
-        match here().filter(required).find(|setting| !self.values.is_set(setting.path)) {
+        match here().find(|setting| is_missing(setting, self.values, self.overriding)) {
             Some(missing) => Err(A::Error::missing_field(missing.name())),
             None => Ok(()),
         }

@@ -1,15 +1,19 @@
 //! Settings, from a TOML file or a builder, checked before anything starts.
 
 mod builder;
+mod environment;
 mod error;
 mod file;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod written;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use tallymesh_core::gossip::GossipSettings;
@@ -19,6 +23,7 @@ use tallymesh_core::table::Bounds;
 
 pub use builder::ConfigBuilder;
 pub use error::ConfigError;
+use validate::{Values, not_allowed};
 
 /// Everything a node needs to know before it starts.
 ///
@@ -84,6 +89,38 @@ pub enum WhenFull {
     Allow,
 }
 
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl FromStr for Durability {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Durability, ConfigError> {
+        let known = [Durability::Relaxed, Durability::Sync];
+        let found = known.into_iter().find(|durability| durability.word() == text);
+        found.ok_or_else(|| not_allowed("storage.durability", format!("{text:?}")))
+    }
+}
+
+impl fmt::Display for WhenFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl FromStr for WhenFull {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<WhenFull, ConfigError> {
+        let known = [WhenFull::Deny, WhenFull::Allow];
+        let found = known.into_iter().find(|action| action.word() == text);
+        found.ok_or_else(|| not_allowed("counters.when_full", format!("{text:?}")))
+    }
+}
+
 impl WhenFull {
     /// As it is written in a file.
     fn word(self) -> &'static str {
@@ -95,33 +132,32 @@ impl WhenFull {
 }
 
 impl Config {
-    /// Reads a TOML file; `docs/settings.md` lists the settings.
+    /// Reads a TOML file; `docs/settings.md` lists the settings. Variables of the environment override what is in it:
+    /// `TALLYMESH_GOSSIP_INTERVAL` is `gossip.interval`.
     ///
     /// # Errors
-    /// When the file cannot be read, is not TOML, or a value is not allowed.
+    /// When the file cannot be read, is not TOML, or a value is not allowed, or when a variable of the environment begins
+    /// like one of a setting and is none.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Config, ConfigError> {
-        let path = path.as_ref();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Config::from_toml(&text).map_err(|error| match error {
-            ConfigError::Syntax { source, .. } => {
-                ConfigError::Syntax { path: Some(path.to_owned()), source }
-            }
-            other => other,
-        })
+        ConfigBuilder::from_file(path)?.build()
     }
 
-    /// Reads TOML.
+    /// Reads TOML. The environment is not looked at.
     ///
     /// # Errors
     /// When the text is not TOML, or a value is not allowed.
     pub fn from_toml(text: &str) -> Result<Config, ConfigError> {
-        file::parse(text)
+        file::parse(text, Values::default())?.build()
     }
 
-    /// Starts from the defaults, for the node of this name.
+    /// Starts from the defaults, for the node of this name; `@hostname` stands for the machine's host name.
     pub fn builder(node_id: impl Into<String>) -> ConfigBuilder {
         ConfigBuilder::new(node_id.into())
+    }
+
+    /// A builder that starts from this config: what is set there overrides it, and limits are added to its limits.
+    pub fn to_builder(&self) -> ConfigBuilder {
+        ConfigBuilder { values: written::values(self), limits: self.limits.clone() }
     }
 
     /// The node's name.

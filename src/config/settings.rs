@@ -61,7 +61,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 #[rustfmt::skip]
 pub(super) static SETTINGS: &[Setting] = &[
     row("node.id", Text, Required,
-        "The node's name: unique in the cluster, the same after a restart; 1 to 64 ASCII letters, digits, `.`, `_` or `-`"),
+        "The node's name: unique in the cluster, the same after a restart; 1 to 64 ASCII letters, digits, `.`, `_` or `-`; `@hostname` is the machine's host name"),
     row("node.data_dir", Text, Nothing,
         "The directory for the state, of this node alone; required unless `storage.in_memory` is set"),
     row("gossip.listen", Text, Nothing,
@@ -120,6 +120,9 @@ pub(super) static SETTINGS: &[Setting] = &[
         "How long a counter that is used without a limit is kept after its last change"),
 ];
 
+/// How the variables of the environment begin that set something.
+pub(super) const VARIABLES: &str = "TALLYMESH_";
+
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 
 const fn row(path: &'static str, kind: Kind, default: DefaultValue, doc: &'static str) -> Setting {
@@ -140,6 +143,11 @@ impl Setting {
     /// Its name in that table.
     pub(super) fn name(&self) -> &'static str {
         self.path.split_once('.').map_or(self.path, |(_, name)| name)
+    }
+
+    /// The variable of the environment that sets it.
+    pub(super) fn variable(&self) -> String {
+        format!("{VARIABLES}{}", self.path.replace('.', "_").to_uppercase())
     }
 
     /// What it may be, in words.

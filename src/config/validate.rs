@@ -25,13 +25,45 @@ pub(super) enum Value {
     Fraction(f64),
 }
 
+/// Who set a value. A later one overrides those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Origin {
+    /// A file, or another config that a builder starts from.
+    Base,
+    /// A variable of the environment.
+    Environment,
+    /// A method of the builder.
+    Builder,
+}
+
 /// The settings that are set, by path.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Values(BTreeMap<&'static str, Value>);
+pub(super) struct Values(BTreeMap<&'static str, (Value, Origin)>);
 
 impl Values {
-    pub(super) fn set(&mut self, path: &'static str, value: Value) {
-        self.0.insert(path, value);
+    /// Sets a value. What an earlier origin set, and this value excludes, no longer applies.
+    pub(super) fn set(&mut self, path: &'static str, value: Value, origin: Origin) {
+        if let Some(excluded) = excluded_by(path, &value)
+            && self.origin(excluded).is_some_and(|of| of < origin)
+        {
+            self.0.remove(excluded);
+        }
+        self.0.insert(path, (value, origin));
+    }
+
+    /// Sets all of these, each with its origin.
+    pub(super) fn set_all(&mut self, values: Values) {
+        for (path, (value, origin)) in values.0 {
+            self.set(path, value, origin);
+        }
+    }
+
+    pub(super) fn origin(&self, path: &str) -> Option<Origin> {
+        self.0.get(path).map(|(_, origin)| *origin)
+    }
+
+    pub(super) fn get(&self, path: &str) -> Option<&Value> {
+        self.0.get(path).map(|(value, _)| value)
     }
 
     pub(super) fn is_set(&self, path: &str) -> bool {
@@ -55,7 +87,7 @@ impl Values {
 
     /// A text; `None` when it is not set.
     pub(super) fn text(&self, path: &str) -> Result<Option<String>, ConfigError> {
-        match self.0.get(path) {
+        match self.get(path) {
             Some(Value::Text(text)) => Ok(Some(text.clone())),
             Some(other) => Err(wrong_kind(path, other)),
             None => Ok(None),
@@ -64,14 +96,14 @@ impl Values {
 
     /// A path; `None` when it is not set.
     pub(super) fn path(&self, path: &str) -> Result<Option<PathBuf>, ConfigError> {
-        match self.0.get(path) {
+        match self.get(path) {
             Some(Value::Path(value)) => Ok(Some(value.clone())),
             _ => Ok(self.text(path)?.map(PathBuf::from)),
         }
     }
 
     pub(super) fn texts(&self, path: &str) -> Result<Vec<String>, ConfigError> {
-        match self.0.get(path) {
+        match self.get(path) {
             Some(Value::Texts(texts)) => Ok(texts.clone()),
             Some(other) => Err(wrong_kind(path, other)),
             None => Ok(Vec::new()),
@@ -79,7 +111,7 @@ impl Values {
     }
 
     pub(super) fn flag(&self, path: &str) -> Result<bool, ConfigError> {
-        match self.0.get(path) {
+        match self.get(path) {
             Some(Value::Flag(flag)) => Ok(*flag),
             Some(other) => Err(wrong_kind(path, other)),
             None => Ok(default_of(path)? == "true"),
@@ -99,7 +131,7 @@ impl Values {
     }
 
     pub(super) fn duration(&self, path: &str) -> Result<Duration, ConfigError> {
-        let value = match self.0.get(path) {
+        let value = match self.get(path) {
             Some(Value::Duration(value)) => *value,
             Some(Value::Text(text)) => parse_duration(path, text)?,
             Some(other) => return Err(wrong_kind(path, other)),
@@ -117,7 +149,7 @@ impl Values {
     }
 
     pub(super) fn count(&self, path: &str) -> Result<usize, ConfigError> {
-        let value = match self.0.get(path) {
+        let value = match self.get(path) {
             Some(Value::Count(value)) => *value,
             Some(other) => return Err(wrong_kind(path, other)),
             None => parse(path, default_of(path)?)?,
@@ -129,7 +161,7 @@ impl Values {
     }
 
     pub(super) fn fraction(&self, path: &str) -> Result<f64, ConfigError> {
-        let value = match self.0.get(path) {
+        let value = match self.get(path) {
             Some(Value::Fraction(value)) => *value,
             Some(other) => return Err(wrong_kind(path, other)),
             None => parse(path, default_of(path)?)?,
@@ -176,13 +208,25 @@ impl Values {
     }
 }
 
+/// The setting that makes no sense beside this one.
+fn excluded_by(path: &str, value: &Value) -> Option<&'static str> {
+    match (path, value) {
+        ("node.data_dir", _) => Some("storage.in_memory"),
+        ("storage.in_memory", Value::Flag(true)) => Some("node.data_dir"),
+        ("storage.durability", Value::Text(word)) if word == "sync" => {
+            Some("storage.persist_every")
+        }
+        _ => None,
+    }
+}
+
 /// Reads a duration of the file, at this key.
-pub(super) fn parse_duration(key: &str, text: &str) -> Result<Duration, ConfigError> {
+fn parse_duration(key: &str, text: &str) -> Result<Duration, ConfigError> {
     humantime::parse_duration(text)
         .map_err(|_| invalid(key, format!("{text:?}"), "a duration such as \"50ms\" or \"1h\""))
 }
 
-fn parse<T: std::str::FromStr>(path: &str, text: &str) -> Result<T, ConfigError> {
+pub(super) fn parse<T: std::str::FromStr>(path: &str, text: &str) -> Result<T, ConfigError> {
     text.parse().map_err(|_| not_allowed(path, text))
 }
 
@@ -198,7 +242,7 @@ fn default_of(path: &str) -> Result<&'static str, ConfigError> {
 }
 
 /// The error of a value outside of what the setting's row allows.
-fn not_allowed(path: &str, value: impl Into<String>) -> ConfigError {
+pub(super) fn not_allowed(path: &str, value: impl Into<String>) -> ConfigError {
     let allowed = Setting::find(path).map(Setting::allowed).unwrap_or_default();
     invalid(path, value, &allowed)
 }

@@ -25,12 +25,12 @@ fn table(boot: u64) -> Table {
 }
 
 fn add(table: &Table, name: &str, amount: u64) {
-    let key = CounterKey::new(name, &[]);
+    let key = CounterKey::new(name, &[]).unwrap();
     table.execute(Timestamp(0), &key, Op::Add(amount), END).unwrap();
 }
 
 fn value(table: &Table, name: &str) -> u64 {
-    table.value(Timestamp(0), CounterKey::new(name, &[]).as_bytes())
+    table.value(Timestamp(0), CounterKey::new(name, &[]).unwrap().as_bytes())
 }
 
 fn sweep(table: &Table, now: u64) {
@@ -57,7 +57,8 @@ fn a_rewrite_gives_disk_back_and_loses_nothing() {
         CheckpointWriter::on(files.open_database().unwrap(), Meta::first(node(), 0), None).unwrap();
     let table = table(1);
     for n in 0..10_000 {
-        let key = CounterKey::new(&n.to_string(), &["a value of some length, to fill the disk"]);
+        let key =
+            CounterKey::new(&n.to_string(), &["a value of some length, to fill the disk"]).unwrap();
         let end = Timestamp(if n < 100 { END.0 } else { 1_000 });
         table.execute(Timestamp(0), &key, Op::Add(1), end).unwrap();
     }

@@ -9,7 +9,7 @@ use rand::rngs::SysRng;
 use tokio::sync::{oneshot, watch};
 
 use super::wakers::Worker;
-use super::{DurabilityError, Health, NamedThread, OpenError, Signals, lock};
+use super::{DurabilityError, NamedThread, OpenError, Signals, lock};
 use crate::clock::{Clock, system_wall};
 use crate::config::{Config, Durability};
 use crate::disk::{self, ReadProgress};
@@ -210,11 +210,14 @@ impl DiskThread {
         self.wake.notify_one();
     }
 
-    pub(crate) fn health(&self) -> Health {
-        match &self.progress.borrow().failed {
-            Some(reason) => Health::Degraded(reason.clone()),
-            None => Health::Durable,
-        }
+    /// Why counts do not reach the disk; `None` while they do.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.progress.borrow().failed.clone()
+    }
+
+    /// Whether the thread has ended, and with it all writing.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.progress.borrow().stopped
     }
 
     /// How the last checkpoint went.

@@ -12,6 +12,7 @@ mod wakers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -66,26 +67,6 @@ pub enum DurabilityError {
     Closed,
 }
 
-/// Whether counts reach the disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Health {
-    /// They do.
-    Durable,
-    /// They do not, for this reason; decisions continue from memory, and the disk is tried again.
-    Degraded(String),
-}
-
-impl Health {
-    /// Why counts do not reach the disk; `None` if they do.
-    pub fn reason(&self) -> Option<&str> {
-        match self {
-            Health::Durable => None,
-            Health::Degraded(reason) => Some(reason),
-        }
-    }
-}
-
 /// The running instance.
 pub(crate) struct Runtime {
     pub table: Arc<Table>,
@@ -97,6 +78,11 @@ pub(crate) struct Runtime {
     pub address: Option<SocketAddr>,
     /// Where a damaged database was put at the start.
     pub set_aside: Option<PathBuf>,
+    /// Whether nothing is kept on disk, by the config.
+    pub in_memory: bool,
+    /// The most counters, by the config.
+    pub counters_max: usize,
+    closing: AtomicBool,
 }
 
 /// The signals between the embedder's threads and our own.
@@ -164,7 +150,18 @@ impl Runtime {
         abandoned.disarm();
         let threads = Threads { gossip: gossip_thread, disk: disk_thread };
         let threads = Mutex::new(Some(threads));
-        Ok(Runtime { table, clock, disk, signals, threads, address, set_aside })
+        Ok(Runtime {
+            table,
+            clock,
+            disk,
+            signals,
+            threads,
+            address,
+            set_aside,
+            in_memory: config.data_dir.is_none(),
+            counters_max: config.bounds.counters_max,
+            closing: AtomicBool::new(false),
+        })
     }
 
     /// The table changed: wakes the threads that sleep.
@@ -201,8 +198,14 @@ impl Runtime {
         lock(&self.signals.peers).clone()
     }
 
+    /// Whether [`close`](Self::close) was called.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
     /// Says goodbye to the peers, writes the last checkpoint, and stops. A second call finds nothing left to do.
     pub(crate) async fn close(&self) -> Result<(), DurabilityError> {
+        self.closing.store(true, Ordering::Relaxed);
         let threads = lock(&self.threads).take();
         if let Some(Threads { gossip, disk }) = threads {
             self.signals.stop.notify_one();

@@ -24,7 +24,7 @@ async fn threads_that_sleep_are_woken_by_a_change() {
     let writer = open(Config::builder("a").data_dir(dir.path().join("a"))).await;
     let address = writer.address().unwrap().to_string();
     let reader = open(Config::builder("b").in_memory().peers([address])).await;
-    let key = CounterKey::new("x", &["y"]);
+    let key = CounterKey::new("x", &["y"]).unwrap();
     let sleeping = |worker| writer.engine().runtime().signals.asleep.is_set(worker);
     for round in 1..=5 {
         until("both threads sleep", PATIENCE, || {

@@ -73,7 +73,7 @@ pub async fn open(dir: &Path, peer: Option<&Limiter>) -> Result<Limiter, OpenErr
 
 /// What a node counted in a session.
 pub fn value(node: &Limiter, session: &str) -> u64 {
-    node.counters().value(&CounterKey::new("calls", &[session]))
+    node.counters().value(&CounterKey::new("calls", &[session]).unwrap())
 }
 
 /// Whether an error says what to do.

@@ -1,6 +1,6 @@
 //! A disk that fills up under a running node, and has room again.
 
-use tallymesh::{DurabilityError, Health, Limiter, Request};
+use tallymesh::{DurabilityError, Limiter, Request};
 use tallymesh_test_support::{copy_moment, until};
 
 use crate::cluster::{PATIENCE, open, value};
@@ -11,7 +11,7 @@ async fn count_until_degraded(node: &Limiter, disk: &SmallDisk) -> u64 {
     let request = Request::tool_call("s", "tool");
     let durable = node.acquire_durable(&request).await;
     assert!(durable.unwrap().is_allowed());
-    assert_eq!(node.counters().health(), Health::Durable);
+    assert!(node.counters().health().is_durable());
     disk.fill();
     let mut counted = 1;
     until("the node is degraded", PATIENCE, || {
@@ -20,7 +20,7 @@ async fn count_until_degraded(node: &Limiter, disk: &SmallDisk) -> u64 {
         assert!(node.acquire(&Request::tool_call(&session, "tool")).is_allowed());
         assert!(node.acquire(&request).is_allowed());
         counted += 1;
-        matches!(node.counters().health(), Health::Degraded(_))
+        node.counters().health().is_failed()
     })
     .await;
     counted
@@ -31,11 +31,12 @@ async fn a_disk_that_fills_up_degrades_durability_and_admission_goes_on() {
     let Some(disk) = SmallDisk::mount() else { return };
     let node = open(&disk.path().join("a"), None).await.unwrap();
     let counted = count_until_degraded(&node, &disk).await;
-    let Health::Degraded(health) = node.counters().health() else { panic!("it is degraded") };
-    assert!(!health.is_empty());
+    let health = node.counters().health();
+    assert!(health.is_failed());
+    let [health] = &health.reasons[..] else { panic!("one reason: {health:?}") };
     let request = Request::tool_call("s", "tool");
     let error = node.acquire_durable(&request).await.unwrap_err();
-    assert!(matches!(&error, DurabilityError::Degraded { reason } if *reason == health), "{error}");
+    assert!(matches!(&error, DurabilityError::Degraded { reason } if reason == health), "{error}");
     assert!(node.counters().flush().await.is_err());
     assert!(node.acquire(&request).is_allowed());
     assert_eq!(value(&node, "s"), counted + 2, "what is not durable is counted all the same");
@@ -63,7 +64,7 @@ async fn durability_comes_back_when_there_is_room_again() {
     let node = open(&dir, None).await.unwrap();
     let counted = count_until_degraded(&node, &disk).await;
     disk.free();
-    until("it is durable again", PATIENCE, || node.counters().health() == Health::Durable).await;
+    until("it is durable again", PATIENCE, || node.counters().health().is_durable()).await;
     node.counters().flush().await.unwrap();
     let again = node.acquire_durable(&Request::tool_call("s", "tool")).await;
     assert!(again.unwrap().is_allowed());

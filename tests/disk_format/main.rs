@@ -89,13 +89,13 @@ async fn goes_on(dir: &Path, contents: &Contents) {
     for (replica, watermark) in &contents.replicas {
         assert_eq!(store.version_vector().watermark(replica), *watermark, "{replica}");
     }
-    let before = store.value(&CounterKey::new(LIMIT, &[&session]));
+    let before = store.value(&CounterKey::new(LIMIT, &[&session]).unwrap());
     assert!(limiter.acquire_durable(&request(&session)).await.unwrap().is_allowed());
     limiter.close().await.unwrap();
 
     let store = CounterStore::open(config(dir)).await.unwrap();
     assert_eq!(store.set_aside(), None);
-    assert_eq!(store.value(&CounterKey::new(LIMIT, &[&session])), before + 1);
+    assert_eq!(store.value(&CounterKey::new(LIMIT, &[&session]).unwrap()), before + 1);
     store.close().await.unwrap();
 }
 
@@ -113,7 +113,7 @@ fn request(session: &str) -> Request<'_> {
 }
 
 fn counter<'a>(contents: &'a Contents, session: &str) -> &'a CounterState {
-    let key = CounterKey::new(LIMIT, &[session]);
+    let key = CounterKey::new(LIMIT, &[session]).unwrap();
     contents.counters.iter().find(|counter| counter.key == key).unwrap()
 }
 

@@ -7,9 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use tallymesh::{
-    Config, CounterKey, Durability, DurabilityError, Health, Limit, Limiter, Request, Window,
-};
+use tallymesh::{Config, CounterKey, Durability, DurabilityError, Limit, Limiter, Request, Window};
 use tallymesh_test_support::{copy_moment, until};
 
 /// Set in the child process: the directory to work in.
@@ -51,8 +49,11 @@ async fn break_and_fix(dir: &Path) {
         std::fs::write(dir.join(BROKEN), "").unwrap();
         let refused = limiter.acquire_durable(&request).await.unwrap_err();
         assert!(matches!(&refused, DurabilityError::Degraded { .. }), "{refused}");
-        let Health::Degraded(reason) = limiter.counters().health() else { panic!("{refused}") };
-        assert!(refused.to_string().contains(&reason), "{refused}");
+        let health = limiter.counters().health();
+        assert!(
+            health.is_failed() && refused.to_string().contains(&health.reasons[0]),
+            "{refused}"
+        );
         assert!(limiter.acquire(&request).is_allowed(), "decisions go on from memory");
         assert!(
             limiter.counters().flush().await.is_err(),
@@ -60,7 +61,7 @@ async fn break_and_fix(dir: &Path) {
         );
 
         std::fs::remove_file(dir.join(BROKEN)).unwrap();
-        let is_fixed = || limiter.counters().health() == Health::Durable;
+        let is_fixed = || limiter.counters().health().is_durable();
         until("the disk is fixed", Duration::from_secs(60), is_fixed).await;
         assert!(limiter.acquire_durable(&request).await.unwrap().is_allowed());
         assert_eq!(value(&limiter), 4, "what could not be made durable is counted all the same");
@@ -87,5 +88,5 @@ async fn open(data_dir: &Path, durability: Durability) -> Limiter {
 }
 
 fn value(limiter: &Limiter) -> u64 {
-    limiter.counters().value(&CounterKey::new("calls", &["s"]))
+    limiter.counters().value(&CounterKey::new("calls", &["s"]).unwrap())
 }

@@ -68,7 +68,7 @@ fn visible_after(nodes: &Nodes, limit: &str, changes: usize) -> Histogram<u64> {
         // At any moment between two rounds.
         thread::sleep(Duration::from_secs_f64(random.random_range(0.0..INTERVAL_MS / 1e3)));
         let session = format!("session-{change:08}");
-        let key = CounterKey::new(limit, &[&session]);
+        let key = CounterKey::new(limit, &[&session]).expect("a short key");
         let begun = now();
         assert!(here.acquire(&call(limit, &session)).is_allowed(), "it is new");
         while there.value(&key) == 0 {

@@ -33,7 +33,7 @@ pub fn run(
     eprintln!("propagation: bytes on the wire");
     let changes = size.counters / 10;
     let nodes = Nodes::start(2, Place::Memory, true)?;
-    let key = CounterKey::new(NORMAL, &[&session(0)]).as_bytes().len() as f64;
+    let key = CounterKey::new(NORMAL, &[&session(0)]).expect("a short key").as_bytes().len() as f64;
     let (here, there) = (&nodes.nodes[0], nodes.nodes[1].counters());
     let change = |number: usize| {
         assert!(here.acquire(&call(NORMAL, &session(number))).is_allowed(), "there is room");

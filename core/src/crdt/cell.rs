@@ -13,10 +13,8 @@ pub const COUNT_MAX: u64 = (1 << 53) - 1;
 /// ```
 /// use tallymesh::{Cell, Version};
 ///
-/// let older = Cell { version: Version(4), p: 2, n: 0 };
-/// let newer = Cell { version: Version(9), p: 5, n: 1 };
-/// assert_eq!(older.merge(newer), newer);
-/// assert_eq!(newer.merge(older), newer);
+/// let cell = Cell { version: Version(9), p: 5, n: 1 };
+/// assert_eq!(cell.p - cell.n, 4);
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cell {
@@ -31,7 +29,19 @@ pub struct Cell {
 impl Cell {
     /// The copy to keep: the higher version. With one writer two copies of a version are equal; were they not, the greater
     /// `(p, n)` is kept, so that every node still keeps the same one.
-    pub fn merge(self, other: Cell) -> Cell {
+    pub(crate) fn merge(self, other: Cell) -> Cell {
         self.max(other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_higher_version_is_kept_in_either_order() {
+        let older = Cell { version: Version(4), p: 2, n: 0 };
+        let newer = Cell { version: Version(9), p: 5, n: 1 };
+        assert_eq!((older.merge(newer), newer.merge(older)), (newer, newer));
     }
 }

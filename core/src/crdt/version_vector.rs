@@ -15,7 +15,7 @@ impl VersionVector {
     }
 
     /// Moves a replica's watermark up to `version`; never down.
-    pub fn advance(&mut self, replica: ReplicaId, version: Version) {
+    fn advance(&mut self, replica: ReplicaId, version: Version) {
         let held = self.0.entry(replica).or_default();
         *held = (*held).max(version);
     }

@@ -11,21 +11,30 @@ use crate::time::Now;
 
 /// A peer, as seen from here.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct PeerStatus {
     /// The address from the config that leads to it; `None` for a peer that only connected to us.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub address: Option<String>,
     /// Its replica; `None` until it has introduced itself.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::text::displayed"))]
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub replica: Option<ReplicaId>,
     /// Whether a link to it is up.
     pub connected: bool,
     /// How many of our own updates it has not confirmed yet.
     pub lag: u64,
     /// Its clock minus ours in milliseconds, within about half of `round_trip`.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub clock_offset_ms: Option<i64>,
     /// How long a message to it and back took last.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::text::duration"))]
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub round_trip: Option<Duration>,
     /// How long ago it was last heard.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::text::duration"))]
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub last_heard: Option<Duration>,
 }
 

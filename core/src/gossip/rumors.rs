@@ -73,7 +73,7 @@ mod tests {
 
     fn a_slot() -> Vec<SlotId> {
         let table = Table::new(replica("own"), Bounds::default(), [1, 2, 3, 4]);
-        let key = CounterKey::new("x", &[]);
+        let key = CounterKey::new("x", &[]).unwrap();
         table.execute(Timestamp(1), &key, Op::Add(1), Timestamp(90_000_000)).unwrap();
         table.harvest(DirtySet::All);
         let update = table.updates_after(&replica("own"), Version::ZERO, 1_000).unwrap();

@@ -46,7 +46,7 @@ pub(super) fn replica(node: &str, boot: u64, nonce: u64) -> ReplicaId {
 }
 
 pub(super) fn key(name: &str) -> CounterKey {
-    CounterKey::new(name, &[])
+    CounterKey::new(name, &[]).unwrap()
 }
 
 pub(super) fn link_up(link: LinkId, dialed: Option<String>) -> Input {

@@ -1,4 +1,8 @@
-//! Why a request was denied: a value, not an error.
+//! Why a request was denied: a value, not an error. As text it is in snake case, such as `limit_reached`.
+
+use alloc::string::{String, ToString};
+use core::fmt;
+use core::str::FromStr;
 
 /// Why a request was denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,4 +18,67 @@ pub enum DenialReason {
     KeyTooLong,
     /// The request carries more labels than `max_labels`.
     TooManyLabels,
+}
+
+const REASONS: &[(DenialReason, &str)] = &[
+    (DenialReason::LimitReached, "limit_reached"),
+    (DenialReason::CostOverMax, "cost_over_max"),
+    (DenialReason::TooManyCounters, "too_many_counters"),
+    (DenialReason::KeyTooLong, "key_too_long"),
+    (DenialReason::TooManyLabels, "too_many_labels"),
+];
+
+impl fmt::Display for DenialReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DenialReason::LimitReached => "limit_reached",
+            DenialReason::CostOverMax => "cost_over_max",
+            DenialReason::TooManyCounters => "too_many_counters",
+            DenialReason::KeyTooLong => "key_too_long",
+            DenialReason::TooManyLabels => "too_many_labels",
+        })
+    }
+}
+
+/// A text that is no reason of denial.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no reason of denial: use limit_reached, cost_over_max, too_many_counters, key_too_long or too_many_labels"
+)]
+pub struct InvalidDenialReason(String);
+
+impl FromStr for DenialReason {
+    type Err = InvalidDenialReason;
+
+    fn from_str(text: &str) -> Result<DenialReason, InvalidDenialReason> {
+        let found = REASONS.iter().find(|(_, word)| *word == text);
+        found.map(|(reason, _)| *reason).ok_or_else(|| InvalidDenialReason(text.to_string()))
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for DenialReason {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for DenialReason {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<DenialReason, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_read_as_it_is_written() {
+        for (reason, word) in REASONS {
+            assert_eq!((word.parse(), &*reason.to_string()), (Ok(*reason), *word));
+        }
+        assert!("full".parse::<DenialReason>().unwrap_err().to_string().contains("\"full\""));
+    }
 }

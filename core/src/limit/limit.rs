@@ -78,6 +78,11 @@ impl Limit {
         self.per.iter().map(Label::as_str)
     }
 
+    /// The labels that it looks at, each with its pattern.
+    pub(super) fn patterns(&self) -> impl Iterator<Item = (&str, String)> {
+        self.when.iter().map(|(label, pattern)| (label.as_str(), pattern.pattern()))
+    }
+
     #[inline]
     pub(super) fn labels_of_per(&self) -> &[Label] {
         &self.per
@@ -93,9 +98,8 @@ impl Limit {
 
     /// Whether the limit can be put in force: everything is in its range.
     pub(super) fn check(&self) -> Result<(), LimitError> {
-        let invalid = |key, value: String, allowed| {
-            Err(LimitError { limit: self.name.clone(), key, value, allowed })
-        };
+        let invalid =
+            |key, value: String, allowed| Err(LimitError::invalid(&self.name, key, value, allowed));
         if self.name.is_empty() || self.name.len() > 128 {
             return invalid("name", format!("{:?}", self.name), "1 to 128 bytes");
         }
@@ -128,6 +132,15 @@ pub struct LimitError {
 }
 
 impl LimitError {
+    pub(super) fn invalid(
+        limit: &str,
+        key: &'static str,
+        value: String,
+        allowed: &'static str,
+    ) -> LimitError {
+        LimitError { limit: limit.to_string(), key, value, allowed }
+    }
+
     /// A second limit of the same name.
     pub(super) fn name_taken(limit: &Limit) -> LimitError {
         let (name, value) = (limit.name.clone(), format!("{:?}", limit.name));

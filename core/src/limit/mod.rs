@@ -12,6 +12,7 @@
 
 mod demand;
 mod denial_reason;
+mod entry;
 mod key_prefix;
 mod label;
 #[expect(clippy::module_inception, reason = "a file is named after its type")]
@@ -23,10 +24,11 @@ pub mod rule;
 mod window;
 
 pub use demand::{Demand, Demands, KeyTooLong, MissingLabel};
-pub use denial_reason::DenialReason;
+pub use denial_reason::{DenialReason, InvalidDenialReason};
+pub use entry::LimitEntry;
 pub use limit::{Limit, LimitError};
 pub use matched::Matched;
 pub use policy::Policy;
 pub use request::Request;
 pub(crate) use window::SESSION_END_MAX;
-pub use window::{Lifetime, WINDOW_MAX, Window};
+pub use window::{InvalidWindow, Lifetime, WINDOW_MAX, Window};

@@ -28,12 +28,12 @@ fn table(boot: u64) -> Table {
 }
 
 fn add(table: &Table, name: &str, amount: u64) {
-    let key = CounterKey::new(name, &[]);
+    let key = CounterKey::new(name, &[]).unwrap();
     table.execute(Timestamp(0), &key, Op::Add(amount), END).unwrap();
 }
 
 fn value(table: &Table, name: &str) -> u64 {
-    table.value(Timestamp(0), CounterKey::new(name, &[]).as_bytes())
+    table.value(Timestamp(0), CounterKey::new(name, &[]).unwrap().as_bytes())
 }
 
 fn sweep(table: &Table, now: u64) {
@@ -143,7 +143,7 @@ fn live(shared: &Shared, table: &Table, found: Option<&Recovered>) -> Vec<u64> {
     for round in 0..ROUNDS {
         add(table, "x", 1);
         add(table, &format!("y{round}"), 1);
-        let brief = CounterKey::new(&format!("brief{round}"), &[]);
+        let brief = CounterKey::new(&format!("brief{round}"), &[]).unwrap();
         table.execute(Timestamp(round), &brief, Op::Add(1), Timestamp(round + 1)).unwrap();
         if round == 2 {
             sweep(table, 2 + 60_000);
@@ -207,7 +207,7 @@ fn expired_counters_leave_the_storage() {
     let (shared, table) = (Shared::default(), table(1));
     let mut writer = writer(&shared, None);
     for n in 0..50 {
-        let key = CounterKey::new(&n.to_string(), &[]);
+        let key = CounterKey::new(&n.to_string(), &[]).unwrap();
         table.execute(Timestamp(0), &key, Op::Add(1), Timestamp(1_000)).unwrap();
     }
     writer.write(&table, Timestamp(0)).unwrap();
@@ -225,7 +225,7 @@ fn expired_counters_leave_the_storage() {
 fn a_counter_that_comes_back_between_two_checkpoints_stays() {
     let (shared, table) = (Shared::default(), table(1));
     let mut writer = writer(&shared, None);
-    let key = CounterKey::new("x", &[]);
+    let key = CounterKey::new("x", &[]).unwrap();
     table.execute(Timestamp(0), &key, Op::Add(1), Timestamp(1_000)).unwrap();
     writer.write(&table, Timestamp(0)).unwrap();
     sweep(&table, 70_000);
@@ -258,7 +258,7 @@ fn a_missing_counter_an_old_one_and_a_flipped_bit_are_damage() {
             Ok(_) => panic!("it went unnoticed"),
         }
     };
-    let x = counter_key(CounterKey::new("x", &[]).as_bytes());
+    let x = counter_key(CounterKey::new("x", &[]).unwrap().as_bytes());
     let missing = damage(&|storage| storage.remove(&x).unwrap());
     assert!(missing.contains("counted 11 counters and 10"), "{missing}");
     let flipped = damage(&|storage| {
@@ -267,7 +267,7 @@ fn a_missing_counter_an_old_one_and_a_flipped_bit_are_damage() {
         storage.put(&x, &bytes).unwrap();
     });
     assert!(flipped.contains("1 of"), "{flipped}");
-    let y = counter_key(CounterKey::new("y1", &[]).as_bytes());
+    let y = counter_key(CounterKey::new("y1", &[]).unwrap().as_bytes());
     let elsewhere = damage(&|storage| {
         let bytes = storage.get(&x).unwrap().unwrap();
         storage.put(&y, &bytes).unwrap();

@@ -102,7 +102,7 @@ proptest! {
                 }
                 Step::Wait { ms } => now += ms,
                 Step::Reset { session } => for table in [&one, &other] {
-                    let key = CounterKey::new("calls", &[sessions[session]]);
+                    let key = CounterKey::new("calls", &[sessions[session]]).unwrap();
                     table.execute(Timestamp(now), &key, Op::Reset, Timestamp(now)).unwrap();
                 },
                 Step::Sweep => [&one, &other].iter().for_each(|table| sweep(table, now)),
@@ -164,7 +164,7 @@ fn a_counter_in_a_slot_used_before_is_not_taken_for_the_one_that_was_there() {
 
 #[test]
 fn try_add_counts_all_or_nothing_and_makes_no_counter_in_vain() {
-    let (table, key) = (table("a"), CounterKey::new("tool per session", &["s", "t"]));
+    let (table, key) = (table("a"), CounterKey::new("tool per session", &["s", "t"]).unwrap());
     let (now, ends) = (Timestamp(0), Timestamp(MINUTE_MS));
     let add = |amount, max| {
         let result = table.execute(now, &key, Op::TryAdd { amount, max }, ends).unwrap();

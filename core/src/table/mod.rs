@@ -20,6 +20,8 @@ mod replicas;
 mod replication;
 mod shard;
 mod slot;
+#[cfg(feature = "serde")]
+mod state_form;
 #[cfg(test)]
 mod tests;
 mod update_log;

@@ -15,6 +15,7 @@ use crate::time::Timestamp;
 
 /// One counter as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CounterState {
     /// What it counts.
     pub key: CounterKey,
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_state_checksum_hashes_the_bytes_that_its_doc_lists() {
-        let (table, key) = (table("a"), CounterKey::new("l", &["v"]));
+        let (table, key) = (table("a"), CounterKey::new("l", &["v"]).unwrap());
         table.execute(Timestamp(0), &key, Op::Add(5), Timestamp(1_000)).unwrap();
         table.harvest(DirtySet::All);
         let update = Update {
@@ -205,7 +206,7 @@ mod tests {
 
     #[test]
     fn cells_without_a_version_are_not_hashed() {
-        let (one, other, key) = (table("a"), table("a"), CounterKey::new("l", &[]));
+        let (one, other, key) = (table("a"), table("a"), CounterKey::new("l", &[]).unwrap());
         for table in [&one, &other] {
             table.execute(Timestamp(0), &key, Op::Add(1), Timestamp(1_000)).unwrap();
         }

@@ -4,6 +4,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 /// What was rejected since the start, in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default))]
 #[non_exhaustive]
 pub struct Rejections {
     /// Counters that were needed and not made, because there were `max_counters` already.

@@ -176,11 +176,13 @@ fn windows_roll_over_while_peers_cells_are_there() {
     assert!(admits(&b, &policy, &request, 60_000));
     sync(&b, &a, 60_100);
     sync(&a, &b, 60_200);
-    let key = CounterKey::windowed("l", &[], WindowIndex::at(60_000, Timestamp(60_000)));
+    let key = CounterKey::windowed("l", &[], WindowIndex::at(60_000, Timestamp(60_000)).unwrap())
+        .unwrap();
     for table in [&a, &b] {
         assert_eq!(table.value(Timestamp(60_300), key.as_bytes()), 1);
     }
-    let old = CounterKey::windowed("l", &[], WindowIndex::at(60_000, Timestamp(0)));
+    let old =
+        CounterKey::windowed("l", &[], WindowIndex::at(60_000, Timestamp(0)).unwrap()).unwrap();
     assert_eq!(a.value(Timestamp(60_300), old.as_bytes()), 0, "a closed window is not read again");
     assert!(admits(&a, &policy, &request, 60_400) && admits(&a, &policy, &request, 60_400));
     assert!(!admits(&a, &policy, &request, 60_400));
@@ -279,7 +281,7 @@ fn expired_counters_leave_after_their_grace_and_do_not_come_back() {
 fn a_long_log_is_read_in_parts_of_bounded_size() {
     let (a, b) = (table("a"), table("b"));
     for n in 0..2_000 {
-        let key = CounterKey::new("l", &[&n.to_string()]);
+        let key = CounterKey::new("l", &[&n.to_string()]).unwrap();
         a.execute(Timestamp(0), &key, Op::Add(n), Timestamp(9_000_000)).unwrap();
     }
     a.harvest(DirtySet::All);
@@ -311,7 +313,7 @@ fn what_comes_after_a_hole_counts_but_does_not_move_the_watermark() {
     let (a, b) = (table("a"), table("b"));
     let own = replica("a", 1);
     for n in 0..300 {
-        let key = CounterKey::new("l", &[&n.to_string()]);
+        let key = CounterKey::new("l", &[&n.to_string()]).unwrap();
         a.execute(Timestamp(0), &key, Op::Add(1), Timestamp(9_000_000)).unwrap();
     }
     a.harvest(DirtySet::All);
@@ -330,7 +332,7 @@ fn what_comes_after_a_hole_counts_but_does_not_move_the_watermark() {
 fn what_is_pushed_out_of_order_reaches_third_parties_after_its_writer_is_gone() {
     let (a, b, c) = (table("a"), table("b"), table("c"));
     let own = replica("a", 1);
-    let key = CounterKey::new("l", &[]);
+    let key = CounterKey::new("l", &[]).unwrap();
     a.execute(Timestamp(0), &key, Op::Add(5), Timestamp(9_000_000)).unwrap();
     let slots = a.harvest(DirtySet::All);
     b.apply(Timestamp(0), &own, &a.updates(&own, &slots));
@@ -347,7 +349,7 @@ fn what_is_pushed_out_of_order_reaches_third_parties_after_its_writer_is_gone() 
 fn a_cell_is_never_sent_with_values_that_its_version_did_not_have() {
     let (a, b) = (table("a"), table("b"));
     let own = replica("a", 1);
-    let key = CounterKey::new("l", &[]);
+    let key = CounterKey::new("l", &[]).unwrap();
     let add = || a.execute(Timestamp(0), &key, Op::Add(1), Timestamp(9_000_000)).unwrap();
     add();
     a.harvest(DirtySet::All);
@@ -365,7 +367,7 @@ fn a_cell_is_never_sent_with_values_that_its_version_did_not_have() {
 #[test]
 fn implausible_updates_are_dropped_and_counted() {
     let (a, b) = (table("a"), table("b"));
-    let key = CounterKey::new("l", &[]);
+    let key = CounterKey::new("l", &[]).unwrap();
     a.execute(Timestamp(0), &key, Op::Add(1), Timestamp(9_000_000)).unwrap();
     a.harvest(DirtySet::All);
     let own = replica("a", 1);
@@ -381,9 +383,9 @@ fn implausible_updates_are_dropped_and_counted() {
     assert_eq!(forge(&|update| update.key = vec![0; 3000]), 1);
     assert_eq!(forge(&|update| update.version = Version::ZERO), 1);
     assert_eq!(forge(&|update| update.expires_at = Timestamp(u64::MAX)), 1);
-    let far = WindowIndex::at(60_000, Timestamp(86_400_000));
+    let far = WindowIndex::at(60_000, Timestamp(86_400_000)).unwrap();
     assert_eq!(
-        forge(&|update| update.key = CounterKey::windowed("l", &[], far).as_bytes().into()),
+        forge(&|update| update.key = CounterKey::windowed("l", &[], far).unwrap().as_bytes().into()),
         1
     );
     assert_eq!(b.len(), 0);
@@ -397,7 +399,7 @@ fn implausible_updates_are_dropped_and_counted() {
 fn a_restart_relearns_what_its_disk_had_lost() {
     // Life 1 of a counts 5, of which the disk has 3 and the peer has all.
     let (a1, b) = (table("a"), table("b"));
-    let key = CounterKey::new("l", &[]);
+    let key = CounterKey::new("l", &[]).unwrap();
     let add = |table: &Table, amount| {
         table.execute(Timestamp(0), &key, Op::Add(amount), Timestamp(9_000_000)).unwrap()
     };
@@ -431,7 +433,7 @@ fn a_restart_relearns_what_its_disk_had_lost() {
 #[test]
 fn a_reset_wins_over_what_it_replaces_in_any_order() {
     let (a, b) = (table("a"), table("b"));
-    let key = CounterKey::new("l", &[]);
+    let key = CounterKey::new("l", &[]).unwrap();
     let end = Timestamp(9_000_000);
     a.execute(Timestamp(0), &key, Op::Add(5), end).unwrap();
     sync(&a, &b, 0);
@@ -480,7 +482,7 @@ fn threads_admit_exactly_the_limit_and_do_not_deadlock() {
 fn a_replica_can_be_read_to_its_end_however_many_updates_fill_a_part() {
     let a = table("a");
     let own = a.own_replica();
-    let key = CounterKey::new("x", &[]);
+    let key = CounterKey::new("x", &[]).unwrap();
     for count in 1..40_u64 {
         a.execute(Timestamp(0), &key, Op::Add(1), Timestamp(9_000_000)).unwrap();
         a.harvest(DirtySet::All);
@@ -501,7 +503,7 @@ fn a_replica_can_be_read_to_its_end_however_many_updates_fill_a_part() {
 #[test]
 fn an_expired_counter_is_not_merged_with_its_successor() {
     let (a, b) = (table("a"), table("b"));
-    let key = CounterKey::new("x", &[]);
+    let key = CounterKey::new("x", &[]).unwrap();
     a.execute(Timestamp(0), &key, Op::Add(3), Timestamp(1_000)).unwrap();
     sync(&a, &b, 10);
     // Long after its end, and before it was swept anywhere but on b.

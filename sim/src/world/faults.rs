@@ -170,7 +170,8 @@ impl World<'_> {
     fn reset(&mut self, place: usize) -> Checked {
         let session = self.random.get_mut().random_range(0..self.options.sessions);
         let tool = self.random.get_mut().random_range(0..3);
-        let key = CounterKey::new("tool", &[&format!("s{session}"), &format!("t{tool}")]);
+        let key = CounterKey::new("tool", &[&format!("s{session}"), &format!("t{tool}")])
+            .expect("a short key");
         let now = self.wall(place);
         if let Some(life) = self.life(place) {
             let end = now.plus(Duration::from_secs(3600));

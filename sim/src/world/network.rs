@@ -322,8 +322,10 @@ fn forge_update(update: &mut Update, now: Timestamp, kind: u32) {
         1 => update.n = u64::MAX - 7,
         _ => {
             let day = Duration::from_secs(24 * 3600);
-            let window = tallymesh_core::key::WindowIndex::at(60_000, now.plus(day));
-            let key = tallymesh_core::key::CounterKey::windowed("window", &["u0"], window);
+            let window =
+                tallymesh_core::key::WindowIndex::at(60_000, now.plus(day)).expect("a short key");
+            let key = tallymesh_core::key::CounterKey::windowed("window", &["u0"], window)
+                .expect("a short key");
             update.key = key.as_bytes().to_vec();
         }
     }

@@ -15,6 +15,13 @@ Node.js a property in camelCase (`gossip.interval`, `counters.maxCounters`). Len
 refused before anything starts, with its path, its value and what is allowed. The limits are no settings: see `[[limit]]` in the
 [README](../README.md).
 
+**Environment.** Where a *file* is read (`Config::from_file`, `ConfigBuilder::from_file`, `Limiter.open(path)` in Node.js, the program's
+`--config`), the variable of a setting overrides what is in the file; what a builder or an object was given, it never overrides. A
+list is written with commas (`TALLYMESH_GOSSIP_PEERS=10.0.0.7:7946,10.0.0.8:7946`), a flag as `true` or `false`, all else as in the
+file, without quotes. An empty variable counts as not set. A variable that begins like those of a table (`TALLYMESH_GOSSIP_...`) and
+is not listed here is an error, so that no misspelling goes unnoticed; other variables (`TALLYMESH_LOG`, ...) are left alone. What
+excludes a setting of the file replaces it: with `TALLYMESH_STORAGE_IN_MEMORY=true`, a `data_dir` of the file does not apply.
+
 This page is written from `src/config/settings.rs` by `TALLYMESH_WRITE_DOCS=1 cargo test -p tallymesh --lib config`.
 ";
 
@@ -27,7 +34,7 @@ fn page() -> String {
             writeln!(page, "\n## `[{table}]`\n").unwrap();
             writeln!(
                 page,
-                "| path | default | allowed | in Rust | meaning |\n|---|---|---|---|---|"
+                "| path | default | allowed | in Rust | environment | meaning |\n|---|---|---|---|---|---|"
             )
             .unwrap();
         }
@@ -38,8 +45,10 @@ fn page() -> String {
         let (default, allowed) = (default(setting), allowed(setting));
         writeln!(
             page,
-            "| `{}` | {default} | {allowed} | {method} | {} |",
-            setting.path, setting.doc
+            "| `{}` | {default} | {allowed} | {method} | `{}` | {} |",
+            setting.path,
+            setting.variable(),
+            setting.doc
         )
         .unwrap();
     }

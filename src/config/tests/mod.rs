@@ -2,6 +2,7 @@
 
 mod builder;
 mod docs;
+mod environment;
 mod rows;
 mod typescript;
 

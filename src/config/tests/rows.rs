@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::settings::{DefaultValue, Kind, SETTINGS, Setting};
-use super::super::validate::{Value, Values};
+use super::super::validate::{Origin, Value, Values};
 use super::*;
 
 /// A setting as a line of TOML, under its table.
@@ -104,7 +104,7 @@ fn a_value_outside_of_the_range_is_refused_and_the_ends_are_not() {
         }
         for end in ends {
             let mut values = Values::default();
-            values.set(setting.path, end);
+            values.set(setting.path, end, Origin::Builder);
             values.check(setting).expect(setting.path);
         }
     }

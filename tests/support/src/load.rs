@@ -156,7 +156,7 @@ async fn flush(limiter: &Limiter, report: &Report, counted: &[AtomicU64]) {
 
 /// What a node holds of a session.
 pub fn value(limiter: &Limiter, session: &str) -> u64 {
-    limiter.counters().value(&CounterKey::new(LIMIT, &[session]))
+    limiter.counters().value(&CounterKey::new(LIMIT, &[session]).unwrap())
 }
 
 struct Report(File);

@@ -19,7 +19,7 @@ impl FixedWindow {
     /// The window that `now` is in.
     #[inline]
     pub(crate) fn index(self, now: Timestamp) -> WindowIndex {
-        WindowIndex::at(self.length_ms, now)
+        WindowIndex::within(self.length_ms, now)
     }
 
     /// The first moment after the window that `now` is in.

@@ -5,12 +5,14 @@
 
 mod fixed;
 mod session;
+mod text;
 
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use fixed::FixedWindow;
 pub use session::Lifetime;
+pub use text::InvalidWindow;
 
 use crate::key::write_window;
 use crate::time::Timestamp;
@@ -30,6 +32,9 @@ pub enum Window {
         ttl: Duration,
     },
 }
+
+/// How long a session lives after its last use where nothing else is said: 1 hour.
+pub(super) const SESSION_TTL: Duration = Duration::from_secs(3600);
 
 /// The longest window and the longest time to live: 366 days.
 pub const WINDOW_MAX: Duration = Duration::from_secs(366 * 24 * 3600);

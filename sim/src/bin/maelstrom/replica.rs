@@ -70,7 +70,7 @@ impl Replica {
         let own = ReplicaId { node, incarnation };
         let table = Arc::new(Table::new(own.clone(), Bounds::default(), random.random()));
         let gossip = Gossip::new(table.clone(), settings, random.random(), now);
-        let key = CounterKey::new("counter", &[]);
+        let key = CounterKey::new("counter", &[]).expect("a short key");
         let mut replica = Replica { own, key, table, gossip, links, outgoing: VecDeque::new() };
         replica.gossip.handle_input(now, Input::Addresses(peers));
         replica.drain(now);

@@ -1,0 +1,105 @@
+//! A limit as a file says it: `window = "session"` with a `session_ttl`, or `window = "60s"`.
+
+use alloc::{
+    collections::BTreeMap,
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::limit::{Limit, LimitError};
+use super::window::{SESSION_TTL, Window};
+
+/// A limit in the form of a file's `[[limit]]`. A [`Limit`] is made from it, and it from a limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitEntry {
+    name: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    per: Vec<String>,
+    max: u64,
+    window: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session_ttl: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    when: BTreeMap<String, String>,
+}
+
+impl TryFrom<LimitEntry> for Limit {
+    type Error = LimitError;
+
+    fn try_from(entry: LimitEntry) -> Result<Limit, LimitError> {
+        let invalid = |key, value: &str, allowed| {
+            LimitError::invalid(&entry.name, key, format!("{value:?}"), allowed)
+        };
+        let window = if entry.window == "session" {
+            let ttl = entry.session_ttl.as_deref().map_or(Ok(SESSION_TTL), |text| {
+                let allowed = "a duration such as \"50ms\" or \"1h\"";
+                humantime::parse_duration(text).map_err(|_| invalid("session_ttl", text, allowed))
+            })?;
+            Window::Session { ttl }
+        } else {
+            if let Some(ttl) = &entry.session_ttl {
+                return Err(invalid("session_ttl", ttl, "only with window = \"session\""));
+            }
+            let allowed = "\"session\" or a duration such as \"60s\" or \"1h\"";
+            let length = humantime::parse_duration(&entry.window)
+                .map_err(|_| invalid("window", &entry.window, allowed))?;
+            Window::Fixed(length)
+        };
+        let limit = Limit::new(entry.name, entry.max, window);
+        let limit =
+            entry.when.iter().fold(limit, |limit, (label, pattern)| limit.when(label, pattern));
+        Ok(entry.per.into_iter().fold(limit, Limit::per))
+    }
+}
+
+impl TryFrom<&Limit> for LimitEntry {
+    type Error = LimitError;
+
+    /// # Errors
+    /// When the limit has two patterns for one label, which a file cannot say.
+    fn try_from(limit: &Limit) -> Result<LimitEntry, LimitError> {
+        let text = |length: Duration| humantime::format_duration(length).to_string();
+        let (window, session_ttl) = match limit.window() {
+            Window::Fixed(length) => (text(length), None),
+            Window::Session { ttl } => ("session".to_string(), Some(text(ttl))),
+        };
+        let mut when = BTreeMap::new();
+        for (label, pattern) in limit.patterns() {
+            if when.insert(label.to_string(), pattern.clone()).is_some() {
+                let value = format!("{pattern:?} for the label {label:?}");
+                let allowed = "one pattern for each label, where it is written as a file says it";
+                return Err(LimitError::invalid(limit.name(), "when", value, allowed));
+            }
+        }
+        Ok(LimitEntry {
+            name: limit.name().to_string(),
+            per: limit.labels_of_per().iter().map(|label| label.as_str().to_string()).collect(),
+            max: limit.max(),
+            window,
+            session_ttl,
+            when,
+        })
+    }
+}
+
+#[cfg(feature = "serde")]
+impl Serialize for Limit {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        LimitEntry::try_from(self).map_err(serde::ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> Deserialize<'de> for Limit {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Limit, D::Error> {
+        let limit = Limit::try_from(LimitEntry::deserialize(deserializer)?);
+        let limit = limit.map_err(serde::de::Error::custom)?;
+        limit.check().map_err(serde::de::Error::custom)?;
+        Ok(limit)
+    }
+}

@@ -1,0 +1,116 @@
+//! A config as settings again: for a builder, and as serde writes it, in the shape of the file.
+
+use super::validate::{Origin, Value, Values};
+use super::{Config, Durability, WhenFull};
+
+/// All settings of the config. Those that it does not have are not set.
+pub(super) fn values(config: &Config) -> Values {
+    let Config { gossip, bounds, .. } = config;
+    let when_full = if bounds.admit_when_full { WhenFull::Allow } else { WhenFull::Deny };
+    let mut values = Values::default();
+    let mut set = |path, value| values.set(path, value, Origin::Base);
+    set("node.id", Value::Text(config.node.to_string()));
+    match &config.data_dir {
+        Some(path) => set("node.data_dir", Value::Path(path.clone())),
+        None => set("storage.in_memory", Value::Flag(true)),
+    }
+    if let Some(address) = config.listen {
+        set("gossip.listen", Value::Text(address.to_string()));
+        set("gossip.insecure", Value::Flag(!address.ip().is_loopback()));
+    }
+    set("gossip.peers", Value::Texts(config.peers.clone()));
+    set("gossip.interval", Value::Duration(gossip.interval));
+    set("gossip.urgent_at", Value::Fraction(bounds.urgent_fraction));
+    set("gossip.digest_interval", Value::Duration(gossip.digest_interval));
+    set("gossip.sync_timeout", Value::Duration(config.sync_timeout));
+    set("gossip.direct_up_to", Value::Count(gossip.direct_up_to));
+    set("gossip.fanout", Value::Count(gossip.fanout));
+    set("gossip.handshake_timeout", Value::Duration(gossip.handshake_timeout));
+    set("gossip.silence_timeout", Value::Duration(gossip.silence_timeout));
+    set("gossip.clock_offset_max", Value::Duration(gossip.clock_offset_max));
+    set("gossip.max_connections", Value::Count(gossip.links_max));
+    set("gossip.max_frame_bytes", Value::Count(gossip.frame_bytes_max));
+    set("gossip.max_frames_queued", Value::Count(gossip.frames_queued_max));
+    set("storage.durability", Value::Text(config.durability.to_string()));
+    if config.durability == Durability::Relaxed {
+        set("storage.persist_every", Value::Duration(config.persist_every));
+    }
+    set("counters.max_counters", Value::Count(bounds.counters_max));
+    set("counters.when_full", Value::Text(when_full.to_string()));
+    set("counters.max_key_bytes", Value::Count(bounds.key_bytes_max));
+    set("counters.max_labels", Value::Count(config.labels_max));
+    set("counters.max_replicas", Value::Count(bounds.replicas_max));
+    set("counters.max_replicas_per_counter", Value::Count(bounds.replicas_per_counter_max));
+    set("counters.grace", Value::Duration(bounds.grace));
+    set("counters.future_max", Value::Duration(bounds.future_max));
+    set("counters.ttl", Value::Duration(config.counter_ttl));
+    values
+}
+
+/// In the shape of the TOML file, so that what is written is what a file may say.
+#[cfg(feature = "serde")]
+mod form {
+    use serde::de::{DeserializeSeed, Deserializer, Error};
+    use serde::ser::{SerializeMap, Serializer};
+    use serde::{Deserialize, Serialize};
+
+    use super::super::file::{FileSeed, LIMIT};
+    use super::super::settings::{SETTINGS, Setting};
+    use super::*;
+
+    impl Serialize for Config {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let values = values(self);
+            let mut tables: Vec<&str> = SETTINGS.iter().map(Setting::table).collect();
+            tables.dedup();
+            let mut map = serializer.serialize_map(None)?;
+            for table in tables {
+                map.serialize_entry(table, &Table { table, values: &values })?;
+            }
+            map.serialize_entry(LIMIT, &self.limits)?;
+            map.end()
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Config {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Config, D::Error> {
+            let none = Values::default();
+            let file = FileSeed { overriding: &none }.deserialize(deserializer)?;
+            let builder = file.into_builder(Values::default()).map_err(D::Error::custom)?;
+            builder.build().map_err(D::Error::custom)
+        }
+    }
+
+    struct Table<'a> {
+        table: &'a str,
+        values: &'a Values,
+    }
+
+    impl Serialize for Table<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut map = serializer.serialize_map(None)?;
+            for setting in SETTINGS.iter().filter(|setting| setting.table() == self.table) {
+                if let Some(value) = self.values.get(setting.path) {
+                    map.serialize_entry(setting.name(), value)?;
+                }
+            }
+            map.end()
+        }
+    }
+
+    impl Serialize for Value {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match self {
+                Value::Text(text) => text.serialize(serializer),
+                Value::Path(path) => path.serialize(serializer),
+                Value::Texts(texts) => texts.serialize(serializer),
+                Value::Flag(flag) => flag.serialize(serializer),
+                Value::Duration(length) => {
+                    serializer.collect_str(&humantime::format_duration(*length))
+                }
+                Value::Count(count) => count.serialize(serializer),
+                Value::Fraction(fraction) => fraction.serialize(serializer),
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What is written by serde is read again as the same, and looks as documented.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tallymesh::{
+    Config, CounterKey, CounterState, CounterStore, DenialReason, Durability, Limit, PeerStatus,
+    Status, WhenFull, Window,
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn written<T: Serialize>(value: &T) -> serde_json::Value {
+    serde_json::to_value(value).unwrap()
+}
+
+fn round_trip<T: Serialize + DeserializeOwned + Debug + PartialEq>(value: &T) {
+    let text = serde_json::to_string(value).unwrap();
+    assert_eq!(&serde_json::from_str::<T>(&text).expect(&text), value);
+}
+
+fn config() -> Config {
+    let ms = Duration::from_millis;
+    let config = Config::builder("a")
+        .data_dir("d")
+        .listen("0.0.0.0:1")
+        .peers(["h:1", "i:2"])
+        .insecure(true)
+        .gossip_interval(ms(51))
+        .urgent_at(0.5)
+        .digest_interval(ms(1001))
+        .sync_timeout(ms(0))
+        .direct_up_to(33)
+        .fanout(5)
+        .handshake_timeout(ms(5001))
+        .silence_timeout(ms(5002))
+        .clock_offset_max(ms(501))
+        .max_connections(2049)
+        .max_frame_bytes(65537)
+        .max_frames_queued(9)
+        .persist_every(ms(11))
+        .max_counters(1_000_001)
+        .when_full(WhenFull::Allow)
+        .max_key_bytes(513)
+        .max_labels(17)
+        .max_replicas(65537)
+        .max_replicas_per_counter(1025)
+        .counters_grace(ms(60_001))
+        .future_max(ms(600_001))
+        .counters_ttl(ms(86_400_001));
+    let booking = Limit::new("booking", 3, Window::Session { ttl: HOUR });
+    let booking = booking.when("session", "s?").when("tool", "book_*").per("session").per("user");
+    config.limit(booking).limit(Limit::new("all", 100, Window::Fixed(MINUTE))).build().unwrap()
+}
+
+fn shown(config: &Config) -> String {
+    format!("{config:?}")
+}
+
+#[test]
+fn a_config_is_written_in_the_shape_of_the_file() {
+    for config in [
+        config(),
+        Config::builder("a").in_memory().durability(Durability::Sync).build().unwrap(),
+        Config::builder("a").data_dir("d").listen("127.0.0.1:1").build().unwrap(),
+    ] {
+        let text = toml::to_string(&config).unwrap();
+        assert_eq!(shown(&Config::from_toml(&text).expect(&text)), shown(&config), "{text}");
+        let json = serde_json::to_string(&config).unwrap();
+        let read: Config = serde_json::from_str(&json).expect(&json);
+        assert_eq!(shown(&read), shown(&config));
+    }
+    let written = written(&config());
+    assert_eq!(written["gossip"]["interval"], "51ms");
+    assert_eq!(written["counters"]["when_full"], "allow");
+    let missing = serde_json::from_value::<Config>(json!({})).unwrap_err().to_string();
+    assert!(missing.contains("missing field `node`"), "{missing}");
+    let bad = json!({ "node": { "id": "a b" }, "storage": { "in_memory": true } });
+    let bad = serde_json::from_value::<Config>(bad).unwrap_err().to_string();
+    assert!(bad.contains("node.id") && bad.contains("\"a b\""), "{bad}");
+}
+
+#[test]
+fn a_limit_is_written_as_in_the_file() {
+    let limits = config().limits().to_vec();
+    assert_eq!(
+        written(&limits),
+        json!([
+            {
+                "name": "booking", "max": 3, "window": "session", "session_ttl": "1h",
+                "per": ["session", "user"], "when": { "tool": "book_*", "session": "s?" },
+            },
+            { "name": "all", "max": 100, "window": "1m" },
+        ])
+    );
+    let read: Vec<Limit> = serde_json::from_value(written(&limits)).unwrap();
+    assert_eq!(written(&read), written(&limits));
+    // A file has one pattern for each label.
+    let twice = Limit::new("l", 1, Window::Fixed(MINUTE)).when("tool", "a*").when("tool", "*b");
+    let message = serde_json::to_string(&twice).unwrap_err().to_string();
+    assert!(message.contains("limit \"l\": when") && message.contains("\"tool\""), "{message}");
+    let bad = json!({ "name": "l", "max": 1, "window": "daily" });
+    let bad = serde_json::from_value::<Limit>(bad).unwrap_err().to_string();
+    assert!(bad.contains("limit \"l\": window = \"daily\" is not allowed"), "{bad}");
+}
+
+#[test]
+fn windows_and_reasons_are_text() {
+    for (window, text) in
+        [(Window::Fixed(MINUTE), "1m"), (Window::Session { ttl: HOUR }, "session 1h")]
+    {
+        assert_eq!(written(&window), text);
+        round_trip(&window);
+    }
+    assert_eq!(written(&DenialReason::LimitReached), "limit_reached");
+    round_trip(&DenialReason::TooManyLabels);
+}
+
+#[tokio::test]
+async fn status_and_counters_are_written_with_names_in_snake_case() {
+    let config = Config::builder("a").in_memory().listen("127.0.0.1:0");
+    let config = config.peers(["127.0.0.1:1"]).sync_timeout(Duration::ZERO).max_counters(1);
+    let store = CounterStore::open(config.build().unwrap()).await.unwrap();
+    store.add(&CounterKey::new("x", &["s", "t"]).unwrap(), 2).unwrap();
+    let status = store.status();
+    round_trip(&status);
+    let health = written(&status)["health"].clone();
+    assert_eq!((&health["state"], &health["durability"]), (&json!("running"), &json!("in_memory")));
+    assert_eq!(health["reasons"].as_array().map(Vec::len), Some(1));
+    assert_eq!(serde_json::from_value::<Status>(written(&status)).unwrap(), status);
+    let counters: Vec<CounterState> = store.iter().collect();
+    round_trip(&counters);
+    let counter = &written(&counters)[0];
+    assert_eq!(counter["key"], json!({ "limit": "x", "values": ["s", "t"] }));
+    assert_eq!(counter["value"], 2);
+    assert_eq!(counter["cells"][0]["replica"], store.replica().to_string());
+    let too_many = vec!["v"; 33];
+    let too_many = json!({ "limit": "x", "values": too_many });
+    let too_many = serde_json::from_value::<CounterKey>(too_many).unwrap_err().to_string();
+    assert!(too_many.contains("33 values is not allowed: at most 32"), "{too_many}");
+    store.close().await.unwrap();
+}
+
+#[test]
+fn a_peer_is_written_with_lengths_of_time_as_text() {
+    let peer = json!({
+        "address": "h:1", "replica": "a#1.00000000000000ff", "connected": true, "lag": 3,
+        "clock_offset_ms": -2, "round_trip": "1ms 20us", "last_heard": "5s",
+    });
+    let read: PeerStatus = serde_json::from_value(peer.clone()).unwrap();
+    assert_eq!(read.round_trip, Some(Duration::from_micros(1020)));
+    assert_eq!(written(&read), peer);
+    let least = json!({ "connected": false, "lag": 0 });
+    let read: PeerStatus = serde_json::from_value(least.clone()).unwrap();
+    assert_eq!(written(&read), least);
+}
+
+#[test]
+fn a_config_is_a_builder_again() {
+    let config = config();
+    assert_eq!(shown(&config.to_builder().build().unwrap()), shown(&config));
+    // What the builder is given excludes what the config has.
+    let changed = config.to_builder().in_memory().durability(Durability::Sync).build().unwrap();
+    let text = toml::to_string(&changed).unwrap();
+    assert!(text.contains("in_memory = true") && text.contains("durability = \"sync\""), "{text}");
+    assert!(!text.contains("data_dir") && !text.contains("persist_every"), "{text}");
+    assert_eq!(changed.limits().len(), config.limits().len());
+}
