@@ -142,6 +142,13 @@ impl CounterKey {
     ///
     /// # Errors
     /// When the bytes are not what [`as_bytes`](Self::as_bytes) returns for some key.
+    ///
+    /// ```
+    /// use tallymesh::{CounterKey, InvalidKey};
+    ///
+    /// let refused: Result<CounterKey, InvalidKey> = CounterKey::from_bytes(b"calls");
+    /// assert!(refused.is_err());
+    /// ```
     pub fn from_bytes(bytes: &[u8]) -> Result<CounterKey, InvalidKey> {
         CounterKey::check(bytes)?;
         Ok(CounterKey(bytes.into()))

@@ -33,6 +33,18 @@ pub struct CheckReport {
 ///
 /// # Errors
 /// When there is no data directory, a process holds it, or its files cannot be copied. Damage is no error.
+///
+/// ```no_run
+/// use tallymesh::{CheckReport, Consequence, Finding, check};
+///
+/// let CheckReport { damage, records, .. } = check("data/orchestrator-1")?;
+/// for Finding { what, consequence, .. } in &damage {
+///     println!("{what}: {consequence:?}");
+/// }
+/// let will_start = damage.iter().all(|finding| finding.consequence != Consequence::Refused);
+/// println!("{records} records; the node will start: {will_start}");
+/// # Ok::<(), tallymesh::StorageError>(())
+/// ```
 pub fn check(data_dir: impl AsRef<Path>) -> Result<CheckReport, StorageError> {
     let path = data_dir.as_ref();
     must_exist(path)?;

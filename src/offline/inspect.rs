@@ -34,6 +34,14 @@ pub struct Contents {
 ///
 /// # Errors
 /// When there is no data directory, a process holds it, or what is in it is damaged.
+///
+/// ```no_run
+/// use tallymesh::{Contents, inspect};
+///
+/// let Contents { node, checkpoint, counters, .. } = inspect("data/orchestrator-1")?;
+/// println!("{node}, checkpoint {checkpoint}: {} counters", counters.len());
+/// # Ok::<(), tallymesh::StorageError>(())
+/// ```
 pub fn inspect(data_dir: impl AsRef<Path>) -> Result<Contents, StorageError> {
     let mut dir = disk::open_existing(data_dir.as_ref())?;
     let mut counters = Vec::new();

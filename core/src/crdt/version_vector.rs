@@ -5,6 +5,18 @@ use alloc::collections::BTreeMap;
 use crate::id::{ReplicaId, Version};
 
 /// The watermark of each replica: the highest version up to which every update is held, superseded or expired.
+///
+/// ```
+/// use tallymesh::{Incarnation, ReplicaId, Version, VersionVector};
+///
+/// let replica = ReplicaId { node: "a".parse()?, incarnation: Incarnation { boot: 1, nonce: 7 } };
+/// assert_eq!(replica.to_string(), "a#1.0000000000000007");
+/// let vector: VersionVector = [(replica.clone(), Version(3))].into_iter().collect();
+/// assert_eq!((vector.len(), vector.is_empty()), (1, false));
+/// assert_eq!(vector.watermark(&replica), Version(3));
+/// assert_eq!(vector.iter().next(), Some((&replica, Version(3))));
+/// # Ok::<(), tallymesh::InvalidNodeId>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VersionVector(BTreeMap<ReplicaId, Version>);
 
