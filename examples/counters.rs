@@ -8,8 +8,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store = CounterStore::open(Config::builder("a").data_dir(dir.path()).build()?).await?;
     assert!(store.is_empty() && store.set_aside().is_none());
 
-    let tokens = CounterKey::new("tokens", &["session-42"]);
-    let calls = store.handle(&CounterKey::new("calls", &["session-42"]));
+    let tokens = CounterKey::new("tokens", &["session-42"])?;
+    let calls = store.handle(&CounterKey::new("calls", &["session-42"])?);
     assert_eq!(store.add(&tokens, 700)?, 700);
     assert_eq!(calls.add(2)?, 2);
     calls.reset()?;
