@@ -1,7 +1,8 @@
 import type { DenialCause, Peek } from './decision.js';
 
 /** Why a refund is refused, for programs: see {@link RefundError}. */
-export type RefundErrorCode = 'OTHER_LIMITER' | 'OTHER_LIFE' | 'OTHER_THREAD' | 'UNKNOWN' | 'USED' | 'EXPIRED';
+export type RefundErrorCode =
+  'OTHER_LIMITER' | 'OTHER_LIFE' | 'OTHER_THREAD' | 'UNKNOWN' | 'USED' | 'EXPIRED' | 'NOT_MINE' | 'INVALID';
 
 /** What went wrong, for programs. */
 export type TallymeshErrorCode =
@@ -58,20 +59,24 @@ export class CounterError extends TallymeshError {
 }
 
 /**
- * A charge was not taken back, and nothing was changed. The receipt is
+ * A charge was not taken back, and nothing was changed. The receipt or token is
  *
  * - `OTHER_LIMITER`: of another limiter that is open in this process;
  * - `OTHER_LIFE`: of a limiter that is not open here, or of this one before it was opened again;
  * - `OTHER_THREAD`: of this limiter in another thread;
  * - `UNKNOWN`: none that any admission was given;
  * - `USED`: used before;
- * - `EXPIRED`: older than the latest 65,536 of its thread.
+ * - `EXPIRED`: older than the latest 65,536 receipts of its thread, or tokens of its node;
+ * - `NOT_MINE` (a token): of another node, the one in `node`;
+ * - `INVALID` (a token): made up or changed.
  */
 export class RefundError extends TallymeshError {
   /** @internal */
   constructor(
     readonly code: RefundErrorCode,
     message: string,
+    /** `NOT_MINE`: the name of the node that the token is of. */
+    readonly node?: string,
   ) {
     super(message);
   }
@@ -128,6 +133,7 @@ const REFUND_CODES: ReadonlySet<string> = new Set<RefundErrorCode>([
   'UNKNOWN',
   'USED',
   'EXPIRED',
+  'INVALID',
 ]);
 
 /**
@@ -138,6 +144,10 @@ const REFUND_CODES: ReadonlySet<string> = new Set<RefundErrorCode>([
 export function asTallymeshError(thrown: unknown): unknown {
   if (!(thrown instanceof Error) || thrown instanceof TallymeshError) return thrown;
   const [code, message] = split(thrown.message);
+  if (code === 'NOT_MINE') {
+    const [node, rest] = split(message);
+    return new RefundError(code, rest, node);
+  }
   if (REFUND_CODES.has(code)) return new RefundError(code as RefundErrorCode, message);
   if (!Object.hasOwn(CLASSES, code)) return thrown;
   return new CLASSES[code as NativeCode](message);

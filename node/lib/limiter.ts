@@ -143,6 +143,29 @@ export class Limiter implements AsyncDisposable {
   }
 
   /**
+   * Makes a receipt a text that a client may keep, also across a reconnect: {@link refundToken} takes it, in any thread of this
+   * limiter, once. It is signed, and ends with the limiter. The receipt is used up. The latest 65,536 tokens can be refunded.
+   *
+   * @throws {@link RefundError} as {@link refund}
+   */
+  token(receipt: Receipt): string {
+    checkText('the receipt', receipt);
+    return call(() => native.token(this.#handle, receipt));
+  }
+
+  /**
+   * As {@link refund}, by a {@link token}. No node takes back what another one charged.
+   *
+   * @throws {@link RefundError} when the token is another node's (the error's `node`), of this node before it was opened again,
+   * made up or changed, was used before, or is too old
+   * @throws {@link InvalidInputError} when it is no text
+   */
+  refundToken(token: string): void {
+    checkText('the token', token);
+    call(() => native.refundToken(this.#handle, token));
+  }
+
+  /**
    * Resets counters on every instance, and returns how many there were to reset. What others admit while the reset has not
    * reached them may be lost by it.
    *

@@ -97,8 +97,28 @@ pub fn refund(handle: u32, receipt: String) -> Result<()> {
     guard(|| {
         with(handle, |local| {
             let receipt = local.receipts.take(&receipt)?;
-            let refunded = local.shared.limiter.refund(receipt);
-            refunded.map_err(|source| crate::error::refund("OTHER_LIMITER", source))
+            local.shared.limiter.refund(receipt).map_err(crate::error::refused)
+        })
+    })
+}
+
+/// Makes a receipt, by its text, a token.
+#[napi]
+pub fn token(handle: u32, receipt: String) -> Result<String> {
+    guard(|| {
+        with(handle, |local| {
+            let receipt = local.receipts.take(&receipt)?;
+            local.shared.limiter.token(receipt).map_err(crate::error::refused)
+        })
+    })
+}
+
+/// Takes a charge back, by a token.
+#[napi]
+pub fn refund_token(handle: u32, token: String) -> Result<()> {
+    guard(|| {
+        with(handle, |local| {
+            local.shared.limiter.refund_token(&token).map_err(crate::error::refused)
         })
     })
 }

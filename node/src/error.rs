@@ -6,7 +6,9 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use napi::{Error, Result};
-use tallymesh::{ConfigError, CountError, DurabilityError, InvalidKey, OpenError, ResetError};
+use tallymesh::{
+    ConfigError, CountError, DurabilityError, InvalidKey, OpenError, RefundError, ResetError,
+};
 use tokio::task::JoinError;
 
 /// What went wrong, as users see it in `error.code`.
@@ -67,6 +69,20 @@ pub fn reset(source: ResetError) -> Error {
 /// A refund that is refused, by one of the codes of `RefundError` in `lib/errors.ts`.
 pub fn refund(code: &'static str, message: impl Display) -> Error {
     Error::from_reason(format!("{code} {message}"))
+}
+
+/// A refund that the limiter itself refuses. `NOT_MINE` is followed by the name of the node.
+pub fn refused(source: RefundError) -> Error {
+    let code = match &source {
+        RefundError::OtherLimiter => "OTHER_LIMITER",
+        RefundError::NotMine { node } => return refund("NOT_MINE", format!("{node} {source}")),
+        RefundError::OtherLife => "OTHER_LIFE",
+        RefundError::Used => "USED",
+        RefundError::Expired => "EXPIRED",
+        // `Invalid`, and what this version does not know.
+        _ => "INVALID",
+    };
+    refund(code, source)
 }
 
 pub fn counter(source: CountError) -> Error {

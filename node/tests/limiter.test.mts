@@ -252,6 +252,30 @@ describe('refund', () => {
   });
 });
 
+describe('a token', () => {
+  it('takes a charge back once, in any thread', async () => {
+    const limiter = await open(BOOKINGS);
+    const { receipt } = limiter.acquire(booking).orThrow();
+    const token = limiter.token(receipt);
+    expect(() => limiter.refund(receipt)).toThrow(expect.objectContaining({ code: 'USED' }));
+    Limiter.attach(limiter.id).refundToken(token);
+    expect(limiter.counters()[0]?.value).toBe(0n);
+    expect(() => limiter.refundToken(token)).toThrow(expect.objectContaining({ name: 'RefundError', code: 'USED' }));
+  });
+
+  it('is refused by another node, which says whose it is', async () => {
+    const limiter = await open(BOOKINGS);
+    await using other = await Limiter.open({ ...inMemory(BOOKINGS), node: { id: 'other' } });
+    await using namesake = await Limiter.open(inMemory(BOOKINGS));
+    const token = limiter.token(limiter.acquire(booking).orThrow().receipt);
+    const refused = thrownBy(() => other.refundToken(token));
+    expect(refused).toMatchObject({ code: 'NOT_MINE', node: 'test', message: expect.stringContaining('is of node test') });
+    expect(() => namesake.refundToken(token)).toThrow(expect.objectContaining({ code: 'OTHER_LIFE' }));
+    expect(() => limiter.refundToken(`${token.slice(0, -4)}AAAA`)).toThrow(expect.objectContaining({ code: 'INVALID' }));
+    limiter.refundToken(token);
+  });
+});
+
 describe('reset', () => {
   const PER_TOOL: LimitConfig = { name: 'tools', per: ['session', 'tool'], max: 9, window: '1h' };
   const ALL: LimitConfig = { name: 'all', max: 9, window: '1h' };
