@@ -5,7 +5,7 @@ import { checkObject, show } from './validate.js';
 export type Duration = string;
 
 /**
- * The settings of a limiter. They are those of the TOML file, in camelCase, with the limits in `limits`; a test of the native half
+ * The settings of a limiter, given as an object: the environment is not looked at. They are those of the TOML file, in camelCase, with the limits in `limits`; a test of the native half
  * holds them to its own list.
  */
 export interface Config {
@@ -23,7 +23,10 @@ export interface Config {
 
 /** Which node this is. */
 export interface NodeConfig {
-  /** The node's name: unique in the cluster, the same after a restart; 1 to 64 ASCII letters, digits, `.`, `_` or `-`. */
+  /**
+   * The node's name: unique in the cluster, the same after a restart; 1 to 64 ASCII letters, digits, `.`, `_` or `-`.
+   * `'@hostname'` stands for the machine's host name.
+   */
   readonly id: string;
   /** The directory for the state, of this node alone; required unless `storage.inMemory` is set. */
   readonly dataDir?: string;

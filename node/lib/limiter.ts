@@ -66,7 +66,8 @@ export class Limiter implements AsyncDisposable {
    * Recovers what the data directory holds, joins the peers, and puts the limits in force. Waits up to `gossip.syncTimeout`
    * for the state of the peers that answer.
    *
-   * @param config - the settings, or the path of a TOML file
+   * @param config - the settings, or the path of a TOML file. Variables of the environment override what is in a file
+   * (`TALLYMESH_GOSSIP_INTERVAL` is `gossip.interval`), and never an object
    * @throws {@link ConfigError} when the settings cannot be used
    * @throws {@link OpenError} when the directory is held by another process or cannot be written, or the address is taken
    */

@@ -94,7 +94,7 @@ pub const PHRASES: &[(&str, &str)] = &[
 pub const PHRASES_ALLOWED: &[(&str, &str)] = &[("sim/src/world/record.rs", "mended")];
 
 /// All of core but the files that convert a `SystemTime` that a user has; the clock itself is banned by clippy.
-const MACHINES: &[&str] = &[
+const MACHINES: Rooms = &[
     "core/src/crdt/",
     "core/src/gossip/",
     "core/src/limit/",
