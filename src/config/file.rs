@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
-use tallymesh_core::limit::{Limit, LimitEntry};
+use tallymesh_core::limit::LimitEntry;
 
 use super::settings::{DefaultValue, Kind, SETTINGS, Setting};
 use super::validate::{Origin, Value, Values};
@@ -51,7 +51,8 @@ pub(super) struct File {
 
 impl File {
     pub(super) fn into_builder(self, overriding: Values) -> Result<ConfigBuilder, ConfigError> {
-        let limits = self.limits.into_iter().map(Limit::try_from).collect::<Result<_, _>>()?;
+        let limits =
+            self.limits.into_iter().map(LimitEntry::into_limit).collect::<Result<_, _>>()?;
         let mut values = self.values;
         values.set_all(overriding);
         Ok(ConfigBuilder { values, limits })

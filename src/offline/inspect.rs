@@ -45,7 +45,7 @@ pub struct Contents {
 pub fn inspect(data_dir: impl AsRef<Path>) -> Result<Contents, StorageError> {
     let mut dir = disk::open_existing(data_dir.as_ref())?;
     let mut counters = Vec::new();
-    let recovered = dir.read(|stored| counters.extend(CounterState::of_stored(&stored)))?;
+    let recovered = dir.read(|stored| counters.extend(stored.to_state()))?;
     counters.sort_by(|a, b| a.key.cmp(&b.key));
     let watermarks: BTreeMap<_, _> = recovered.watermarks().collect();
     let replicas = recovered.replicas.values().cloned().map(|replica| {

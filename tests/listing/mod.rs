@@ -248,10 +248,12 @@ impl<'a> Visit<'a> for Types {
     fn visit_visibility(&mut self, _: &'a Visibility) {}
 }
 
+/// Of the language, of the standard library (`SystemTime` comes by way of core's `sync.rs`), or serde's traits.
 fn is_built_in(name: &str) -> bool {
     let built_in = "u8 u16 u32 u64 u128 i8 i16 i32 i64 usize isize f32 f64 bool char str Self \
         Option Result Vec String Box Into From AsRef Iterator IntoIterator FromIterator Fn FnMut FnOnce \
-        Send Sync Clone Copy Debug Default Drop Eq PartialEq Ord PartialOrd Hash TryFrom TryInto";
+        Send Sync Clone Copy Debug Default Drop Eq PartialEq Ord PartialOrd Hash TryFrom TryInto \
+        ExactSizeIterator SystemTime Serialize Deserialize";
     built_in.split_whitespace().any(|one| one == name)
 }
 

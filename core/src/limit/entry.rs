@@ -1,12 +1,6 @@
 //! A limit as a file says it: `window = "session"` with a `session_ttl`, or `window = "60s"`.
 
-use alloc::{
-    collections::BTreeMap,
-    format,
-    string::{String, ToString},
-    vec::Vec,
-};
-use core::time::Duration;
+use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,10 +22,13 @@ pub struct LimitEntry {
     when: BTreeMap<String, String>,
 }
 
-impl TryFrom<LimitEntry> for Limit {
-    type Error = LimitError;
-
-    fn try_from(entry: LimitEntry) -> Result<Limit, LimitError> {
+impl LimitEntry {
+    /// The limit that an entry says.
+    ///
+    /// # Errors
+    /// When its window or its ttl cannot be read.
+    pub fn into_limit(self) -> Result<Limit, LimitError> {
+        let entry = self;
         let invalid = |key, value: &str, allowed| {
             LimitError::invalid(&entry.name, key, format!("{value:?}"), allowed)
         };
@@ -57,13 +54,14 @@ impl TryFrom<LimitEntry> for Limit {
     }
 }
 
-impl TryFrom<&Limit> for LimitEntry {
-    type Error = LimitError;
-
+#[cfg(feature = "serde")]
+impl LimitEntry {
     /// # Errors
     /// When the limit has two patterns for one label, which a file cannot say.
-    fn try_from(limit: &Limit) -> Result<LimitEntry, LimitError> {
-        let text = |length: Duration| humantime::format_duration(length).to_string();
+    fn of(limit: &Limit) -> Result<LimitEntry, LimitError> {
+        use alloc::string::ToString;
+
+        let text = |length| humantime::format_duration(length).to_string();
         let (window, session_ttl) = match limit.window() {
             Window::Fixed(length) => (text(length), None),
             Window::Session { ttl } => ("session".to_string(), Some(text(ttl))),
@@ -90,14 +88,14 @@ impl TryFrom<&Limit> for LimitEntry {
 #[cfg(feature = "serde")]
 impl Serialize for Limit {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        LimitEntry::try_from(self).map_err(serde::ser::Error::custom)?.serialize(serializer)
+        LimitEntry::of(self).map_err(serde::ser::Error::custom)?.serialize(serializer)
     }
 }
 
 #[cfg(feature = "serde")]
 impl<'de> Deserialize<'de> for Limit {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Limit, D::Error> {
-        let limit = Limit::try_from(LimitEntry::deserialize(deserializer)?);
+        let limit = LimitEntry::deserialize(deserializer)?.into_limit();
         let limit = limit.map_err(serde::de::Error::custom)?;
         limit.check().map_err(serde::de::Error::custom)?;
         Ok(limit)

@@ -5,9 +5,6 @@ use alloc::format;
 use alloc::string::String;
 use core::error::Error;
 
-/// The error of a backend or of the system, of whatever type it is there.
-pub type Cause = Box<dyn Error + Send + Sync>;
-
 /// Why a data directory, or the database in it, cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -22,7 +19,7 @@ pub enum StorageError {
         /// What to do about it.
         advice: &'static str,
         /// What the system said.
-        source: Cause,
+        source: Box<dyn Error + Send + Sync>,
     },
     /// The storage backend returned an error; what it holds is not in question.
     #[error("{backend}: {source}; {advice}")]
@@ -32,7 +29,7 @@ pub enum StorageError {
         /// What to do about it.
         advice: &'static str,
         /// What it said.
-        source: Cause,
+        source: Box<dyn Error + Send + Sync>,
     },
     /// The storage backend says that what it holds is damaged.
     #[error("{what}")]
@@ -40,7 +37,7 @@ pub enum StorageError {
         /// What it said.
         what: String,
         /// Its own error, if it was one and not a panic.
-        source: Option<Cause>,
+        source: Option<Box<dyn Error + Send + Sync>>,
     },
     /// An earlier error ended the writing.
     #[error("writing ended at an earlier error")]

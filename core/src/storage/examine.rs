@@ -238,7 +238,7 @@ impl Visitor for Lenient<'_> {
     }
 
     fn counter(&mut self, counter: StoredCounter<'_>) {
-        self.examination.counters.extend(CounterState::of_stored(&counter));
+        self.examination.counters.extend(counter.to_state());
     }
 
     fn tombstone(&mut self, key: &[u8], bad: Option<InvalidKey>) {
@@ -268,7 +268,7 @@ impl Visitor for Lenient<'_> {
                 }
             }
         }
-        let state = rest.and_then(|stored| CounterState::of_stored(&stored));
+        let state = rest.and_then(|stored| stored.to_state());
         self.examination.counters.extend(state);
     }
 

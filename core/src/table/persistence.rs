@@ -44,17 +44,17 @@ pub struct StoredCounter<'a> {
     pub state: AtRest<Cow<'a, [(ReplicaId, Cell)]>>,
 }
 
-impl CounterState {
-    /// A stored counter for its readers; `None` if its key is no key, which storage does not return.
-    pub fn of_stored(stored: &StoredCounter<'_>) -> Option<CounterState> {
-        let key = CounterKey::from_bytes(&stored.key).ok()?;
-        let mut cells = stored.state.cells.to_vec();
+impl StoredCounter<'_> {
+    /// The counter for its readers; `None` if its key is no key, which storage does not return.
+    pub fn to_state(&self) -> Option<CounterState> {
+        let key = CounterKey::from_bytes(&self.key).ok()?;
+        let mut cells = self.state.cells.to_vec();
         cells.sort_by(|a, b| a.0.cmp(&b.0));
         let sum = |of: fn(&Cell) -> u64| {
             cells.iter().fold(0_u64, |sum, (_, cell)| sum.saturating_add(of(cell)))
         };
         let value = sum(|cell| cell.p).saturating_sub(sum(|cell| cell.n));
-        let AtRest { generation, expires_at, cells } = stored.state.with_cells(cells);
+        let AtRest { generation, expires_at, cells } = self.state.with_cells(cells);
         Some(CounterState { key, value, generation, expires_at, cells })
     }
 }

@@ -144,7 +144,7 @@ pub(super) fn next_page(from: SlotId, end: u32, slots: u32) -> Option<SlotId> {
 
 #[expect(clippy::expect_used, reason = "no slot is filled with a key that was not checked")]
 fn state_of(slot: &Slot, replicas: &Replicas) -> CounterState {
-    CounterState::of_stored(&at_rest(slot, replicas)).expect("a slot's key is valid")
+    at_rest(slot, replicas).to_state().expect("a slot's key is valid")
 }
 
 /// Appends what the state checksum hashes of one counter.
