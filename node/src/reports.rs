@@ -51,10 +51,12 @@ pub struct PeerReport {
 #[napi(object)]
 pub struct HealthReport {
     /// Whether it runs: `running`, `closing` or `closed`.
+    #[napi(ts_type = "'running' | 'closing' | 'closed'")]
     pub state: String,
     /// Whether they do.
     pub durable: bool,
     /// `durable`, `in_memory` or `failed`.
+    #[napi(ts_type = "'durable' | 'in_memory' | 'failed'")]
     pub durability: String,
     /// What is wrong.
     pub reasons: Vec<String>,

@@ -111,7 +111,11 @@ describe('a config', () => {
     ['a path that does not exist', '/nowhere/tallymesh.toml', /\/nowhere\/tallymesh.toml.*No such file/],
     ['without a node', {}, /missing field `node`/],
     ['with an empty id', { ...inMemory(), node: { id: '' } }, /node.id = "".*1 to 64 ASCII letters/],
-    ['with a window that is none', inMemory({ name: 'l', max: 1, window: 'daily' }), /limit "l": window = "daily" .*"session" or a duration/],
+    [
+      'with a window that is none',
+      inMemory({ name: 'l', max: 1, window: 'daily' }),
+      /limit "l": window = "daily" .*"session" or a duration/,
+    ],
     ['with a NUL in the id', { ...inMemory(), node: { id: 'a\0b' } }, /config.node.id is .*NUL/],
     ['with half a surrogate pair', { ...inMemory(), node: { id: '\ud800' } }, /config.node.id is .*well-formed/],
     ['without a place for its data', { node: { id: 'a' } }, /node.data_dir/],

@@ -344,7 +344,13 @@ describe('a limiter on disk', () => {
       expect((await limiter.acquireDurable(booking)).allowed).toBe(true);
       limiter.toolRateLimiter({ session: 's' }).recordCall('book_service');
       await limiter.flush();
-      expect(limiter.health()).toMatchObject({ state: 'running', durable: true, durability: 'durable', reasons: [], counters: 2 });
+      expect(limiter.health()).toMatchObject({
+        state: 'running',
+        durable: true,
+        durability: 'durable',
+        reasons: [],
+        counters: 2,
+      });
     }
     await using limiter = await Limiter.open(config);
     expect(limiter.acquire(booking).remaining).toBe(1);
