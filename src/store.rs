@@ -40,7 +40,7 @@ impl CounterStore {
     /// Recovers what the data directory holds, takes a new incarnation, and joins the peers.
     ///
     /// Waits up to `gossip.sync_timeout` for the state of the peers that answer, so that a restarted instance does not
-    /// admit what the others know to be used up.
+    /// admit what the others know to be used up, but for what they counted within their last `gossip.interval`.
     ///
     /// # Errors
     /// When the data directory is held by another process, belongs to another node or version, or cannot be written; or

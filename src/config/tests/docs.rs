@@ -12,8 +12,31 @@ const FRONT: &str = "\
 The settings of a node. In TOML each is a key of a table (`interval` of `[gossip]`), in Rust a method of `ConfigBuilder`, in
 Node.js a property in camelCase (`gossip.interval`, `counters.maxCounters`). Lengths of time are texts with a unit in TOML and Node.js
 (`\"50ms\"`, `\"1h 30m\"`) and a `Duration` in Rust. Ranges include both ends. A setting that is unknown or out of range is
-refused before anything starts, with its path, its value and what is allowed. The limits are no settings: see `[[limit]]` in the
-[README](../README.md).
+refused before anything starts, with its path, its value and what is allowed. The limits are no settings: each is
+a `[[limit]]`, as in this file:
+
+```toml
+[node]
+id = \"orchestrator-1\"
+data_dir = \"data/orchestrator-1\"
+
+[gossip]
+listen = \"127.0.0.1:7946\"
+peers = [\"127.0.0.1:7947\", \"127.0.0.1:7948\"]
+
+[[limit]]
+name = \"booking per session\"
+when = { tool = \"book_*\" }     # `*` is any text, `?` one character
+per = [\"session\"]              # counted apart for each session; without it, one counter for all
+max = 3
+window = \"session\"             # until it was not used for:
+session_ttl = \"1h\"
+
+[[limit]]
+name = \"calls per minute\"
+max = 100
+window = \"60s\"                 # fixed, aligned to UTC
+```
 
 **Environment.** Where a *file* is read (`Config::from_file`, `ConfigBuilder::from_file`, `Limiter.open(path)` in Node.js, the program's
 `--config`), the variable of a setting overrides what is in the file; what a builder or an object was given, it never overrides. A
