@@ -8,13 +8,16 @@ use smallvec::SmallVec;
 use super::rule::Reading;
 use crate::time::Timestamp;
 
+/// So many limits match a request as a rule, at most; more demands are kept in a block of memory of their own.
+const DEMANDS_HERE: usize = 3;
+
 /// The counters that a request is charged to, if it is admitted.
 #[derive(Debug, Default)]
 pub struct Demands {
     /// All keys, one after the other.
     pub(super) keys: Vec<u8>,
     /// One for each limit that matches, in the order of the policy.
-    pub list: SmallVec<[Demand; 2]>,
+    pub list: SmallVec<[Demand; DEMANDS_HERE]>,
     /// Labels that were found missing for the first time; nearly always none.
     pub(super) missing_labels: Vec<MissingLabel>,
 }

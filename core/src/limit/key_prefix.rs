@@ -3,9 +3,8 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use super::Limit;
-use super::window::Kind;
-use crate::key::write_name_and_count;
-use crate::time::Timestamp;
+use super::window::{CurrentWindow, Kind};
+use crate::key::{write_name_and_count, write_window};
 
 /// The window of a limit, and what follows the window in every key: the limit's name and the number of values.
 #[derive(Debug)]
@@ -23,8 +22,8 @@ impl KeyPrefix {
 
     /// Begins a key; the values follow.
     #[inline]
-    pub(super) fn write(&self, key: &mut Vec<u8>, now: Timestamp) {
-        self.window.write(key, now);
+    pub(super) fn write(&self, key: &mut Vec<u8>, window: CurrentWindow) {
+        write_window(key, window.index);
         key.extend_from_slice(&self.name_and_count);
     }
 }

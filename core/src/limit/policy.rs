@@ -5,9 +5,9 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::key_prefix::KeyPrefix;
-use super::window::Kind;
+use super::window::CurrentWindow;
 use super::{Demand, Demands, KeyTooLong, Limit, LimitError, Matched, MissingLabel, Request};
-use crate::key::write_text;
+use crate::key::{write_text, write_window};
 use crate::time::Timestamp;
 
 /// All limits in force. A request must pass every limit that matches it.
@@ -74,7 +74,8 @@ impl Policy {
                 continue;
             }
             let start = demands.keys.len();
-            key_prefix.write(&mut demands.keys, now);
+            let window = key_prefix.window.current(now);
+            key_prefix.write(&mut demands.keys, window);
             let missing = limit.labels_of_per().iter().position(|label| {
                 let value = request.value_of(label);
                 value.map(|value| write_text(&mut demands.keys, value)).is_none()
@@ -90,8 +91,8 @@ impl Policy {
             if end - start > key_bytes_max {
                 return Err(KeyTooLong { limit_index });
             }
-            let (cost, window) = (request.charged_cost(), &key_prefix.window);
-            demands.list.push(demand(limit_index, start..end, cost, limit.max(), window, now));
+            let cost = request.charged_cost();
+            demands.list.push(demand(limit_index, start..end, cost, limit.max(), window));
         }
         Ok(())
     }
@@ -115,9 +116,8 @@ impl Policy {
     #[inline]
     #[expect(clippy::indexing_slicing, reason = "a limit's index comes from this policy")]
     pub fn demand_under(&self, limit_index: usize, now: Timestamp, cost: u64) -> Demand {
-        let (max, window) =
-            (self.limits[limit_index].max(), &self.key_prefixes[limit_index].window);
-        demand(limit_index, 0..0, cost, max, window, now)
+        let window = self.key_prefixes[limit_index].window.current(now);
+        demand(limit_index, 0..0, cost, self.limits[limit_index].max(), window)
     }
 
     /// What [`find_demands`](Self::find_demands) finds, for limits that were found to match before.
@@ -148,7 +148,7 @@ impl Policy {
     ) -> Vec<u8> {
         let mut key = Vec::new();
         if let Some(key_prefix) = self.key_prefixes.get(limit_index) {
-            key_prefix.write(&mut key, now);
+            key_prefix.write(&mut key, key_prefix.window.current(now));
             values.into_iter().for_each(|value| write_text(&mut key, value));
         }
         key
@@ -156,7 +156,7 @@ impl Policy {
 
     fn write_window(&self, limit_index: usize, key: &mut Vec<u8>, now: Timestamp) {
         if let Some(key_prefix) = self.key_prefixes.get(limit_index) {
-            key_prefix.window.write(key, now);
+            write_window(key, key_prefix.window.current(now).index);
         }
     }
 }
@@ -167,10 +167,9 @@ fn demand(
     key: Range<usize>,
     cost: u64,
     max: u64,
-    window: &Kind,
-    now: Timestamp,
+    window: CurrentWindow,
 ) -> Demand {
-    let (expires_at, is_windowed) = (window.end(now), window.is_windowed());
+    let (expires_at, is_windowed) = (window.end, window.index.is_some());
     Demand { limit_index, key, cost, max, expires_at, is_windowed }
 }
 

@@ -21,12 +21,6 @@ impl FixedWindow {
     pub(crate) fn index(self, now: Timestamp) -> WindowIndex {
         WindowIndex::within(self.length_ms, now)
     }
-
-    /// The first moment after the window that `now` is in.
-    #[inline]
-    pub(crate) fn end(self, now: Timestamp) -> Timestamp {
-        self.index(now).end()
-    }
 }
 
 #[cfg(test)]
@@ -36,9 +30,9 @@ mod tests {
     #[test]
     fn a_window_begins_where_the_one_before_it_ends() {
         let minute = FixedWindow::new(Duration::from_secs(60));
-        assert_eq!(minute.end(Timestamp(0)), Timestamp(60_000));
-        assert_eq!(minute.end(Timestamp(59_999)), Timestamp(60_000));
-        assert_eq!(minute.end(Timestamp(60_000)), Timestamp(120_000));
+        assert_eq!(minute.index(Timestamp(0)).end(), Timestamp(60_000));
+        assert_eq!(minute.index(Timestamp(59_999)).end(), Timestamp(60_000));
+        assert_eq!(minute.index(Timestamp(60_000)).end(), Timestamp(120_000));
         assert_eq!(minute.index(Timestamp(60_000)).start(), Timestamp(60_000));
         assert_ne!(minute.index(Timestamp(59_999)), minute.index(Timestamp(60_000)));
     }

@@ -7,14 +7,13 @@ mod fixed;
 mod session;
 mod text;
 
-use alloc::vec::Vec;
 use core::time::Duration;
 
 use fixed::FixedWindow;
 pub use session::Lifetime;
 pub use text::InvalidWindow;
 
-use crate::key::write_window;
+use crate::key::WindowIndex;
 use crate::time::Timestamp;
 
 /// Over what time a limit counts.
@@ -58,28 +57,24 @@ impl Kind {
         }
     }
 
-    /// Appends the window's part of a counter's key.
-    #[inline]
-    pub(super) fn write(&self, key: &mut Vec<u8>, now: Timestamp) {
-        let index = match self {
-            Kind::Fixed(window) => Some(window.index(now)),
-            Kind::Session(_) => None,
-        };
-        write_window(key, index);
-    }
-
-    /// When a counter that is used now expires, unless it is used again.
-    #[inline]
-    pub(super) fn end(&self, now: Timestamp) -> Timestamp {
+    /// The window that a request made now counts in.
+    #[inline(always)]
+    pub(super) fn current(&self, now: Timestamp) -> CurrentWindow {
         match self {
-            Kind::Fixed(window) => window.end(now),
-            Kind::Session(lifetime) => lifetime.end(now),
+            Kind::Fixed(window) => {
+                let index = window.index(now);
+                CurrentWindow { index: Some(index), end: index.end() }
+            }
+            Kind::Session(lifetime) => CurrentWindow { index: None, end: lifetime.end(now) },
         }
     }
+}
 
-    /// Whether a counter expires then for certain, however it is used: no other window has that end.
-    #[inline]
-    pub(super) fn is_windowed(&self) -> bool {
-        matches!(self, Kind::Fixed(_))
-    }
+/// What a key and a demand say of the window that is current; computed once for both.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CurrentWindow {
+    /// Which window it is. A counter that has one expires at its end, however it is used.
+    pub index: Option<WindowIndex>,
+    /// When a counter that is used now expires, unless it is used again.
+    pub end: Timestamp,
 }
