@@ -1,5 +1,7 @@
 //! Time as a value: what core is handed instead of a clock.
 
+mod text;
+
 use alloc::{format, string::String};
 use core::fmt;
 use core::str::FromStr;
@@ -7,6 +9,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use text::{InvalidDuration, format_duration, parse_duration};
 
 use crate::mutant::mutant;
 use crate::sync::{SystemTime, UNIX_EPOCH};
@@ -58,7 +62,7 @@ impl TryFrom<SystemTime> for Timestamp {
         match moment.duration_since(UNIX_EPOCH) {
             Ok(since) => Ok(Timestamp(whole_ms(since))),
             Err(before) => {
-                let before = humantime::format_duration(before.duration());
+                let before = format_duration(before.duration());
                 Err(InvalidTimestamp(format!("a moment {before} before 1970")))
             }
         }
