@@ -1,26 +1,64 @@
 //! The one place where the time is read.
 
-use std::time::{Duration, Instant};
+#[cfg(test)]
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tallymesh_core::time::{MonotonicWall, Now, Timestamp};
+use tallymesh_core::time::{Moment, MonotonicWall, Now, Timestamp, whole_ms};
+
+/// From here on, a clock that is behind is worth a line in the log and a reason in the health: less than this, a clock that is
+/// set right takes back every now and then.
+pub(crate) const STANDS_STILL_FROM: Duration = Duration::from_secs(1);
 
 /// The system's clocks; the wall clock never steps back, so that a closed window stays closed.
 #[derive(Debug)]
 pub(crate) struct Clock {
     start: Instant,
     wall: MonotonicWall,
+    /// How far the system's clock is set off.
+    #[cfg(test)]
+    set_off_ms: AtomicI64,
 }
 
 impl Clock {
     /// A clock that starts at `high_water` if the system's is behind that.
     #[allow(clippy::disallowed_methods)]
     pub(crate) fn new(high_water: Timestamp) -> Clock {
-        Clock { start: Instant::now(), wall: MonotonicWall::at(high_water) }
+        Clock {
+            start: Instant::now(),
+            wall: MonotonicWall::at(high_water).with_tick(tick()),
+            #[cfg(test)]
+            set_off_ms: AtomicI64::new(0),
+        }
     }
 
     /// The wall clock, or the latest time it ever showed if that is later.
+    #[inline]
     pub(crate) fn wall(&self) -> Timestamp {
-        self.wall.observe(system_wall())
+        self.moment().wall
+    }
+
+    /// As [`wall`](Self::wall), with what [`wait`](Self::wait) needs.
+    #[inline]
+    pub(crate) fn moment(&self) -> Moment {
+        self.wall.read(self.shown(coarse_wall()))
+    }
+
+    /// As [`moment`](Self::moment), by the exact clock, which costs several times as much. Decisions are made no earlier than
+    /// what it shows.
+    pub(crate) fn exact(&self) -> Moment {
+        self.wall.read(self.shown(exact_wall()))
+    }
+
+    /// How long to wait from a [`moment`](Self::moment) on until the wall clock shows a time that is `later`; it takes in how
+    /// far the system's clock is behind, and how coarse it is.
+    pub(crate) fn wait(&self, moment: Moment, later: Duration) -> Duration {
+        self.wall.wait(moment, later)
+    }
+
+    /// How far the system's clock is behind the time that is acted on.
+    pub(crate) fn behind(&self) -> Duration {
+        self.exact().behind()
     }
 
     /// Both clocks.
@@ -33,10 +71,28 @@ impl Clock {
     pub(crate) fn monotonic(&self) -> Duration {
         Instant::now() - self.start
     }
+
+    #[cfg(not(test))]
+    #[inline(always)]
+    fn shown(&self, reading: Timestamp) -> Timestamp {
+        reading
+    }
+
+    #[cfg(test)]
+    fn shown(&self, reading: Timestamp) -> Timestamp {
+        Timestamp(reading.0.saturating_add_signed(self.set_off_ms.load(Ordering::Relaxed)))
+    }
+
+    /// Sets the system's clock off, as this instance sees it.
+    #[cfg(test)]
+    pub(crate) fn set_off(&self, ms: i64) {
+        self.set_off_ms.store(ms, Ordering::Relaxed);
+    }
 }
 
 /// What the system's wall clock shows, forwards or backwards; on Linux as of the last tick of the kernel, at most 10 ms ago.
-pub(crate) fn system_wall() -> Timestamp {
+#[inline]
+fn coarse_wall() -> Timestamp {
     #[cfg(target_os = "linux")]
     {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
@@ -44,12 +100,27 @@ pub(crate) fn system_wall() -> Timestamp {
         Timestamp(seconds.saturating_mul(1_000) + time.tv_nsec as u64 / 1_000_000)
     }
     #[cfg(not(target_os = "linux"))]
-    #[allow(clippy::disallowed_methods)]
+    exact_wall()
+}
+
+/// What the system's wall clock shows at this very moment.
+#[allow(clippy::disallowed_methods)]
+fn exact_wall() -> Timestamp {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH);
+    Timestamp(time.map_or(0, whole_ms))
+}
+
+/// How long what [`coarse_wall`] shows stays the same.
+fn tick() -> Duration {
+    #[cfg(target_os = "linux")]
     {
-        use std::time::{SystemTime, UNIX_EPOCH};
-        let time = SystemTime::now().duration_since(UNIX_EPOCH);
-        Timestamp(time.map_or(0, tallymesh_core::time::whole_ms))
+        let time = rustix::time::clock_getres(rustix::time::ClockId::RealtimeCoarse);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        Duration::from_secs(seconds) + Duration::from_nanos(time.tv_nsec as u64)
     }
+    // Elsewhere the clock is the exact one, of 1 us on macOS and 100 ns on Windows.
+    #[cfg(not(target_os = "linux"))]
+    Duration::from_micros(1)
 }
 
 #[cfg(test)]
@@ -58,7 +129,35 @@ mod tests {
 
     #[test]
     fn the_wall_clock_never_shows_a_time_before_its_mark() {
-        let future = system_wall().plus(Duration::from_secs(3600));
+        let future = exact_wall().plus(Duration::from_secs(3600));
         assert_eq!(Clock::new(future).wall(), future);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_is_behind_and_waits_are_longer_by_so_much() {
+        let (clock, seconds) = (Clock::new(Timestamp(0)), Duration::from_secs);
+        clock.set_off(90_000);
+        clock.wall();
+        clock.set_off(0);
+        assert!(clock.behind() > seconds(80) && clock.behind() <= seconds(90));
+        let wait = clock.wait(clock.moment(), seconds(4));
+        assert!(wait > seconds(84) && wait <= seconds(95), "{wait:?}");
+        clock.set_off(90_000);
+        assert_eq!(clock.behind(), Duration::ZERO);
+    }
+
+    #[test]
+    fn no_tick_is_longer_than_one_of_the_kernel() {
+        assert!(tick() > Duration::ZERO && tick() <= Duration::from_millis(10), "{:?}", tick());
+    }
+
+    #[test]
+    fn the_exact_clock_is_not_behind_the_coarse_one() {
+        let clock = Clock::new(Timestamp(0));
+        for _ in 0..1_000 {
+            let coarse = clock.wall();
+            let exact = clock.exact().wall;
+            assert!(coarse <= exact && exact <= clock.wall());
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use tallymesh_core::limit::DenialReason;
 use tallymesh_core::table::Admission;
+use tallymesh_core::time::Moment;
 
 use crate::denial::Denial;
 use crate::engine::Engine;
@@ -96,9 +97,9 @@ impl From<Decision> for Peek {
 }
 
 impl Engine {
-    /// Wakes the threads that an admission needs, and turns it into a [`Decision`].
+    /// Wakes the threads that an admission of this moment needs, and turns it into a [`Decision`].
     #[inline(always)]
-    pub(crate) fn decision(&self, admission: Admission, cost: u64) -> Decision {
+    pub(crate) fn decision(&self, moment: Moment, admission: Admission, cost: u64) -> Decision {
         match admission {
             Admission::Allowed { debits, remaining, urgent } => {
                 if urgent {
@@ -113,6 +114,7 @@ impl Engine {
             Admission::Denied { limit_index, reason, remaining, retry_after } => {
                 self.touched();
                 let limit = self.limit_record(limit_index);
+                let retry_after = retry_after.map(|later| self.wait(moment, later));
                 Decision::Denied(Denial { reason, limit, remaining, retry_after })
             }
         }

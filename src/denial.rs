@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tallymesh_core::limit::{DenialReason, Limit};
+use tallymesh_core::time::format_duration;
 
 /// A denied request: which limit denied it, what is left under it, and when to try again.
 ///
@@ -50,8 +51,10 @@ impl Denial {
         self.remaining
     }
 
-    /// How long until the counter that denied expires: the window's end, or the session's if it stays unused for so long.
-    /// `None` where waiting does not help.
+    /// How long to wait until there is room again, if nothing else uses it up: until the window's end, or the session's if it
+    /// stays unused for so long. In whole milliseconds, rounded up. A request after this wait, by a clock that is exact, finds
+    /// the counter expired: the wait includes how coarse the clock is that decides, and how far the system's clock is behind the
+    /// latest time that was acted on. `None` where waiting does not help.
     #[inline]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
@@ -76,8 +79,10 @@ impl fmt::Display for Denial {
             other => write!(f, "denied by limit {name:?}: {other:?}")?,
         }
         match self.retry_after {
-            Some(wait) => write!(f, "; retry in {}", humantime::format_duration(wait)),
-            None => Ok(()),
+            Some(wait) => write!(f, "; retry in {}", format_duration(wait)),
+            // That says so itself.
+            None if self.reason == DenialReason::CostOverMax => Ok(()),
+            None => write!(f, "; waiting does not help"),
         }
     }
 }
@@ -164,6 +169,82 @@ mod tests {
         let denial = limiter.acquire(&Request::tool_call("s", "t")).into_denied().unwrap();
         assert_eq!((denial.limit_name(), denial.limit_max()), (None, None));
         assert_eq!(denial.reason(), DenialReason::TooManyLabels);
+        limiter.close().await.unwrap();
+    }
+
+    fn wait_of(limiter: &Limiter) -> Duration {
+        limiter.acquire(&Request::new()).into_denied().unwrap().retry_after().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_jump_of_the_clock_and_back_is_in_the_wait_and_in_the_status() {
+        let window = Window::Fixed(Duration::from_secs(10));
+        let limiter = open([Limit::new("jump", 1, window)]).await;
+        let clock = &limiter.engine().runtime().clock;
+        let seconds = Duration::from_secs;
+        clock.set_off(90_000);
+        // By the time that it jumped to, there is one call in this window, or in the next.
+        let _ = limiter.acquire(&Request::new());
+        clock.set_off(0);
+        let _ = limiter.acquire(&Request::new());
+        let wait = wait_of(&limiter);
+        assert!(wait > seconds(80) && wait < seconds(101), "{wait:?}");
+        let status = limiter.status();
+        assert!((80_000..=90_000).contains(&status.clock_behind_ms), "{}", status.clock_behind_ms);
+        assert!(status.health.reasons.concat().contains("behind the latest time"), "{status:?}");
+        assert_eq!(limiter.peek(&Request::new()).is_allowed(), false);
+        // It falls as the clock catches up, and so does the wait; then the window rolls over, and nothing is wrong any more.
+        clock.set_off(40_000);
+        let later = wait_of(&limiter);
+        assert!(later < wait - seconds(30) && later > seconds(40), "{later:?} after {wait:?}");
+        clock.set_off(later.as_millis() as i64 + 40_000);
+        assert!(limiter.acquire(&Request::new()).is_allowed());
+        let status = limiter.status();
+        assert_eq!((status.clock_behind_ms, status.health.reasons), (0, vec![]));
+        limiter.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_start_with_a_clock_a_year_ahead_is_told_at_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = || {
+            let hour = Window::Fixed(Duration::from_secs(3600));
+            let config = Config::builder("a").data_dir(dir.path()).limit(Limit::new("l", 1, hour));
+            config.build().unwrap()
+        };
+        let year = Duration::from_secs(365 * 24 * 3600);
+        let limiter = Limiter::open(config()).await.unwrap();
+        limiter.engine().runtime().clock.set_off(year.as_millis() as i64);
+        assert!(limiter.acquire(&Request::new()).is_allowed());
+        limiter.close().await.unwrap();
+
+        let limiter = Limiter::open(config()).await.unwrap();
+        let behind = Duration::from_millis(limiter.status().clock_behind_ms);
+        assert!(behind > year - Duration::from_secs(60) && behind <= year, "{behind:?}");
+        let _ = limiter.acquire(&Request::new());
+        let denial = limiter.acquire(&Request::new()).into_denied().unwrap();
+        let wait = denial.retry_after().unwrap();
+        assert!(wait >= behind && wait <= year + Duration::from_secs(3_610), "{wait:?}");
+        assert!(denial.to_string().contains("retry in 36"), "in days: {denial}");
+        assert!(limiter.status().health.reasons.concat().contains("tallymesh clock DIR --lower"));
+        limiter.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn where_waiting_does_not_help_the_text_says_so() {
+        let mut config = Config::builder("a").in_memory().limit(limit("full", 5)).build().unwrap();
+        config.bounds.counters_max = 0;
+        config.labels_max = 1;
+        let limiter = Limiter::open(config).await.unwrap();
+        let text = |request: &Request<'_>| {
+            let denial = limiter.acquire(request).into_denied().unwrap();
+            assert_eq!(denial.retry_after(), None);
+            denial.to_string()
+        };
+        for request in [Request::new(), Request::tool_call("s", "t")] {
+            assert!(text(&request).ends_with("; waiting does not help"), "{}", text(&request));
+        }
+        assert_eq!(text(&Request::new().cost(6)), r#"cost is over limit "full" of 5"#);
         limiter.close().await.unwrap();
     }
 

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tallymesh_core::limit::{Lifetime, Policy};
 use tallymesh_core::table::{OpResult, Table};
-use tallymesh_core::time::Timestamp;
+use tallymesh_core::time::{Moment, Timestamp};
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -93,6 +94,22 @@ impl Engine {
     #[inline]
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.wall()
+    }
+
+    /// As [`now`](Self::now), with what [`wait`](Self::wait) needs.
+    #[inline]
+    pub(crate) fn moment(&self) -> Moment {
+        self.clock.moment()
+    }
+
+    /// The time of this very moment, by a clock that is exact.
+    pub(crate) fn exact(&self) -> Moment {
+        self.clock.exact()
+    }
+
+    /// How long to wait from a moment on until this instance decides by a time that is `later`.
+    pub(crate) fn wait(&self, moment: Moment, later: Duration) -> Duration {
+        self.clock.wait(moment, later)
     }
 
     /// The threads, for what is no part of a decision.

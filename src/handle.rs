@@ -54,7 +54,8 @@ impl CounterHandle {
 
     /// As [`CounterStore::value`].
     pub fn value(&self) -> u64 {
-        let (table, now) = (self.store.engine().table(), self.store.now());
+        let engine = self.store.engine();
+        let (table, now) = (engine.table(), engine.now());
         table.value_by_ref(now, self.counter.cached_slot.get()).unwrap_or_else(|| {
             self.find();
             table.value(now, self.key().as_bytes())
@@ -96,7 +97,8 @@ impl CounterHandle {
     }
 
     fn execute(&self, op: Op) -> Result<OpResult, CountError> {
-        let (engine, now) = (self.store.engine(), self.store.now());
+        let engine = self.store.engine();
+        let now = engine.now();
         let expires_at = engine.expires_at(now);
         let slot_ref = self.counter.cached_slot.get();
         let table = engine.table();

@@ -68,7 +68,8 @@ impl Limiter {
         self.decide(request, |table, now, demands| table.acquire(now, demands))
     }
 
-    /// What [`acquire`](Self::acquire) would answer now, with nothing charged.
+    /// What [`acquire`](Self::acquire) would answer now, with nothing charged and no session kept alive. The wait of a denial is
+    /// the one that a call would be told, which is use of a session.
     pub fn peek(&self, request: &Request<'_>) -> Peek {
         self.decide(request, |table, now, demands| table.peek(now, demands)).into()
     }
@@ -175,14 +176,15 @@ impl Limiter {
         if request.labels_count() > engine.labels_max {
             return engine.refusal(None, DenialReason::TooManyLabels);
         }
-        let now = engine.now();
+        let moment = engine.moment();
+        let now = moment.wall;
         // Taken, not borrowed: a log subscriber may well ask the limiter something meanwhile.
         let mut demands = Demands::with_buffer(KEYS.take());
         let found = engine.find_demands(request, now, engine.key_bytes_max, &mut demands);
         let decision = match found {
             Ok(()) => {
                 let admission = ask(engine.table(), now, &demands);
-                engine.decision(admission, request.charged_cost())
+                engine.decision(moment, admission, request.charged_cost())
             }
             Err(KeyTooLong { limit_index }) => {
                 engine.refusal(Some(limit_index), DenialReason::KeyTooLong)

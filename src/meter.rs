@@ -89,7 +89,8 @@ impl Meter {
             Ok(counters) => counters,
             Err((limit_index, reason)) => return engine.refusal(*limit_index, *reason),
         };
-        let now = engine.now();
+        let moment = engine.moment();
+        let now = moment.wall;
         let demand =
             |counter: &Counter| engine.policy().demand_under(counter.limit.limit_index, now, cost);
         let table = engine.table();
@@ -100,7 +101,8 @@ impl Meter {
                 table.acquire_by_ref(now, &demands, all.iter().map(|one| one.cached_slot.get()))
             }
         };
-        engine.decision(admission.unwrap_or_else(|| self.acquire_by_key(counters, now, cost)), cost)
+        let admission = admission.unwrap_or_else(|| self.acquire_by_key(counters, now, cost));
+        engine.decision(moment, admission, cost)
     }
 
     /// As [`Limiter::peek`], for a request of this cost.
@@ -110,9 +112,9 @@ impl Meter {
             Ok(counters) => counters,
             Err((limit_index, reason)) => return engine.refusal(*limit_index, *reason).into(),
         };
-        let now = engine.now();
-        let demands = self.demands(counters, now, cost);
-        engine.decision(engine.table().peek(now, &demands), cost).into()
+        let moment = engine.moment();
+        let demands = self.demands(counters, moment.wall, cost);
+        engine.decision(moment, engine.table().peek(moment.wall, &demands), cost).into()
     }
 
     /// Decides as if there were no handle, and notes in which slots the counters are now.

@@ -4,10 +4,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::clock::STANDS_STILL_FROM;
 use crate::runtime::Runtime;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::id::ReplicaId;
 use tallymesh_core::table::Rejections;
+use tallymesh_core::time::{format_duration, whole_ms};
 
 /// How an instance is doing, as of one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,9 @@ pub struct Status {
     pub counters: usize,
     /// What was refused or dropped since the start.
     pub rejections: Rejections,
+    /// How far the system's clock is behind the latest time that this instance acted on, in milliseconds: 0, unless the clock
+    /// was set back. Until it has caught up, time stands still here: windows do not roll over, and waits are longer by so much.
+    pub clock_behind_ms: u64,
 }
 
 /// Whether an instance runs, whether counts reach the disk, and what an operator should look at.
@@ -39,7 +44,8 @@ pub struct Health {
     pub state: RunState,
     /// Whether counts reach the disk. A reached bound does not change this.
     pub durability: DurabilityState,
-    /// What is wrong, each in a sentence: why the disk failed, which bound is reached. Empty when nothing is.
+    /// What is wrong, each in a sentence: why the disk failed, which bound is reached, by how much the clock is behind. Empty
+    /// when nothing is.
     pub reasons: Vec<String>,
 }
 
@@ -91,7 +97,17 @@ impl Health {
                  counted, as counters.when_full says"
             )
         });
-        Health { state, durability, reasons: failure.into_iter().chain(full).collect() }
+        let behind = runtime.clock.behind();
+        let stands_still = (behind >= STANDS_STILL_FROM).then(|| {
+            format!(
+                "the system clock is {} behind the latest time that was acted on: until it has caught up, windows do not roll \
+                 over, and waits are longer by so much; if the later time was wrong, stop the node and lower what was \
+                 remembered with `tallymesh clock DIR --lower`",
+                format_duration(behind)
+            )
+        });
+        let reasons = failure.into_iter().chain(full).chain(stands_still).collect();
+        Health { state, durability, reasons }
     }
 
     /// Whether counts reach the disk: [`DurabilityState::Durable`], and neither of the others.
@@ -136,6 +152,7 @@ impl Status {
             peers: runtime.peers(),
             counters: table.len(),
             rejections: table.rejections(),
+            clock_behind_ms: whole_ms(runtime.clock.behind()),
         }
     }
 }

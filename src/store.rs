@@ -1,6 +1,7 @@
 //! The counter store: replicated, persistent counters without any limits on them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::engine::Engine;
@@ -77,7 +78,8 @@ impl CounterStore {
     }
 
     fn execute(&self, key: &CounterKey, op: Op) -> Result<u64, CountError> {
-        let (engine, now) = (self.engine(), self.now());
+        let engine = self.engine();
+        let now = engine.now();
         let result = engine.table().execute(now, key, op, engine.expires_at(now))?;
         engine.executed(result);
         Ok(result.value)
@@ -90,13 +92,13 @@ impl CounterStore {
 
     /// The counter's value as far as this instance knows; 0 for one that does not exist or has expired.
     pub fn value(&self, key: &CounterKey) -> u64 {
-        self.engine.table().value(self.now(), key.as_bytes())
+        self.engine.table().value(self.engine.now(), key.as_bytes())
     }
 
     /// Every counter that has not expired, in no particular order. Counters that change meanwhile are shown as they were at
     /// some moment of the iteration.
     pub fn iter(&self) -> impl Iterator<Item = CounterState> + '_ {
-        let now = self.now();
+        let now = self.engine.now();
         let mut next = Some(None);
         let pages = std::iter::from_fn(move || {
             let (page, following) = self.engine.table().page(next?);
@@ -130,12 +132,35 @@ impl CounterStore {
     /// A checksum over all counters that have not expired: equal on two instances with equal state. Takes time in proportion
     /// to the number of counters.
     pub fn state_checksum(&self) -> u64 {
-        self.engine.table().state_checksum(self.now())
+        self.engine.table().state_checksum(self.engine.now())
     }
 
-    /// The time by which this instance decides: the system's, unless that stepped back.
+    /// The time by which this instance decides: the system's, unless that stepped back. Exact, where decisions may be behind it
+    /// by a tick of the kernel; those after this call are made no earlier than what it returns.
     pub fn now(&self) -> Timestamp {
-        self.engine.now()
+        self.engine.exact().wall
+    }
+
+    /// How long to wait until [`now`](Self::now) has reached a moment, in whole milliseconds, rounded up; zero if it has. Longer
+    /// than the difference between the two while the system's clock is [behind](Status::clock_behind_ms).
+    ///
+    /// ```
+    /// # use tallymesh::{Config, CounterStore, WindowIndex};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
+    /// let minute = WindowIndex::at(60_000, store.now())?;
+    /// assert!(store.wait_until(minute.end()).as_secs() <= 60);
+    /// assert!(store.wait_until(minute.start()).is_zero());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wait_until(&self, moment: Timestamp) -> Duration {
+        let now = self.engine.exact();
+        match moment.since(now.wall) {
+            Duration::ZERO => Duration::ZERO,
+            later => later.saturating_add(now.behind()),
+        }
     }
 
     /// How this instance is doing: its health, peers, rejections and sizes at one moment.

@@ -58,3 +58,39 @@ fn a_refusal_names_the_value_and_what_is_allowed() {
         }
     }
 }
+
+#[test]
+fn months_and_years_are_refused_with_what_to_write_instead() {
+    let toml = |limit: &str, settings: &str| {
+        let node = "[node]\nid = \"a\"\n[storage]\nin_memory = true\n";
+        let text = format!("{node}{settings}\n[[limit]]\nname = \"l\"\nmax = 1\n{limit}\n");
+        Config::from_toml(&text).map(drop).map_err(|error| error.to_string())
+    };
+    for text in
+        ["1month", "2 months", "1M", "1year", "2years", "1yr", "2yrs", "1y", "1y 3d", "30d 1M"]
+    {
+        let cases = [
+            toml(&format!("window = {text:?}"), "").unwrap_err(),
+            toml(&format!("window = \"session\"\nsession_ttl = {text:?}"), "").unwrap_err(),
+            toml("window = \"1h\"", &format!("[counters]\nttl = {text:?}")).unwrap_err(),
+            parsed::<Window>(text),
+            parsed::<Window>(&format!("session {text}")),
+        ];
+        for message in cases {
+            assert!(message.contains(text) && message.contains("\"30d\""), "{text}: {message}");
+        }
+    }
+    for text in ["30d", "4weeks", "8760h", "1m", "366days"] {
+        assert_eq!(toml(&format!("window = {text:?}"), ""), Ok(()));
+    }
+}
+
+#[test]
+fn lengths_of_many_days_are_written_as_they_are_read() {
+    for days in [1, 7, 31, 60, 365, 366] {
+        let length = Duration::from_secs(days * 24 * 3600);
+        for window in [Window::Fixed(length), Window::Session { ttl: length }] {
+            assert_eq!(window.to_string().parse(), Ok(window));
+        }
+    }
+}

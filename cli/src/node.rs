@@ -153,6 +153,7 @@ impl Control<'_> {
             "durability": status.health.durability.to_string(),
             "reasons": status.health.reasons,
             "set_aside": status.set_aside,
+            "clock_behind_ms": status.clock_behind_ms,
             "counters_refused": rejections.counters_refused,
             "cells_implausible": rejections.cells_implausible,
             "cells_late": rejections.cells_late,
@@ -187,7 +188,7 @@ fn denied_json(denial: &Denial) -> Value {
         "allowed": false,
         "limit": denial.limit_name(),
         "remaining": denial.remaining(),
-        "retry_after_ms": denial.retry_after().map(|wait| wait.as_millis() as u64),
+        "retry_after_ms": denial.retry_after().map(|wait| wait.as_nanos().div_ceil(1_000_000) as u64),
         "reason": denial.to_string(),
     })
 }

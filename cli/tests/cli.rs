@@ -1,8 +1,9 @@
 //! The program, as its users run it.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tallymesh::CounterKey;
@@ -57,7 +58,10 @@ fn a_node_answers_line_by_line_and_its_directory_can_be_inspected() {
     assert!(answers[9]["error"].as_str().unwrap().contains("many"));
     assert_eq!(answers[10][0]["value"], 1);
     assert_eq!(answers[11], Value::Array(Vec::new()));
-    assert_eq!(answers[12]["durable"], true);
+    assert_eq!(
+        (&answers[12]["durable"], &answers[12]["clock_behind_ms"]),
+        (&true.into(), &0.into())
+    );
     assert_eq!(answers[13]["durable"], true);
 
     let data = dir.path().join("data");
@@ -73,6 +77,54 @@ fn a_node_answers_line_by_line_and_its_directory_can_be_inspected() {
 
     let answers = node(dir.path(), "acquire session=s\nacquire session=s\n");
     assert_eq!((&answers[1]["allowed"], &answers[2]["allowed"]), (&true.into(), &false.into()));
+}
+
+#[test]
+fn of_a_thousand_waits_none_is_denied_again() {
+    const KEYS: usize = 100;
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("a.toml");
+    let settings = "[node]\nid = \"a\"\n[storage]\nin_memory = true\n\
+         [[limit]]\nname = \"once\"\nper = [\"key\"]\nmax = 1\nwindow = \"197ms\"\n";
+    std::fs::write(&config, settings).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tallymesh"))
+        .args(["node", "--config", config.to_str().unwrap()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut commands = child.stdin.take().unwrap();
+    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(answers.next().unwrap().unwrap().contains("ready"));
+    let mut ask = |key: usize| -> Value {
+        writeln!(commands, "acquire key={key}").unwrap();
+        serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap()
+    };
+    let mut denied = 0;
+    for _ in 0..10 {
+        let mut due: Vec<(Instant, usize)> = Vec::new();
+        for key in 0..KEYS {
+            let wait = loop {
+                if let Some(wait) = ask(key)["retry_after_ms"].as_u64() {
+                    break Duration::from_millis(wait);
+                }
+            };
+            due.push((now() + wait, key));
+        }
+        due.sort_unstable();
+        for (moment, key) in due {
+            std::thread::sleep(moment - now());
+            denied += usize::from(ask(key)["allowed"] != true);
+        }
+    }
+    drop(commands);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(denied, 0);
+}
+
+#[expect(clippy::disallowed_methods, reason = "waits by a real clock")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Time as a value: what core is handed instead of a clock.
 
+mod text;
+
 use alloc::{format, string::String};
 use core::fmt;
 use core::str::FromStr;
@@ -7,6 +9,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use text::{InvalidDuration, format_duration, parse_duration};
 
 use crate::mutant::mutant;
 use crate::sync::{SystemTime, UNIX_EPOCH};
@@ -58,7 +62,7 @@ impl TryFrom<SystemTime> for Timestamp {
         match moment.duration_since(UNIX_EPOCH) {
             Ok(since) => Ok(Timestamp(whole_ms(since))),
             Err(before) => {
-                let before = humantime::format_duration(before.duration());
+                let before = format_duration(before.duration());
                 Err(InvalidTimestamp(format!("a moment {before} before 1970")))
             }
         }
@@ -100,19 +104,62 @@ pub struct Now {
 
 /// A wall clock that never steps back: it remembers the latest time that was acted on, so that a closed window stays closed
 /// whatever the system's clock does.
+///
+/// A wait that it tells is enough: the system's clock must first catch up with what was acted on, if it was set back, and what
+/// it shows may be as old as one of its ticks.
+///
+/// ```
+/// use std::time::Duration;
+/// use tallymesh_core::time::{MonotonicWall, Timestamp};
+///
+/// let (ms, tick) = (Duration::from_millis, Duration::from_millis(4));
+/// let clock = MonotonicWall::at(Timestamp(0)).with_tick(tick);
+/// clock.read(Timestamp(90_000));
+/// // The system's clock was set back by 80 seconds.
+/// let moment = clock.read(Timestamp(10_000));
+/// assert_eq!((moment.wall, moment.behind()), (Timestamp(90_000), ms(80_000)));
+/// assert_eq!(clock.wait(moment, ms(500)), ms(80_504));
+/// ```
 #[derive(Debug)]
-pub struct MonotonicWall(AtomicU64);
+pub struct MonotonicWall {
+    mark: AtomicU64,
+    tick: Duration,
+}
+
+/// What a [`MonotonicWall`] showed, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// The time to act on, never earlier than one that was acted on before.
+    pub wall: Timestamp,
+    /// What the system's clock showed.
+    reading: Timestamp,
+}
+
+impl Moment {
+    /// How far the system's clock is behind the time that is acted on: zero, unless it was set back. Until it has caught up,
+    /// time stands still.
+    #[inline]
+    pub fn behind(self) -> Duration {
+        self.wall.since(self.reading)
+    }
+}
 
 impl MonotonicWall {
-    /// A clock that never shows a time before `mark`.
+    /// A clock that never shows a time before `mark`. The system's clock, which it follows, is taken for exact.
     pub fn at(mark: Timestamp) -> MonotonicWall {
-        MonotonicWall(AtomicU64::new(mark.0))
+        MonotonicWall { mark: AtomicU64::new(mark.0), tick: Duration::ZERO }
+    }
+
+    /// The same clock, where the system's shows a new time only every `tick`.
+    #[must_use]
+    pub fn with_tick(self, tick: Duration) -> MonotonicWall {
+        MonotonicWall { tick, ..self }
     }
 
     /// Takes note of a reading of the system's clock. Returns it, or the latest one so far if that is later.
     #[inline]
     pub fn observe(&self, reading: Timestamp) -> Timestamp {
-        let mark = self.0.load(Ordering::Relaxed);
+        let mark = self.mark.load(Ordering::Relaxed);
         if mutant!(ClockStepsBack) {
             return reading;
         }
@@ -120,14 +167,34 @@ impl MonotonicWall {
             return Timestamp(mark);
         }
         // Written at most once a millisecond, so that threads do not contend for it at every decision.
-        Timestamp(self.0.fetch_max(reading.0, Ordering::Relaxed).max(reading.0))
+        Timestamp(self.mark.fetch_max(reading.0, Ordering::Relaxed).max(reading.0))
+    }
+
+    /// As [`observe`](Self::observe), and remembers what the system's clock showed.
+    #[inline]
+    pub fn read(&self, reading: Timestamp) -> Moment {
+        Moment { wall: self.observe(reading), reading }
+    }
+
+    /// How long to wait from a moment on, by a clock that is exact, until this one shows a time that is `later`: in whole
+    /// milliseconds, rounded up.
+    pub fn wait(&self, moment: Moment, later: Duration) -> Duration {
+        let tick = if mutant!(TickForgotten) { Duration::ZERO } else { self.tick };
+        let wait = later.saturating_add(moment.behind()).saturating_add(tick);
+        Duration::from_millis(whole_ms_up(wait))
     }
 }
 
-/// A duration in whole milliseconds, at most `u64::MAX` of them.
+/// A duration in whole milliseconds, at most `u64::MAX` of them; what is less than one is cut off.
 #[inline]
 pub fn whole_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A duration in whole milliseconds, at most `u64::MAX` of them; what is less than one counts as one.
+#[inline]
+pub fn whole_ms_up(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -140,6 +207,39 @@ mod tests {
         let mark = MonotonicWall::at(Timestamp(1_000));
         let shown = [900, 1_100, 1_050, 1_200].map(|reading| mark.observe(Timestamp(reading)).0);
         assert_eq!(shown, [1_000, 1_100, 1_100, 1_200]);
+    }
+
+    #[test]
+    fn a_wait_reaches_past_the_mark_and_the_tick_in_whole_milliseconds() {
+        let clock = MonotonicWall::at(Timestamp(0)).with_tick(Duration::from_micros(3_333));
+        let wait = |reading, later| clock.wait(clock.read(Timestamp(reading)), later);
+        let (ms, us) = (Duration::from_millis, Duration::from_micros);
+        assert_eq!(wait(1_000, ms(97)), ms(101), "97 and 3.3, rounded up");
+        assert_eq!(wait(1_000, us(1)), ms(4));
+        // Set back by 90 s: the wait is longer by so much, and falls as the clock catches up.
+        assert_eq!(wait(91_000, ms(97)), ms(101));
+        assert_eq!([1_000, 5_000].map(|reading| wait(reading, ms(97))), [ms(90_101), ms(86_101)]);
+        assert_eq!(clock.read(Timestamp(91_001)).behind(), Duration::ZERO);
+        assert_eq!(clock.wait(clock.read(Timestamp(0)), Duration::MAX), ms(u64::MAX));
+    }
+
+    proptest::proptest! {
+        /// Whatever the clock shows, its phase and when it is asked: who waits as told finds it where it should be.
+        #[test]
+        fn who_waits_as_told_finds_the_clock_there(
+            tick_us in 1_u64..20_000,
+            asked_us in 0_u64..1_000_000,
+            behind_ms in 0_u64..100_000,
+            later_ms in 1_u64..1_000,
+        ) {
+            let shown = |us: u64| Timestamp(us / tick_us * tick_us / 1_000);
+            let mark = Timestamp(shown(asked_us).0 + behind_ms);
+            let clock = MonotonicWall::at(mark).with_tick(Duration::from_micros(tick_us));
+            let moment = clock.read(shown(asked_us));
+            let wait = clock.wait(moment, Duration::from_millis(later_ms));
+            let then = clock.read(shown(asked_us + wait.as_micros() as u64)).wall;
+            proptest::prop_assert!(then.0 >= moment.wall.0 + later_ms, "{then:?} after {wait:?}");
+        }
     }
 
     #[test]

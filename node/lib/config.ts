@@ -1,7 +1,7 @@
 import { ConfigError, InvalidInputError } from './errors.js';
 import { checkObject, show } from './validate.js';
 
-/** A length of time with its unit, such as `'50ms'`, `'10s'`, `'1h'` or `'1h 30m'`. */
+/** A length of time with its unit, such as `'50ms'`, `'10s'`, `'1h'`, `'1h 30m'` or `'30d'`; months and years are refused. */
 export type Duration = string;
 
 /**

@@ -44,8 +44,10 @@ export class Peek {
   /** The name of the limit that denied; of several, the one with the longest wait. */
   readonly limit: string | undefined;
   /**
-   * How long until the counter that denied ends, in milliseconds: the window's end, or the end of the session if it stays
-   * unused for so long. Undefined if allowed, and where waiting does not help.
+   * How long to wait until there is room again, if nothing else uses it up, in whole milliseconds, rounded up: until the window's
+   * end, or the session's if it stays unused for so long. It includes how coarse the clock is that decides, and how far the system's
+   * clock is behind, so a request after this wait finds the counter ended. Undefined if allowed, and where waiting does not help.
+   * In the seconds of a `Retry-After` header: `Math.ceil(retryAfterMs / 1000)`.
    */
   readonly retryAfterMs: number | undefined;
   /** Why it was denied, for programs; undefined if allowed. */
@@ -79,11 +81,11 @@ export class Peek {
       case 'cost-over-max':
         return `the cost is over ${limit} of ${this.#max}`;
       case 'too-many-counters':
-        return `${limit} needs a new counter and maxCounters are in use`;
+        return `${limit} needs a new counter and maxCounters are in use; waiting does not help`;
       case 'key-too-long':
-        return `the label values for ${limit} are longer than maxKeyBytes`;
+        return `the label values for ${limit} are longer than maxKeyBytes; waiting does not help`;
       case 'too-many-labels':
-        return 'the request has more labels than maxLabels';
+        return 'the request has more labels than maxLabels; waiting does not help';
       case 'other':
         return `denied by ${limit}`;
     }

@@ -43,7 +43,7 @@ export interface HealthReport {
    * continue from memory, and the disk is tried again.
    */
   readonly durability: 'durable' | 'in_memory' | 'failed';
-  /** What is wrong, each in a sentence: why the disk failed, which bound is reached. Empty when nothing is. */
+  /** What is wrong, each in a sentence: why the disk failed, which bound is reached, by how much the clock is behind. Empty if nothing. */
   readonly reasons: readonly string[];
   /** How many counters are held, those included that have ended but are kept for stragglers. */
   readonly counters: number;
@@ -53,4 +53,9 @@ export interface HealthReport {
   readonly cellsImplausible: number;
   /** Cells from peers that came after their counter's end and grace. */
   readonly cellsLate: number;
+  /**
+   * How far the system's clock is behind the latest time that this instance acted on, in milliseconds: 0, unless the clock was set
+   * back. Until it has caught up, time stands still here: windows do not roll over, and waits are longer by so much.
+   */
+  readonly clockBehindMs: number;
 }

@@ -8,6 +8,7 @@ use napi::Result;
 use napi_derive::napi;
 use tallymesh::{CounterKey, CounterStore, Timestamp};
 
+use crate::decisions::ms;
 use crate::error::{counter, guard, key};
 use crate::limiters::with;
 
@@ -111,5 +112,5 @@ fn blocked_for(store: &CounterStore, now: Timestamp, limit: &str, values: &str) 
     while let Some(interval) = marked(store, second, limit, values)? {
         second = interval.end();
     }
-    Ok(second.saturating_mul(1000).saturating_sub(now.0) as f64)
+    Ok(ms(store.wait_until(Timestamp(second.saturating_mul(1000)))))
 }

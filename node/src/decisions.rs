@@ -1,6 +1,7 @@
 //! Decisions: labels and a cost in, one number out. What else there is to know of the last one is asked for after it.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use napi::Result;
 use napi_derive::napi;
@@ -146,7 +147,7 @@ fn malformed() -> napi::Error {
 }
 
 fn denied(limiter: &Limiter, denial: &Denial) -> f64 {
-    let wait = denial.retry_after().map_or(-1.0, |wait| wait.as_millis() as f64);
+    let wait = denial.retry_after().map_or(-1.0, ms);
     LAST_DENIAL.set((number(denial.remaining()), wait));
     let position =
         |name| limiter.limits().position(|limit| limit.name() == name).map(|index| index + 1);
@@ -161,6 +162,11 @@ fn denied(limiter: &Limiter, denial: &Denial) -> f64 {
         _ => 7,
     };
     -((8 * limit + reason) as f64)
+}
+
+/// A length of time in whole milliseconds, rounded up.
+pub fn ms(length: Duration) -> f64 {
+    length.as_nanos().div_ceil(1_000_000) as f64
 }
 
 /// What is left, as JavaScript sees it.

@@ -68,6 +68,8 @@ pub struct HealthReport {
     pub cells_implausible: f64,
     /// Cells from peers that came too late.
     pub cells_late: f64,
+    /// How far the system's clock is behind the latest time that was acted on, in milliseconds.
+    pub clock_behind_ms: f64,
 }
 
 /// Every counter that has not ended.
@@ -98,6 +100,7 @@ pub fn health(handle: u32) -> Result<HealthReport> {
                 counters_refused: number(status.rejections.counters_refused),
                 cells_implausible: number(status.rejections.cells_implausible),
                 cells_late: number(status.rejections.cells_late),
+                clock_behind_ms: number(status.clock_behind_ms),
             })
         })
     })

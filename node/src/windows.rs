@@ -7,7 +7,7 @@ use napi_derive::napi;
 use tallymesh::{CountError, CounterKey, CounterStore, WindowIndex};
 
 use crate::counters::key;
-use crate::decisions::number;
+use crate::decisions::{ms, number};
 use crate::error::{self, counter, guard, guard_future};
 use crate::limiters::with;
 
@@ -124,7 +124,7 @@ fn change(
                     Ok(value) => {
                         return Ok(WindowCount {
                             value: number(value),
-                            ends_in_ms: window.end().since(now).as_millis() as f64,
+                            ends_in_ms: ms(store.wait_until(window.end())),
                             ends_at_ms: window.end().0 as f64,
                         });
                     }

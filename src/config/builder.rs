@@ -8,6 +8,7 @@ use tallymesh_core::gossip::GossipSettings;
 use tallymesh_core::id::NodeId;
 use tallymesh_core::limit::{Limit, Policy};
 use tallymesh_core::table::Bounds;
+use tallymesh_core::time::format_duration;
 
 use super::environment::with_variable;
 use super::error::invalid;
@@ -306,7 +307,7 @@ fn gossip(values: &Values) -> Result<GossipSettings, ConfigError> {
         clock_offset_max: values.duration("gossip.clock_offset_max")?,
     };
     if settings.silence_timeout < settings.digest_interval * 2 {
-        let value = humantime::format_duration(settings.silence_timeout).to_string();
+        let value = format_duration(settings.silence_timeout).to_string();
         let allowed = "at least twice gossip.digest_interval, or live peers are taken for gone";
         return Err(invalid("gossip.silence_timeout", value, allowed));
     }
@@ -319,7 +320,7 @@ fn durability(values: &Values) -> Result<Durability, ConfigError> {
     }
     if values.is_set("storage.persist_every") {
         let every = values.duration("storage.persist_every")?;
-        let value = format!("{:?}", humantime::format_duration(every).to_string());
+        let value = format!("{:?}", format_duration(every).to_string());
         let allowed = "only with durability = \"relaxed\"";
         return Err(invalid("storage.persist_every", value, allowed));
     }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tallymesh_core::limit::WINDOW_MAX;
+use tallymesh_core::time::format_duration;
 
 /// One setting.
 #[derive(Debug)]
@@ -159,19 +160,11 @@ impl Setting {
             OneOf(words) => {
                 words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" or ")
             }
-            Kind::Duration(least, most) => format!("{} to {}", in_words(least), in_words(most)),
+            Kind::Duration(least, most) => {
+                format!("{} to {}", format_duration(least), format_duration(most))
+            }
             Count(least, most) => format!("{least} to {most}"),
             Fraction(least, most) => format!("{least:?} to {most:?}"),
         }
-    }
-}
-
-/// A duration as a file may say it; many days in days, since a year is not a whole number of them.
-fn in_words(duration: Duration) -> String {
-    match duration.as_secs() / DAY.as_secs() {
-        days @ 2.. if duration == DAY * u32::try_from(days).unwrap_or(u32::MAX) => {
-            format!("{days}days")
-        }
-        _ => humantime::format_duration(duration).to_string(),
     }
 }

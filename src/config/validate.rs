@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tallymesh_core::time::whole_ms;
+use tallymesh_core::time::{self, InvalidDuration, format_duration, whole_ms};
 
 use super::ConfigError;
 use super::error::invalid;
@@ -144,7 +144,7 @@ impl Values {
             {
                 Ok(value)
             }
-            _ => Err(not_allowed(path, humantime::format_duration(value).to_string())),
+            _ => Err(not_allowed(path, format_duration(value).to_string())),
         }
     }
 
@@ -222,8 +222,13 @@ fn excluded_by(path: &str, value: &Value) -> Option<&'static str> {
 
 /// Reads a duration of the file, at this key.
 fn parse_duration(key: &str, text: &str) -> Result<Duration, ConfigError> {
-    humantime::parse_duration(text)
-        .map_err(|_| invalid(key, format!("{text:?}"), "a duration such as \"50ms\" or \"1h\""))
+    time::parse_duration(text).map_err(|why| {
+        let range = match why {
+            InvalidDuration::MonthsOrYears => row(key).map(|row| format!("{}; ", row.allowed())),
+            _ => Ok(String::new()),
+        };
+        invalid(key, format!("{text:?}"), &format!("{}{why}", range.unwrap_or_default()))
+    })
 }
 
 pub(super) fn parse<T: std::str::FromStr>(path: &str, text: &str) -> Result<T, ConfigError> {

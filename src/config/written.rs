@@ -106,7 +106,7 @@ mod form {
                 Value::Texts(texts) => texts.serialize(serializer),
                 Value::Flag(flag) => flag.serialize(serializer),
                 Value::Duration(length) => {
-                    serializer.collect_str(&humantime::format_duration(*length))
+                    serializer.collect_str(&tallymesh_core::time::format_duration(*length))
                 }
                 Value::Count(count) => count.serialize(serializer),
                 Value::Fraction(fraction) => fraction.serialize(serializer),

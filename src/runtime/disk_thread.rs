@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::wakers::Worker;
 use super::{DurabilityError, NamedThread, OpenError, Signals, lock};
-use crate::clock::{Clock, system_wall};
+use crate::clock::Clock;
 use crate::config::{Config, Durability};
 use crate::disk::{self, ReadProgress};
 use tallymesh_core::id::{Incarnation, ReplicaId};
@@ -118,7 +118,6 @@ fn open(config: &Config) -> Result<(Started, Option<StateStore>), OpenError> {
     if let Some((path, damage)) = &set_aside {
         tracing::warn!(kept_at = %path.display(), %damage, "the damaged database is kept");
     }
-    warn_of_clock_behind(high_water);
     tracing::info!(replica = %table.own_replica(), counters = table.len(), "state recovered");
     let (table, clock) = (Arc::new(table), Arc::new(Clock::new(high_water)));
     let set_aside = set_aside.map(|(path, _)| path);
@@ -140,17 +139,6 @@ fn log_opening(event: OpenEvent<'_>, progress: &mut ReadProgress<impl Fn() -> Du
              peers. Check the disk; delete what was set aside when it is no longer wanted"
         ),
         _ => {}
-    }
-}
-
-fn warn_of_clock_behind(high_water: Timestamp) {
-    let behind = high_water.since(system_wall());
-    if behind > Duration::from_secs(1) {
-        tracing::warn!(
-            behind = %humantime::format_duration(behind),
-            "the system clock is behind the time of the last checkpoint; until it has caught up, time stands still here \
-             and windows do not roll over"
-        );
     }
 }
 

@@ -8,6 +8,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::{mpsc, oneshot};
 
+use super::clock_watch::ClockWatch;
 use super::log::Reporter;
 use super::wakers::Worker;
 use super::{NamedThread, OpenError, Signals, lock};
@@ -67,6 +68,7 @@ pub(super) async fn start(
                 clock,
                 signals,
                 reporter: Reporter::default(),
+                clock_watch: ClockWatch::default(),
                 dialed: false,
                 caught_up: Some((tell_caught_up, config.sync_timeout)),
             };
@@ -90,6 +92,7 @@ struct GossipLoop<T> {
     clock: Arc<Clock>,
     signals: Arc<Signals>,
     reporter: Reporter,
+    clock_watch: ClockWatch,
     /// Whether the peers' addresses are known.
     dialed: bool,
     /// The opening, which waits for the peers' state, and how long it does.
@@ -102,6 +105,7 @@ impl<T: Transport> GossipLoop<T> {
         let looking_up = tokio::spawn(look_up(peers, tell_addresses));
         let signals = self.signals.clone();
         loop {
+            self.clock_watch.look(self.clock.behind());
             signals.asleep.set(Worker::Gossip, self.gossip.must_be_told());
             let until_tick = self.gossip.poll_timeout().saturating_sub(self.clock.monotonic());
             tokio::select! {

@@ -151,6 +151,7 @@ mod tests {
     use tracing_subscriber::EnvFilter;
 
     use super::*;
+    use crate::runtime::clock_watch::ClockWatch;
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -167,6 +168,16 @@ mod tests {
 
     /// What an operator reads at the program's default level, when these are reported one second after the other.
     fn log_of(reports: impl IntoIterator<Item = Report>) -> Vec<String> {
+        log_while(|| {
+            let mut reporter = Reporter::default();
+            for (second, report) in reports.into_iter().enumerate() {
+                reporter.report(Duration::from_secs(second as u64), &report);
+            }
+        })
+    }
+
+    /// What an operator reads at the program's default level of what is logged meanwhile.
+    fn log_while(run: impl FnOnce()) -> Vec<String> {
         let lines = Lines::default();
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -175,12 +186,7 @@ mod tests {
             .without_time()
             .with_writer(move || writer.clone())
             .finish();
-        tracing::subscriber::with_default(subscriber, || {
-            let mut reporter = Reporter::default();
-            for (second, report) in reports.into_iter().enumerate() {
-                reporter.report(Duration::from_secs(second as u64), &report);
-            }
-        });
+        tracing::subscriber::with_default(subscriber, run);
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         text.lines().map(|line| line.trim().replace("tallymesh::runtime::log: ", "")).collect()
     }
@@ -232,6 +238,24 @@ mod tests {
             assert_eq!(lines.len(), 2, "once in 30 seconds: {lines:?}");
             assert!(lines.iter().all(|line| line.starts_with(expected)), "{lines:?}");
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_is_said_when_it_begins_and_when_it_ends() {
+        let behind = [0, 999, 90_000, 86_000, 500, 0, 0, 3_000].map(Duration::from_millis);
+        let lines = log_while(|| {
+            let mut watch = ClockWatch::default();
+            behind.into_iter().for_each(|behind| watch.look(behind));
+        });
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert!(lines.iter().all(|line| line.starts_with("WARN ")), "{lines:?}");
+        assert!(
+            lines[0].contains("the system clock is behind the latest")
+                && lines[0].contains("behind=1m 30s")
+        );
+        assert!(lines[0].contains("tallymesh clock DIR --lower"), "the way out is told");
+        assert!(lines[1].contains("the system clock has caught up"), "{lines:?}");
+        assert!(lines[2].contains("behind=3s"), "{lines:?}");
     }
 
     #[test]

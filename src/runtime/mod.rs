@@ -3,6 +3,7 @@
 //! Two threads of its own do all that waits: one gossips, one writes checkpoints. So a busy executor of the
 //! embedder, a slow disk and a slow peer do not delay each other, and none of them delays a decision.
 
+mod clock_watch;
 mod disk_thread;
 mod gossip_thread;
 mod log;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limit::{Limit, LimitError};
 use super::window::{SESSION_TTL, Window};
+use crate::time::{InvalidDuration, parse_duration};
 
 /// A limit in the form of a file's `[[limit]]`. A [`Limit`] is made from it, and it from a limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,23 +35,40 @@ impl LimitEntry {
         };
         let window = if entry.window == "session" {
             let ttl = entry.session_ttl.as_deref().map_or(Ok(SESSION_TTL), |text| {
-                let allowed = "a duration such as \"50ms\" or \"1h\"";
-                humantime::parse_duration(text).map_err(|_| invalid("session_ttl", text, allowed))
+                parse_duration(text).map_err(|why| {
+                    invalid(
+                        "session_ttl",
+                        text,
+                        allowed(why, "a duration such as \"50ms\" or \"1h\""),
+                    )
+                })
             })?;
             Window::Session { ttl }
         } else {
             if let Some(ttl) = &entry.session_ttl {
                 return Err(invalid("session_ttl", ttl, "only with window = \"session\""));
             }
-            let allowed = "\"session\" or a duration such as \"60s\" or \"1h\"";
-            let length = humantime::parse_duration(&entry.window)
-                .map_err(|_| invalid("window", &entry.window, allowed))?;
+            let length = parse_duration(&entry.window).map_err(|why| {
+                let readable = "\"session\" or a duration such as \"60s\" or \"1h\"";
+                invalid("window", &entry.window, allowed(why, readable))
+            })?;
             Window::Fixed(length)
         };
         let limit = Limit::new(entry.name, entry.max, window);
         let limit =
             entry.when.iter().fold(limit, |limit, (label, pattern)| limit.when(label, pattern));
         Ok(entry.per.into_iter().fold(limit, Limit::per))
+    }
+}
+
+/// What is allowed instead of a text that is no length of time.
+fn allowed(why: InvalidDuration, readable: &'static str) -> &'static str {
+    match why {
+        InvalidDuration::MonthsOrYears => {
+            "a month or a year is not of one length, and there are no windows by the calendar yet: write days, such as \
+             \"30d\""
+        }
+        _ => readable,
     }
 }
 
@@ -61,7 +79,7 @@ impl LimitEntry {
     fn of(limit: &Limit) -> Result<LimitEntry, LimitError> {
         use alloc::string::ToString;
 
-        let text = |length| humantime::format_duration(length).to_string();
+        let text = |length| crate::time::format_duration(length).to_string();
         let (window, session_ttl) = match limit.window() {
             Window::Fixed(length) => (text(length), None),
             Window::Session { ttl } => ("session".to_string(), Some(text(ttl))),

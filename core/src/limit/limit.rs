@@ -12,7 +12,7 @@ use super::label::Label;
 use super::{Request, WINDOW_MAX, Window};
 use crate::crdt::COUNT_MAX;
 use crate::key::KEY_VALUES_MAX;
-use crate::time::whole_ms;
+use crate::time::{format_duration, whole_ms};
 
 /// One limit: for requests that match, at most `max` in each window, counted apart for each distinct value of `per`.
 ///
@@ -115,7 +115,7 @@ impl Limit {
             Window::Session { ttl } => ("session_ttl", ttl),
         };
         if whole_ms(length) == 0 || length > WINDOW_MAX {
-            let value = humantime::format_duration(length).to_string();
+            let value = format_duration(length).to_string();
             return invalid(key, value, "1ms to 366 days");
         }
         Ok(())

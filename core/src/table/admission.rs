@@ -35,7 +35,10 @@ pub enum Admission {
         reason: DenialReason,
         /// What is left under that limit.
         remaining: u64,
-        /// How long until its counter expires; `None` where waiting does not help.
+        /// How long until its counter expires, now that this request has used it, by a clock that is exact; `None` where
+        /// waiting does not help. What there is to wait for by the system's clock, [`MonotonicWall::wait`] tells.
+        ///
+        /// [`MonotonicWall::wait`]: crate::time::MonotonicWall::wait
         retry_after: Option<Duration>,
     },
 }
@@ -100,7 +103,7 @@ struct Found {
     slot_index: Option<u32>,
     /// What is read: how much of the limit is used.
     used: u64,
-    /// When the counter that was read expires.
+    /// When the counter that was read expires if this request uses it, allowed or denied.
     expires_at: Timestamp,
 }
 
@@ -205,7 +208,10 @@ impl Table {
         targets: &[Target<'_>],
     ) -> Option<Admission> {
         let Locked { mut guards, found } = self.lock_all(now, demands, targets)?;
-        if let Some(denied) = deny(now, demands, &found) {
+        if let Some(denied) = self.deny(now, demands, &found) {
+            if matches!(denied, Admission::Denied { reason: DenialReason::TooManyCounters, .. }) {
+                self.rejected.counter_refused();
+            }
             for (demand, found) in demands.iter().zip(&found) {
                 if let Some(slot_index) = found.slot_index {
                     guards[found.guard].1.touch(now, slot_index, demand.expires_at);
@@ -253,19 +259,42 @@ impl Table {
         let locked = self.lock_all(now, &demands.list, &self.targets(demands));
         let Locked { found, .. } = locked.expect("a counter can always be found by its key");
         let demands = &demands.list[..];
-        if let Some(denied) = deny(now, demands, &found) {
+        if let Some(denied) =
+            self.deny(now, demands, &found).or_else(|| self.deny_for_room(demands, &found))
+        {
             return denied;
-        }
-        let missing = missing(demands, &found).count();
-        let room = self.bounds.counters_max.saturating_sub(self.len());
-        if missing > room && !self.bounds.admit_when_full {
-            return denied_for_room(first_missing(demands, &found, room));
         }
         let left = |(demand, found): (&Demand, &Found)| {
             found.reading(demand).after(demand.cost).remaining()
         };
         let remaining = demands.iter().zip(&found).map(left).min().unwrap_or(u64::MAX);
         Admission::Allowed { debits: SmallVec::new(), remaining, urgent: false }
+    }
+
+    /// The denial with the longest wait, if any counter has no room for its demand. Where waiting does not help, the wait
+    /// counts as longest; so it does if the request needs a new counter as well, and there is no room for one.
+    fn deny(&self, now: Timestamp, demands: &[Demand], found: &[Found]) -> Option<Admission> {
+        let pairs = demands.iter().zip(found);
+        let full = pairs
+            .filter(|(demand, found)| !rule::judge(found.reading(demand), demand.cost).is_room());
+        let (demand, found_full) =
+            full.max_by_key(|(demand, found)| found.wait(now, demand).unwrap_or(Duration::MAX))?;
+        let denial = found_full.denial(now, demand);
+        match denial {
+            Admission::Denied { retry_after: Some(_), .. } => {
+                Some(self.deny_for_room(demands, found).unwrap_or(denial))
+            }
+            _ => Some(denial),
+        }
+    }
+
+    /// The denial for want of a counter, if the request needs more new ones than there is room for.
+    fn deny_for_room(&self, demands: &[Demand], found: &[Found]) -> Option<Admission> {
+        let room = self.bounds.counters_max.saturating_sub(self.len());
+        if self.bounds.admit_when_full || missing(demands, found).count() <= room {
+            return None;
+        }
+        Some(denied_for_room(first_missing(demands, found, room)))
     }
 
     /// Returns what was taken, where the counter is still the one that was charged.
@@ -339,7 +368,9 @@ fn find(
     if is_of_another_window && matches!(target, Target::Slot(_)) {
         return None;
     }
-    Some(Found { guard, slot_index, used: slot.value_at(now), expires_at: slot.expires_at })
+    // A denied request touches what it found, so a wait is told from the end that this makes.
+    let expires_at = slot.expires_at.max(demand.expires_at);
+    Some(Found { guard, slot_index, used: slot.value_at(now), expires_at })
 }
 
 impl Found {
@@ -386,16 +417,6 @@ fn charge(
     let charged = (slot.tag, slot.counter.generation());
     shard.mark_dirty(slot_index);
     charged
-}
-
-/// The denial with the longest wait, if any counter has no room. Where waiting does not help, the wait counts as longest.
-fn deny(now: Timestamp, demands: &[Demand], found: &[Found]) -> Option<Admission> {
-    let pairs = demands.iter().zip(found);
-    let full =
-        pairs.filter(|(demand, found)| !rule::judge(found.reading(demand), demand.cost).is_room());
-    let (demand, found) =
-        full.max_by_key(|(demand, found)| found.wait(now, demand).unwrap_or(Duration::MAX))?;
-    Some(found.denial(now, demand))
 }
 
 /// The demands that need a new counter.

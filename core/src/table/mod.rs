@@ -26,6 +26,8 @@ mod state_form;
 mod tests;
 mod update_log;
 mod version_map;
+#[cfg(test)]
+mod wait_tests;
 
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use alloc::boxed::Box;

@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 pub enum CountError {
     /// There are as many counters as the table may hold.
     #[error(
-        "{max} counters are held, as many as max_counters allows; raise it or count less finely"
+        "{max} counters are held, as many as max_counters allows, and waiting does not help: raise it or count less finely"
     )]
     TooManyCounters {
         /// The bound.

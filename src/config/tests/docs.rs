@@ -11,7 +11,7 @@ const FRONT: &str = "\
 
 The settings of a node. In TOML each is a key of a table (`interval` of `[gossip]`), in Rust a method of `ConfigBuilder`, in
 Node.js a property in camelCase (`gossip.interval`, `counters.maxCounters`). Lengths of time are texts with a unit in TOML and Node.js
-(`\"50ms\"`, `\"1h 30m\"`) and a `Duration` in Rust. Ranges include both ends. A setting that is unknown or out of range is
+(`\"50ms\"`, `\"1h 30m\"`, `\"30d\"`) and a `Duration` in Rust; months and years are refused, since they are not of one length. Ranges include both ends. A setting that is unknown or out of range is
 refused before anything starts, with its path, its value and what is allowed. The limits are no settings: each is
 a `[[limit]]`, as in this file:
 
@@ -37,6 +37,9 @@ name = \"calls per minute\"
 max = 100
 window = \"60s\"                 # fixed, aligned to UTC
 ```
+
+**Windows.** Fixed windows follow each other since 1970-01-01 00:00 UTC, which was a Thursday: `\"1d\"` begins at midnight UTC, `\"7d\"`
+on Thursdays, `\"30d\"` on no certain day of the month. There are no windows by the calendar yet.
 
 **Environment.** Where a *file* is read (`Config::from_file`, `ConfigBuilder::from_file`, `Limiter.open(path)` in Node.js, the program's
 `--config`), the variable of a setting overrides what is in the file; what a builder or an object was given, it never overrides. A

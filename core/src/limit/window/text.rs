@@ -1,25 +1,39 @@
 //! A window as a person types it: `60s`, `session`, `session 1h`.
 
-use alloc::string::{String, ToString};
+use alloc::{
+    format,
+    string::{String, ToString},
+};
 use core::fmt;
 use core::str::FromStr;
 
 use super::{SESSION_TTL, Window};
+use crate::time::{InvalidDuration, format_duration, parse_duration};
 
 /// A text that is no window.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no window: use a duration such as \"60s\" or \"1h\", or \"session\" with or without a time to live, such as \
-     \"session 1h\""
+    "{text:?} is no window: use a duration such as \"60s\" or \"1h\", or \"session\" with or without a time to live, such as \
+     \"session 1h\"{}", varies(*.why)
 )]
-pub struct InvalidWindow(String);
+pub struct InvalidWindow {
+    text: String,
+    why: InvalidDuration,
+}
+
+fn varies(why: InvalidDuration) -> String {
+    match why {
+        InvalidDuration::MonthsOrYears => format!("; {why}"),
+        _ => String::new(),
+    }
+}
 
 impl FromStr for Window {
     type Err = InvalidWindow;
 
     fn from_str(text: &str) -> Result<Window, InvalidWindow> {
         let duration = |part: &str| {
-            humantime::parse_duration(part).map_err(|_| InvalidWindow(text.to_string()))
+            parse_duration(part).map_err(|why| InvalidWindow { text: text.to_string(), why })
         };
         match text.split_once(' ').unwrap_or((text, "")) {
             ("session", "") => Ok(Window::Session { ttl: SESSION_TTL }),
@@ -32,8 +46,8 @@ impl FromStr for Window {
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Window::Fixed(length) => humantime::format_duration(*length).fmt(f),
-            Window::Session { ttl } => write!(f, "session {}", humantime::format_duration(*ttl)),
+            Window::Fixed(length) => format_duration(*length).fmt(f),
+            Window::Session { ttl } => write!(f, "session {}", format_duration(*ttl)),
         }
     }
 }
@@ -64,6 +78,8 @@ mod tests {
         for (text, window) in [
             ("60s", Window::Fixed(Duration::from_secs(60))),
             ("1h 30m", Window::Fixed(hour * 3 / 2)),
+            ("31d 1h", Window::Fixed(hour * 745)),
+            ("366d", Window::Fixed(hour * 24 * 366)),
             ("session", Window::Session { ttl: hour }),
             ("session 2h 1s", Window::Session { ttl: hour * 2 + Duration::from_secs(1) }),
         ] {
@@ -73,6 +89,10 @@ mod tests {
         for bad in ["", "daily", "60", "session daily", "sessions", " 60s 5"] {
             let message = bad.parse::<Window>().unwrap_err().to_string();
             assert!(message.contains(bad) && message.contains("\"session 1h\""), "{message}");
+        }
+        for bad in ["1month", "1M", "2 years", "session 1y", "1month 3d"] {
+            let message = bad.parse::<Window>().unwrap_err().to_string();
+            assert!(message.contains(bad) && message.contains("\"30d\""), "{message}");
         }
     }
 }

@@ -1,0 +1,172 @@
+//! What a denial tells: the state that the call leaves behind, a wait that is enough, and none where waiting does not help.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use proptest::prelude::*;
+
+use super::tests::{replica, table};
+use super::{Admission, Bounds, Table};
+use crate::limit::{Demands, DenialReason, Limit, Policy, Request, Window};
+use crate::time::Timestamp;
+
+fn session(ms: u64) -> Window {
+    Window::Session { ttl: Duration::from_millis(ms) }
+}
+
+fn demands(policy: &Policy, request: &Request<'_>, now: u64) -> Demands {
+    let mut demands = Demands::default();
+    policy.find_demands(request, Timestamp(now), 512, &mut demands).unwrap();
+    demands
+}
+
+/// All that an answer says: whether it is yes, which limit denied and why, what is left, and how long to wait in ms.
+type Said = (bool, Option<(usize, DenialReason)>, u64, Option<u64>);
+
+fn said(admission: &Admission) -> Said {
+    match admission {
+        Admission::Allowed { remaining, .. } => (true, None, *remaining, None),
+        Admission::Denied { limit_index, reason, remaining, retry_after } => {
+            let wait = retry_after.map(|wait| wait.as_millis() as u64);
+            (false, Some((*limit_index, *reason)), *remaining, wait)
+        }
+    }
+}
+
+/// Asks as a look and then for good; both must say the same.
+fn ask(table: &Table, policy: &Policy, request: &Request<'_>, now: u64) -> Said {
+    let demands = demands(policy, request, now);
+    let peeked = said(&table.peek(Timestamp(now), &demands));
+    let acquired = said(&table.acquire(Timestamp(now), &demands));
+    assert_eq!(peeked, acquired, "a look and a call at {now}");
+    if !acquired.0 {
+        let peeked = said(&table.peek(Timestamp(now), &demands));
+        assert_eq!(peeked, acquired, "a look after a denial at {now}");
+    }
+    acquired
+}
+
+#[test]
+fn a_denial_tells_the_end_that_its_own_use_makes() {
+    let policy = Policy::new([Limit::new("once", 1, session(3_200)).per("session")]).unwrap();
+    let (table, request) = (table("a"), Request::tool_call("s", "t"));
+    assert!(ask(&table, &policy, &request, 10_070).0);
+    // Two seconds later there are 1,330 ms of the session left, and this call makes them 3,330 again.
+    let (allowed, _, _, wait) = ask(&table, &policy, &request, 12_070);
+    assert_eq!((allowed, wait), (false, Some(3_330)));
+    let obeyed = 12_070 + 3_330;
+    assert!(!ask(&table, &policy, &request, obeyed - 1).0, "who comes too early waits again");
+    let (_, _, _, again) = ask(&table, &policy, &request, obeyed - 1);
+    assert!(ask(&table, &policy, &request, obeyed - 1 + again.unwrap()).0);
+}
+
+#[test]
+fn of_several_limits_the_longest_wait_is_told_also_if_the_call_made_it_so() {
+    let minute = Window::Fixed(Duration::from_secs(60));
+    let policy = Policy::new([
+        Limit::new("brief", 1, session(16_000)),
+        Limit::new("minute", 1, minute),
+        Limit::new("roomy", 100, session(3_600_000)),
+    ])
+    .unwrap();
+    let (table, request) = (table("a"), Request::new());
+    assert!(ask(&table, &policy, &request, 45_000).0);
+    // The session had 11 s left and the window 10 s; by this call the session has 16 s left.
+    assert_eq!(ask(&table, &policy, &request, 50_000).1, Some((0, DenialReason::LimitReached)));
+    assert_eq!(ask(&table, &policy, &request, 50_000).3, Some(16_000));
+    assert!(ask(&table, &policy, &request, 66_000).0);
+}
+
+#[test]
+fn where_waiting_does_not_help_no_wait_is_told() {
+    let policy = Policy::new([
+        Limit::new("user", 1, session(1_000)).per("user"),
+        Limit::new("call", 5, session(1_000)).per("call"),
+    ])
+    .unwrap();
+    let bounds = Bounds { counters_max: 2, ..Bounds::default() };
+    let table = Table::new(replica("a", 1), bounds, [1, 2, 3, 4]);
+    let request = |call, cost| Request::new().with("user", "u").with("call", call).cost(cost);
+    assert!(ask(&table, &policy, &request("first", 1), 0).0);
+    let (_, why, _, wait) = ask(&table, &policy, &request("first", 6), 0);
+    assert_eq!((why, wait), (Some((1, DenialReason::CostOverMax)), None));
+    // The user's limit is reached, and a counter for the other call would not be made either, however long one waits.
+    let (_, why, _, wait) = ask(&table, &policy, &request("second", 1), 0);
+    assert_eq!((why, wait), (Some((1, DenialReason::TooManyCounters)), None));
+    assert_eq!(table.rejections().counters_refused, 1);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Ask { user: usize, tool: usize, cost: u64 },
+    Obey { user: usize, tool: usize, cost: u64 },
+    Pass { ms: u64 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let request = || (0_usize..2, 0_usize..2, 0_u64..4);
+    prop_oneof![
+        6 => request().prop_map(|(user, tool, cost)| Step::Ask { user, tool, cost }),
+        2 => request().prop_map(|(user, tool, cost)| Step::Obey { user, tool, cost }),
+        2 => prop_oneof![0_u64..50, 0_u64..5_000].prop_map(|ms| Step::Pass { ms }),
+    ]
+}
+
+fn limits() -> impl Strategy<Value = Vec<Limit>> {
+    let window = prop_oneof![
+        (1_u64..3_000).prop_map(|ms| Window::Fixed(Duration::from_millis(ms))),
+        (1_u64..3_000).prop_map(session),
+    ];
+    let limit = (window, 0_u64..5, any::<[bool; 3]>());
+    prop::collection::vec(limit, 1..4).prop_map(|limits| {
+        let named = ["l0", "l1", "l2"].into_iter().zip(limits);
+        let of = |(name, (window, max, [per_user, per_tool, one_tool])): (
+            &str,
+            (Window, u64, [bool; 3]),
+        )| {
+            let limit = Limit::new(name, max, window);
+            let limit = if per_user { limit.per("user") } else { limit };
+            let limit = if per_tool { limit.per("tool") } else { limit };
+            if one_tool { limit.when("tool", "t0") } else { limit }
+        };
+        named.map(of).collect()
+    })
+}
+
+proptest! {
+    /// Alone on one node, whatever the limits and the history: who waits as told is admitted, and no wait is told only where
+    /// the cost can never fit. On the way, each look is compared with the call after it.
+    #[test]
+    fn who_waits_as_told_is_admitted(
+        limits in limits(),
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let (policy, table) = (Policy::new(limits).unwrap(), table("a"));
+        let mut now = 1_000_000;
+        for step in steps {
+            let (user, tool, cost, obeys) = match step {
+                Step::Ask { user, tool, cost } => (user, tool, cost, false),
+                Step::Obey { user, tool, cost } => (user, tool, cost, true),
+                Step::Pass { ms } => {
+                    now += ms;
+                    continue;
+                }
+            };
+            let (user, tool) = (["u0", "u1"][user], ["t0", "t1"][tool]);
+            let request = Request::new().with("user", user).with("tool", tool).cost(cost);
+            match ask(&table, &policy, &request, now) {
+                (true, ..) => {}
+                (false, Some((limit_index, reason)), _, None) => {
+                    prop_assert_eq!(reason, DenialReason::CostOverMax);
+                    prop_assert!(cost > policy.limits()[limit_index].max());
+                }
+                (false, _, _, Some(wait)) if obeys => {
+                    now += wait;
+                    let answer = ask(&table, &policy, &request, now);
+                    prop_assert!(answer.0, "told to wait {wait} ms, and then {answer:?}");
+                }
+                _ => {}
+            }
+        }
+    }
+}
