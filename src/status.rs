@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::engine::Engine;
 use crate::runtime::Runtime;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::id::ReplicaId;
@@ -28,6 +29,9 @@ pub struct Status {
     pub counters: usize,
     /// What was refused or dropped since the start.
     pub rejections: Rejections,
+    /// Requests that no limit applied to since the start, allowed or denied as `counters.unmatched` says.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub requests_unmatched: u64,
 }
 
 /// Whether an instance runs, whether counts reach the disk, and what an operator should look at.
@@ -126,7 +130,8 @@ impl fmt::Display for DurabilityState {
 }
 
 impl Status {
-    pub(crate) fn of(runtime: &Runtime) -> Status {
+    pub(crate) fn of(engine: &Engine) -> Status {
+        let runtime = engine.runtime();
         let table = &runtime.table;
         Status {
             replica: table.own_replica(),
@@ -136,6 +141,7 @@ impl Status {
             peers: runtime.peers(),
             counters: table.len(),
             rejections: table.rejections(),
+            requests_unmatched: engine.requests_unmatched(),
         }
     }
 }

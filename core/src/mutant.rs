@@ -35,6 +35,8 @@ pub enum Mutant {
     ForgedCellMerged,
     /// The wall clock is believed when it steps back.
     ClockStepsBack,
+    /// A subtraction takes more than there is.
+    TakenBelowZero,
     /// A checkpoint writes the watermarks before the cells that they vouch for.
     WatermarkBeforeCells,
 }
@@ -42,7 +44,7 @@ pub enum Mutant {
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 9] = [
+    pub const ALL: [Mutant; 10] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -51,6 +53,7 @@ impl Mutant {
         Mutant::ExpiredRecreated,
         Mutant::ForgedCellMerged,
         Mutant::ClockStepsBack,
+        Mutant::TakenBelowZero,
         Mutant::WatermarkBeforeCells,
     ];
 
