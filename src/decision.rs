@@ -1,9 +1,11 @@
 //! The answer to a request, and how an admission becomes one.
 
-use tallymesh_core::limit::DenialReason;
+use smallvec::SmallVec;
+use tallymesh_core::limit::{DemandError, DenialReason, MissingLabel};
 use tallymesh_core::table::Admission;
 use tallymesh_core::time::Moment;
 
+use crate::config::Unmatched;
 use crate::denial::Denial;
 use crate::engine::Engine;
 use crate::receipt::{Receipt, Taken};
@@ -115,15 +117,41 @@ impl Engine {
                 self.touched();
                 let limit = self.limit_record(limit_index);
                 let retry_after = retry_after.map(|later| self.wait(moment, later));
-                Decision::Denied(Denial { reason, limit, remaining, retry_after })
+                Decision::Denied(Denial { reason, label_index: 0, limit, remaining, retry_after })
             }
         }
     }
 
-    /// The answer to a request that is not even counted.
+    /// The answer to a request that no limit applies to.
     #[cold]
-    pub(crate) fn refusal(&self, limit_index: Option<usize>, reason: DenialReason) -> Decision {
+    pub(crate) fn unmatched(&self, cost: u64) -> Decision {
+        match self.unmatched {
+            Unmatched::Allow => {
+                let (life, taken) = (self.life(), Taken::Counters(SmallVec::new()));
+                Decision::Allowed(Receipt { life, taken, cost, remaining: u64::MAX })
+            }
+            Unmatched::Deny => Decision::Denied(self.refusal(None, DenialReason::Unmatched)),
+        }
+    }
+
+    /// The denial of a request that is not even counted.
+    #[cold]
+    pub(crate) fn refusal(&self, limit_index: Option<usize>, reason: DenialReason) -> Denial {
         let limit = limit_index.and_then(|limit_index| self.limit_record(limit_index));
-        Decision::Denied(Denial { reason, limit, remaining: 0, retry_after: None })
+        Denial { reason, label_index: 0, limit, remaining: 0, retry_after: None }
+    }
+
+    /// The denial of a request that a limit matches and cannot count.
+    #[cold]
+    pub(crate) fn uncountable(&self, error: DemandError) -> Denial {
+        match error {
+            DemandError::MissingLabel(MissingLabel { limit_index, label_index }) => {
+                let denial = self.refusal(Some(limit_index), DenialReason::MissingLabel);
+                Denial { label_index: u8::try_from(label_index).unwrap_or(u8::MAX), ..denial }
+            }
+            DemandError::KeyTooLong { limit_index } => {
+                self.refusal(Some(limit_index), DenialReason::KeyTooLong)
+            }
+        }
     }
 }

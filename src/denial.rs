@@ -20,6 +20,8 @@ use tallymesh_core::time::format_duration;
 #[derive(Clone)]
 pub struct Denial {
     pub(crate) reason: DenialReason,
+    /// Which label of the limit's `per` is missing, if one is.
+    pub(crate) label_index: u8,
     pub(crate) limit: Option<&'static LimitRecord>,
     pub(crate) remaining: u64,
     pub(crate) retry_after: Option<Duration>,
@@ -33,7 +35,8 @@ impl Denial {
     }
 
     /// The name of the limit that denied; of several, the one with the longest wait. `None` when the request was refused
-    /// before any limit was looked at ([`DenialReason::TooManyLabels`]).
+    /// before any limit was looked at ([`DenialReason::TooManyLabels`]), or none applies to it
+    /// ([`DenialReason::Unmatched`]).
     #[inline]
     pub fn limit_name(&self) -> Option<&str> {
         self.limit.map(|limit| &*limit.name)
@@ -43,6 +46,25 @@ impl Denial {
     #[inline]
     pub fn limit_max(&self) -> Option<u64> {
         self.limit.map(|limit| limit.max)
+    }
+
+    /// The name of the label that the request lacks, where that is [why](DenialReason::MissingLabel).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tallymesh::{Config, Limit, Limiter, Request, Window};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let limit = Limit::new("calls", 9, Window::Fixed(Duration::from_secs(60))).per("user");
+    /// let limiter = Limiter::open(Config::builder("a").in_memory().limit(limit).build()?).await?;
+    /// let denial = limiter.acquire(&Request::tool_call("s", "t")).into_denied().expect("no user");
+    /// assert_eq!(denial.missing_label(), Some("user"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn missing_label(&self) -> Option<&str> {
+        let limit = self.limit.filter(|_| self.reason == DenialReason::MissingLabel)?;
+        limit.per.get(usize::from(self.label_index)).map(|label| &**label)
     }
 
     /// What is left under that limit: less than the request's cost.
@@ -69,13 +91,25 @@ impl fmt::Display for Denial {
                 write!(f, "limit {name:?} of {max} reached ({} left)", self.remaining)?
             }
             DenialReason::CostOverMax => write!(f, "cost is over limit {name:?} of {max}")?,
-            DenialReason::TooManyCounters => {
-                write!(f, "limit {name:?} needs a new counter and max_counters are in use")?
-            }
+            DenialReason::TooManyCounters => write!(
+                f,
+                "limit {name:?} needs a new counter and max_counters are in use: waiting does not help"
+            )?,
             DenialReason::KeyTooLong => {
                 write!(f, "label values for limit {name:?} are longer than max_key_bytes")?
             }
             DenialReason::TooManyLabels => write!(f, "more labels than max_labels")?,
+            DenialReason::MissingLabel => {
+                let label = self.missing_label().unwrap_or_default();
+                write!(f, "the request lacks the label {label:?}, which limit {name:?} counts per")?
+            }
+            DenialReason::Unmatched => {
+                write!(f, "no limit applies to the request, and counters.unmatched is \"deny\"")?
+            }
+            DenialReason::CounterExhausted => write!(
+                f,
+                "the counter of limit {name:?} has counted 2^53 - 1 here, the most there is"
+            )?,
             other => write!(f, "denied by limit {name:?}: {other:?}")?,
         }
         match self.retry_after {
@@ -101,6 +135,7 @@ impl Error for Denial {}
 pub(crate) struct LimitRecord {
     name: Box<str>,
     max: u64,
+    per: Box<[Box<str>]>,
 }
 
 /// All records of this process. It grows with distinct limits that were ever opened, and with nothing else.
@@ -109,7 +144,8 @@ static RECORDS: Mutex<BTreeSet<&'static LimitRecord>> = Mutex::new(BTreeSet::new
 impl LimitRecord {
     /// The record of a limit: the one that an equal limit had before, or a new one.
     pub(crate) fn of(limit: &Limit) -> &'static LimitRecord {
-        let record = LimitRecord { name: limit.name().into(), max: limit.max() };
+        let per = limit.per_labels().map(Box::from).collect();
+        let record = LimitRecord { name: limit.name().into(), max: limit.max(), per };
         // A set of references; what runs under its lock leaves it whole when it panics.
         let mut records = RECORDS.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = records.get(&record) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tallymesh_core::limit::{Lifetime, Policy};
@@ -9,7 +10,7 @@ use tallymesh_core::table::{OpResult, Table};
 use tallymesh_core::time::{Moment, Timestamp};
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Unmatched};
 use crate::denial::LimitRecord;
 use crate::receipt::LifeId;
 use crate::runtime::{DurabilityError, OpenError, Runtime};
@@ -32,6 +33,10 @@ pub(crate) struct Engine {
     pub key_bytes_max: usize,
     /// The most labels of a request.
     pub labels_max: usize,
+    /// What happens to requests that no limit applies to.
+    pub unmatched: Unmatched,
+    /// How many of them there were.
+    requests_unmatched: AtomicU64,
 }
 
 impl Engine {
@@ -58,6 +63,8 @@ impl Engine {
             counter_lifetime: Lifetime::new(config.counter_ttl),
             key_bytes_max: config.bounds.key_bytes_max,
             labels_max: config.labels_max,
+            unmatched: config.unmatched,
+            requests_unmatched: AtomicU64::new(0),
         })
     }
 
@@ -77,6 +84,21 @@ impl Engine {
     #[inline]
     pub(crate) fn limit_record(&self, limit_index: usize) -> Option<&'static LimitRecord> {
         self.limit_records.get(limit_index).copied()
+    }
+
+    /// Counts a request that no limit applies to, and logs the first.
+    pub(crate) fn note_unmatched(&self) {
+        if self.requests_unmatched.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(
+                unmatched = %self.unmatched,
+                "a request matches no limit, so nothing counts it; set counters.unmatched to \"deny\" to refuse such requests"
+            );
+        }
+    }
+
+    /// How many requests there were that no limit applies to.
+    pub(crate) fn requests_unmatched(&self) -> u64 {
+        self.requests_unmatched.load(Ordering::Relaxed)
     }
 
     /// Which life of a limiter this is: receipts carry it.

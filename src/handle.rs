@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::store::CounterStore;
+use crate::store::{CounterStore, Subtracted};
 use tallymesh_core::key::CounterKey;
 use tallymesh_core::table::{CachedSlot, CountError, Op, OpResult};
 
@@ -74,8 +74,33 @@ impl CounterHandle {
     ///
     /// # Errors
     /// As there.
-    pub fn subtract(&self, amount: u64) -> Result<u64, CountError> {
-        self.execute(Op::Subtract(amount)).map(|result| result.value)
+    pub fn subtract(&self, amount: u64) -> Result<Subtracted, CountError> {
+        self.execute(Op::Subtract(amount)).map(Subtracted::of)
+    }
+
+    /// Makes the counter if it does not exist, and returns its value. So a later [`add`](Self::add) finds room, until the
+    /// counter was not used for `counters.ttl`.
+    ///
+    /// # Errors
+    /// As [`CounterStore::add`].
+    ///
+    /// ```
+    /// # use tallymesh::{Config, CountError, CounterKey, CounterStore};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = Config::builder("a").in_memory().max_counters(1).build()?;
+    /// let store = CounterStore::open(config).await?;
+    /// let first = store.handle(&CounterKey::new("calls", &["one"])?);
+    /// let second = store.handle(&CounterKey::new("calls", &["two"])?);
+    /// assert_eq!(first.reserve()?, 0);
+    /// assert!(matches!(second.reserve(), Err(CountError::TooManyCounters { .. })));
+    /// assert_eq!(first.add(1)?, 1);
+    /// # store.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn reserve(&self) -> Result<u64, CountError> {
+        self.execute(Op::Reserve).map(|result| result.value)
     }
 
     /// Adds to the counter if its value stays within `max`, in one step, and returns the new value; otherwise adds nothing

@@ -21,7 +21,7 @@ mod store;
 mod token;
 mod transport;
 
-pub use config::{Config, ConfigBuilder, ConfigError, Durability, WhenFull};
+pub use config::{Config, ConfigBuilder, ConfigError, Durability, Unmatched, WhenFull};
 pub use decision::{Decision, Peek};
 pub use denial::Denial;
 pub use handle::CounterHandle;
@@ -32,7 +32,7 @@ pub use receipt::{Receipt, RefundError};
 pub use reset::{Reset, ResetError};
 pub use runtime::{DurabilityError, OpenError};
 pub use status::{DurabilityState, Health, RunState, Status};
-pub use store::CounterStore;
+pub use store::{CounterStore, Subtracted};
 pub use tallymesh_core::crdt::{Cell, VersionVector};
 pub use tallymesh_core::gossip::PeerStatus;
 pub use tallymesh_core::id::{
@@ -40,7 +40,8 @@ pub use tallymesh_core::id::{
 };
 pub use tallymesh_core::key::{CounterKey, InvalidKey, WindowIndex};
 pub use tallymesh_core::limit::{
-    DenialReason, InvalidDenialReason, InvalidWindow, Limit, LimitError, Request, Window,
+    DenialReason, InvalidDenialReason, InvalidWhenLabelMissing, InvalidWindow, Limit, LimitError,
+    Request, WhenLabelMissing, Window,
 };
 pub use tallymesh_core::storage::{Consequence, Finding, StorageError};
 pub use tallymesh_core::table::{CountError, CounterState, Rejections};

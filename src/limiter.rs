@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use tallymesh_core::gossip::PeerStatus;
-use tallymesh_core::limit::{Demands, DenialReason, KeyTooLong, Limit, Request};
+use tallymesh_core::limit::{DemandError, Demands, DenialReason, Limit, Request, WhenLabelMissing};
 use tallymesh_core::table::{Admission, Table};
 use tallymesh_core::time::Timestamp;
 
@@ -65,13 +65,15 @@ impl Limiter {
     /// Never waits for the disk or a peer. Instances that admit at one moment may together go past a limit, by what they
     /// admit before they hear of each other; each by itself never does.
     pub fn acquire(&self, request: &Request<'_>) -> Decision {
-        self.decide(request, |table, now, demands| table.acquire(now, demands))
+        self.decide(request, Engine::note_unmatched, |table, now, demands| {
+            table.acquire(now, demands)
+        })
     }
 
     /// What [`acquire`](Self::acquire) would answer now, with nothing charged and no session kept alive. The wait of a denial is
     /// the one that a call would be told, which is use of a session.
     pub fn peek(&self, request: &Request<'_>) -> Peek {
-        self.decide(request, |table, now, demands| table.peek(now, demands)).into()
+        self.decide(request, |_| {}, |table, now, demands| table.peek(now, demands)).into()
     }
 
     /// Like [`acquire`](Self::acquire), and resolves only when the charge survives a crash and a loss of power. Callers at
@@ -170,11 +172,12 @@ impl Limiter {
     fn decide(
         &self,
         request: &Request<'_>,
+        note_unmatched: impl Fn(&Engine),
         ask: impl Fn(&Table, Timestamp, &Demands) -> Admission,
     ) -> Decision {
         let engine = self.engine();
         if request.labels_count() > engine.labels_max {
-            return engine.refusal(None, DenialReason::TooManyLabels);
+            return Decision::Denied(engine.refusal(None, DenialReason::TooManyLabels));
         }
         let moment = engine.moment();
         let now = moment.wall;
@@ -182,13 +185,15 @@ impl Limiter {
         let mut demands = Demands::with_buffer(KEYS.take());
         let found = engine.find_demands(request, now, engine.key_bytes_max, &mut demands);
         let decision = match found {
+            Ok(()) if demands.list.is_empty() => {
+                note_unmatched(engine);
+                engine.unmatched(request.charged_cost())
+            }
             Ok(()) => {
                 let admission = ask(engine.table(), now, &demands);
                 engine.decision(moment, admission, request.charged_cost())
             }
-            Err(KeyTooLong { limit_index }) => {
-                engine.refusal(Some(limit_index), DenialReason::KeyTooLong)
-            }
+            Err(error) => Decision::Denied(engine.uncountable(error)),
         };
         KEYS.set(demands.into_buffer());
         decision
@@ -230,7 +235,7 @@ impl Limiter {
 }
 
 impl Engine {
-    /// Finds the demands of a request, and logs it if a limit does not apply to it for want of a label.
+    /// Finds the demands of a request, and logs it if it lacks a label of a limit.
     #[inline(always)]
     pub(crate) fn find_demands(
         &self,
@@ -238,7 +243,7 @@ impl Engine {
         now: Timestamp,
         key_bytes_max: usize,
         demands: &mut Demands,
-    ) -> Result<(), KeyTooLong> {
+    ) -> Result<(), DemandError> {
         let found = self.policy().find_demands(request, now, key_bytes_max, demands);
         if !demands.missing_labels().is_empty() {
             self.warn_of_missing_labels(demands);
@@ -250,11 +255,19 @@ impl Engine {
     fn warn_of_missing_labels(&self, demands: &Demands) {
         for missing in demands.missing_labels() {
             let (limit, label) = self.policy().names_of(*missing);
-            tracing::warn!(
-                limit,
-                label,
-                "a request matches the limit but lacks one of its `per` labels; the limit does not apply to it"
-            );
+            match self.policy().limits().get(missing.limit_index).map(Limit::when_label_is_missing)
+            {
+                Some(WhenLabelMissing::Skip) => tracing::warn!(
+                    limit,
+                    label,
+                    "a request matches the limit but lacks one of its `per` labels; the limit does not apply to it"
+                ),
+                _ => tracing::warn!(
+                    limit,
+                    label,
+                    "a request matches the limit but lacks one of its `per` labels; it is denied"
+                ),
+            }
         }
     }
 }

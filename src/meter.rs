@@ -5,8 +5,9 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::decision::{Decision, Peek};
+use crate::denial::Denial;
 use crate::limiter::Limiter;
-use tallymesh_core::limit::{Demand, Demands, DenialReason, KeyTooLong, Matched, Request};
+use tallymesh_core::limit::{Demand, Demands, DenialReason, Matched, Request};
 use tallymesh_core::table::{Admission, CachedSlot};
 use tallymesh_core::time::Timestamp;
 
@@ -41,7 +42,7 @@ pub struct Meter {
 
 #[derive(Debug)]
 struct Shared {
-    counters: Result<Counters, (Option<usize>, DenialReason)>,
+    counters: Result<Counters, Denial>,
 }
 
 /// One for each limit that matches; where there is only one, which is usual, it costs no cache miss of its own.
@@ -61,13 +62,13 @@ impl Limiter {
     pub fn meter(&self, request: &Request<'_>) -> Meter {
         let engine = self.engine();
         let matched = if request.labels_count() > engine.labels_max {
-            Err((None, DenialReason::TooManyLabels))
+            Err(engine.refusal(None, DenialReason::TooManyLabels))
         } else {
             let (now, mut demands) = (engine.now(), Demands::default());
             let found = engine.find_demands(request, now, engine.key_bytes_max, &mut demands);
             found
                 .map(|()| engine.policy().matched(&demands, now))
-                .map_err(|KeyTooLong { limit_index }| (Some(limit_index), DenialReason::KeyTooLong))
+                .map_err(|error| engine.uncountable(error))
         };
         let unseen = |limit| Counter { limit, cached_slot: CachedSlot::default() };
         let counters = matched.map(|matched| matched.into_iter().map(unseen).collect());
@@ -87,8 +88,12 @@ impl Meter {
         let engine = self.limiter.engine();
         let counters = match &self.shared.counters {
             Ok(counters) => counters,
-            Err((limit_index, reason)) => return engine.refusal(*limit_index, *reason),
+            Err(denial) => return Decision::Denied(denial.clone()),
         };
+        if counters.is_empty() {
+            engine.note_unmatched();
+            return engine.unmatched(cost);
+        }
         let moment = engine.moment();
         let now = moment.wall;
         let demand =
@@ -110,8 +115,11 @@ impl Meter {
         let engine = self.limiter.engine();
         let counters = match &self.shared.counters {
             Ok(counters) => counters,
-            Err((limit_index, reason)) => return engine.refusal(*limit_index, *reason).into(),
+            Err(denial) => return Peek::Denied(denial.clone()),
         };
+        if counters.is_empty() {
+            return engine.unmatched(cost).into();
+        }
         let moment = engine.moment();
         let demands = self.demands(counters, moment.wall, cost);
         engine.decision(moment, engine.table().peek(moment.wall, &demands), cost).into()

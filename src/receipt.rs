@@ -95,7 +95,7 @@ impl LifeId {
 mod tests {
     use std::time::Duration;
 
-    use tallymesh_core::limit::{Limit, Request, Window};
+    use tallymesh_core::limit::{Limit, Request, WhenLabelMissing, Window};
 
     use super::*;
     use crate::{Config, ConfigBuilder, Decision, Denial, Limiter};
@@ -105,7 +105,9 @@ mod tests {
     }
 
     fn with_ttl(ttl: Duration) -> ConfigBuilder {
-        let limit = Limit::new("calls", 3, Window::Session { ttl }).per("session");
+        let limit = Limit::new("calls", 3, Window::Session { ttl })
+            .per("session")
+            .when_label_missing(WhenLabelMissing::Skip);
         Config::builder("a").limit(limit)
     }
 

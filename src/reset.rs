@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 use tallymesh_core::key::CounterKey;
-use tallymesh_core::limit::{Demands, Request};
+use tallymesh_core::limit::Request;
 use tallymesh_core::table::{CountError, Op};
 use tallymesh_core::time::Timestamp;
 
@@ -159,9 +159,7 @@ impl Engine {
     }
 
     fn reset_request(&self, now: Timestamp, request: &Request<'_>) -> Result<usize, ResetError> {
-        let mut demands = Demands::default();
-        // Without a bound, no key is too long here; one that is too long for the table is refused there.
-        let _ = self.find_demands(request, now, usize::MAX, &mut demands);
+        let demands = self.policy().demands_with_labels(request, now);
         let mut resets = 0;
         for demand in &demands.list {
             let limit = self.policy().limits().get(demand.limit_index);

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::clock::STANDS_STILL_FROM;
+use crate::engine::Engine;
 use crate::runtime::Runtime;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::id::ReplicaId;
@@ -33,6 +34,9 @@ pub struct Status {
     /// How far the system's clock is behind the latest time that this instance acted on, in milliseconds: 0, unless the clock
     /// was set back. Until it has caught up, time stands still here: windows do not roll over, and waits are longer by so much.
     pub clock_behind_ms: u64,
+    /// Requests that no limit applied to since the start, allowed or denied as `counters.unmatched` says.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub requests_unmatched: u64,
 }
 
 /// Whether an instance runs, whether counts reach the disk, and what an operator should look at.
@@ -142,7 +146,8 @@ impl fmt::Display for DurabilityState {
 }
 
 impl Status {
-    pub(crate) fn of(runtime: &Runtime) -> Status {
+    pub(crate) fn of(engine: &Engine) -> Status {
+        let runtime = engine.runtime();
         let table = &runtime.table;
         Status {
             replica: table.own_replica(),
@@ -153,6 +158,7 @@ impl Status {
             counters: table.len(),
             rejections: table.rejections(),
             clock_behind_ms: whole_ms(runtime.clock.behind()),
+            requests_unmatched: engine.requests_unmatched(),
         }
     }
 }

@@ -11,7 +11,7 @@ use tallymesh_core::crdt::VersionVector;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::id::ReplicaId;
 use tallymesh_core::key::CounterKey;
-use tallymesh_core::table::{CountError, CounterState, DirtySet, Op, Rejections};
+use tallymesh_core::table::{CountError, CounterState, DirtySet, Op, OpResult, Rejections};
 use tallymesh_core::time::Timestamp;
 
 /// Counters that every instance of the cluster may add to, and that survive its restarts.
@@ -26,7 +26,7 @@ use tallymesh_core::time::Timestamp;
 /// let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
 /// let key = CounterKey::new("tokens", &["session-42"])?;
 /// store.add(&key, 700)?;
-/// store.subtract(&key, 50)?;
+/// assert_eq!(store.subtract(&key, 50)?.taken, 50);
 /// assert_eq!(store.value(&key), 650);
 /// store.close().await?;
 /// # Ok(())
@@ -56,17 +56,22 @@ impl CounterStore {
     /// A counter without a window lives until it has not been changed for `counters.ttl`.
     ///
     /// # Errors
-    /// When the counter is new and there is no room, the key is too long, or its window is not the present one.
+    /// When the counter is new and there is no room, the key is too long, its window is not the present one, or this
+    /// instance has counted 2^53 - 1 in it.
     pub fn add(&self, key: &CounterKey, amount: u64) -> Result<u64, CountError> {
         self.execute(key, Op::Add(amount))
     }
 
-    /// Subtracts from a counter, and returns its value, which is never below 0.
+    /// Subtracts from a counter, whichever instance added to it, but at most what it holds as far as this instance knows.
+    /// Returns how much that was.
+    ///
+    /// Instances that subtract at one moment may take one unit twice. The value then reads 0 and what is added next makes up
+    /// for it: see [`CounterState::credit`].
     ///
     /// # Errors
-    /// As [`add`](Self::add).
-    pub fn subtract(&self, key: &CounterKey, amount: u64) -> Result<u64, CountError> {
-        self.execute(key, Op::Subtract(amount))
+    /// When the key is too long, or its window is not the present one. A counter that does not exist is left so.
+    pub fn subtract(&self, key: &CounterKey, amount: u64) -> Result<Subtracted, CountError> {
+        self.apply(key, Op::Subtract(amount)).map(Subtracted::of)
     }
 
     /// Resets a counter on every instance. What others add while the reset has not reached them may be lost by it.
@@ -78,11 +83,15 @@ impl CounterStore {
     }
 
     fn execute(&self, key: &CounterKey, op: Op) -> Result<u64, CountError> {
+        self.apply(key, op).map(|result| result.value)
+    }
+
+    fn apply(&self, key: &CounterKey, op: Op) -> Result<OpResult, CountError> {
         let engine = self.engine();
         let now = engine.now();
         let result = engine.table().execute(now, key, op, engine.expires_at(now))?;
         engine.executed(result);
-        Ok(result.value)
+        Ok(result)
     }
 
     #[inline]
@@ -165,7 +174,7 @@ impl CounterStore {
 
     /// How this instance is doing: its health, peers, rejections and sizes at one moment.
     pub fn status(&self) -> Status {
-        Status::of(self.engine.runtime())
+        Status::of(&self.engine)
     }
 
     /// The [peers](Status::peers), as of the last round.
@@ -215,6 +224,22 @@ impl CounterStore {
     /// When the disk has failed.
     pub async fn close(&self) -> Result<(), DurabilityError> {
         self.engine.close().await
+    }
+}
+
+/// What became of a subtraction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Subtracted {
+    /// How much was taken: what was asked for, or what was there.
+    pub taken: u64,
+    /// The counter's value now.
+    pub value: u64,
+}
+
+impl Subtracted {
+    pub(crate) fn of(result: OpResult) -> Subtracted {
+        Subtracted { taken: result.taken, value: result.value }
     }
 }
 

@@ -232,7 +232,7 @@ mod tests {
         let (other, namesake) =
             (open(config("b").in_memory()).await, open(config("a").in_memory()).await);
         let text = token(&limiter);
-        let receipt = limiter.acquire(&Request::new()).into_result().unwrap();
+        let receipt = limiter.acquire(&Request::tool_call("s", "t")).into_result().unwrap();
         assert_eq!(other.token(receipt), Err(RefundError::OtherLimiter));
         let node = NodeId::from_str("a").unwrap();
         assert_eq!(other.refund_token(&text), Err(RefundError::NotMine { node }));

@@ -81,6 +81,7 @@ pub fn counter_json(counter: &CounterState) -> serde_json::Value {
         "values": counter.key.values().collect::<Vec<_>>(),
         "window_start_unix_ms": counter.key.window().map(|window| window.start().0),
         "value": counter.value,
+        "credit": counter.credit(),
         "generation": counter.generation,
         "expires_at_unix_ms": counter.expires_at.0,
         "cells": cells.collect::<Vec<_>>(),

@@ -157,6 +157,7 @@ impl Control<'_> {
             "counters_refused": rejections.counters_refused,
             "cells_implausible": rejections.cells_implausible,
             "cells_late": rejections.cells_late,
+            "requests_unmatched": status.requests_unmatched,
         })
     }
 }
@@ -172,6 +173,7 @@ fn request<'a>(words: &[&'a str]) -> Result<Request<'a>, String> {
                 let cost = value.parse().map_err(|_| format!("cost={value:?} is not a number"))?;
                 request.cost(cost)
             }
+            "" => return Err(format!("{word:?} has no label before the =")),
             label => request.with(label, value),
         };
     }
@@ -188,6 +190,7 @@ fn denied_json(denial: &Denial) -> Value {
         "allowed": false,
         "limit": denial.limit_name(),
         "remaining": denial.remaining(),
+        "missing_label": denial.missing_label(),
         "retry_after_ms": denial.retry_after().map(|wait| wait.as_nanos().div_ceil(1_000_000) as u64),
         "reason": denial.to_string(),
     })

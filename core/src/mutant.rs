@@ -37,6 +37,8 @@ pub enum Mutant {
     ClockStepsBack,
     /// A wait takes the wall clock for exact, although it shows a new time only every tick.
     TickForgotten,
+    /// A subtraction takes more than there is.
+    TakenBelowZero,
     /// A checkpoint writes the watermarks before the cells that they vouch for.
     WatermarkBeforeCells,
 }
@@ -44,7 +46,7 @@ pub enum Mutant {
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 10] = [
+    pub const ALL: [Mutant; 11] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -54,6 +56,7 @@ impl Mutant {
         Mutant::ForgedCellMerged,
         Mutant::ClockStepsBack,
         Mutant::TickForgotten,
+        Mutant::TakenBelowZero,
         Mutant::WatermarkBeforeCells,
     ];
 

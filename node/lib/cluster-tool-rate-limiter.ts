@@ -1,7 +1,7 @@
 import { asTallymeshError, call } from './errors.js';
 import { native } from './native.js';
 import type { SessionCounter } from './session-counter.js';
-import { ToolRateLimiter, type ToolRateLimits } from './tool-rate-limiter.js';
+import { DEFAULT_TOOL_RATE_LIMITS, ToolRateLimiter, type ToolRateLimits } from './tool-rate-limiter.js';
 
 /** What the counters of sessions are named in the store. */
 export const TOOL_CALLS_PER_SESSION = 'tool calls per session';
@@ -21,13 +21,20 @@ export class ClusterToolRateLimiter extends ToolRateLimiter {
     super(limits);
     this.#limiter = limiter;
     this.#session = session;
+    // What could never be counted is refused now, not at the first call of the tool.
+    const names = Object.keys(limits ?? DEFAULT_TOOL_RATE_LIMITS);
+    const longest = names.reduce((longest, name) => (bytes(name) > bytes(longest) ? name : longest), '');
+    call(() => native.counterCheck(limiter, TOOL_CALLS_PER_SESSION, `${session}\0${longest}`));
     forgotten.register(this, this.#counters);
   }
 
   /** @internal */
   protected override sessionCounter(toolName: string): SessionCounter {
     const values = `${this.#session}\0${toolName}`;
-    const counter = call(() => native.counterOpen(this.#limiter, TOOL_CALLS_PER_SESSION, values));
+    const counter = call(() => {
+      native.counterCheck(this.#limiter, TOOL_CALLS_PER_SESSION, values);
+      return native.counterOpen(this.#limiter, TOOL_CALLS_PER_SESSION, values);
+    });
     this.#counters.push(counter);
     return new ClusterSessionCounter(counter);
   }
@@ -44,6 +51,14 @@ class ClusterSessionCounter implements SessionCounter {
   value(): number {
     try {
       return native.counterValue(this.#counter);
+    } catch (thrown) {
+      throw asTallymeshError(thrown);
+    }
+  }
+
+  reserve(): number {
+    try {
+      return native.counterReserve(this.#counter);
     } catch (thrown) {
       throw asTallymeshError(thrown);
     }
@@ -68,4 +83,9 @@ class ClusterSessionCounter implements SessionCounter {
   reset(): void {
     call(() => native.counterReset(this.#counter));
   }
+}
+
+/** How long a text is in the store. */
+function bytes(text: string): number {
+  return Buffer.byteLength(text);
 }

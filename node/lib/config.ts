@@ -85,6 +85,11 @@ export interface CountersConfig {
   readonly maxCounters?: number;
   /** What happens to a request that needs a counter past that: `'deny'` (the default), or `'allow'` uncounted. */
   readonly whenFull?: 'deny' | 'allow';
+  /**
+   * What happens to a request that no limit applies to, also where there are no limits: `'allow'` (the default), uncounted but
+   * noted in `health()`, or `'deny'`.
+   */
+  readonly unmatched?: 'allow' | 'deny';
   /** The longest key, in bytes: a limit's name and label values together; 16 to 8,192. Default: 512. */
   readonly maxKeyBytes?: number;
   /** The most labels of a request; 1 to 1,024. Default: 16. */
@@ -112,6 +117,11 @@ export interface LimitConfig {
   readonly when?: Readonly<Record<string, string>>;
   /** The labels that it is counted apart for. Default: one counter for all requests. */
   readonly per?: readonly string[];
+  /**
+   * What happens to a request that matches and lacks a label of `per`: `'deny'` (the default), or `'skip'`: the limit does not
+   * apply to it.
+   */
+  readonly whenLabelMissing?: 'deny' | 'skip';
   /** How much is allowed; 0 to 2^53 - 1. */
   readonly max: number;
   /** `'session'`, or the length of fixed windows that are aligned to UTC. */

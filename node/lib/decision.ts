@@ -1,4 +1,5 @@
 import { DeniedError } from './errors.js';
+import { native } from './native.js';
 
 /**
  * What {@link Limiter.refund} takes a charge back by. A text that may be kept, sent and put in JSON; it is good for one refund,
@@ -8,7 +9,15 @@ export type Receipt = string & { readonly receipt: unique symbol };
 
 /** Why a request was denied, for programs. */
 export type DenialCause =
-  'limit-reached' | 'cost-over-max' | 'too-many-counters' | 'key-too-long' | 'too-many-labels' | 'other';
+  | 'limit-reached'
+  | 'cost-over-max'
+  | 'too-many-counters'
+  | 'key-too-long'
+  | 'too-many-labels'
+  | 'missing-label'
+  | 'unmatched'
+  | 'counter-exhausted'
+  | 'other';
 
 /** By the number that the native half gives each. */
 const CAUSES: readonly DenialCause[] = [
@@ -18,8 +27,9 @@ const CAUSES: readonly DenialCause[] = [
   'too-many-counters',
   'key-too-long',
   'too-many-labels',
-  'other',
-  'other',
+  'missing-label',
+  'unmatched',
+  'counter-exhausted',
 ];
 
 /**
@@ -52,20 +62,23 @@ export class Peek {
   readonly retryAfterMs: number | undefined;
   /** Why it was denied, for programs; undefined if allowed. */
   readonly cause: DenialCause | undefined;
+  /** The label that the request lacks and the limit counts per; undefined unless that is why it was denied. */
+  readonly missingLabel: string | undefined;
   readonly #max: number;
 
   /**
    * @internal
-   * @param packed - 0 if allowed, else `8 * limit + reason`: see `src/decisions.rs`
+   * @param packed - 0 if allowed, else `16 * limit + reason`: see `src/decisions.rs`
    */
   constructor(packed: number, limits: readonly LimitInForce[], remaining: number, retryAfterMs: number) {
     const denied = packed > 0;
-    const limit = denied ? limits[Math.floor(packed / 8) - 1] : undefined;
+    const limit = denied ? limits[Math.floor(packed / 16) - 1] : undefined;
     this.allowed = !denied;
     this.remaining = remaining;
     this.limit = limit?.name;
     this.retryAfterMs = retryAfterMs < 0 ? undefined : retryAfterMs;
-    this.cause = denied ? CAUSES[packed % 8] : undefined;
+    this.cause = denied ? (CAUSES[packed % 16] ?? 'other') : undefined;
+    this.missingLabel = this.cause === 'missing-label' ? (native.lastMissingLabel() ?? undefined) : undefined;
     this.#max = limit?.max ?? 0;
   }
 
@@ -86,6 +99,12 @@ export class Peek {
         return `the label values for ${limit} are longer than maxKeyBytes; waiting does not help`;
       case 'too-many-labels':
         return 'the request has more labels than maxLabels; waiting does not help';
+      case 'missing-label':
+        return `the request lacks the label "${this.missingLabel}", which ${limit} counts per`;
+      case 'unmatched':
+        return 'no limit applies to the request, and counters.unmatched is "deny"';
+      case 'counter-exhausted':
+        return `the counter of ${limit} has counted 2^53 - 1 here, the most there is${wait}`;
       case 'other':
         return `denied by ${limit}`;
     }
@@ -93,8 +112,9 @@ export class Peek {
 
   /** The decision as `JSON.stringify` shows it, with the reason. */
   toJSON(): object {
-    const { allowed, remaining, limit, retryAfterMs, cause, reason } = this;
-    return { allowed, remaining: Number.isFinite(remaining) ? remaining : undefined, limit, retryAfterMs, cause, reason };
+    const { allowed, limit, retryAfterMs, cause, missingLabel, reason } = this;
+    const remaining = Number.isFinite(this.remaining) ? this.remaining : undefined;
+    return { allowed, remaining, limit, retryAfterMs, cause, missingLabel, reason };
   }
 }
 

@@ -95,16 +95,19 @@ export class DeniedError extends TallymeshError {
   readonly remaining: number;
   /** How long to wait, in milliseconds; undefined where that does not help. */
   readonly retryAfterMs: number | undefined;
+  /** The label that the request lacks; undefined unless that is why. */
+  readonly missingLabel: string | undefined;
 
   /** @internal */
   constructor(denied: Peek) {
-    const { reason = 'denied', cause = 'other', limit, remaining, retryAfterMs } = denied;
+    const { reason = 'denied', cause = 'other', limit, remaining, retryAfterMs, missingLabel } = denied;
     super(reason);
     this.reason = reason;
     this.cause = cause;
     this.limit = limit;
     this.remaining = remaining;
     this.retryAfterMs = retryAfterMs;
+    this.missingLabel = missingLabel;
   }
 }
 

@@ -6,6 +6,7 @@
 import type { ClientRateLimitInfo, Options, Store } from 'express-rate-limit';
 
 import { InvalidInputError, call, settled } from './errors.js';
+import { Increments } from './increments.js';
 import { handleOf, type Limiter } from './limiter.js';
 import { native } from './native.js';
 import { checkObject, checkText } from './validate.js';
@@ -27,6 +28,11 @@ export interface TallymeshStoreOptions {
 /**
  * A store for `rateLimit({ store })`.
  *
+ * A decrement (of `skipFailedRequests` or `skipSuccessfulRequests`) takes back what its own request counted, in the window in
+ * which that was: once the window is over, it changes nothing. For that, a store remembers its latest 65,536 increments. Called
+ * by hand, it takes back the earliest increment of the key in this store that was not taken back. Hits are so never below 0:
+ * nothing is taken that this store did not count, nor more than the key shows here.
+ *
  * Windows are aligned to UTC, so that all instances agree on them: a client's first window may end early.
  *
  * @example
@@ -40,6 +46,7 @@ export class TallymeshStore implements Store {
   /** Tells this store's keys from those of others. */
   readonly prefix: string;
   readonly #limiter: number;
+  readonly #increments = new Increments();
   #windowMs = 60_000;
 
   /** @throws {@link InvalidInputError} when an option cannot be used */
@@ -56,17 +63,18 @@ export class TallymeshStore implements Store {
    *
    * @throws {@link InvalidInputError} when `windowMs` is less than 1
    */
-  init(options: Pick<Options, 'windowMs'>): void {
+  init(options: Pick<Options, 'windowMs'> & Partial<Options>): void {
     if (!(options.windowMs >= 1)) {
       throw new InvalidInputError(`windowMs is ${options.windowMs}: give at least 1 ms`);
     }
     this.#windowMs = Math.floor(options.windowMs);
+    if (options.skipFailedRequests || options.skipSuccessfulRequests) this.#increments.followRequests();
   }
 
   /** How often the key was counted in this window; undefined if not at all. */
   get(key: string): ClientRateLimitInfo | undefined {
-    const info = this.#add(key, 0);
-    return info.totalHits === 0 ? undefined : info;
+    const count = this.#count(key, 0);
+    return count.value === 0 ? undefined : infoOf(count);
   }
 
   /**
@@ -75,22 +83,29 @@ export class TallymeshStore implements Store {
    * @throws {@link CounterError} when the key is too long or there is no room for another counter
    */
   increment(key: string): ClientRateLimitInfo {
-    return this.#add(key, 1);
+    const count = this.#count(key, 1);
+    this.#increments.add(key, count.endsAtMs);
+    return infoOf(count);
   }
 
-  /** Takes one back. */
+  /** Takes an increment back, in the window in which it was counted; nothing once that is over. */
   decrement(key: string): void {
-    this.#add(key, -1);
+    checkText('the key', key);
+    const endsAtMs = this.#increments.take(key);
+    if (endsAtMs === undefined) return;
+    call(() => native.windowTake(this.#limiter, COUNTERS, this.#values(key), this.#windowMs, endsAtMs));
   }
 
   /** Resets a key, on every instance. */
   resetKey(key: string): void {
     checkText('the key', key);
+    this.#increments.forget(key);
     call(() => native.windowReset(this.#limiter, COUNTERS, this.#values(key), this.#windowMs));
   }
 
   /** Resets all keys of this prefix, on every instance. */
   resetAll(): Promise<void> {
+    this.#increments.forget();
     return settled(() => native.resetAll(this.#limiter, COUNTERS, this.prefix));
   }
 
@@ -99,13 +114,16 @@ export class TallymeshStore implements Store {
     return settled(() => native.flush(this.#limiter));
   }
 
-  #add(key: string, amount: number): ClientRateLimitInfo {
+  #count(key: string, amount: number): native.WindowCount {
     checkText('the key', key);
-    const count = call(() => native.windowAdd(this.#limiter, COUNTERS, this.#values(key), this.#windowMs, amount));
-    return { totalHits: count.value, resetTime: new Date(count.endsAtMs) };
+    return call(() => native.windowAdd(this.#limiter, COUNTERS, this.#values(key), this.#windowMs, amount));
   }
 
   #values(key: string): string {
     return `${this.prefix}\0${key}`;
   }
+}
+
+function infoOf(count: native.WindowCount): ClientRateLimitInfo {
+  return { totalHits: count.value, resetTime: new Date(count.endsAtMs) };
 }

@@ -94,7 +94,8 @@ export class Limiter implements AsyncDisposable {
    * Admits a request and charges every limit that matches it, or denies it and charges none.
    *
    * Instances that admit at one moment may together go past a limit, by what they admit while word travels; each by itself
-   * never does. A limit does not apply to requests that lack one of its `per` labels.
+   * never does. A request that lacks a label of a limit's `per` is denied, unless the limit says otherwise
+   * (`whenLabelMissing`).
    *
    * @throws {@link InvalidInputError} when a label or the cost cannot be used
    */
@@ -207,6 +208,8 @@ export class Limiter implements AsyncDisposable {
    * instance and after restarts. Its turn counts are its own, since one instance handles a turn.
    *
    * @throws {@link InvalidInputError} when the session or a limit cannot be used
+   * @throws {@link CounterError} when session and name of a tool are longer than `counters.maxKeyBytes`, so that no call could
+   * be counted
    */
   toolRateLimiter(options: ToolRateLimiterOptions): ToolRateLimiter {
     checkObject('the options of toolRateLimiter', options);

@@ -35,13 +35,28 @@ export interface RateLimiterTallymeshOptions {
   readonly execEvenlyMinDelayMs?: number;
 }
 
+/** What {@link RateLimiterTallymesh.reward} resolves to. */
+export class RateLimiterRewardRes extends RateLimiterRes {
+  /** @internal */
+  constructor(
+    result: RateLimiterRes,
+    /** How many points were given back. */
+    readonly rewardedPoints: number,
+  ) {
+    super(result.remainingPoints, result.msBeforeNext, result.consumedPoints, result.isFirstInDuration);
+  }
+}
+
 /**
  * A limiter like `RateLimiterRedis`, without Redis: `consume` and the others resolve to a `RateLimiterRes`, or reject with one
  * when there are no points left.
  *
  * It differs from the limiters of the package itself in what follows. Windows of `duration` are aligned to UTC, so that all
  * instances agree on them: a key's first window may end early. With `duration` 0, a key is forgotten when it was not changed
- * for `counters.ttl` (24 hours), and a block lasts at most so long. A key's points are never below 0. It waits for nothing
+ * for `counters.ttl` (24 hours), and a block lasts at most so long. A key's points are never below 0: `reward` gives
+ * back at most what the key has consumed as far as this instance knows, and says how much. Only instances that reward one key at
+ * the same moment may give one point back twice: then the key has consumed 0, and as many of the next points are free (`credit` in
+ * `Limiter.counters()`). It waits for nothing
  * that could fail, so it takes no insurance limiter.
  */
 export class RateLimiterTallymesh extends RateLimiterCompatibleAbstract {
@@ -108,11 +123,13 @@ export class RateLimiterTallymesh extends RateLimiterCompatibleAbstract {
     return this.#add(this.#values(key), points);
   }
 
-  /** Gives points back to a key, at most those that were consumed. */
-  override async reward(key: string | number, points = 1, options?: object): Promise<RateLimiterRes> {
+  /** Gives points back to a key, at most those that were consumed. Resolves to how many those were, beside the usual. */
+  override async reward(key: string | number, points = 1, options?: object): Promise<RateLimiterRewardRes> {
     checkCount('points', points);
     refuseCustomDuration(options);
-    return this.#add(this.#values(key), -points);
+    const values = this.#values(key);
+    const count = call(() => native.windowAdd(this.#limiter, COUNTERS, values, this.#windowMs, -points));
+    return new RateLimiterRewardRes(this.#result(count, 0), count.taken);
   }
 
   /** How a key is; null if nothing was consumed in this window, and it is not blocked. */

@@ -10,6 +10,11 @@ export interface CounterReport {
   readonly windowMs?: number;
   /** Its value: the sum over all instances, which may be over 2^53 - 1, so a BigInt. */
   readonly value: bigint;
+  /**
+   * How far below zero its sum is, where `value` says 0: what was taken twice, by instances that subtracted at one moment. What
+   * is added next makes up for it first.
+   */
+  readonly credit: bigint;
   /** When it ends, in milliseconds since 1970. */
   readonly expiresAt: number;
 }
@@ -58,4 +63,6 @@ export interface HealthReport {
    * back. Until it has caught up, time stands still here: windows do not roll over, and waits are longer by so much.
    */
   readonly clockBehindMs: number;
+  /** Requests that no limit applied to, allowed or denied as `counters.unmatched` says. */
+  readonly requestsUnmatched: number;
 }

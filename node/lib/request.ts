@@ -1,9 +1,9 @@
 import { InvalidInputError, asTallymeshError } from './errors.js';
-import { LABELS_MAX, TEXT_LENGTH_MAX, checkObject, checkText } from './validate.js';
+import { LABELS_MAX, TEXT_LENGTH_MAX, checkObject, checkText, isPlainObject } from './validate.js';
 
 /**
  * What the limits look at. Every key but `cost` is a label; its value has 1 to 8,192 characters, and no NUL. What is left
- * undefined is refused, not skipped: a limit does not apply to requests that lack one of its `per` labels.
+ * undefined is refused, as everything is that is not a plain object.
  */
 export interface Labels {
   /** The session that the call is part of. */
@@ -54,7 +54,7 @@ interface JoinedLabels {
  * @internal
  */
 export function joinLabels(request: Labels): JoinedLabels {
-  if (typeof request !== 'object' || request === null || Array.isArray(request)) throw refusal(request);
+  if (!isPlainObject(request)) throw refusal(request);
   let text = '';
   let count = 0;
   for (const name in request) {

@@ -2,6 +2,12 @@
 export interface SessionCounter {
   /** How many calls there were. */
   value(): number;
+  /**
+   * How many calls there were, once it is certain that another can be counted.
+   *
+   * @throws {@link CounterError} when it cannot
+   */
+  reserve(): number;
   /** Counts one, also past `max`. */
   add(max: number): void;
   /** Counts one if there were fewer than `max`, in one step; says whether it did. */
@@ -15,6 +21,10 @@ export class MemorySessionCounter implements SessionCounter {
   #count = 0;
 
   value(): number {
+    return this.#count;
+  }
+
+  reserve(): number {
     return this.#count;
   }
 

@@ -72,27 +72,30 @@ export class ToolRateLimiter {
 
   /**
    * Whether the tool may be called now. Counts nothing, so two callers that ask at once may both be told yes: prefer
-   * {@link tryCall}.
+   * {@link tryCall}. A call that the store has no room to count may not be made; after a yes, there is room for it.
    *
    * @throws {@link InvalidInputError} when the name of the tool is no text, empty, or too long
    */
   canCall(toolName: string): ToolCallAnswer {
-    const tool = this.#tool(toolName);
-    if (tool.turnCount(this.#turn) >= tool.maxPerTurn) return tool.turnDenial;
-    if (tool.session.value() >= tool.maxPerSession) return tool.sessionDenial;
-    return ALLOWED;
+    return deniedIfUncountable(() => {
+      const tool = this.#tool(toolName);
+      if (tool.turnCount(this.#turn) >= tool.maxPerTurn) return tool.turnDenial;
+      if (tool.session.reserve() >= tool.maxPerSession) return tool.sessionDenial;
+      return ALLOWED;
+    });
   }
 
   /**
    * Counts a call, whether it was allowed or not.
    *
    * @throws {@link InvalidInputError} when the name of the tool is no text, empty, or too long
-   * @throws {@link CounterError} when the store holds as many counters as it may; with {@link tryCall} that is a denial
+   * @throws {@link CounterError} when the call cannot be counted in the store, to which {@link canCall} had said no. In the turn
+   * it is counted all the same
    */
   recordCall(toolName: string): void {
     const tool = this.#tool(toolName);
-    tool.session.add(tool.maxPerSession);
     tool.countTurn(this.#turn);
+    tool.session.add(tool.maxPerSession);
   }
 
   /**
@@ -105,16 +108,13 @@ export class ToolRateLimiter {
    * @throws {@link InvalidInputError} when the name of the tool is no text, empty, or too long
    */
   tryCall(toolName: string): ToolCallAnswer {
-    const tool = this.#tool(toolName);
-    if (tool.turnCount(this.#turn) >= tool.maxPerTurn) return tool.turnDenial;
-    try {
+    return deniedIfUncountable(() => {
+      const tool = this.#tool(toolName);
+      if (tool.turnCount(this.#turn) >= tool.maxPerTurn) return tool.turnDenial;
       if (!tool.session.tryAdd(tool.maxPerSession)) return tool.sessionDenial;
-    } catch (error) {
-      if (error instanceof CounterError) return denial(error.message);
-      throw error;
-    }
-    tool.countTurn(this.#turn);
-    return ALLOWED;
+      tool.countTurn(this.#turn);
+      return ALLOWED;
+    });
   }
 
   /** Starts a turn: its counts begin at none. */
@@ -193,6 +193,16 @@ class Tool {
   countTurn(turn: number): void {
     this.#count = this.turnCount(turn) + 1;
     this.#turn = turn;
+  }
+}
+
+/** The answer, or the denial of a call that the store cannot count. */
+function deniedIfUncountable(answer: () => ToolCallAnswer): ToolCallAnswer {
+  try {
+    return answer();
+  } catch (error) {
+    if (error instanceof CounterError) return denial(error.message);
+    throw error;
   }
 }
 

@@ -30,10 +30,18 @@ export function checkCount(what: string, value: unknown, least = 0): asserts val
   throw new InvalidInputError(`${what} is ${show(value)}: give a whole number from ${least} to 2^53 - 1`);
 }
 
-/** Refuses everything but an object. */
+/** Refuses everything but a plain object: of a `Map` or an instance of a class, what it holds would not be seen. */
 export function checkObject(what: string, value: unknown): asserts value is object {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return;
-  throw new InvalidInputError(`${what} is ${show(value)}: give an object`);
+  if (isPlainObject(value)) return;
+  const plain = typeof value === 'object' && value !== null && !Array.isArray(value) ? 'a plain object' : 'an object';
+  throw new InvalidInputError(`${what} is ${show(value)}: give ${plain}`);
+}
+
+/** Whether this is an object literal or the like: one without a prototype, or with that of all objects, of any realm. */
+export function isPlainObject(value: unknown): value is object {
+  if (typeof value !== 'object' || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
 /** A value as a message shows it: short, and whatever it is. */
@@ -41,7 +49,13 @@ export function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value);
   if (typeof value === 'bigint') return `${value}n`;
   if (Array.isArray(value)) return 'an array';
-  if (typeof value === 'object' && value !== null) return 'an object';
+  if (typeof value === 'object' && value !== null) return isPlainObject(value) ? 'an object' : `an object of class ${nameOf(value)}`;
   if (typeof value === 'function') return 'a function';
   return String(value);
+}
+
+/** What the class of an object is called. */
+function nameOf(value: object): string {
+  const { name } = (value as { constructor?: { name?: unknown } }).constructor ?? {};
+  return typeof name === 'string' && name !== '' ? name : 'unknown';
 }

@@ -33,6 +33,17 @@ pub fn counter_open(limiter: u32, limit: String, values: String) -> Result<u32> 
     })
 }
 
+/// Refuses what could not be counted under this limit and these values, whatever else is counted.
+#[napi]
+pub fn counter_check(limiter: u32, limit: String, values: String) -> Result<()> {
+    guard(|| {
+        with(limiter, |local| {
+            let nothing = local.store().subtract(&key(&limit, &values)?, 0);
+            nothing.map(drop).map_err(counter)
+        })
+    })
+}
+
 /// Forgets a number. The counter stays.
 #[napi]
 pub fn counter_release(counter: u32) -> Result<()> {
@@ -47,6 +58,12 @@ pub fn counter_release(counter: u32) -> Result<()> {
 #[napi]
 pub fn counter_value(counter: u32) -> Result<f64> {
     guard(|| with_counter(counter, |handle| Ok(number(handle.value()))))
+}
+
+/// Makes the counter's place, so that what is added later finds one, and returns its value.
+#[napi]
+pub fn counter_reserve(counter: u32) -> Result<f64> {
+    guard(|| with_counter(counter, |handle| handle.reserve().map(number).map_err(self::counter)))
 }
 
 /// Adds 1, and returns the value. The nearer it is to `max`, the sooner it is sent to the peers, as if it were bound by it.

@@ -1,6 +1,6 @@
 //! Decisions: labels and a cost in, one number out. What else there is to know of the last one is asked for after it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use napi::Result;
@@ -13,12 +13,14 @@ use crate::limiters::with;
 thread_local! {
     /// Of the last denial: what is left, and after how many milliseconds to retry.
     static LAST_DENIAL: Cell<(f64, f64)> = const { Cell::new((0.0, 0.0)) };
+    /// The label that the request lacked that was last denied for that.
+    static LAST_MISSING_LABEL: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// Decides, and charges what is allowed. `labels` is name, value, name, value, ..., with a NUL between each two, and
 /// `count` is how many labels there are.
 ///
-/// Allowed: what is left, from 0 to infinity. Denied: minus `8 * limit + reason`, with the limit's index counted from 1 (0
+/// Allowed: what is left, from 0 to infinity. Denied: minus `16 * limit + reason`, with the limit's index counted from 1 (0
 /// for none), and the reason as in `lib/decision.ts`.
 #[napi]
 pub fn acquire(handle: u32, labels: String, count: u32, cost: f64) -> Result<f64> {
@@ -92,6 +94,12 @@ pub fn last_retry_after_ms() -> Result<f64> {
     guard(|| Ok(LAST_DENIAL.get().1))
 }
 
+/// The label that the request lacked that was denied last in this thread for want of one.
+#[napi]
+pub fn last_missing_label() -> Result<Option<String>> {
+    guard(|| Ok(LAST_MISSING_LABEL.with_borrow(Clone::clone)))
+}
+
 /// Takes a charge back, by the text of its receipt.
 #[napi]
 pub fn refund(handle: u32, receipt: String) -> Result<()> {
@@ -158,10 +166,16 @@ fn denied(limiter: &Limiter, denial: &Denial) -> f64 {
         DenialReason::TooManyCounters => 3,
         DenialReason::KeyTooLong => 4,
         DenialReason::TooManyLabels => 5,
+        DenialReason::MissingLabel => 6,
+        DenialReason::Unmatched => 7,
+        DenialReason::CounterExhausted => 8,
         // One that this version does not know.
-        _ => 7,
+        _ => 15,
     };
-    -((8 * limit + reason) as f64)
+    if let Some(label) = denial.missing_label() {
+        LAST_MISSING_LABEL.with_borrow_mut(|last| *last = Some(label.to_owned()));
+    }
+    -((16 * limit + reason) as f64)
 }
 
 /// A length of time in whole milliseconds, rounded up.

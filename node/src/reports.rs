@@ -24,6 +24,8 @@ pub struct CounterReport {
     pub window_ms: Option<f64>,
     /// Its value.
     pub value: BigInt,
+    /// How far below zero its sum is.
+    pub credit: BigInt,
     /// When it ends, in milliseconds since 1970.
     pub expires_at: f64,
 }
@@ -70,6 +72,8 @@ pub struct HealthReport {
     pub cells_late: f64,
     /// How far the system's clock is behind the latest time that was acted on, in milliseconds.
     pub clock_behind_ms: f64,
+    /// Requests that no limit applied to.
+    pub requests_unmatched: f64,
 }
 
 /// Every counter that has not ended.
@@ -101,6 +105,7 @@ pub fn health(handle: u32) -> Result<HealthReport> {
                 cells_implausible: number(status.rejections.cells_implausible),
                 cells_late: number(status.rejections.cells_late),
                 clock_behind_ms: number(status.clock_behind_ms),
+                requests_unmatched: number(status.requests_unmatched),
             })
         })
     })
@@ -114,6 +119,7 @@ fn counter_report(state: CounterState) -> CounterReport {
         window_start: window.map(|window| number(window.start().0)),
         window_ms: window.map(|window| number(window.length_ms)),
         value: state.value.into(),
+        credit: state.credit().into(),
         expires_at: number(state.expires_at.0),
     }
 }

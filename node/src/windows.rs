@@ -4,7 +4,7 @@ use napi::Env;
 use napi::Result;
 use napi::bindgen_prelude::PromiseRaw;
 use napi_derive::napi;
-use tallymesh::{CountError, CounterKey, CounterStore, WindowIndex};
+use tallymesh::{CountError, CounterKey, CounterStore, Subtracted, Timestamp, WindowIndex};
 
 use crate::counters::key;
 use crate::decisions::{ms, number};
@@ -20,6 +20,8 @@ pub struct WindowCount {
     pub ends_in_ms: f64,
     /// When it ends, in milliseconds since 1970; -1 for a counter without one.
     pub ends_at_ms: f64,
+    /// How much was taken away.
+    pub taken: f64,
 }
 
 /// Adds `amount` (or subtracts it, below 0; or only looks, at 0) in the present window of this length; a length of 0 means
@@ -33,9 +35,33 @@ pub fn window_add(
     amount: f64,
 ) -> Result<WindowCount> {
     change(handle, &limit, &values, length_ms, |store, key| match amount {
-        0.0 => Ok(store.value(key)),
-        above if above > 0.0 => store.add(key, above as u64),
-        below => store.subtract(key, -below as u64),
+        0.0 => Ok(only(store.value(key))),
+        above if above > 0.0 => store.add(key, above as u64).map(only),
+        below => store.subtract(key, -below as u64).map(after),
+    })
+}
+
+/// Takes 1 away in the window of this length that ends then, if that is the present one and there is 1 to take. Returns how
+/// much was taken.
+#[napi]
+pub fn window_take(
+    handle: u32,
+    limit: String,
+    values: String,
+    length_ms: f64,
+    ends_at_ms: f64,
+) -> Result<f64> {
+    guard(|| {
+        with(handle, |local| {
+            let values: Vec<&str> = values.split('\0').collect();
+            let begins = Timestamp((ends_at_ms - length_ms) as u64);
+            let window = WindowIndex::at(length_ms as u64, begins).map_err(error::key)?;
+            let key = CounterKey::windowed(&limit, &values, window).map_err(error::key)?;
+            match local.store().subtract(&key, 1) {
+                Err(CountError::NotThisWindow { .. }) => Ok(0.0),
+                subtracted => subtracted.map(|result| number(result.taken)).map_err(counter),
+            }
+        })
     })
 }
 
@@ -51,8 +77,8 @@ pub fn window_set(
     change(handle, &limit, &values, length_ms, |store, key| {
         let (held, wanted) = (store.value(key), value as u64);
         match wanted.checked_sub(held) {
-            Some(missing) => store.add(key, missing),
-            None => store.subtract(key, held - wanted),
+            Some(missing) => store.add(key, missing).map(only),
+            None => store.subtract(key, held - wanted).map(after),
         }
     })
 }
@@ -65,7 +91,7 @@ pub fn window_reset(
     values: String,
     length_ms: f64,
 ) -> Result<WindowCount> {
-    change(handle, &limit, &values, length_ms, |store, key| store.reset(key).map(|()| 0))
+    change(handle, &limit, &values, length_ms, |store, key| store.reset(key).map(|()| only(0)))
 }
 
 /// Resets every counter of this limit whose first value is this one, on every node.
@@ -94,22 +120,38 @@ pub fn reset_all(
     })
 }
 
+/// What a change made of a counter.
+struct Changed {
+    value: u64,
+    taken: u64,
+}
+
+fn only(value: u64) -> Changed {
+    Changed { value, taken: 0 }
+}
+
+fn after(subtracted: Subtracted) -> Changed {
+    Changed { value: subtracted.value, taken: subtracted.taken }
+}
+
 fn change(
     handle: u32,
     limit: &str,
     values: &str,
     length_ms: f64,
-    make: impl Fn(&CounterStore, &CounterKey) -> std::result::Result<u64, CountError>,
+    make: impl Fn(&CounterStore, &CounterKey) -> std::result::Result<Changed, CountError>,
 ) -> Result<WindowCount> {
     guard(|| {
         with(handle, |local| {
             let store = local.store();
             if length_ms < 1.0 {
-                let value = make(store, &key(limit, values)?).map_err(counter)?;
+                let Changed { value, taken } =
+                    make(store, &key(limit, values)?).map_err(counter)?;
                 return Ok(WindowCount {
                     value: number(value),
                     ends_in_ms: -1.0,
                     ends_at_ms: -1.0,
+                    taken: number(taken),
                 });
             }
             let values: Vec<&str> = values.split('\0').collect();
@@ -121,8 +163,9 @@ fn change(
                     // It ended since the clock was read: the next one has begun.
                     Err(CountError::NotThisWindow { .. }) => {}
                     Err(source) => return Err(counter(source)),
-                    Ok(value) => {
+                    Ok(Changed { value, taken }) => {
                         return Ok(WindowCount {
+                            taken: number(taken),
                             value: number(value),
                             ends_in_ms: ms(store.wait_until(window.end())),
                             ends_at_ms: window.end().0 as f64,

@@ -1,3 +1,5 @@
+import { runInNewContext } from 'node:vm';
+
 import { describe, expect, it } from 'vitest';
 import { ConfigError, InvalidInputError, Limiter, TallymeshError, type Config, type Receipt } from 'tallymesh';
 
@@ -56,6 +58,33 @@ describe('a request', () => {
     );
   });
 
+  class Call {
+    session = 's';
+  }
+
+  it.each([
+    ['a Map', new Map([['session', 's']])],
+    ['a Set', new Set(['session'])],
+    ['a URLSearchParams', new URLSearchParams('session=s')],
+    ['an instance of a class', new Call()],
+    ['an object that inherits', Object.create({ session: 's' }) as object],
+    ['a Date', new Date()],
+  ])('that is %s is refused', async (_what, request) => {
+    const limiter = await open(limits);
+    for (const ask of [limiter.acquire, limiter.peek, limiter.reset]) {
+      expect(() => ask.call(limiter, request as never)).toThrow(InvalidInputError);
+      expect(() => ask.call(limiter, request as never)).toThrow(/the request is an object.*: give a plain object/);
+    }
+    expect(() => limiter.reset({ limit: 'all', labels: request as never })).toThrow(InvalidInputError);
+  });
+
+  it('that is an object without a prototype, or of another realm, is an object', async () => {
+    const limiter = await open(limits);
+    const bare = Object.assign(Object.create(null) as object, { session: 's' });
+    expect(limiter.acquire(bare).remaining).toBe(4);
+    expect(limiter.acquire(runInNewContext('({ session: "s" })') as object).remaining).toBe(3);
+  });
+
   it.each([undefined, null, 7, 'text', [], () => 1])('that is %s is refused', async (request) => {
     const limiter = await open(limits);
     expect(() => limiter.acquire(request as never)).toThrow(InvalidInputError);
@@ -84,6 +113,15 @@ describe('a session', () => {
   it.each(BAD_TEXTS)('that is %s is refused', async (_what, session) => {
     const limiter = await open();
     expect(() => limiter.toolRateLimiter({ session: session as string })).toThrow(/^session .*: (give|leave)/);
+  });
+
+  it.each([
+    ['options', new Map([['session', 's']])],
+    ['limits', { session: 's', limits: new Map([['book', { maxPerTurn: 0, maxPerSession: 0 }]]) }],
+    ['a limit', { session: 's', limits: { book: new Map([['maxPerTurn', 0]]) } }],
+  ])('with a Map for %s is refused', async (_what, options) => {
+    const limiter = await open();
+    expect(() => limiter.toolRateLimiter(options as never)).toThrow(/is an object of class Map: give a plain object/);
   });
 
   it.each([undefined, null, 's', 7])('in options that are %s is refused', async (options) => {
@@ -132,6 +170,29 @@ describe('a config', () => {
     ['with half a limit', inMemory({ name: 'l', max: 0.5, window: '1h' }), /max|invalid type/],
     ['with a limit over 2^53 - 1', inMemory({ name: 'l', max: 2 ** 53, window: '1h' }), /0 to 2\^53 - 1/],
     ['with a window of nothing', inMemory({ name: 'l', max: 1, window: '0s' }), /window/],
+    [
+      'with labels that no request carries',
+      inMemory({ name: 'l', per: [''], max: 1, window: '1h' }),
+      /limit "l": per = "" is not allowed/,
+    ],
+    ['with a limit per cost', inMemory({ name: 'l', per: ['cost'], max: 1, window: '1h' }), /per = "cost".*no label/],
+    ['with a label twice', inMemory({ name: 'l', per: ['user', 'user'], max: 1, window: '1h' }), /"user", twice/],
+    ['with a pattern for the cost', inMemory({ name: 'l', when: { cost: '5' }, max: 1, window: '1h' }), /when = "cost"/],
+    ['with a pattern that nothing matches', inMemory({ name: 'l', when: { tool: '' }, max: 1, window: '1h' }), /can match/],
+    [
+      'with a Map for patterns',
+      inMemory({ name: 'l', when: new Map([['tool', 'x']]) as never, max: 1, window: '1h' }),
+      /when is an object of class Map: give a plain object/,
+    ],
+    ['that is a Map', new Map([['node', { id: 'a' }]]), /the config is an object of class Map/],
+    ['with a Map for a table', { ...inMemory(), counters: new Map([['maxCounters', 1]]) }, /config.counters is an object of/],
+    ['with a Set of limits', { ...inMemory(), limits: new Set() }, /config.limits is an object of class Set/],
+    [
+      'with an unknown word for missing labels',
+      inMemory({ name: 'l', whenLabelMissing: 'ignore' as never, max: 1, window: '1h' }),
+      /when_label_missing = "ignore" is not allowed: "deny" or "skip"/,
+    ],
+    ['with an unknown word for the unmatched', { ...inMemory(), counters: { unmatched: 'warn' } }, /"allow" or "deny"/],
     [
       'with a bad pattern',
       inMemory({ name: 'l', when: 'tool' as never, max: 1, window: '1h' }),

@@ -83,6 +83,54 @@ describe('a store of express-rate-limit', () => {
     expect(store.increment('k').totalHits).toBe(1);
   });
 
+  it('takes nothing back that was not counted', async () => {
+    const store = new TallymeshStore({ limiter: await open() });
+    store.init({ windowMs: HOUR_MS });
+    for (let time = 0; time < 3; time += 1) store.decrement('k');
+    const hits = Array.from({ length: 4 }, () => store.increment('k').totalHits);
+    expect(hits).toStrictEqual([1, 2, 3, 4]);
+    for (let time = 0; time < 9; time += 1) store.decrement('k');
+    expect([store.get('k'), store.increment('k').totalHits]).toStrictEqual([undefined, 1]);
+    // What a reset took away is not taken back once more, from what was counted after it.
+    store.resetKey('k');
+    store.increment('k');
+    store.decrement('k');
+    store.decrement('k');
+    expect(store.increment('k').totalHits).toBe(1);
+  });
+
+  it('takes nothing back in a window for what was counted in one that is over', async () => {
+    const store = new TallymeshStore({ limiter: await open() });
+    store.init({ windowMs: 200 });
+    const first = store.increment('k');
+    await until('the window is over', () => Date.now() > (first.resetTime?.getTime() ?? 0) + 20);
+    const now = store.increment('k');
+    expect(now.totalHits).toBe(1);
+    store.decrement('k');
+    // Unless that one is over by now as well, its hit stands.
+    const left = store.get('k');
+    if (left?.resetTime?.getTime() === now.resetTime?.getTime()) expect(left?.totalHits).toBe(1);
+    else expect(Date.now()).toBeGreaterThanOrEqual(now.resetTime?.getTime() ?? Infinity);
+  });
+
+  it('takes back what a failed request counted, whatever others of the key did before', async () => {
+    const store = new TallymeshStore({ limiter: await open() });
+    const app = express();
+    app.use(rateLimit({ windowMs: HOUR_MS, limit: 3, skipFailedRequests: true, keyGenerator: () => 'k', store }));
+    app.get('/:status', (request, response) => void response.sendStatus(Number(request.params.status)));
+    const server = app.listen(0, '127.0.0.1');
+    await new Promise((listening) => server.once('listening', listening));
+    onTestFinished(() => void server.close());
+    const { port } = server.address() as AddressInfo;
+    const ask = async (status: number): Promise<number> => (await fetch(`http://127.0.0.1:${port}/${status}`)).status;
+    expect(await ask(200)).toBe(200);
+    for (let time = 0; time < 5; time += 1) {
+      expect(await ask(404)).toBe(404);
+      await until('the failure is taken back', () => store.get('k')?.totalHits === 1);
+    }
+    expect([await ask(200), await ask(200), await ask(200)]).toStrictEqual([200, 200, 429]);
+  });
+
   it('refuses what it cannot use', async () => {
     const limiter = await open();
     expect(() => new TallymeshStore({ limiter: {} as Limiter })).toThrow(/the limiter is an object: give what Limiter.open/);

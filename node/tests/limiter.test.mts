@@ -38,6 +38,62 @@ describe('acquire', () => {
     expect(limiter.acquire({}).allowed).toBe(true);
   });
 
+  it('denies a request that lacks a label of a limit that it matches, and says which', async () => {
+    const limiter = await open(BOOKINGS, TOKENS);
+    for (const ask of [limiter.peek, limiter.acquire]) {
+      const denied = ask.call(limiter, booking);
+      expect(denied).toMatchObject({
+        allowed: false,
+        limit: 'tokens',
+        cause: 'missing-label',
+        missingLabel: 'user',
+        remaining: 0,
+        retryAfterMs: undefined,
+        reason: 'the request lacks the label "user", which limit "tokens" counts per',
+      });
+      expect(JSON.parse(JSON.stringify(denied))).toMatchObject({ missingLabel: 'user' });
+    }
+    expect(() => limiter.acquire(booking).orThrow()).toThrow(expect.objectContaining({ missingLabel: 'user' }));
+    expect(limiter.acquire({ user: 'u', tool: 'book_a' }).missingLabel).toBe('session');
+    expect(limiter.acquire({ ...booking, user: 'u' }).missingLabel).toBeUndefined();
+    expect(limiter.counters().map((counter) => counter.value)).toStrictEqual([1n, 1n]);
+  });
+
+  it('passes a limit over for want of a label only if the limit says so', async () => {
+    const limiter = await open(BOOKINGS, { ...TOKENS, whenLabelMissing: 'skip' });
+    expect(limiter.acquire(booking)).toMatchObject({ allowed: true, remaining: 2 });
+  });
+
+  it('counts requests that no limit applies to, and denies them if told to', async () => {
+    const limiter = await open(BOOKINGS);
+    expect(limiter.health().requestsUnmatched).toBe(0);
+    expect(limiter.acquire({ session: 's', tool: 'read' }).allowed).toBe(true);
+    limiter.peek({ session: 's', tool: 'read' });
+    limiter.acquire(booking);
+    expect(limiter.health().requestsUnmatched).toBe(1);
+    for (const limits of [[], [BOOKINGS]]) {
+      await using strict = await Limiter.open({ ...inMemory(...limits), counters: { unmatched: 'deny' } });
+      for (const ask of [strict.peek, strict.acquire]) {
+        expect(ask.call(strict, { session: 's', tool: 'read' })).toMatchObject({
+          allowed: false,
+          cause: 'unmatched',
+          limit: undefined,
+          reason: 'no limit applies to the request, and counters.unmatched is "deny"',
+        });
+      }
+      expect(strict.health().requestsUnmatched).toBe(1);
+    }
+  });
+
+  it('denies what a full cell cannot count', async () => {
+    const limiter = await open({ name: 'all', max: Number.MAX_SAFE_INTEGER, window: 'session' });
+    const cost = Number.MAX_SAFE_INTEGER;
+    limiter.refund(limiter.acquire({ cost }).orThrow().receipt);
+    const answers = Array.from({ length: 5 }, () => limiter.acquire({ cost }));
+    expect(answers.map((answer) => answer.cause)).toStrictEqual(Array(5).fill('counter-exhausted'));
+    expect(answers[0]?.reason).toMatch(/^the counter of limit "all" has counted 2\^53 - 1 here.*; retry in \d+ ms$/);
+  });
+
   it('charges all limits or none', async () => {
     const limiter = await open(BOOKINGS, TOKENS);
     expect(limiter.acquire({ ...booking, user: 'u', cost: 2 }).remaining).toBe(1);

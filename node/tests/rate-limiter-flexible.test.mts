@@ -66,6 +66,23 @@ describe('a limiter of rate-limiter-flexible', () => {
     }
   });
 
+  it('gives back what was consumed and no more, and says how much', async () => {
+    const limiter = await make();
+    expect(await limiter.reward('k', 5)).toMatchObject({ rewardedPoints: 0, consumedPoints: 0, remainingPoints: 3 });
+    await limiter.consume('k', 2);
+    expect(await limiter.reward('k', 100)).toMatchObject({ rewardedPoints: 2, consumedPoints: 0, remainingPoints: 3 });
+    let admitted = 0;
+    while (admitted < 200) {
+      const consumed = await limiter.consume('k').then(
+        () => true,
+        () => false,
+      );
+      if (!consumed) break;
+      admitted += 1;
+    }
+    expect(admitted).toBe(3);
+  });
+
   it('blocks a key for as long as it is told', async () => {
     const limiter = await make();
     await limiter.consume('k');

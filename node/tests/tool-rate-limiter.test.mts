@@ -1,7 +1,14 @@
-import { beforeEach, describe, expect, it } from 'vitest';
-import { DEFAULT_TOOL_RATE_LIMITS, InvalidInputError, ToolRateLimiter, type ToolRateLimits } from 'tallymesh';
+import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import {
+  CounterError,
+  DEFAULT_TOOL_RATE_LIMITS,
+  InvalidInputError,
+  Limiter,
+  ToolRateLimiter,
+  type ToolRateLimits,
+} from 'tallymesh';
 
-import { open } from './support.mjs';
+import { inMemory, open } from './support.mjs';
 
 /** The same behaviour, wherever the session's calls are counted. */
 const PLACES = {
@@ -186,5 +193,68 @@ describe('session counts in a store', () => {
   it('share no counter with a limit of the config', async () => {
     const limiter = await open({ name: 'tool calls per session', max: 5, window: 'session' });
     expect(() => limiter.toolRateLimiter({ session: 's' })).toThrow(/"tool calls per session", which is taken/);
+  });
+});
+
+describe('a ToolRateLimiter with a store that cannot count', () => {
+  const limits = { book: { maxPerTurn: 1, maxPerSession: 3 } };
+
+  /** How many of 100 calls run, each in a turn of its own. */
+  function calls(tools: ToolRateLimiter, tool: string): number {
+    return Array.from({ length: 100 }).filter(() => {
+      tools.resetTurn();
+      if (!tools.canCall(tool).allowed) return false;
+      tools.recordCall(tool);
+      return true;
+    }).length;
+  }
+
+  async function small(): Promise<Limiter> {
+    const limiter = await Limiter.open({ ...inMemory(), counters: { maxCounters: 1 } });
+    onTestFinished(() => limiter.close());
+    return limiter;
+  }
+
+  it('is not made for a session whose calls no key has room for', async () => {
+    const limiter = await open();
+    const make = (session: string) => limiter.toolRateLimiter({ session, limits });
+    expect(() => make('j'.repeat(600))).toThrow(CounterError);
+    expect(() => make('j'.repeat(600))).toThrow(/the key has \d+ bytes, max_key_bytes allows 512/);
+    // Bytes count, not characters, and those of the longest tool too.
+    expect(() => make('\u00e9'.repeat(240))).toThrow(CounterError);
+    expect(() => limiter.toolRateLimiter({ session: 'j'.repeat(400), limits: { ['t'.repeat(100)]: limits.book } })).toThrow(
+      CounterError,
+    );
+    expect(calls(make('j'.repeat(400)), 'book')).toBe(3);
+  });
+
+  it('denies a tool whose name is too long to count', async () => {
+    const tools = (await open()).toolRateLimiter({ session: 's', limits });
+    const long = 't'.repeat(600);
+    expect(tools.canCall(long)).toMatchObject({ allowed: false, reason: expect.stringContaining('max_key_bytes') });
+    expect(tools.tryCall(long).allowed).toBe(false);
+    expect(() => tools.recordCall(long)).toThrow(CounterError);
+    expect(calls(tools, long)).toBe(0);
+  });
+
+  it('denies a tool for which there is no place left, and says that waiting does not help', async () => {
+    const tools = (await small()).toolRateLimiter({ session: 's', limits });
+    tools.recordCall('other');
+    expect(tools.canCall('book')).toMatchObject({ allowed: false, reason: expect.stringContaining('waiting does not help') });
+    expect(tools.tryCall('book').allowed).toBe(false);
+    expect(calls(tools, 'book')).toBe(0);
+  });
+
+  it('keeps the place of a tool that it said yes to', async () => {
+    const limiter = await small();
+    const tools = limiter.toolRateLimiter({ session: 's', limits });
+    const others = limiter.toolRateLimiter({ session: 'other', limits });
+    expect(tools.canCall('book').allowed).toBe(true);
+    expect(others.canCall('book').allowed).toBe(false);
+    expect(() => others.recordCall('book')).toThrow(CounterError);
+    tools.recordCall('book');
+    expect(tools.getStats().session).toStrictEqual({ book: 1 });
+    // What could not be counted in the session is counted in the turn.
+    expect(others.getStats()).toStrictEqual({ turn: { book: 1 }, session: {} });
   });
 });

@@ -13,7 +13,7 @@ use tallymesh_core::time::format_duration;
 use super::environment::with_variable;
 use super::error::invalid;
 use super::validate::{Origin, Value, Values};
-use super::{Config, ConfigError, Durability, WhenFull, file};
+use super::{Config, ConfigError, Durability, Unmatched, WhenFull, file};
 
 /// Settings on their way to a [`Config`]. There is a method for each setting of the TOML file, named as it is there: alone, or
 /// after its table where the name alone says too little (`gossip.interval` is [`gossip_interval`](Self::gossip_interval)).
@@ -173,6 +173,12 @@ impl ConfigBuilder {
         self.set("counters.when_full", Value::Text(action.word().to_owned()))
     }
 
+    /// What happens to a request that no limit applies to, also where there are no limits.
+    #[must_use]
+    pub fn unmatched(self, action: Unmatched) -> Self {
+        self.set("counters.unmatched", Value::Text(action.word().to_owned()))
+    }
+
     /// The longest key, in bytes: a limit's name and label values together; 16 to 8,192.
     #[must_use]
     pub fn max_key_bytes(self, bytes: usize) -> Self {
@@ -247,6 +253,7 @@ impl ConfigBuilder {
             persist_every: values.duration("storage.persist_every")?,
             bounds: bounds(values)?,
             labels_max: values.count("counters.max_labels")?,
+            unmatched: values.word("counters.unmatched")?.parse()?,
             counter_ttl: values.duration("counters.ttl")?,
             limits: self.limits,
         };

@@ -53,6 +53,7 @@ pub struct Config {
     pub(crate) persist_every: Duration,
     pub(crate) bounds: Bounds,
     pub(crate) labels_max: usize,
+    pub(crate) unmatched: Unmatched,
     pub(crate) counter_ttl: Duration,
     pub(crate) limits: Vec<Limit>,
 }
@@ -89,6 +90,17 @@ pub enum WhenFull {
     Allow,
 }
 
+/// What happens to a request that no limit applies to, also where there are no limits at all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unmatched {
+    /// It is allowed, and counted in no limit's counter. How many there were, [`Status`](crate::Status) says.
+    #[default]
+    Allow,
+    /// It is denied.
+    Deny,
+}
+
 impl fmt::Display for Durability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())
@@ -118,6 +130,32 @@ impl FromStr for WhenFull {
         let known = [WhenFull::Deny, WhenFull::Allow];
         let found = known.into_iter().find(|action| action.word() == text);
         found.ok_or_else(|| not_allowed("counters.when_full", format!("{text:?}")))
+    }
+}
+
+impl fmt::Display for Unmatched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl FromStr for Unmatched {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Unmatched, ConfigError> {
+        let known = [Unmatched::Allow, Unmatched::Deny];
+        let found = known.into_iter().find(|action| action.word() == text);
+        found.ok_or_else(|| not_allowed("counters.unmatched", format!("{text:?}")))
+    }
+}
+
+impl Unmatched {
+    /// As it is written in a file.
+    fn word(self) -> &'static str {
+        match self {
+            Unmatched::Allow => "allow",
+            Unmatched::Deny => "deny",
+        }
     }
 }
 

@@ -105,6 +105,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         "The most counters in memory"),
     row("counters.when_full", OneOf(&["deny", "allow"]), Is("deny"),
         "What happens to a request that needs a counter past `counters.max_counters`: it is denied, or allowed uncounted"),
+    row("counters.unmatched", OneOf(&["allow", "deny"]), Is("allow"),
+        "What happens to a request that no limit applies to, also where there are no limits: it is allowed, uncounted but noted in the status, or denied"),
     row("counters.max_key_bytes", Count(16, 8192), Is("512"),
         "The longest key, in bytes: a limit's name and label values together"),
     row("counters.max_labels", Count(1, 1024), Is("16"),

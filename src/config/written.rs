@@ -37,6 +37,7 @@ pub(super) fn values(config: &Config) -> Values {
     }
     set("counters.max_counters", Value::Count(bounds.counters_max));
     set("counters.when_full", Value::Text(when_full.to_string()));
+    set("counters.unmatched", Value::Text(config.unmatched.to_string()));
     set("counters.max_key_bytes", Value::Count(bounds.key_bytes_max));
     set("counters.max_labels", Value::Count(config.labels_max));
     set("counters.max_replicas", Value::Count(bounds.replicas_max));

@@ -42,7 +42,9 @@ impl Oracle {
     /// Judges the decision on a request at this time, and counts the request if it was admitted,
     /// rightly or not.
     pub fn judge(&mut self, request: &Request<'_>, at: Timestamp, admitted: bool) -> Verdict {
-        let counters = self.counters(request, at);
+        let Some(counters) = self.counters(request, at) else {
+            return if admitted { Verdict::Overshoot } else { Verdict::Right };
+        };
         let has_room = |counter: &Counter| {
             let used = self.counts.get(counter).copied().unwrap_or(0);
             used < self.limits[counter.limit].max
@@ -60,12 +62,20 @@ impl Oracle {
         verdict
     }
 
-    fn counters(&self, request: &Request<'_>, at: Timestamp) -> Vec<Counter> {
-        let counter = |(index, limit): (usize, &OracleLimit)| {
+    /// The counters of the limits that apply; `None` if one matches and lacks a label, which it does not skip.
+    fn counters(&self, request: &Request<'_>, at: Timestamp) -> Option<Vec<Counter>> {
+        let mut counters = Vec::new();
+        for (index, limit) in
+            self.limits.iter().enumerate().filter(|(_, limit)| limit.matches(request))
+        {
             let window = limit.window_ms.map(|length| at.0 / length);
-            Some(Counter { limit: index, window, values: limit.values(request)? })
-        };
-        self.limits.iter().enumerate().filter_map(counter).collect()
+            match limit.values(request) {
+                Some(values) => counters.push(Counter { limit: index, window, values }),
+                None if limit.skips_without_label => {}
+                None => return None,
+            }
+        }
+        Some(counters)
     }
 }
 
@@ -105,6 +115,7 @@ struct Entry {
     per: Vec<String>,
     max: u64,
     window: String,
+    when_label_missing: Option<String>,
 }
 
 #[derive(Debug)]
@@ -114,6 +125,8 @@ struct OracleLimit {
     max: u64,
     /// `None` for a session.
     window_ms: Option<u64>,
+    /// Whether it does not apply to a request that lacks a label; else it denies it.
+    skips_without_label: bool,
 }
 
 impl OracleLimit {
@@ -127,18 +140,20 @@ impl OracleLimit {
                 Some(u64::try_from(length_ms)?.max(1))
             }
         };
-        Ok(OracleLimit { when, per: entry.per, max: entry.max, window_ms })
+        let skips_without_label = entry.when_label_missing.as_deref() == Some("skip");
+        Ok(OracleLimit { when, per: entry.per, max: entry.max, window_ms, skips_without_label })
     }
 
-    /// The values that tell the request's counter from others; `None` when the limit does not apply
-    /// to the request, because a pattern does not match or a label is missing.
-    fn values(&self, request: &Request<'_>) -> Option<Vec<String>> {
+    /// Whether every pattern fits the request.
+    fn matches(&self, request: &Request<'_>) -> bool {
         let fits = |(label, pattern): &(String, WildMatch)| {
             request.value(label).is_some_and(|value| pattern.matches(value))
         };
-        if !self.when.iter().all(fits) {
-            return None;
-        }
+        self.when.iter().all(fits)
+    }
+
+    /// The values that tell the request's counter from others; `None` when a label is missing.
+    fn values(&self, request: &Request<'_>) -> Option<Vec<String>> {
         self.per.iter().map(|label| request.value(label).map(str::to_owned)).collect()
     }
 }
@@ -212,10 +227,13 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_a_label_is_not_subject_to_the_limit() {
-        let limits = BOOKING.replace("max = 1", "max = 0");
-        let mut oracle = Oracle::from_toml(&limits).unwrap();
+    fn a_request_without_a_label_is_denied_unless_the_limit_says_otherwise() {
+        let mut oracle = Oracle::from_toml(BOOKING).unwrap();
         let without_session = Request::new().with("tool", "book_flight");
+        assert_eq!(oracle.judge(&without_session, Timestamp(0), true), Overshoot);
+        assert_eq!(oracle.judge(&without_session, Timestamp(0), false), Right);
+        let limits = BOOKING.replace("max = 1", "max = 0\nwhen_label_missing = \"skip\"");
+        let mut oracle = Oracle::from_toml(&limits).unwrap();
         assert_eq!(oracle.judge(&without_session, Timestamp(0), true), Right);
         let with_session = without_session.with("session", "s1");
         assert_eq!(oracle.judge(&with_session, Timestamp(0), true), Overshoot);

@@ -39,8 +39,7 @@ pub struct Demand {
     pub is_windowed: bool,
 }
 
-/// A request matched a limit and lacks one of its `per` labels, so that the limit does not apply to it. Reported once for
-/// each limit.
+/// A request matched a limit and lacks one of its `per` labels. Reported once for each limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MissingLabel {
     /// The limit's index in the policy.
@@ -49,11 +48,16 @@ pub struct MissingLabel {
     pub label_index: usize,
 }
 
-/// The limit and the label values of a request make a key longer than allowed.
+/// A request that matches a limit and cannot be counted under it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeyTooLong {
-    /// The limit's index in the policy.
-    pub limit_index: usize,
+pub enum DemandError {
+    /// The limit and the label values of the request make a key longer than allowed.
+    KeyTooLong {
+        /// The limit's index in the policy.
+        limit_index: usize,
+    },
+    /// The request lacks a label of the limit's `per`.
+    MissingLabel(MissingLabel),
 }
 
 impl Demands {

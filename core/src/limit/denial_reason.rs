@@ -12,12 +12,19 @@ pub enum DenialReason {
     LimitReached,
     /// The cost is over the limit's `max`: it can never be admitted.
     CostOverMax,
-    /// A new counter was needed, and there are `max_counters` already.
+    /// A new counter was needed, and there are `max_counters` already. Waiting does not help.
     TooManyCounters,
     /// The limit's name and label values are longer than `max_key_bytes`.
     KeyTooLong,
     /// The request carries more labels than `max_labels`.
     TooManyLabels,
+    /// The request lacks a label of the limit's `per`, so that there is no telling which counter to charge.
+    MissingLabel,
+    /// No limit applies to the request, and `counters.unmatched` is `deny`.
+    Unmatched,
+    /// This instance has counted 2^53 - 1 in the limit's counter, refunds apart, or would pass that: a cell counts no
+    /// further. A new window, a new session or a reset begins a new one.
+    CounterExhausted,
 }
 
 const REASONS: &[(DenialReason, &str)] = &[
@@ -26,6 +33,9 @@ const REASONS: &[(DenialReason, &str)] = &[
     (DenialReason::TooManyCounters, "too_many_counters"),
     (DenialReason::KeyTooLong, "key_too_long"),
     (DenialReason::TooManyLabels, "too_many_labels"),
+    (DenialReason::MissingLabel, "missing_label"),
+    (DenialReason::Unmatched, "unmatched"),
+    (DenialReason::CounterExhausted, "counter_exhausted"),
 ];
 
 impl fmt::Display for DenialReason {
@@ -36,6 +46,9 @@ impl fmt::Display for DenialReason {
             DenialReason::TooManyCounters => "too_many_counters",
             DenialReason::KeyTooLong => "key_too_long",
             DenialReason::TooManyLabels => "too_many_labels",
+            DenialReason::MissingLabel => "missing_label",
+            DenialReason::Unmatched => "unmatched",
+            DenialReason::CounterExhausted => "counter_exhausted",
         })
     }
 }
@@ -43,7 +56,8 @@ impl fmt::Display for DenialReason {
 /// A text that is no reason of denial.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no reason of denial: use limit_reached, cost_over_max, too_many_counters, key_too_long or too_many_labels"
+    "{0:?} is no reason of denial: use limit_reached, cost_over_max, too_many_counters, key_too_long, too_many_labels, \
+     missing_label, unmatched or counter_exhausted"
 )]
 pub struct InvalidDenialReason(String);
 

@@ -4,6 +4,7 @@ use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
+use super::WhenLabelMissing;
 use super::limit::{Limit, LimitError};
 use super::window::{SESSION_TTL, Window};
 use crate::time::{InvalidDuration, parse_duration};
@@ -21,6 +22,8 @@ pub struct LimitEntry {
     session_ttl: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     when: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    when_label_missing: Option<String>,
 }
 
 impl LimitEntry {
@@ -54,7 +57,15 @@ impl LimitEntry {
             })?;
             Window::Fixed(length)
         };
+        let when_label_missing = entry.when_label_missing.as_deref().map_or(
+            Ok(WhenLabelMissing::default()),
+            |text| {
+                let allowed = "\"deny\" or \"skip\"";
+                text.parse().map_err(|_| invalid("when_label_missing", text, allowed))
+            },
+        )?;
         let limit = Limit::new(entry.name, entry.max, window);
+        let limit = limit.when_label_missing(when_label_missing);
         let limit =
             entry.when.iter().fold(limit, |limit, (label, pattern)| limit.when(label, pattern));
         Ok(entry.per.into_iter().fold(limit, Limit::per))
@@ -99,6 +110,10 @@ impl LimitEntry {
             window,
             session_ttl,
             when,
+            when_label_missing: match limit.when_label_is_missing() {
+                WhenLabelMissing::Deny => None,
+                skip => Some(skip.to_string()),
+            },
         })
     }
 }

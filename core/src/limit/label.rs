@@ -18,6 +18,11 @@ impl Label {
             Label::Other(name) => name,
         }
     }
+
+    /// Whether no request can carry it: without a name, or with that of a request's cost.
+    pub(super) fn is_reserved(&self) -> bool {
+        matches!(self.as_str(), "" | "cost")
+    }
 }
 
 impl From<String> for Label {

@@ -3,13 +3,14 @@
 use alloc::{
     format,
     string::{String, ToString},
+    vec,
     vec::Vec,
 };
 
 use wildmatch::WildMatch;
 
 use super::label::Label;
-use super::{Request, WINDOW_MAX, Window};
+use super::{Request, WINDOW_MAX, WhenLabelMissing, Window};
 use crate::crdt::COUNT_MAX;
 use crate::key::KEY_VALUES_MAX;
 use crate::time::{format_duration, whole_ms};
@@ -32,12 +33,21 @@ pub struct Limit {
     per: Vec<Label>,
     max: u64,
     window: Window,
+    when_label_missing: WhenLabelMissing,
 }
 
 impl Limit {
     /// A limit on every request, with one counter for all of them.
     pub fn new(name: impl Into<String>, max: u64, window: Window) -> Limit {
-        Limit { name: name.into(), when: Vec::new(), per: Vec::new(), max, window }
+        let when_label_missing = WhenLabelMissing::default();
+        Limit {
+            name: name.into(),
+            when: Vec::new(),
+            per: Vec::new(),
+            max,
+            window,
+            when_label_missing,
+        }
     }
 
     /// Restricts the limit to requests whose label matches the pattern; `*` stands for any text, `?` for one character.
@@ -47,12 +57,37 @@ impl Limit {
         self
     }
 
-    /// Counts apart for each distinct value of a label. The limit does not apply to a request without the label; this is
-    /// logged once.
+    /// Counts apart for each distinct value of a label. A request without the label is denied, unless the limit
+    /// [says otherwise](Self::when_label_missing); either is logged once.
     #[must_use]
     pub fn per(mut self, label: impl Into<String>) -> Limit {
         self.per.push(Label::from(label.into()));
         self
+    }
+
+    /// What happens to a request that matches the limit and lacks one of its `per` labels. Without this, it is denied.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tallymesh::{Limit, WhenLabelMissing, Window};
+    ///
+    /// // Anonymous requests, without a user, are none of this limit's business.
+    /// let limit = Limit::new("calls per user", 100, Window::Fixed(Duration::from_secs(60)))
+    ///     .per("user")
+    ///     .when_label_missing(WhenLabelMissing::Skip);
+    /// assert_eq!(limit.when_label_is_missing(), WhenLabelMissing::Skip);
+    /// ```
+    #[must_use]
+    pub fn when_label_missing(mut self, action: WhenLabelMissing) -> Limit {
+        self.when_label_missing = action;
+        self
+    }
+
+    /// What happens to a request that matches and lacks one of its `per` labels, as
+    /// [set](Self::when_label_missing).
+    #[inline]
+    pub fn when_label_is_missing(&self) -> WhenLabelMissing {
+        self.when_label_missing
     }
 
     /// The limit's name, unique among the limits; it is part of every counter's key.
@@ -110,6 +145,7 @@ impl Limit {
         if self.per.len() > KEY_VALUES_MAX {
             return invalid("per", format!("{} labels", self.per.len()), "at most 32 labels");
         }
+        self.check_labels()?;
         let (key, length) = match self.window {
             Window::Fixed(length) => ("window", length),
             Window::Session { ttl } => ("session_ttl", ttl),
@@ -120,6 +156,77 @@ impl Limit {
         }
         Ok(())
     }
+
+    /// Whether there can be requests that it matches, and that carry the labels by which it counts.
+    fn check_labels(&self) -> Result<(), LimitError> {
+        let invalid =
+            |key, value: String, allowed| Err(LimitError::invalid(&self.name, key, value, allowed));
+        for (index, label) in self.per.iter().enumerate() {
+            if label.is_reserved() {
+                return invalid("per", format!("{:?}", label.as_str()), LABELS_ALLOWED);
+            }
+            if self.per.iter().take(index).any(|earlier| earlier == label) {
+                return invalid("per", format!("{:?}, twice", label.as_str()), "each label once");
+            }
+        }
+        for (index, (label, pattern)) in self.when.iter().enumerate() {
+            if label.is_reserved() {
+                return invalid("when", format!("{:?}", label.as_str()), LABELS_ALLOWED);
+            }
+            let text = pattern.pattern();
+            if text.is_empty() {
+                let value = format!("\"\" for the label {:?}", label.as_str());
+                return invalid(
+                    "when",
+                    value,
+                    "a pattern that a value of the label can match; \"*\" for any value",
+                );
+            }
+            let earlier = self.when.iter().take(index).filter(|(earlier, _)| earlier == label);
+            for other in earlier.map(|(_, earlier)| earlier.pattern()) {
+                if !can_both_match(&other, &text) {
+                    let value =
+                        format!("{other:?} and {text:?} for the label {:?}", label.as_str());
+                    return invalid("when", value, "patterns that one value can match together");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+const LABELS_ALLOWED: &str =
+    "the name of a label: at least one character, and not \"cost\", which no label is called";
+
+/// Whether some text matches both patterns, of `*` for any text and `?` for one character.
+fn can_both_match(one: &str, other: &str) -> bool {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    // Whether what begins here in `one`, and at each place of `other`, can match together; the ends first.
+    let mut later: Vec<bool> = Vec::new();
+    for at in (0..=one.len()).rev() {
+        let mut row = vec![false; other.len() + 1];
+        for other_at in (0..=other.len()).rev() {
+            let (left, right) = (one.get(at), other.get(other_at));
+            let next = |row: &[bool], skipped: usize| row.get(other_at + skipped) == Some(&true);
+            let fits = match (left, right) {
+                (None, None) => true,
+                // A star takes nothing, or one more character of what the other stands for.
+                (Some('*'), _) if next(&later, 0) => true,
+                (_, Some('*')) if next(&row, 1) => true,
+                (Some('*'), Some(_)) => next(&row, 1),
+                (Some(_), Some('*')) => next(&later, 0),
+                (Some(left), Some(right)) => {
+                    (left == right || *left == '?' || *right == '?') && next(&later, 1)
+                }
+                (None, _) | (_, None) => false,
+            };
+            if let Some(cell) = row.get_mut(other_at) {
+                *cell = fits;
+            }
+        }
+        later = row;
+    }
+    later.first() == Some(&true)
 }
 
 /// A limit that cannot be put in force.
@@ -153,6 +260,8 @@ impl LimitError {
 mod tests {
     use core::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -162,5 +271,56 @@ mod tests {
         assert!(refused(Limit::new("", 1, window)).contains("name"));
         assert!(refused(Limit::new("l", u64::MAX, window)).contains("max = 18446744073709551615"));
         assert!(refused(Limit::new("l", 1, Window::Fixed(Duration::ZERO))).contains("window = 0s"));
+    }
+
+    #[test]
+    fn what_no_request_can_match_or_carry_is_refused() {
+        let limit = || Limit::new("l", 1, Window::Fixed(Duration::from_secs(3600)));
+        for (limit, parts) in [
+            (limit().per(""), &["per = \"\"", "at least one character"][..]),
+            (limit().per("cost"), &["per = \"cost\"", "no label"]),
+            (limit().per("user").per("tool").per("user"), &["per = \"user\", twice"]),
+            (limit().when("cost", "5"), &["when = \"cost\"", "no label"]),
+            (limit().when("", "*"), &["when = \"\"", "at least one character"]),
+            (limit().when("tool", ""), &["\"tool\"", "can match"]),
+            (limit().when("tool", "a*").when("tool", "b*"), &["\"a*\" and \"b*\"", "together"]),
+        ] {
+            let message = limit.check().unwrap_err().to_string();
+            parts.iter().for_each(|part| assert!(message.contains(part), "{message}: {part}"));
+        }
+        let both = limit().when("tool", "a*").when("tool", "*b").when("user", "a*").per("costs");
+        assert_eq!(both.check(), Ok(()));
+    }
+
+    #[test]
+    fn two_patterns_can_match_one_text_or_not() {
+        for (one, other, expected) in [
+            ("a", "a", true),
+            ("a", "b", false),
+            ("a*", "*b", true),
+            ("a?", "?b", true),
+            ("a?", "a", false),
+            ("*", "", true),
+            ("?*", "", false),
+            ("a*b*c", "a?c", true),
+            ("a*b*c", "a?d", false),
+            ("a*b*c", "abc", true),
+            ("*ab", "*ba*", true),
+            ("a*", "**", true),
+            ("ab*", "a*c", true),
+        ] {
+            assert_eq!(can_both_match(one, other), expected, "{one} {other}");
+            assert_eq!(can_both_match(other, one), expected, "{other} {one}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn patterns_that_a_text_matches_can_both_match(
+            one in "[ab*?]{0,5}", other in "[ab*?]{0,5}", text in "[ab]{0,6}",
+        ) {
+            let matches = |pattern: &str| WildMatch::new(pattern).matches(&text);
+            prop_assert!(!(matches(&one) && matches(&other)) || can_both_match(&one, &other));
+        }
     }
 }

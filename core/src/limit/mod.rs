@@ -21,14 +21,16 @@ mod matched;
 mod policy;
 mod request;
 pub mod rule;
+mod when_label_missing;
 mod window;
 
-pub use demand::{Demand, Demands, KeyTooLong, MissingLabel};
+pub use demand::{Demand, DemandError, Demands, MissingLabel};
 pub use denial_reason::{DenialReason, InvalidDenialReason};
 pub use entry::LimitEntry;
 pub use limit::{Limit, LimitError};
 pub use matched::Matched;
 pub use policy::Policy;
 pub use request::Request;
+pub use when_label_missing::{InvalidWhenLabelMissing, WhenLabelMissing};
 pub(crate) use window::SESSION_END_MAX;
 pub use window::{InvalidWindow, Lifetime, WINDOW_MAX, Window};

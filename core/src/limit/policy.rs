@@ -6,7 +6,10 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::key_prefix::KeyPrefix;
 use super::window::CurrentWindow;
-use super::{Demand, Demands, KeyTooLong, Limit, LimitError, Matched, MissingLabel, Request};
+use super::{
+    Demand, DemandError, Demands, Limit, LimitError, Matched, MissingLabel, Request,
+    WhenLabelMissing,
+};
 use crate::key::{write_text, write_window};
 use crate::time::Timestamp;
 
@@ -54,11 +57,12 @@ impl Policy {
 
     /// Finds the counters to charge, one for each limit that matches, and makes them the content of `demands`.
     ///
-    /// A limit does not apply to a request that lacks one of its `per` labels. The first time, that is noted in
-    /// [`Demands::missing_labels`], also when this returns an error.
+    /// The first time that a request lacks a `per` label of a limit, that is noted in [`Demands::missing_labels`], also when
+    /// this returns an error.
     ///
     /// # Errors
-    /// When a key is longer than `key_bytes_max`; the demands are then incomplete.
+    /// When a key is longer than `key_bytes_max`, or a label is missing and the limit does not say to skip it then; the
+    /// demands are then incomplete.
     #[inline]
     pub fn find_demands(
         &self,
@@ -66,10 +70,39 @@ impl Policy {
         now: Timestamp,
         key_bytes_max: usize,
         demands: &mut Demands,
-    ) -> Result<(), KeyTooLong> {
+    ) -> Result<(), DemandError> {
+        self.find(request, now, key_bytes_max, demands, |noted, limit, missing| {
+            let was_noted = self.label_missing.get(missing.limit_index);
+            if was_noted.is_some_and(|was_noted| !was_noted.swap(true, Ordering::Relaxed)) {
+                noted.push(missing);
+            }
+            match limit.when_label_is_missing() {
+                WhenLabelMissing::Skip => Ok(()),
+                WhenLabelMissing::Deny => Err(DemandError::MissingLabel(missing)),
+            }
+        })
+    }
+
+    /// The counters that a request would be charged to, of those limits whose labels it has.
+    pub fn demands_with_labels(&self, request: &Request<'_>, now: Timestamp) -> Demands {
+        let mut demands = Demands::default();
+        // No key is too long without a bound, and no missing label is an error.
+        let _ = self.find(request, now, usize::MAX, &mut demands, |_, _, _| Ok(()));
+        demands
+    }
+
+    #[inline(always)]
+    fn find(
+        &self,
+        request: &Request<'_>,
+        now: Timestamp,
+        key_bytes_max: usize,
+        demands: &mut Demands,
+        when_missing: impl Fn(&mut Vec<MissingLabel>, &Limit, MissingLabel) -> Result<(), DemandError>,
+    ) -> Result<(), DemandError> {
         demands.clear();
-        let limits = self.limits.iter().zip(&self.key_prefixes).zip(&self.label_missing);
-        for (limit_index, ((limit, key_prefix), label_missing)) in limits.enumerate() {
+        let limits = self.limits.iter().zip(&self.key_prefixes);
+        for (limit_index, (limit, key_prefix)) in limits.enumerate() {
             if !limit.matches(request) {
                 continue;
             }
@@ -82,14 +115,13 @@ impl Policy {
             });
             if let Some(label_index) = missing {
                 demands.keys.truncate(start);
-                if !label_missing.swap(true, Ordering::Relaxed) {
-                    demands.missing_labels.push(MissingLabel { limit_index, label_index });
-                }
+                let missing = MissingLabel { limit_index, label_index };
+                when_missing(&mut demands.missing_labels, limit, missing)?;
                 continue;
             }
             let end = demands.keys.len();
             if end - start > key_bytes_max {
-                return Err(KeyTooLong { limit_index });
+                return Err(DemandError::KeyTooLong { limit_index });
             }
             let cost = request.charged_cost();
             demands.list.push(demand(limit_index, start..end, cost, limit.max(), window));
@@ -204,7 +236,9 @@ mod tests {
                 .when("tool", "book_*")
                 .per("session"),
             Limit::new("all", 9, Window::Fixed(Duration::from_secs(60))),
-            Limit::new("user", 9, Window::Session { ttl: HOUR }).per("user"),
+            Limit::new("user", 9, Window::Session { ttl: HOUR })
+                .per("user")
+                .when_label_missing(WhenLabelMissing::Skip),
         ])
         .unwrap();
         let booking = Request::tool_call("s1", "book_service");
@@ -213,6 +247,7 @@ mod tests {
             ["booking of \"s1\"", "all from 1970-01-01T00:01:00.000Z"]
         );
         assert_eq!(keys(&policy, &Request::new().with("user", "u"), 0).len(), 2);
+        assert_eq!(keys(&policy, &Request::tool_call("s1", "t"), 0).len(), 1);
     }
 
     #[test]
@@ -243,16 +278,29 @@ mod tests {
         let long = "x".repeat(600);
         let request = Request::new().with("session", &long);
         let refused = policy.find_demands(&request, Timestamp(0), 512, &mut Demands::default());
-        assert_eq!(refused, Err(KeyTooLong { limit_index: 0 }));
+        assert_eq!(refused, Err(DemandError::KeyTooLong { limit_index: 0 }));
+    }
+
+    #[test]
+    fn a_reset_does_not_keep_a_missing_label_from_being_reported() {
+        let limit = Limit::new("user", 1, Window::Session { ttl: HOUR }).per("user");
+        let policy = Policy::new([limit]).unwrap();
+        let (request, mut demands) = (Request::tool_call("s", "t"), Demands::default());
+        assert!(policy.demands_with_labels(&request, Timestamp(0)).list.is_empty());
+        policy.find_demands(&request, Timestamp(0), 512, &mut demands).unwrap_err();
+        assert_eq!(demands.missing_labels().len(), 1);
     }
 
     #[test]
     fn a_missing_label_is_reported_once_for_each_limit() {
         let window = Window::Session { ttl: HOUR };
         let policy = Policy::new([
-            Limit::new("user", 1, window).per("session").per("user"),
+            Limit::new("user", 1, window)
+                .per("session")
+                .per("user")
+                .when_label_missing(WhenLabelMissing::Skip),
             Limit::new("all", 1, window),
-            Limit::new("team", 1, window).per("team"),
+            Limit::new("team", 1, window).per("team").when_label_missing(WhenLabelMissing::Skip),
         ])
         .unwrap();
         let request = Request::tool_call("s", "t");
@@ -262,6 +310,32 @@ mod tests {
         assert_eq!(named, [("user", "user"), ("team", "team")]);
         assert_eq!(first.list.len(), 1, "the limits do not apply");
         assert!(demands(&policy, &request, 0).missing_labels().is_empty());
+    }
+
+    #[test]
+    fn without_a_label_of_its_per_a_limit_is_not_passed_over() {
+        let window = Window::Session { ttl: HOUR };
+        let policy = Policy::new([
+            Limit::new("all", 1, window),
+            Limit::new("user", 1, window).when("tool", "book_*").per("session").per("user"),
+        ])
+        .unwrap();
+        let find = |request: &Request<'_>| {
+            policy.find_demands(request, Timestamp(0), 512, &mut Demands::default())
+        };
+        let missing = MissingLabel { limit_index: 1, label_index: 1 };
+        for _ in 0..2 {
+            assert_eq!(
+                find(&Request::tool_call("s", "book_a")),
+                Err(DemandError::MissingLabel(missing))
+            );
+        }
+        assert_eq!(policy.names_of(missing), ("user", "user"));
+        assert_eq!(find(&Request::tool_call("s", "search")), Ok(()), "it does not match");
+        assert_eq!(find(&Request::tool_call("s", "book_a").with("user", "")), Ok(()));
+        // What is reset is what there can be.
+        let held = policy.demands_with_labels(&Request::tool_call("s", "book_a"), Timestamp(0));
+        assert_eq!(held.list.len(), 1);
     }
 
     #[test]

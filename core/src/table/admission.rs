@@ -11,7 +11,8 @@ use smallvec::SmallVec;
 
 use super::shard::Shard;
 use super::{SlotId, SlotRef, Table, shard_of};
-use crate::limit::rule::{self, Reading, Verdict};
+use crate::crdt::COUNT_MAX;
+use crate::limit::rule::{self, Reading};
 use crate::limit::{Demand, Demands, DenialReason};
 use crate::time::Timestamp;
 
@@ -103,6 +104,8 @@ struct Found {
     slot_index: Option<u32>,
     /// What is read: how much of the limit is used.
     used: u64,
+    /// How much the own cell can still count.
+    room: u64,
     /// When the counter that was read expires if this request uses it, allowed or denied.
     expires_at: Timestamp,
 }
@@ -151,17 +154,13 @@ impl Table {
         let shard_index = target.shard();
         let mut shard = self.lock(shard_index);
         let found = find(now, demand, target, 0, &shard)?;
-        let reading = found.reading(demand);
-        match rule::judge(reading, demand.cost) {
-            Verdict::Room => {}
-            Verdict::Full => {
-                if let Some(slot_index) = found.slot_index {
-                    shard.touch(now, slot_index, demand.expires_at);
-                }
-                return Some(found.denial(now, demand));
+        if !found.fits(demand) {
+            if let Some(slot_index) = found.slot_index {
+                shard.touch(now, slot_index, demand.expires_at);
             }
+            return Some(found.denial(now, demand));
         }
-        let reading = reading.after(demand.cost);
+        let reading = found.reading(demand).after(demand.cost);
         let remaining = reading.remaining();
         let mut debits = SmallVec::new();
         if demand.cost == 0 {
@@ -275,8 +274,7 @@ impl Table {
     /// counts as longest; so it does if the request needs a new counter as well, and there is no room for one.
     fn deny(&self, now: Timestamp, demands: &[Demand], found: &[Found]) -> Option<Admission> {
         let pairs = demands.iter().zip(found);
-        let full = pairs
-            .filter(|(demand, found)| !rule::judge(found.reading(demand), demand.cost).is_room());
+        let full = pairs.filter(|(demand, found)| !found.fits(demand));
         let (demand, found_full) =
             full.max_by_key(|(demand, found)| found.wait(now, demand).unwrap_or(Duration::MAX))?;
         let denial = found_full.denial(now, demand);
@@ -297,14 +295,16 @@ impl Table {
         Some(denied_for_room(first_missing(demands, found, room)))
     }
 
-    /// Returns what was taken, where the counter is still the one that was charged.
+    /// Returns what was taken, where the counter is still the one that was charged: to the own cell, which was charged, and
+    /// at most what is still there of it.
     pub fn refund(&self, debits: &[Debit], cost: u64) {
         for Debit { counter, generation } in debits {
             let mut shard = self.lock(counter.slot.shard());
             let Some(slot_index) = shard.index_of(*counter) else { continue };
             let slot = shard.slot_mut(slot_index);
-            if let Some(slot) = slot.filter(|slot| slot.counter.generation() == *generation) {
-                slot.counter.subtract(cost);
+            if let Some(slot) = slot.filter(|slot| slot.counter.generation() == *generation)
+                && slot.counter.take_back(cost) > 0
+            {
                 shard.mark_dirty(slot_index);
             }
         }
@@ -362,7 +362,8 @@ fn find(
         Target::Slot(slot_ref) => Some(shard.index_of(slot_ref)?),
     };
     let Some(slot) = slot_index.and_then(|slot_index| shard.slot(slot_index)) else {
-        return Some(Found { guard, slot_index, used: 0, expires_at: demand.expires_at });
+        let (used, room, expires_at) = (0, COUNT_MAX, demand.expires_at);
+        return Some(Found { guard, slot_index, used, room, expires_at });
     };
     let is_of_another_window = demand.is_windowed && slot.expires_at != demand.expires_at;
     if is_of_another_window && matches!(target, Target::Slot(_)) {
@@ -370,13 +371,20 @@ fn find(
     }
     // A denied request touches what it found, so a wait is told from the end that this makes.
     let expires_at = slot.expires_at.max(demand.expires_at);
-    Some(Found { guard, slot_index, used: slot.value_at(now), expires_at })
+    let (used, room) = (slot.value_at(now), slot.room_at(now));
+    Some(Found { guard, slot_index, used, room, expires_at })
 }
 
 impl Found {
     #[inline(always)]
     fn reading(&self, demand: &Demand) -> Reading {
         demand.reading(self.used)
+    }
+
+    /// Whether a demand may be charged here: the limit has room for it, and the own cell too.
+    #[inline(always)]
+    fn fits(&self, demand: &Demand) -> bool {
+        rule::judge(self.reading(demand), demand.cost).is_room() && demand.cost <= self.room
     }
 
     /// How long until the counter expires; `None` where that does not help, since the cost does not fit in a new one either.
@@ -389,13 +397,15 @@ impl Found {
     #[inline]
     fn denial(&self, now: Timestamp, demand: &Demand) -> Admission {
         let retry_after = self.wait(now, demand);
+        let is_full = !rule::judge(self.reading(demand), demand.cost).is_room();
         Admission::Denied {
             limit_index: demand.limit_index,
             reason: match retry_after {
-                Some(_) => DenialReason::LimitReached,
+                Some(_) if is_full => DenialReason::LimitReached,
+                Some(_) => DenialReason::CounterExhausted,
                 None => DenialReason::CostOverMax,
             },
-            remaining: self.reading(demand).remaining(),
+            remaining: self.reading(demand).remaining().min(self.room),
             retry_after,
         }
     }

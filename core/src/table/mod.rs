@@ -7,6 +7,8 @@
 //! Invariant: nothing here knows where updates go or where they come from, and nothing waits.
 
 mod admission;
+#[cfg(test)]
+mod amount_tests;
 mod bounds;
 mod expiry;
 #[cfg(test)]

@@ -2,9 +2,11 @@
 
 use super::shard::Shard;
 use super::{SlotRef, Table, shard_of};
+use crate::crdt::COUNT_MAX;
 use crate::key::{CounterKey, WindowIndex};
 use crate::limit::WINDOW_MAX;
 use crate::limit::rule::{self, Reading};
+use crate::mutant::mutant;
 use crate::time::Timestamp;
 
 /// Why a counter was not changed.
@@ -33,6 +35,16 @@ pub enum CountError {
         /// Where the window begins.
         start: Timestamp,
     },
+    /// This instance has counted 2^53 - 1 in the counter, the most that one can, or would pass it.
+    #[error(
+        "this instance has counted {counted} in the counter and cannot count {amount} more: 2^53 - 1 is the most; reset the counter, or wait until it ends"
+    )]
+    CounterExhausted {
+        /// What it has counted, before anything was taken away.
+        counted: u64,
+        /// What was to be added.
+        amount: u64,
+    },
 }
 
 /// An operation on one counter.
@@ -48,7 +60,9 @@ pub enum Op {
         /// The highest value allowed after it.
         max: u64,
     },
-    /// Subtracts this much; the value never falls below 0.
+    /// Makes the counter, so that there is room for what is added later, and adds nothing.
+    Reserve,
+    /// Takes away this much, but at most what the counter holds here.
     Subtract(u64),
     /// Begins the counter's next generation, which has counted nothing.
     Reset,
@@ -59,6 +73,8 @@ pub enum Op {
 pub struct OpResult {
     /// The counter's value now.
     pub value: u64,
+    /// How much was taken away.
+    pub taken: u64,
     /// Whether the operation was applied.
     pub applied: bool,
     /// Whether the counter is newly past the urgent fraction of `max`.
@@ -69,7 +85,8 @@ impl Table {
     /// Applies an operation to one counter, which is made if need be. `expires_at` matters for keys without a window only.
     ///
     /// # Errors
-    /// When the counter is new and there is no room, the key is too long, or its window is not the present one.
+    /// When the counter is new and there is no room, the key is too long, its window is not the present one, or its cell is
+    /// full.
     pub fn execute(
         &self,
         now: Timestamp,
@@ -88,20 +105,21 @@ impl Table {
         let slot_index = match shard.find(key_hash, bytes) {
             Some(slot_index) => slot_index,
             None if !op.makes_counter() => return Ok(OpResult::not_applied(0)),
+            None if op.added() > COUNT_MAX => return Err(op.exhausted(0)),
             None if self.reserve_counter() => shard.insert(key_hash, bytes, expires_at),
             None => {
                 self.rejected.counter_refused();
                 return Err(CountError::TooManyCounters { max: self.bounds.counters_max });
             }
         };
-        Ok(self.execute_at(now, &mut shard, slot_index, op, expires_at))
+        self.execute_at(now, &mut shard, slot_index, op, expires_at)
     }
 
     /// As [`execute`](Self::execute), with a reference to the counter; `None`, with nothing changed, if it is gone. `window`
     /// is the one in its key.
     ///
     /// # Errors
-    /// When the window is not the present one.
+    /// When the window is not the present one, or the counter's cell is full.
     pub fn execute_by_ref(
         &self,
         now: Timestamp,
@@ -113,8 +131,9 @@ impl Table {
         let expires_at = self.end(now, window, expires_at)?;
         let mut shard = self.lock(slot_ref.slot.shard());
         let slot_index = shard.index_of(slot_ref);
-        Ok(slot_index
-            .map(|slot_index| self.execute_at(now, &mut shard, slot_index, op, expires_at)))
+        slot_index
+            .map(|slot_index| self.execute_at(now, &mut shard, slot_index, op, expires_at))
+            .transpose()
     }
 
     /// When a counter that is used now expires.
@@ -138,20 +157,31 @@ impl Table {
         slot_index: u32,
         op: Op,
         expires_at: Timestamp,
-    ) -> OpResult {
-        if let Op::TryAdd { amount, max } = op {
-            let used = shard.slot(slot_index).map_or(0, |slot| slot.value_at(now));
-            if !rule::judge(Reading { used, max }, amount).is_room() {
+    ) -> Result<OpResult, CountError> {
+        let Some(slot) = shard.slot(slot_index) else { return Ok(OpResult::not_applied(0)) };
+        let (used, room) = (slot.value_at(now), slot.room_at(now));
+        match op {
+            Op::TryAdd { amount, max } if !rule::judge(Reading { used, max }, amount).is_room() => {
                 // As with a limit, an attempt is use: it keeps the counter.
                 shard.touch(now, slot_index, expires_at);
-                return OpResult::not_applied(used);
+                return Ok(OpResult::not_applied(used));
             }
+            Op::Reserve if slot.is_kept_until(now, expires_at) => {
+                return Ok(OpResult::not_applied(used));
+            }
+            Op::Subtract(amount) if used.min(amount) == 0 && !mutant!(TakenBelowZero) => {
+                return Ok(OpResult::not_applied(used));
+            }
+            _ if op.added() > room => return Err(op.exhausted(COUNT_MAX - room)),
+            _ => {}
         }
         shard.reset_if_expired(now, self.bounds.grace, slot_index);
-        let Some(slot) = shard.slot_mut(slot_index) else { return OpResult::not_applied(0) };
+        let Some(slot) = shard.slot_mut(slot_index) else { return Ok(OpResult::not_applied(0)) };
+        let mut taken = 0;
         match op {
             Op::Add(amount) | Op::TryAdd { amount, .. } => slot.counter.add(amount),
-            Op::Subtract(amount) => slot.counter.subtract(amount),
+            Op::Reserve => {}
+            Op::Subtract(amount) => taken = slot.counter.take(amount),
             Op::Reset => slot.counter.reset(),
         }
         slot.expires_at = slot.expires_at.max(expires_at);
@@ -164,7 +194,7 @@ impl Table {
             }
             _ => false,
         };
-        OpResult { value, applied: true, urgent }
+        Ok(OpResult { value, taken, applied: true, urgent })
     }
 }
 
@@ -172,15 +202,29 @@ impl Op {
     /// Whether it makes a counter that does not exist.
     fn makes_counter(self) -> bool {
         match self {
-            Op::Add(_) | Op::Subtract(_) => true,
+            Op::Add(_) | Op::Reserve => true,
             Op::TryAdd { amount, max } => rule::judge(Reading::unused(max), amount).is_room(),
+            Op::Subtract(_) => mutant!(TakenBelowZero),
             Op::Reset => false,
         }
+    }
+
+    /// How much it would add.
+    fn added(self) -> u64 {
+        match self {
+            Op::Add(amount) | Op::TryAdd { amount, .. } => amount,
+            Op::Reserve | Op::Subtract(_) | Op::Reset => 0,
+        }
+    }
+
+    #[cold]
+    fn exhausted(self, counted: u64) -> CountError {
+        CountError::CounterExhausted { counted, amount: self.added() }
     }
 }
 
 impl OpResult {
     fn not_applied(value: u64) -> OpResult {
-        OpResult { value, applied: false, urgent: false }
+        OpResult { value, taken: 0, applied: false, urgent: false }
     }
 }

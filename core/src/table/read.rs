@@ -29,6 +29,25 @@ pub struct CounterState {
     pub cells: Vec<(ReplicaId, Cell)>,
 }
 
+impl CounterState {
+    /// How far below zero the sum is, where `value` says 0: what was taken more than once, by subtractions at several
+    /// instances at once. What is added next makes up for it first.
+    ///
+    /// ```
+    /// use tallymesh::{Cell, CounterState};
+    ///
+    /// fn total(counter: &CounterState) -> i128 {
+    ///     i128::from(counter.value) - i128::from(counter.credit())
+    /// }
+    /// ```
+    pub fn credit(&self) -> u64 {
+        let sum = |of: fn(&Cell) -> u64| {
+            self.cells.iter().fold(0_u64, |sum, (_, cell)| sum.saturating_add(of(cell)))
+        };
+        sum(|cell| cell.n).saturating_sub(sum(|cell| cell.p))
+    }
+}
+
 impl Table {
     /// How many counters there are, expired ones within their grace included.
     pub fn len(&self) -> usize {

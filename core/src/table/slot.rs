@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use smallvec::SmallVec;
 
 use super::{SHARD_BITS, SHARDS};
-use crate::crdt::PnCounter;
+use crate::crdt::{COUNT_MAX, PnCounter};
 use crate::time::Timestamp;
 
 /// A counter in its slot. Two cache lines, side by side.
@@ -39,6 +39,18 @@ impl Slot {
     #[inline(always)]
     pub(super) fn value_at(&self, now: Timestamp) -> u64 {
         if self.expires_at <= now { 0 } else { self.counter.value() }
+    }
+
+    /// Whether the counter has been used, and will not expire before this.
+    pub(super) fn is_kept_until(&self, now: Timestamp, expires_at: Timestamp) -> bool {
+        let is_used = self.counter != PnCounter::default();
+        is_used && self.expires_at > now && self.expires_at >= expires_at
+    }
+
+    /// How much the own cell can still count now: everything again once the counter has expired.
+    #[inline(always)]
+    pub(super) fn room_at(&self, now: Timestamp) -> u64 {
+        if self.expires_at <= now { COUNT_MAX } else { self.counter.room() }
     }
 }
 

@@ -11,7 +11,7 @@ use core::time::Duration;
 use super::*;
 use crate::id::{Incarnation, Version};
 use crate::key::{CounterKey, WindowIndex};
-use crate::limit::{Demands, DenialReason, Limit, Policy, Request, Window};
+use crate::limit::{Demands, DenialReason, Limit, Policy, Request, WhenLabelMissing, Window};
 use crate::time::Timestamp;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -29,7 +29,7 @@ fn session_limits(max_tool: u64, max_user: u64) -> Policy {
     let window = Window::Session { ttl: HOUR };
     Policy::new([
         Limit::new("tool", max_tool, window).per("session").per("tool"),
-        Limit::new("user", max_user, window).per("user"),
+        Limit::new("user", max_user, window).per("user").when_label_missing(WhenLabelMissing::Skip),
     ])
     .unwrap()
 }

@@ -222,6 +222,33 @@ impl Checker {
         Ok(())
     }
 
+    /// I2: what was taken from a plain counter was there, as far as the node knew, and is what its own cell grew by.
+    pub fn taken(
+        &mut self,
+        now: Timestamp,
+        key: &CounterKey,
+        replica: &ReplicaId,
+        (before, after): (Option<&CounterState>, Option<&CounterState>),
+        (asked, taken): (u64, u64),
+    ) -> Checked {
+        let there = before.filter(|state| state.expires_at > now).map_or(0, |state| state.value);
+        let n = |state: Option<&CounterState>| {
+            state.and_then(|state| own_cell(state, replica)).map_or(0, |cell| cell.n)
+        };
+        let (n_before, n_after) = (n(before), n(after));
+        if taken > asked.min(there) || n_after.checked_sub(n_before) != Some(taken) {
+            let what = format!(
+                "{replica} takes {taken} of {there} when asked for {asked}, and its cell goes from -{n_before} to -{n_after}"
+            );
+            return broken("I2", Some(key), what);
+        }
+        let Some(writer) = self.writer(replica).filter(|_| taken > 0) else { return Ok(()) };
+        let (number, generation) = (self.number(key), after.map_or(0, |state| state.generation));
+        let ledger = self.truths[number].counted.entry((generation, writer)).or_default();
+        ledger.n = (ledger.n + taken).max(n_after);
+        Ok(())
+    }
+
     pub(self) fn was_reset(&self, key: &[u8]) -> bool {
         let number = CounterKey::from_bytes(key).ok().and_then(|key| self.keys.get(&key));
         number.is_some_and(|number| self.truths[*number].was_reset)

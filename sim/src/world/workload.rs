@@ -6,15 +6,14 @@ use rand::RngExt;
 use rand::seq::IteratorRandom;
 use tallymesh_core::gossip::Input;
 use tallymesh_core::key::CounterKey;
-use tallymesh_core::limit::Demands;
-use tallymesh_core::limit::{DenialReason, Request};
+use tallymesh_core::limit::{DemandError, Demands, DenialReason, Request};
 use tallymesh_core::table::CounterState;
-use tallymesh_core::table::{Admission, Debit};
+use tallymesh_core::table::{Admission, Debit, Op};
 use tallymesh_core::time::Timestamp;
 
 use super::node::max_anywhere;
 use super::{Checked, Event, World};
-use crate::checker::Counted;
+use crate::checker::{Counted, Violation};
 use crate::options::{Checks, Limits, Workload};
 
 /// The length of the shortest window in force.
@@ -42,7 +41,43 @@ impl World<'_> {
             self.gather_crowd(session);
         }
         self.after(gap, Event::Call);
-        self.decide(session)
+        match self.options.limits {
+            Limits::Varied if self.chance(0.1) => self.change_plain(session),
+            _ => self.decide(session),
+        }
+    }
+
+    /// Adds to a counter without a limit, or subtracts from it, whoever added to it.
+    fn change_plain(&mut self, session: u64) -> Checked {
+        let Some(place) = self.who_is_called() else { return Ok(()) };
+        let (subtracts, amount) = (self.chance(0.5), self.random.get_mut().random_range(1..9));
+        // Proven: the key is short.
+        let key = CounterKey::new("plain", &[&format!("s{}", session % 3)]).expect("a short key");
+        let now = self.wall(place);
+        self.calls += 1;
+        let Some(life) = &self.nodes[place].life else { return Ok(()) };
+        let (table, replica) = (life.table.clone(), life.replica.clone());
+        let before = table.counter(key.as_bytes());
+        let op = if subtracts { Op::Subtract(amount) } else { Op::Add(amount) };
+        let end = now.plus(Duration::from_secs(3600));
+        // There may be no room for it.
+        let Ok(result) = table.execute(now, &key, op, end) else { return Ok(()) };
+        let after = table.counter(key.as_bytes());
+        self.record.decides(place, result.applied, std::slice::from_ref(&key));
+        if subtracts {
+            let states = (before.as_ref(), after.as_ref());
+            self.checker.taken(now, &key, &replica, states, (amount, result.taken))?;
+        } else {
+            let generation = after.as_ref().map_or(0, |after| after.generation);
+            // No limit is on it.
+            let (cost, max) = (amount, u64::from(u32::MAX));
+            let (key, replica, after) = (&key, &replica, after.as_ref());
+            let counted = Counted { key, replica, generation, cost, max, after };
+            self.checker.counted(now, &counted)?;
+        }
+        self.changed(place)?;
+        self.focus_on(place);
+        self.look_at(place)
     }
 
     /// A crowd that waits for the next window, by clocks that do not quite agree.
@@ -68,15 +103,21 @@ impl World<'_> {
         let cost =
             if !is_single && random.random_bool(0.1) { random.random_range(2..4) } else { 1 };
         let texts = [format!("s{session}"), format!("t{tool}"), format!("u{user}")];
-        let request = Request::tool_call(&texts[0], &texts[1]).with("user", &texts[2]).cost(cost);
+        let request = Request::tool_call(&texts[0], &texts[1]).cost(cost);
+        let is_labelled = is_single || !random.random_bool(0.02);
+        let request = if is_labelled { request.with("user", &texts[2]) } else { request };
         let now = self.wall(place);
         let mut demands = Demands::default();
-        // Proven: the keys are short.
-        self.nodes[place]
-            .policy
-            .find_demands(&request, now, 512, &mut demands)
-            .expect("short keys");
         self.calls += 1;
+        let found = self.nodes[place].policy.find_demands(&request, now, 512, &mut demands);
+        match (found, is_labelled) {
+            (Ok(()), true) => {}
+            (Err(DemandError::MissingLabel(_)), false) => return Ok(()),
+            (found, _) => {
+                let what = format!("{request:?} is to be charged: {found:?}");
+                return Err(Violation { invariant: "I5", what, counter: None });
+            }
+        }
         let Some(life) = &self.nodes[place].life else { return Ok(()) };
         self.checker.shown(place, life.shown, now)?;
         let table = life.table.clone();

@@ -53,6 +53,7 @@ fn the_builder_and_the_file_make_the_same_config() {
         .persist_every(ms(11))
         .max_counters(1_000_001)
         .when_full(WhenFull::Allow)
+        .unmatched(Unmatched::Deny)
         .max_key_bytes(513)
         .max_labels(17)
         .max_replicas(65537)

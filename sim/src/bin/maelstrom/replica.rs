@@ -1,4 +1,4 @@
-//! One counter, replicated: the production table and gossip machine, with Maelstrom's messages for a transport.
+//! One counter that may fall below zero, as two that only grow, one for each sign: the production table and gossip machine, with Maelstrom's messages for a transport.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -10,12 +10,11 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tallymesh_core::crdt::Cell;
 use tallymesh_core::gossip::{Gossip, GossipSettings, Input, Output};
 use tallymesh_core::id::{Incarnation, NodeId, ReplicaId};
 use tallymesh_core::key::CounterKey;
 use tallymesh_core::link::{LinkEvent, LinkId, Proven};
-use tallymesh_core::table::{Bounds, CounterState, Op, Table};
+use tallymesh_core::table::{Bounds, CountError, Op, Table};
 use tallymesh_core::time::Now;
 
 use crate::links::{LinkName, Links, Met};
@@ -24,9 +23,6 @@ use crate::message::{Message, Refusal};
 
 /// The type of the messages between nodes, as [`Parcel`] writes it.
 pub const KIND: &str = "tallymesh";
-
-/// The most that a cell counts each way; the table would go on from there without counting.
-const CELL_MAX: u64 = (1 << 53) - 1;
 
 /// Longer than any run.
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -47,7 +43,9 @@ pub struct Parcel {
 #[derive(Debug)]
 pub struct Replica {
     own: ReplicaId,
-    key: CounterKey,
+    /// Where positive deltas are added up, and negative ones: a single counter holds nothing below zero.
+    added: CounterKey,
+    subtracted: CounterKey,
     table: Arc<Table>,
     gossip: Gossip,
     links: Links,
@@ -70,8 +68,10 @@ impl Replica {
         let own = ReplicaId { node, incarnation };
         let table = Arc::new(Table::new(own.clone(), Bounds::default(), random.random()));
         let gossip = Gossip::new(table.clone(), settings, random.random(), now);
-        let key = CounterKey::new("counter", &[]).expect("a short key");
-        let mut replica = Replica { own, key, table, gossip, links, outgoing: VecDeque::new() };
+        let key = |name| CounterKey::new(name, &[]).expect("a short key");
+        let (added, subtracted) = (key("added"), key("subtracted"));
+        let outgoing = VecDeque::new();
+        let mut replica = Replica { own, added, subtracted, table, gossip, links, outgoing };
         replica.gossip.handle_input(now, Input::Addresses(peers));
         replica.drain(now);
         replica
@@ -79,19 +79,13 @@ impl Replica {
 
     /// Adds to the counter; a negative `delta` is subtracted.
     pub fn add(&mut self, now: Now, delta: i64) -> Result<(), Refusal> {
-        let amount = delta.unsigned_abs();
-        let own = self.cells().find(|(replica, _)| *replica == self.own).map(|(_, cell)| cell);
-        let own = own.unwrap_or_default();
-        let (counted, change) = match delta < 0 {
-            true => (own.n, Op::Subtract(amount)),
-            false => (own.p, Op::Add(amount)),
-        };
-        if amount > CELL_MAX - counted.min(CELL_MAX) {
-            let why = format!("a node counts up to {CELL_MAX} each way, and {counted} are counted");
-            return Err(Refusal::abort(why));
-        }
-        let changed = self.table.execute(now.wall, &self.key, change, now.wall.plus(LIFETIME));
-        changed.map_err(Refusal::temporarily_unavailable)?;
+        let key = if delta < 0 { &self.subtracted } else { &self.added };
+        let change = Op::Add(delta.unsigned_abs());
+        let changed = self.table.execute(now.wall, key, change, now.wall.plus(LIFETIME));
+        changed.map_err(|error| match error {
+            CountError::CounterExhausted { .. } => Refusal::abort(error),
+            error => Refusal::temporarily_unavailable(error),
+        })?;
         if self.gossip.must_be_told() {
             self.gossip.handle_input(now, Input::Changed);
             self.drain(now);
@@ -99,12 +93,12 @@ impl Replica {
         Ok(())
     }
 
-    /// What the counter has come to. The table's own value is for limits and never below zero; this is.
-    pub fn total(&self) -> i64 {
-        // Proven: a cell's counts are at most `CELL_MAX`, by the table's and the gossip's own checks.
-        let signed = |count: u64| i64::try_from(count).expect("a count of at most 2^53 - 1");
-        let differences = self.cells().map(|(_, cell)| signed(cell.p) - signed(cell.n));
-        differences.fold(0, i64::saturating_add)
+    /// What the counter has come to.
+    pub fn total(&self, now: Now) -> i64 {
+        let sum = |key: &CounterKey| {
+            i64::try_from(self.table.value(now.wall, key.as_bytes())).unwrap_or(i64::MAX)
+        };
+        sum(&self.added).saturating_sub(sum(&self.subtracted))
     }
 
     /// Takes in what another node sent.
@@ -153,17 +147,6 @@ impl Replica {
     /// The next message to another node.
     pub fn poll_output(&mut self) -> Option<Message> {
         self.outgoing.pop_front()
-    }
-
-    fn cells(&self) -> impl Iterator<Item = (ReplicaId, Cell)> {
-        let mut next = Some(None);
-        let pages = std::iter::from_fn(move || {
-            let (page, following) = self.table.page(next?);
-            next = following.map(Some);
-            Some(page)
-        });
-        let counter = move |counter: &CounterState| counter.key == self.key;
-        pages.flatten().filter(counter).flat_map(|counter| counter.cells)
     }
 
     /// Does all that the machine wants done, and posts what it has to say in one message for each link.

@@ -98,7 +98,7 @@ impl Server {
                 body([("type", "add_ok".into())])
             }
             "read" => {
-                let total = self.replica()?.total();
+                let total = self.replica()?.total(now);
                 body([("type", "read_ok".into()), ("value", total.into())])
             }
             KIND => {
