@@ -118,9 +118,13 @@ impl Engine {
         }
     }
 
-    /// The answer to a request that is not even counted.
+    /// The answer to a request that is not even counted. A limiter that is closed says so before anything else.
     #[cold]
     pub(crate) fn refusal(&self, limit_index: Option<usize>, reason: DenialReason) -> Decision {
+        let (limit_index, reason) = match self.is_closed() {
+            true => (None, DenialReason::Closed),
+            false => (limit_index, reason),
+        };
         let limit = limit_index.and_then(|limit_index| self.limit_record(limit_index));
         Decision::Denied(Denial { reason, limit, remaining: 0, retry_after: None })
     }

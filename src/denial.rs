@@ -32,7 +32,7 @@ impl Denial {
     }
 
     /// The name of the limit that denied; of several, the one with the longest wait. `None` when the request was refused
-    /// before any limit was looked at ([`DenialReason::TooManyLabels`]).
+    /// before any limit was looked at ([`DenialReason::TooManyLabels`], [`DenialReason::Closed`]).
     #[inline]
     pub fn limit_name(&self) -> Option<&str> {
         self.limit.map(|limit| &*limit.name)
@@ -73,6 +73,7 @@ impl fmt::Display for Denial {
                 write!(f, "label values for limit {name:?} are longer than max_key_bytes")?
             }
             DenialReason::TooManyLabels => write!(f, "more labels than max_labels")?,
+            DenialReason::Closed => write!(f, "the limiter is closed")?,
             other => write!(f, "denied by limit {name:?}: {other:?}")?,
         }
         match self.retry_after {

@@ -1,6 +1,7 @@
 //! The counter store: replicated, persistent counters without any limits on them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::engine::Engine;
@@ -55,7 +56,8 @@ impl CounterStore {
     /// A counter without a window lives until it has not been changed for `counters.ttl`.
     ///
     /// # Errors
-    /// When the counter is new and there is no room, the key is too long, or its window is not the present one.
+    /// When the counter is new and there is no room, the key is too long, its window is not the present one, or the store is
+    /// closed.
     pub fn add(&self, key: &CounterKey, amount: u64) -> Result<u64, CountError> {
         self.execute(key, Op::Add(amount))
     }
@@ -168,7 +170,7 @@ impl CounterStore {
         self.status().rejections
     }
 
-    /// Whether the store was closed: then nothing is replicated or persisted any more.
+    /// Whether the store was closed: then nothing is counted any more.
     pub fn is_closed(&self) -> bool {
         self.engine.is_closed()
     }
@@ -181,15 +183,38 @@ impl CounterStore {
         self.engine.runtime().disk.flush().await
     }
 
-    /// Sends what is left to the peers, tells them goodbye, writes a last checkpoint, and stops. Other handles of the store
-    /// keep working, but nothing they do is replicated or persisted.
+    /// Refuses what would be counted from now on, by any handle of the store, sends what is left to the peers, tells them
+    /// goodbye, writes a last checkpoint, and stops. What was counted before is in that checkpoint.
     ///
-    /// A store that is dropped instead does the same on its own threads, and nothing tells when it is done.
+    /// Once begun it goes on, whether it is waited for or not; all callers get the same outcome, whenever they call. A store
+    /// that is dropped instead does the same, and its last drop waits for the checkpoint for at most 100 ms.
     ///
     /// # Errors
     /// When the disk has failed.
     pub async fn close(&self) -> Result<(), DurabilityError> {
         self.engine.close().await
+    }
+
+    /// As [`close`](Self::close), where nothing can be awaited, such as at the end of a process: blocks the thread until the
+    /// last checkpoint is written and the peers are told, or the time is up.
+    ///
+    /// # Errors
+    /// When the disk has failed, or the time is up ([`DurabilityError::Unfinished`]): then the store closes all the same, as
+    /// long as the process lives.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tallymesh::{Config, CounterKey, CounterStore};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
+    /// store.close_within(Duration::from_secs(1))?;
+    /// assert!(store.add(&CounterKey::new("calls", &[])?, 1).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn close_within(&self, at_most: Duration) -> Result<(), DurabilityError> {
+        self.engine.runtime().close_within(at_most)
     }
 }
 

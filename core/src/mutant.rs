@@ -37,12 +37,14 @@ pub enum Mutant {
     ClockStepsBack,
     /// A checkpoint writes the watermarks before the cells that they vouch for.
     WatermarkBeforeCells,
+    /// A closed table counts on.
+    CountsWhenClosed,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 9] = [
+    pub const ALL: [Mutant; 10] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -52,6 +54,7 @@ impl Mutant {
         Mutant::ForgedCellMerged,
         Mutant::ClockStepsBack,
         Mutant::WatermarkBeforeCells,
+        Mutant::CountsWhenClosed,
     ];
 
     /// Makes a mutant active in this thread, in the place of any other.

@@ -18,6 +18,8 @@ pub enum DenialReason {
     KeyTooLong,
     /// The request carries more labels than `max_labels`.
     TooManyLabels,
+    /// The limiter is closed: nothing that it counted would be written or sent.
+    Closed,
 }
 
 const REASONS: &[(DenialReason, &str)] = &[
@@ -26,6 +28,7 @@ const REASONS: &[(DenialReason, &str)] = &[
     (DenialReason::TooManyCounters, "too_many_counters"),
     (DenialReason::KeyTooLong, "key_too_long"),
     (DenialReason::TooManyLabels, "too_many_labels"),
+    (DenialReason::Closed, "closed"),
 ];
 
 impl fmt::Display for DenialReason {
@@ -36,6 +39,7 @@ impl fmt::Display for DenialReason {
             DenialReason::TooManyCounters => "too_many_counters",
             DenialReason::KeyTooLong => "key_too_long",
             DenialReason::TooManyLabels => "too_many_labels",
+            DenialReason::Closed => "closed",
         })
     }
 }
@@ -43,7 +47,7 @@ impl fmt::Display for DenialReason {
 /// A text that is no reason of denial.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no reason of denial: use limit_reached, cost_over_max, too_many_counters, key_too_long or too_many_labels"
+    "{0:?} is no reason of denial: use limit_reached, cost_over_max, too_many_counters, key_too_long, too_many_labels or closed"
 )]
 pub struct InvalidDenialReason(String);
 
