@@ -42,6 +42,6 @@ pub use tallymesh_core::key::{CounterKey, InvalidKey, WindowIndex};
 pub use tallymesh_core::limit::{
     DenialReason, InvalidDenialReason, InvalidWindow, Limit, LimitError, Request, Window,
 };
-pub use tallymesh_core::storage::{Consequence, Finding, StorageError};
+pub use tallymesh_core::storage::{Consequence, Finding, Holder, StorageError};
 pub use tallymesh_core::table::{CountError, CounterState, Rejections};
 pub use tallymesh_core::time::{InvalidTimestamp, Timestamp};

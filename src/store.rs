@@ -44,9 +44,26 @@ impl CounterStore {
     /// admit what the others know to be used up, but for what they counted within their last `gossip.interval`.
     ///
     /// # Errors
-    /// When the data directory is held by another process, belongs to another node or version, or cannot be written; or
-    /// when the address to listen at cannot be had. A damaged database is no error: it is set aside, said so in the log,
-    /// and the state relearned from the peers.
+    /// When the data directory is held (by another process or this one), belongs to another node or version, or cannot be
+    /// written; or when the address to listen at cannot be had. A damaged database is no error: it is set aside, said so in
+    /// the log, and the state relearned from the peers.
+    ///
+    /// ```
+    /// # use tallymesh::{Config, CounterStore, Holder, OpenError, StorageError};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let config = || Config::builder("a").data_dir(dir.path()).build();
+    /// let store = CounterStore::open(config()?).await?;
+    /// match CounterStore::open(config()?).await {
+    ///     // One instance at a time works on a directory: use a clone of it.
+    ///     Err(OpenError::Storage(StorageError::Held { by: Holder::ThisProcess, .. })) => {}
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// store.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn open(config: Config) -> Result<CounterStore, OpenError> {
         Ok(CounterStore { engine: Arc::new(Engine::open(config).await?) })
     }
