@@ -126,17 +126,21 @@ impl Engine {
     #[cold]
     pub(crate) fn unmatched(&self, cost: u64) -> Decision {
         match self.unmatched {
-            Unmatched::Allow => {
+            Unmatched::Allow if !self.is_closed() => {
                 let (life, taken) = (self.life(), Taken::Counters(SmallVec::new()));
                 Decision::Allowed(Receipt { life, taken, cost, remaining: u64::MAX })
             }
-            Unmatched::Deny => Decision::Denied(self.refusal(None, DenialReason::Unmatched)),
+            _ => Decision::Denied(self.refusal(None, DenialReason::Unmatched)),
         }
     }
 
-    /// The denial of a request that is not even counted.
+    /// The denial of a request that is not even counted. A limiter that is closed says so before anything else.
     #[cold]
     pub(crate) fn refusal(&self, limit_index: Option<usize>, reason: DenialReason) -> Denial {
+        let (limit_index, reason) = match self.is_closed() {
+            true => (None, DenialReason::Closed),
+            false => (limit_index, reason),
+        };
         let limit = limit_index.and_then(|limit_index| self.limit_record(limit_index));
         Denial { reason, label_index: 0, limit, remaining: 0, retry_after: None }
     }

@@ -35,7 +35,7 @@ impl Denial {
     }
 
     /// The name of the limit that denied; of several, the one with the longest wait. `None` when the request was refused
-    /// before any limit was looked at ([`DenialReason::TooManyLabels`]), or none applies to it
+    /// before any limit was looked at ([`DenialReason::TooManyLabels`], [`DenialReason::Closed`]), or none applies to it
     /// ([`DenialReason::Unmatched`]).
     #[inline]
     pub fn limit_name(&self) -> Option<&str> {
@@ -110,6 +110,7 @@ impl fmt::Display for Denial {
                 f,
                 "the counter of limit {name:?} has counted 2^53 - 1 here, the most there is"
             )?,
+            DenialReason::Closed => write!(f, "the limiter is closed")?,
             other => write!(f, "denied by limit {name:?}: {other:?}")?,
         }
         match self.retry_after {

@@ -180,7 +180,8 @@ impl Engine {
         self.runtime.is_closing()
     }
 
-    /// Tells the peers, writes the last checkpoint, and stops the threads. A second call finds nothing left to do.
+    /// Refuses what would be counted, tells the peers, writes the last checkpoint, and stops the threads. Every call gets the
+    /// same outcome.
     ///
     /// # Errors
     /// When the disk has failed.

@@ -43,6 +43,6 @@ pub use tallymesh_core::limit::{
     DenialReason, InvalidDenialReason, InvalidWhenLabelMissing, InvalidWindow, Limit, LimitError,
     Request, WhenLabelMissing, Window,
 };
-pub use tallymesh_core::storage::{Consequence, Finding, StorageError};
+pub use tallymesh_core::storage::{Consequence, Finding, Holder, StorageError};
 pub use tallymesh_core::table::{CountError, CounterState, Rejections};
 pub use tallymesh_core::time::{InvalidTimestamp, Timestamp};

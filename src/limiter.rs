@@ -1,6 +1,7 @@
 //! The limiter: limits on top of the counter store.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::limit::{DemandError, Demands, DenialReason, Limit, Request, WhenLabelMissing};
@@ -80,24 +81,33 @@ impl Limiter {
     /// one time share one write.
     ///
     /// # Errors
-    /// When the charge cannot be made durable. It is then counted in memory and sent to the peers all the same: to refuse
-    /// the call is up to the caller.
+    /// When the limiter is closed; nothing is charged then, nor when the future is dropped before it resolves. And when the disk
+    /// has failed: the charge then counts in memory and is sent to the peers all the same, and to refuse the call is up to the
+    /// caller. Who wants the receipt then, to take the charge back, calls [`acquire`](Self::acquire) and waits for
+    /// [`flush`](CounterStore::flush) itself.
     pub async fn acquire_durable(
         &self,
         request: &Request<'_>,
     ) -> Result<Decision, DurabilityError> {
-        let decision = self.acquire(request);
-        if decision.is_allowed() {
-            self.counters.flush().await?;
-        }
-        Ok(decision)
+        let receipt = match self.acquire(request) {
+            Decision::Allowed(receipt) => receipt,
+            Decision::Denied(denial) if denial.reason() == DenialReason::Closed => {
+                return Err(DurabilityError::Closed);
+            }
+            denied => return Ok(denied),
+        };
+        let mut charge = Provisional { limiter: self, receipt: Some(receipt) };
+        let written = self.engine().runtime().disk.flush_charge().await;
+        let receipt = charge.receipt.take();
+        written.and_then(|()| receipt.map(Decision::Allowed).ok_or(DurabilityError::Closed))
     }
 
     /// Takes a charge back, because the call did not count after all. A counter that has expired or was reset since is left
     /// as it is.
     ///
     /// # Errors
-    /// When the receipt is of another limiter, or of this one before it was opened again; nothing is changed then.
+    /// When the receipt is of another limiter, or of this one before it was opened again, or the limiter is closed; nothing is
+    /// changed then.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -120,8 +130,9 @@ impl Limiter {
         if receipt.life != engine.life() {
             return Err(RefundError::OtherLimiter);
         }
-        match receipt.taken {
-            Taken::Counters(debits) => engine.table().refund(&debits, receipt.cost),
+        let Taken::Counters(debits) = receipt.taken;
+        if !engine.table().refund(&debits, receipt.cost) {
+            return Err(RefundError::Closed);
         }
         engine.changed();
         Ok(())
@@ -220,7 +231,8 @@ impl Limiter {
         self.counters.peers()
     }
 
-    /// Sends what is left to the peers, tells them goodbye, writes a last checkpoint, and stops.
+    /// Denies what is asked from now on ([`DenialReason::Closed`]), sends what is left to the peers, tells them goodbye, writes
+    /// a last checkpoint, and stops: as [`CounterStore::close`].
     ///
     /// # Errors
     /// When the disk has failed.
@@ -228,9 +240,32 @@ impl Limiter {
         self.counters.close().await
     }
 
+    /// As [`close`](Self::close), where nothing can be awaited: as [`CounterStore::close_within`].
+    ///
+    /// # Errors
+    /// When the disk has failed, or the time is up.
+    pub fn close_within(&self, at_most: Duration) -> Result<(), DurabilityError> {
+        self.counters.close_within(at_most)
+    }
+
     #[inline]
     pub(crate) fn engine(&self) -> &Engine {
         self.counters.engine()
+    }
+}
+
+/// A charge whose caller has no answer yet: dropped before it has, it is taken back.
+struct Provisional<'a> {
+    limiter: &'a Limiter,
+    receipt: Option<Receipt>,
+}
+
+impl Drop for Provisional<'_> {
+    fn drop(&mut self) {
+        if let Some(receipt) = self.receipt.take() {
+            // A limiter that is closed by now has charged it for good, in its last checkpoint.
+            let _ = self.limiter.refund(receipt);
+        }
     }
 }
 

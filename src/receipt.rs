@@ -47,6 +47,9 @@ pub enum RefundError {
         "the receipt is of another limiter, or of this one before it was opened again; refund it where it was acquired"
     )]
     OtherLimiter,
+    /// The limiter is closed.
+    #[error("the limiter is closed; what it had admitted when it was closed stays charged")]
+    Closed,
     /// The token is of another node: ask that one.
     #[error("the token is of node {node}, not of this one; refund it there")]
     NotMine {

@@ -44,9 +44,26 @@ impl CounterStore {
     /// admit what the others know to be used up, but for what they counted within their last `gossip.interval`.
     ///
     /// # Errors
-    /// When the data directory is held by another process, belongs to another node or version, or cannot be written; or
-    /// when the address to listen at cannot be had. A damaged database is no error: it is set aside, said so in the log,
-    /// and the state relearned from the peers.
+    /// When the data directory is held (by another process or this one), belongs to another node or version, or cannot be
+    /// written; or when the address to listen at cannot be had. A damaged database is no error: it is set aside, said so in
+    /// the log, and the state relearned from the peers.
+    ///
+    /// ```
+    /// # use tallymesh::{Config, CounterStore, Holder, OpenError, StorageError};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let config = || Config::builder("a").data_dir(dir.path()).build();
+    /// let store = CounterStore::open(config()?).await?;
+    /// match CounterStore::open(config()?).await {
+    ///     // One instance at a time works on a directory: use a clone of it.
+    ///     Err(OpenError::Storage(StorageError::Held { by: Holder::ThisProcess, .. })) => {}
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// store.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn open(config: Config) -> Result<CounterStore, OpenError> {
         Ok(CounterStore { engine: Arc::new(Engine::open(config).await?) })
     }
@@ -56,8 +73,8 @@ impl CounterStore {
     /// A counter without a window lives until it has not been changed for `counters.ttl`.
     ///
     /// # Errors
-    /// When the counter is new and there is no room, the key is too long, its window is not the present one, or this
-    /// instance has counted 2^53 - 1 in it.
+    /// When the counter is new and there is no room, the key is too long, its window is not the present one, this instance
+    /// has counted 2^53 - 1 in it, or the store is closed.
     pub fn add(&self, key: &CounterKey, amount: u64) -> Result<u64, CountError> {
         self.execute(key, Op::Add(amount))
     }
@@ -202,7 +219,7 @@ impl CounterStore {
         self.status().rejections
     }
 
-    /// Whether the store was closed: then nothing is replicated or persisted any more.
+    /// Whether the store was closed: then nothing is counted any more.
     pub fn is_closed(&self) -> bool {
         self.engine.is_closed()
     }
@@ -215,15 +232,38 @@ impl CounterStore {
         self.engine.runtime().disk.flush().await
     }
 
-    /// Sends what is left to the peers, tells them goodbye, writes a last checkpoint, and stops. Other handles of the store
-    /// keep working, but nothing they do is replicated or persisted.
+    /// Refuses what would be counted from now on, by any handle of the store, sends what is left to the peers, tells them
+    /// goodbye, writes a last checkpoint, and stops. What was counted before is in that checkpoint.
     ///
-    /// A store that is dropped instead does the same on its own threads, and nothing tells when it is done.
+    /// Once begun it goes on, whether it is waited for or not; all callers get the same outcome, whenever they call. A store
+    /// that is dropped instead does the same, and its last drop waits for the checkpoint for at most 100 ms.
     ///
     /// # Errors
     /// When the disk has failed.
     pub async fn close(&self) -> Result<(), DurabilityError> {
         self.engine.close().await
+    }
+
+    /// As [`close`](Self::close), where nothing can be awaited, such as at the end of a process: blocks the thread until the
+    /// last checkpoint is written and the peers are told, or the time is up.
+    ///
+    /// # Errors
+    /// When the disk has failed, or the time is up ([`DurabilityError::Unfinished`]): then the store closes all the same, as
+    /// long as the process lives.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tallymesh::{Config, CounterKey, CounterStore};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
+    /// store.close_within(Duration::from_secs(1))?;
+    /// assert!(store.add(&CounterKey::new("calls", &[])?, 1).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn close_within(&self, at_most: Duration) -> Result<(), DurabilityError> {
+        self.engine.runtime().close_within(at_most)
     }
 }
 

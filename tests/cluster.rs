@@ -216,7 +216,8 @@ async fn a_held_directory_and_a_taken_port_are_told_with_what_to_do() {
     let first = CounterStore::open(config(dir.path(), "a").build().unwrap()).await.unwrap();
     let second = CounterStore::open(config(dir.path(), "a").build().unwrap()).await;
     let message = second.unwrap_err().to_string();
-    assert!(message.contains("held by another process"), "{message}");
+    let told = "open in this process already: close it first, or attach";
+    assert!(message.contains(told), "{message}");
     let taken = first.address().unwrap().to_string();
     let third = config(dir.path(), "b").listen(taken.clone()).build().unwrap();
     let message = CounterStore::open(third).await.unwrap_err().to_string();
@@ -245,7 +246,7 @@ async fn an_opening_that_is_given_up_lets_go_of_the_directory() {
     let again = config(dir.path(), "a").sync_timeout(Duration::ZERO);
     let mut opened = Limiter::open(again.clone().build().unwrap()).await;
     while let Err(error) = &opened {
-        assert!(error.to_string().contains("held by another process"), "{error}");
+        assert!(error.to_string().contains("open in this process already"), "{error}");
         tokio::time::sleep(Duration::from_millis(5)).await;
         opened = Limiter::open(again.clone().build().unwrap()).await;
     }

@@ -41,12 +41,14 @@ pub enum Mutant {
     TakenBelowZero,
     /// A checkpoint writes the watermarks before the cells that they vouch for.
     WatermarkBeforeCells,
+    /// A closed table counts on.
+    CountsWhenClosed,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 11] = [
+    pub const ALL: [Mutant; 12] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -58,6 +60,7 @@ impl Mutant {
         Mutant::TickForgotten,
         Mutant::TakenBelowZero,
         Mutant::WatermarkBeforeCells,
+        Mutant::CountsWhenClosed,
     ];
 
     /// Makes a mutant active in this thread, in the place of any other.

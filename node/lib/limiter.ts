@@ -69,7 +69,8 @@ export class Limiter implements AsyncDisposable {
    * @param config - the settings, or the path of a TOML file. Variables of the environment override what is in a file
    * (`TALLYMESH_GOSSIP_INTERVAL` is `gossip.interval`), and never an object
    * @throws {@link ConfigError} when the settings cannot be used
-   * @throws {@link OpenError} when the directory is held by another process or cannot be written, or the address is taken
+   * @throws {@link OpenError} when the directory is held by another process or open in this one already, or cannot be written, or the
+   * address is taken
    */
   static async open(config: Config | string): Promise<Limiter> {
     if (typeof config === 'string') checkText('the path of the config', config);

@@ -1,11 +1,12 @@
 //! A data directory on a real file system: locked by this process, with its database in sled.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tallymesh_core::storage::{Files, Identity, KvStore, StorageError};
 
+use super::lock::DirectoryLock;
 use super::sled::{SledStore, wait_until_closed};
 
 /// A directory held by this process; let go when dropped.
@@ -14,7 +15,7 @@ pub(crate) struct FileSystem {
     path: PathBuf,
     /// The same as text, for messages.
     place: String,
-    _lock: File,
+    _lock: DirectoryLock,
     /// The file that is written in place, kept open once it is.
     note: Option<File>,
 }
@@ -30,7 +31,7 @@ impl FileSystem {
     /// Makes the directory if need be, and locks it.
     ///
     /// # Errors
-    /// When another process holds it, or the file system returns an error.
+    /// When it is held already, or the file system returns an error.
     pub(crate) fn open(path: &Path) -> Result<FileSystem, StorageError> {
         fs::create_dir_all(path).map_err(io_error("create", path))?;
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -44,28 +45,7 @@ impl FileSystem {
     /// # Errors
     /// As [`open`](Self::open).
     pub(crate) fn lock(path: &Path) -> Result<FileSystem, StorageError> {
-        let lock_path = path.join("LOCK");
-        let mut lock = OpenOptions::new()
-            .create(true)
-            .read(true)
-            .write(true)
-            .truncate(false)
-            .open(&lock_path)
-            .map_err(io_error("open", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // The holder's name helps, but not knowing it must not hide that the directory is held.
-                let _ = lock.read_to_string(&mut holder);
-                let holder = Some(holder.trim().to_owned()).filter(|text| !text.is_empty());
-                let place = path.display().to_string();
-                return Err(StorageError::Held { place, holder });
-            }
-            Err(TryLockError::Error(source)) => return Err(io_error("lock", &lock_path)(source)),
-        }
-        lock.set_len(0).map_err(io_error("write", &lock_path))?;
-        write!(lock, "process {}", std::process::id()).map_err(io_error("write", &lock_path))?;
+        let lock = DirectoryLock::take(path)?;
         let place = path.display().to_string();
         Ok(FileSystem { path: path.to_owned(), place, _lock: lock, note: None })
     }

@@ -3,6 +3,7 @@
 //! The only folder that knows sled. What sled says is turned into an opaque [`StorageError`] here.
 
 mod file_system;
+mod lock;
 mod progress;
 mod scratch;
 mod sled;
@@ -21,7 +22,7 @@ pub(crate) use sled::{SledStore, without_panic};
 /// Makes a data directory if need be, and locks it.
 ///
 /// # Errors
-/// When another process holds it, or it is no directory of this version, or the file system returns an error.
+/// When it is held already, or it is no directory of this version, or the file system returns an error.
 pub(crate) fn open(path: &Path) -> Result<DataDir, StorageError> {
     DataDir::on(Box::new(FileSystem::open(path)?))
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rand::TryRng;
@@ -9,7 +10,7 @@ use rand::rngs::SysRng;
 use tokio::sync::{oneshot, watch};
 
 use super::wakers::Worker;
-use super::{DurabilityError, NamedThread, OpenError, Signals, lock};
+use super::{DurabilityError, OpenError, Signals, lock, spawn};
 use crate::clock::Clock;
 use crate::config::{Config, Durability};
 use crate::disk::{self, ReadProgress};
@@ -67,7 +68,7 @@ pub(super) struct Started {
 pub(super) async fn start(
     config: &Config,
     signals: Arc<Signals>,
-) -> Result<(Arc<DiskThread>, NamedThread, Started), OpenError> {
+) -> Result<(Arc<DiskThread>, JoinHandle<()>, Started), OpenError> {
     let (progress, _) = watch::channel(Progress::default());
     let disk = Arc::new(DiskThread {
         requests: Mutex::default(),
@@ -77,19 +78,23 @@ pub(super) async fn start(
         signals,
     });
     let (tell, told) = oneshot::channel();
-    let thread = NamedThread::spawn("disk", {
+    let thread = spawn("disk", {
         let (config, disk) = (config.clone(), disk.clone());
-        move || match open(&config) {
-            Ok((started, store)) => {
-                let (table, clock) = (started.table.clone(), started.clock.clone());
-                if tell.send(Ok(started)).is_ok() {
-                    let Some(store) = store else { return disk.without_storage() };
-                    let every = config.persist_every;
-                    DiskLoop { disk: &disk, store, table: &table, clock: &clock, every }.run();
+        move || {
+            // It ends after the directory is let go of.
+            let _guard = ExitGuard(&disk);
+            match open(&config) {
+                Ok((started, store)) => {
+                    let (table, clock) = (started.table.clone(), started.clock.clone());
+                    if tell.send(Ok(started)).is_ok() {
+                        let Some(store) = store else { return disk.without_storage() };
+                        let every = config.persist_every;
+                        DiskLoop { disk: &disk, store, table: &table, clock: &clock, every }.run();
+                    }
                 }
-            }
-            Err(error) => {
-                let _ = tell.send(Err(error));
+                Err(error) => {
+                    let _ = tell.send(Err(error));
+                }
             }
         }
     })?;
@@ -163,6 +168,19 @@ impl DiskThread {
 
     /// Resolves when everything counted before the call is durable. Callers at one time share one checkpoint.
     pub(crate) async fn flush(&self) -> Result<(), DurabilityError> {
+        match self.checkpoint().await? {
+            true => Ok(()),
+            false => Err(DurabilityError::Closed),
+        }
+    }
+
+    /// As [`flush`](Self::flush), of a charge that was admitted: if the store was closed since, the last checkpoint has it.
+    pub(crate) async fn flush_charge(&self) -> Result<(), DurabilityError> {
+        self.checkpoint().await.map(drop)
+    }
+
+    /// Waits for a checkpoint, or for the last one; returns whether it was begun after the call.
+    async fn checkpoint(&self) -> Result<bool, DurabilityError> {
         let mut progress = self.progress.subscribe();
         self.outcome()?;
         let wanted = self.want();
@@ -176,14 +194,12 @@ impl DiskThread {
         };
         match progress.failed {
             Some(reason) => Err(DurabilityError::Degraded { reason }),
-            None if progress.done >= wanted => Ok(()),
-            None => Err(DurabilityError::Closed),
+            None => Ok(progress.done >= wanted),
         }
     }
 
     /// The thread's work where nothing is kept on disk: every flush is done at once.
     fn without_storage(&self) {
-        let _guard = ExitGuard(self);
         loop {
             let (wanted, stop) = self.wait(COMPACT_EVERY);
             self.progress.send_modify(|progress| progress.done = wanted);
@@ -201,6 +217,12 @@ impl DiskThread {
     /// Why counts do not reach the disk; `None` while they do.
     pub(crate) fn failure(&self) -> Option<String> {
         self.progress.borrow().failed.clone()
+    }
+
+    /// Resolves when the thread has ended.
+    pub(super) async fn ended(&self) {
+        // The sender lives as long as we do.
+        let _ = self.progress.subscribe().wait_for(|progress| progress.stopped).await;
     }
 
     /// Whether the thread has ended, and with it all writing.
@@ -265,7 +287,6 @@ struct DiskLoop<'a> {
 impl DiskLoop<'_> {
     /// Writes checkpoints until it is stopped. The directory is released only after the last.
     fn run(mut self) {
-        let _guard = ExitGuard(self.disk);
         let mut next_compaction = self.clock.monotonic();
         let mut idle = 0;
         loop {
@@ -363,5 +384,6 @@ impl Drop for ExitGuard<'_> {
             }
             progress.stopped = true;
         });
+        self.0.signals.disk_has_ended();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rand::TryRng;
@@ -9,9 +10,10 @@ use rand::rngs::SysRng;
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock_watch::ClockWatch;
+use super::disk_thread::DiskThread;
 use super::log::Reporter;
 use super::wakers::Worker;
-use super::{NamedThread, OpenError, Signals, lock};
+use super::{OpenError, Signals, lock, spawn};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::transport::{Tcp, Transport};
@@ -29,20 +31,21 @@ const GOODBYE: Duration = Duration::from_millis(500);
 /// Starts the thread, and waits until it listens and has the peers' state, or has waited for it long enough.
 pub(super) async fn start(
     config: &Config,
-    table: Arc<Table>,
-    clock: Arc<Clock>,
-    signals: Arc<Signals>,
-) -> Result<(NamedThread, Option<SocketAddr>), OpenError> {
+    (table, clock): (Arc<Table>, Arc<Clock>),
+    disk: Arc<DiskThread>,
+    signals: &Arc<Signals>,
+) -> Result<(JoinHandle<()>, Option<SocketAddr>), OpenError> {
     let (tell_bound, bound) = oneshot::channel();
     let (tell_caught_up, caught_up) = oneshot::channel();
-    let config = config.clone();
+    let (config, signals) = (config.clone(), signals.clone());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(OpenError::Threads)?;
     let seed = SysRng.try_next_u64();
     let seed = seed.map_err(|error| OpenError::Threads(std::io::Error::other(error)))?;
-    let thread = NamedThread::spawn("gossip", move || {
+    let thread = spawn("gossip", move || {
+        let _guard = ExitGuard { signals: signals.clone(), disk };
         runtime.block_on(async {
             let bind =
                 Tcp::bind(config.listen, config.gossip.frame_bytes_max, config.gossip.links_max);
@@ -74,6 +77,8 @@ pub(super) async fn start(
             };
             gossip_loop.run(config.peers).await;
         });
+        // A name that is being looked up is not waited for.
+        runtime.shutdown_background();
     })?;
     let address = match bound.await {
         Ok(Ok(address)) => address,
@@ -83,6 +88,18 @@ pub(super) async fn start(
     // An error means that the thread is gone, which close() will find too.
     let _ = caught_up.await;
     Ok((thread, address))
+}
+
+/// Says that the thread has ended, also when it was a panic that ended it.
+struct ExitGuard {
+    signals: Arc<Signals>,
+    disk: Arc<DiskThread>,
+}
+
+impl Drop for ExitGuard {
+    fn drop(&mut self) {
+        self.signals.gossip_has_ended(&self.disk);
+    }
 }
 
 /// The machine and everything around it.

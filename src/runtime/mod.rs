@@ -13,11 +13,11 @@ mod wakers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -66,7 +66,13 @@ pub enum DurabilityError {
     /// The store is closed.
     #[error("the store is closed")]
     Closed,
+    /// The last checkpoint takes longer than the caller waits. It is still being written.
+    #[error("the last checkpoint is still being written; wait for longer, or await `close`")]
+    Unfinished,
 }
+
+/// How long the last drop of a store may write.
+const DROP_WRITES_MAX: Duration = Duration::from_millis(100);
 
 /// The running instance.
 pub(crate) struct Runtime {
@@ -83,7 +89,6 @@ pub(crate) struct Runtime {
     pub in_memory: bool,
     /// The most counters, by the config.
     pub counters_max: usize,
-    closing: AtomicBool,
 }
 
 /// The signals between the embedder's threads and our own.
@@ -96,38 +101,52 @@ pub(crate) struct Signals {
     asleep: WakeFlags,
     pub stop: Notify,
     pub peers: Mutex<Vec<PeerStatus>>,
+    end: Mutex<End>,
+    /// Notified when a thread has ended.
+    ended: Condvar,
+}
+
+/// How far the end of an instance has come.
+#[derive(Debug, Default)]
+struct End {
+    is_wanted: bool,
+    gossip_ended: bool,
+    disk_ended: bool,
+}
+
+impl Signals {
+    /// The gossip thread has ended. Its goodbyes come before the last checkpoint, so that is written now if it is wanted.
+    fn gossip_has_ended(&self, disk: &DiskThread) {
+        let mut end = lock(&self.end);
+        end.gossip_ended = true;
+        if end.is_wanted {
+            disk.stop();
+        }
+        drop(end);
+        self.ended.notify_all();
+    }
+
+    fn disk_has_ended(&self) {
+        lock(&self.end).disk_ended = true;
+        self.ended.notify_all();
+    }
+
+    /// Waits until `has_ended`, for at most this long; returns whether it has.
+    fn wait_for_end(&self, at_most: Duration, has_ended: impl Fn(&End) -> bool) -> bool {
+        let waited = self.ended.wait_timeout_while(lock(&self.end), at_most, |end| !has_ended(end));
+        has_ended(&waited.unwrap_or_else(PoisonError::into_inner).0)
+    }
 }
 
 struct Threads {
-    gossip: NamedThread,
-    disk: NamedThread,
+    gossip: JoinHandle<()>,
+    disk: JoinHandle<()>,
 }
 
-/// A thread, whose end can be awaited.
-struct NamedThread {
-    handle: JoinHandle<()>,
-    ended: oneshot::Receiver<()>,
-}
-
-impl NamedThread {
-    /// Starts a thread of this name. `ended` resolves when it ends, also by a panic: the sender is dropped then.
-    fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<NamedThread, OpenError> {
-        let (end, ended) = oneshot::channel();
-        let handle = std::thread::Builder::new()
-            .name(format!("tallymesh-{name}"))
-            .spawn(move || {
-                let _end: oneshot::Sender<()> = end;
-                run();
-            })
-            .map_err(OpenError::Threads)?;
-        Ok(NamedThread { handle, ended })
-    }
-
-    async fn join(self) {
-        // An error only says that the sender is gone, which is what is waited for.
-        let _ = self.ended.await;
-        let _ = self.handle.join();
-    }
+/// Starts a thread of this name.
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    let builder = std::thread::Builder::new().name(format!("tallymesh-{name}"));
+    builder.spawn(run).map_err(OpenError::Threads)
 }
 
 impl Runtime {
@@ -139,12 +158,13 @@ impl Runtime {
         // An opening that is dropped must not leave threads behind that hold the directory.
         let abandoned = StopOnDrop(Some((disk.clone(), signals.clone())));
         let gossip =
-            gossip_thread::start(config, table.clone(), clock.clone(), signals.clone()).await;
+            gossip_thread::start(config, (table.clone(), clock.clone()), disk.clone(), &signals)
+                .await;
         let (gossip_thread, address) = match gossip {
             Ok(started) => started,
             Err(error) => {
                 drop(abandoned);
-                disk_thread.join().await;
+                disk.ended().await;
                 return Err(error);
             }
         };
@@ -161,7 +181,6 @@ impl Runtime {
             set_aside,
             in_memory: config.data_dir.is_none(),
             counters_max: config.bounds.counters_max,
-            closing: AtomicBool::new(false),
         })
     }
 
@@ -201,20 +220,43 @@ impl Runtime {
 
     /// Whether [`close`](Self::close) was called.
     pub(crate) fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Relaxed)
+        self.table.is_closed()
     }
 
-    /// Says goodbye to the peers, writes the last checkpoint, and stops. A second call finds nothing left to do.
+    /// Refuses what would be counted from now on, says goodbye to the peers, writes the last checkpoint, and stops. The threads
+    /// do that by themselves: a caller that stops waiting stops nothing, and every caller gets the same outcome.
     pub(crate) async fn close(&self) -> Result<(), DurabilityError> {
-        self.closing.store(true, Ordering::Relaxed);
-        let threads = lock(&self.threads).take();
-        if let Some(Threads { gossip, disk }) = threads {
-            self.signals.stop.notify_one();
-            gossip.join().await;
-            self.disk.stop();
-            disk.join().await;
+        self.begin_to_close();
+        self.disk.ended().await;
+        if let Some(Threads { gossip, disk }) = lock(&self.threads).take() {
+            // They are over, but for their last instructions; what a panic said is in the outcome.
+            let _ = (gossip.join(), disk.join());
         }
         self.disk.outcome()
+    }
+
+    /// As [`close`](Self::close), for a thread that cannot await: waits for at most this long. The checkpoint does not wait for
+    /// the goodbyes.
+    pub(crate) fn close_within(&self, at_most: Duration) -> Result<(), DurabilityError> {
+        self.begin_to_close();
+        self.disk.stop();
+        // A peer that does not read its goodbye must not make a checkpoint look unfinished.
+        self.signals.wait_for_end(at_most, |end| end.disk_ended && end.gossip_ended);
+        match self.disk.is_stopped() {
+            true => self.disk.outcome(),
+            false => Err(DurabilityError::Unfinished),
+        }
+    }
+
+    fn begin_to_close(&self) {
+        self.table.close();
+        let mut end = lock(&self.signals.end);
+        end.is_wanted = true;
+        if end.gossip_ended {
+            self.disk.stop();
+        }
+        drop(end);
+        self.signals.stop.notify_one();
     }
 }
 
@@ -237,10 +279,11 @@ impl Drop for StopOnDrop {
 }
 
 impl Drop for Runtime {
-    /// Stops the threads without waiting for them; the last checkpoint is still written.
+    /// Stops the threads, and waits a moment for the last checkpoint, since the process may end after this.
     fn drop(&mut self) {
-        self.signals.stop.notify_one();
+        self.begin_to_close();
         self.disk.stop();
+        self.signals.wait_for_end(DROP_WRITES_MAX, |end| end.disk_ended);
     }
 }
 

@@ -25,6 +25,8 @@ pub enum DenialReason {
     /// This instance has counted 2^53 - 1 in the limit's counter, refunds apart, or would pass that: a cell counts no
     /// further. A new window, a new session or a reset begins a new one.
     CounterExhausted,
+    /// The limiter is closed: nothing that it counted would be written or sent.
+    Closed,
 }
 
 const REASONS: &[(DenialReason, &str)] = &[
@@ -36,6 +38,7 @@ const REASONS: &[(DenialReason, &str)] = &[
     (DenialReason::MissingLabel, "missing_label"),
     (DenialReason::Unmatched, "unmatched"),
     (DenialReason::CounterExhausted, "counter_exhausted"),
+    (DenialReason::Closed, "closed"),
 ];
 
 impl fmt::Display for DenialReason {
@@ -49,6 +52,7 @@ impl fmt::Display for DenialReason {
             DenialReason::MissingLabel => "missing_label",
             DenialReason::Unmatched => "unmatched",
             DenialReason::CounterExhausted => "counter_exhausted",
+            DenialReason::Closed => "closed",
         })
     }
 }
@@ -57,7 +61,7 @@ impl fmt::Display for DenialReason {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no reason of denial: use limit_reached, cost_over_max, too_many_counters, key_too_long, too_many_labels, \
-     missing_label, unmatched or counter_exhausted"
+     missing_label, unmatched, counter_exhausted or closed"
 )]
 pub struct InvalidDenialReason(String);
 

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use core::error::Error;
+use core::fmt;
 
 /// Why a data directory, or the database in it, cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -42,16 +43,13 @@ pub enum StorageError {
     /// An earlier error ended the writing.
     #[error("writing ended at an earlier error")]
     GivenUp,
-    /// Another process holds the directory.
-    #[error(
-        "data directory {place} is held by another process{}; give each instance its own data_dir, or stop that process",
-        holder.as_ref().map(|holder| format!(" ({holder})")).unwrap_or_default()
-    )]
+    /// The directory is held: one instance at a time works on it.
+    #[error("data directory {place} is {by}")]
     Held {
         /// The directory.
         place: String,
-        /// Who holds it, by its own word.
-        holder: Option<String>,
+        /// Who holds it.
+        by: Holder,
     },
     /// The directory belongs to another node.
     #[error(
@@ -95,6 +93,35 @@ pub enum StorageError {
         /// What was found.
         why: String,
     },
+}
+
+/// Who holds a data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Holder {
+    /// An instance in this process.
+    ThisProcess,
+    /// Another process, by its own word if it has left one.
+    OtherProcess(Option<String>),
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Holder::ThisProcess => {
+                return f.write_str(
+                    "open in this process already: close it first, or attach to it (clone what opened it; in Node.js, \
+                     Limiter.attach)",
+                );
+            }
+            Holder::OtherProcess(name) => name,
+        };
+        let name = name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+        write!(
+            f,
+            "held by another process{name}; give each instance its own data_dir, or stop that process"
+        )
+    }
 }
 
 impl StorageError {

@@ -24,7 +24,7 @@ use alloc::vec::Vec;
 pub use checkpoint::CheckpointWriter;
 pub use conformance::conforms;
 pub use directory::{DataDir, Identity, Note};
-pub use error::StorageError;
+pub use error::{Holder, StorageError};
 pub use examine::{Consequence, Examination, Finding};
 pub use memory::MemoryStore;
 pub use record::{FORMAT, Meta};

@@ -30,7 +30,8 @@ pub enum Admission {
     },
     /// It may not, and no counter is charged.
     Denied {
-        /// The index in the policy of the limit that denied; of several, of the one with the longest wait.
+        /// The index in the policy of the limit that denied; of several, of the one with the longest wait. [`NO_LIMIT`] where
+        /// no limit was looked at.
         limit_index: usize,
         /// Why.
         reason: DenialReason,
@@ -43,6 +44,9 @@ pub enum Admission {
         retry_after: Option<Duration>,
     },
 }
+
+/// In the place of a limit's index: no limit was looked at, since the table is closed.
+pub const NO_LIMIT: usize = usize::MAX;
 
 /// What was taken from one counter, for a refund.
 #[derive(Debug)]
@@ -153,6 +157,9 @@ impl Table {
     ) -> Option<Admission> {
         let shard_index = target.shard();
         let mut shard = self.lock(shard_index);
+        if self.is_closed() {
+            return Some(denied_as_closed());
+        }
         let found = find(now, demand, target, 0, &shard)?;
         if !found.fits(demand) {
             if let Some(slot_index) = found.slot_index {
@@ -207,6 +214,9 @@ impl Table {
         targets: &[Target<'_>],
     ) -> Option<Admission> {
         let Locked { mut guards, found } = self.lock_all(now, demands, targets)?;
+        if self.is_closed() {
+            return Some(denied_as_closed());
+        }
         if let Some(denied) = self.deny(now, demands, &found) {
             if matches!(denied, Admission::Denied { reason: DenialReason::TooManyCounters, .. }) {
                 self.rejected.counter_refused();
@@ -255,6 +265,9 @@ impl Table {
     /// What [`acquire`](Self::acquire) would answer, with nothing charged and nothing touched.
     #[expect(clippy::expect_used, reason = "what is looked up by its key is never gone, but new")]
     pub fn peek(&self, now: Timestamp, demands: &Demands) -> Admission {
+        if self.is_closed() {
+            return denied_as_closed();
+        }
         let locked = self.lock_all(now, &demands.list, &self.targets(demands));
         let Locked { found, .. } = locked.expect("a counter can always be found by its key");
         let demands = &demands.list[..];
@@ -296,10 +309,16 @@ impl Table {
     }
 
     /// Returns what was taken, where the counter is still the one that was charged: to the own cell, which was charged, and
-    /// at most what is still there of it.
-    pub fn refund(&self, debits: &[Debit], cost: u64) {
+    /// at most what is still there of it. `false`, with nothing changed, when the table is closed.
+    pub fn refund(&self, debits: &[Debit], cost: u64) -> bool {
+        // All at once: half of a refund must not come after the last checkpoint.
+        let mut guards = self.lock_shards(debits.iter().map(|debit| debit.counter.slot.shard()));
+        if self.is_closed() {
+            return false;
+        }
         for Debit { counter, generation } in debits {
-            let mut shard = self.lock(counter.slot.shard());
+            let shard = guards.iter_mut().find(|(number, _)| *number == counter.slot.shard());
+            let Some((_, shard)) = shard else { continue };
             let Some(slot_index) = shard.index_of(*counter) else { continue };
             let slot = shard.slot_mut(slot_index);
             if let Some(slot) = slot.filter(|slot| slot.counter.generation() == *generation)
@@ -308,6 +327,18 @@ impl Table {
                 shard.mark_dirty(slot_index);
             }
         }
+        true
+    }
+
+    /// Locks these shards, each once and in ascending order.
+    fn lock_shards(
+        &self,
+        numbers: impl Iterator<Item = usize>,
+    ) -> SmallVec<[(usize, MutexGuard<'_, Shard>); 3]> {
+        let mut numbers: SmallVec<[usize; 3]> = numbers.collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers.iter().map(|number| (*number, self.lock(*number))).collect()
     }
 
     #[inline(always)]
@@ -333,14 +364,10 @@ impl Table {
         demands: &[Demand],
         targets: &[Target<'_>],
     ) -> Option<Locked<'_>> {
-        let mut numbers: SmallVec<[usize; 3]> =
-            targets.iter().map(|target| target.shard()).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        let guards: SmallVec<[(usize, MutexGuard<'_, Shard>); 3]> =
-            numbers.iter().map(|number| (*number, self.lock(*number))).collect();
+        let guards = self.lock_shards(targets.iter().map(|target| target.shard()));
         let find_one = |(demand, target): (&Demand, &Target<'_>)| {
-            let guard = numbers.binary_search(&target.shard()).expect("the shard is locked");
+            let guard = guards.binary_search_by_key(&target.shard(), |(number, _)| *number);
+            let guard = guard.expect("the shard is locked");
             find(now, demand, *target, guard, &guards[guard].1)
         };
         let found = demands.iter().zip(targets).map(find_one).collect::<Option<_>>()?;
@@ -440,6 +467,12 @@ fn missing<'a>(demands: &'a [Demand], found: &'a [Found]) -> impl Iterator<Item 
 /// The limit of the first new counter for which there is no room.
 fn first_missing(demands: &[Demand], found: &[Found], room: usize) -> usize {
     missing(demands, found).nth(room).map_or(0, |demand| demand.limit_index)
+}
+
+#[cold]
+fn denied_as_closed() -> Admission {
+    let reason = DenialReason::Closed;
+    Admission::Denied { limit_index: NO_LIMIT, reason, remaining: 0, retry_after: None }
 }
 
 fn denied_for_room(limit_index: usize) -> Admission {

@@ -10,6 +10,7 @@ mod admission;
 #[cfg(test)]
 mod amount_tests;
 mod bounds;
+mod close;
 mod expiry;
 #[cfg(test)]
 mod handle_tests;
@@ -33,11 +34,11 @@ mod wait_tests;
 
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use ahash::RandomState;
 
-pub use admission::{Admission, Debit};
+pub use admission::{Admission, Debit, NO_LIMIT};
 pub use bounds::Bounds;
 pub use op::{CountError, Op, OpResult};
 pub use persistence::{AtRest, Restore, StoredCounter, Unpersisted};
@@ -75,6 +76,7 @@ pub const SLOTS_PER_LOCK: usize = 32;
 ///   watermark.
 /// - **Persist** (`persistence`): [`take_unpersisted`](Table::take_unpersisted) feeds a checkpoint; [`Restore`] fills a new
 ///   table from storage.
+/// - **Close** (`close`): after [`close`](Table::close), decisions and operations are refused and change nothing.
 /// - **Expire** (`expiry`): [`sweep`](Table::sweep) drops what expired longer than the grace ago.
 #[derive(Debug)]
 pub struct Table {
@@ -83,6 +85,8 @@ pub struct Table {
     counters: AtomicUsize,
     /// How many peers are connected.
     peers: AtomicU64,
+    /// Read under a shard's lock, so it need not be ordered by itself: see `close`.
+    closed: AtomicBool,
     bounds: Bounds,
     hasher: RandomState,
     rejected: RejectionCounts,
@@ -97,6 +101,7 @@ impl Table {
             replicas: Mutex::new(Replicas::new(own)),
             counters: AtomicUsize::new(0),
             peers: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
             bounds,
             hasher: RandomState::with_seeds(a, b, c, d),
             rejected: RejectionCounts::default(),

@@ -29,6 +29,9 @@ pub enum CountError {
         /// The bound.
         max: usize,
     },
+    /// The store is closed: nothing that it counted would be written or sent.
+    #[error("the store is closed; open it again, or close it after its last use")]
+    Closed,
     /// The counter's window has expired, or begins too far in the future.
     #[error("the window that begins at {start} is not the present one")]
     NotThisWindow {
@@ -85,8 +88,8 @@ impl Table {
     /// Applies an operation to one counter, which is made if need be. `expires_at` matters for keys without a window only.
     ///
     /// # Errors
-    /// When the counter is new and there is no room, the key is too long, its window is not the present one, or its cell is
-    /// full.
+    /// When the counter is new and there is no room, the key is too long, its window is not the present one, its cell is
+    /// full, or the table is closed.
     pub fn execute(
         &self,
         now: Timestamp,
@@ -102,6 +105,9 @@ impl Table {
         let expires_at = self.end(now, key.window(), expires_at)?;
         let key_hash = self.key_hash(bytes);
         let mut shard = self.lock(shard_of(key_hash));
+        if self.is_closed() {
+            return Err(CountError::Closed);
+        }
         let slot_index = match shard.find(key_hash, bytes) {
             Some(slot_index) => slot_index,
             None if !op.makes_counter() => return Ok(OpResult::not_applied(0)),
@@ -119,7 +125,7 @@ impl Table {
     /// is the one in its key.
     ///
     /// # Errors
-    /// When the window is not the present one, or the counter's cell is full.
+    /// When the window is not the present one, the counter's cell is full, or the table is closed.
     pub fn execute_by_ref(
         &self,
         now: Timestamp,
@@ -130,6 +136,9 @@ impl Table {
     ) -> Result<Option<OpResult>, CountError> {
         let expires_at = self.end(now, window, expires_at)?;
         let mut shard = self.lock(slot_ref.slot.shard());
+        if self.is_closed() {
+            return Err(CountError::Closed);
+        }
         let slot_index = shard.index_of(slot_ref);
         slot_index
             .map(|slot_index| self.execute_at(now, &mut shard, slot_index, op, expires_at))

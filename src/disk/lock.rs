@@ -1,0 +1,172 @@
+//! The lock of a data directory: the system's, which keeps other processes out, and our own list, which tells them from us.
+//!
+//! The system refuses a second lock of the same process as it refuses another process's, and does not say which it was. So
+//! the directories that this process holds are listed here, by what they are and not by how they are called.
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tallymesh_core::storage::{Holder, StorageError};
+
+use super::file_system::io_error;
+
+const NAME: &str = "LOCK";
+
+/// A directory that this process holds; let go when dropped.
+#[derive(Debug)]
+pub(super) struct DirectoryLock {
+    /// Closed when it is dropped, which ends the system's lock.
+    file: Option<File>,
+    held: Held,
+}
+
+/// A directory that is held by a process: a process that was forked off has a copy of the list, and holds none of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Held {
+    process: u32,
+    directory: DirectoryId,
+}
+
+/// A directory, by whatever path.
+#[cfg(unix)]
+type DirectoryId = (u64, u64);
+#[cfg(not(unix))]
+type DirectoryId = std::path::PathBuf;
+
+static HELD: Mutex<BTreeSet<Held>> = Mutex::new(BTreeSet::new());
+
+impl DirectoryLock {
+    /// Locks a directory.
+    ///
+    /// # Errors
+    /// When it is held already, or the file system returns an error.
+    pub(super) fn take(directory: &Path) -> Result<DirectoryLock, StorageError> {
+        let held = Held {
+            process: std::process::id(),
+            directory: identity(directory).map_err(io_error("read", directory))?,
+        };
+        let refused = |by| StorageError::Held { place: directory.display().to_string(), by };
+        let mut list = list();
+        if list.contains(&held) {
+            return Err(refused(Holder::ThisProcess));
+        }
+        let path = directory.join(NAME);
+        let mut file = OpenOptions::new()
+            .create(true)
+            .read(true)
+            .write(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(io_error("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut name = String::new();
+                // The holder's name helps, but not knowing it must not hide that the directory is held.
+                let _ = file.read_to_string(&mut name);
+                let name = Some(name.trim().to_owned()).filter(|text| !text.is_empty());
+                return Err(refused(Holder::OtherProcess(name)));
+            }
+            Err(TryLockError::Error(source)) => return Err(io_error("lock", &path)(source)),
+        }
+        file.set_len(0).map_err(io_error("write", &path))?;
+        write!(file, "process {}", held.process).map_err(io_error("write", &path))?;
+        list.insert(held.clone());
+        Ok(DirectoryLock { file: Some(file), held })
+    }
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Both at once for whoever waits for the list: to be free here is to be free of the system's lock.
+        let mut list = list();
+        drop(self.file.take());
+        list.remove(&self.held);
+    }
+}
+
+fn list() -> MutexGuard<'static, BTreeSet<Held>> {
+    // It is changed in one step.
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(unix)]
+fn identity(directory: &Path) -> io::Result<DirectoryId> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(directory).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(directory: &Path) -> io::Result<DirectoryId> {
+    directory.canonicalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder(directory: &Path) -> Holder {
+        match DirectoryLock::take(directory).unwrap_err() {
+            StorageError::Held { by, .. } => by,
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn a_directory_is_ours_by_whatever_path_and_free_once_it_is_let_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        std::fs::create_dir(&path).unwrap();
+        let mut paths = vec![path.clone(), dir.path().join("data/../data")];
+        #[cfg(unix)]
+        {
+            let link = dir.path().join("link");
+            std::os::unix::fs::symlink(&path, &link).unwrap();
+            paths.push(link);
+        }
+        for _ in 0..2 {
+            let lock = DirectoryLock::take(&path).unwrap();
+            for path in &paths {
+                assert_eq!(holder(path), Holder::ThisProcess, "{}", path.display());
+            }
+            drop(lock);
+        }
+        // The same path, another directory.
+        let lock = DirectoryLock::take(&path).unwrap();
+        std::fs::rename(&path, dir.path().join("moved")).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        drop(DirectoryLock::take(&path).unwrap());
+        assert_eq!(holder(&dir.path().join("moved")), Holder::ThisProcess);
+        drop(lock);
+    }
+
+    /// As after a fork: the list says that another process holds the directory, and the system that somebody does.
+    #[test]
+    fn what_a_parent_holds_is_not_taken_for_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = DirectoryLock::take(dir.path()).unwrap();
+        let parents = Held { process: lock.held.process + 1, ..lock.held.clone() };
+        list().insert(parents.clone());
+        list().remove(&lock.held);
+        let by = Holder::OtherProcess(Some(format!("process {}", std::process::id())));
+        assert_eq!(holder(dir.path()), by);
+        list().remove(&parents);
+    }
+
+    #[test]
+    fn only_one_of_many_threads_gets_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let taken = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| DirectoryLock::take(dir.path()))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        let refused = |taken: &Result<_, StorageError>| {
+            matches!(taken, Err(StorageError::Held { by: Holder::ThisProcess, .. }))
+        };
+        assert_eq!(taken.iter().filter(|taken| refused(taken)).count(), 7);
+    }
+}
