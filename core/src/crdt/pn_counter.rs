@@ -93,12 +93,6 @@ impl PnCounter {
         self.peers.get(replica)
     }
 
-    /// How far below zero the sum is: what was taken more than once, by subtractions on several replicas at once.
-    pub fn credit(&self) -> u64 {
-        let n = self.own.n.saturating_add(self.peers_n);
-        n.saturating_sub(self.own.p.saturating_add(self.peers_p))
-    }
-
     /// How much the own cell can still count: once it has counted [`COUNT_MAX`], nothing.
     #[inline]
     pub fn room(&self) -> u64 {
@@ -381,9 +375,9 @@ mod tests {
         }
         let taken = other.cell(ReplicaIndex::OWN).unwrap();
         one.merge(ReplicaIndex(2), 0, taken);
-        assert_eq!((one.value(), one.credit()), (0, 5));
+        assert_eq!(one.value(), 0);
         one.add(7);
-        assert_eq!((one.value(), one.credit(), one.take(9)), (2, 0, 2));
+        assert_eq!((one.value(), one.take(9)), (2, 2));
     }
 
     #[test]

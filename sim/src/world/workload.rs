@@ -41,9 +41,11 @@ impl World<'_> {
             self.gather_crowd(session);
         }
         self.after(gap, Event::Call);
-        match self.options.limits {
-            Limits::Varied if self.chance(0.1) => self.change_plain(session),
-            _ => self.decide(session),
+        let is_varied = self.options.limits == Limits::Varied;
+        if is_varied && self.chance(0.1) {
+            self.change_plain(session)
+        } else {
+            self.decide(session)
         }
     }
 

@@ -28,6 +28,7 @@ peers = [\"127.0.0.1:7947\", \"127.0.0.1:7948\"]
 name = \"booking per session\"
 when = { tool = \"book_*\" }     # `*` is any text, `?` one character
 per = [\"session\"]              # counted apart for each session; without it, one counter for all
+when_label_missing = \"deny\"    # a call of no session is denied, which is the default; \"skip\": it is no business of this limit
 max = 3
 window = \"session\"             # until it was not used for:
 session_ttl = \"1h\"
