@@ -39,6 +39,10 @@ pub enum Mutant {
     TickForgotten,
     /// A subtraction takes more than there is.
     TakenBelowZero,
+    /// The marks of a counter are merged as one tuple, of which the greater wins.
+    MarksMergedAsOne,
+    /// A merge cuts the last use of a session to the own clock's time.
+    SessionCutAtMerge,
     /// A checkpoint writes the watermarks before the cells that they vouch for.
     WatermarkBeforeCells,
     /// A closed table counts on.
@@ -48,7 +52,7 @@ pub enum Mutant {
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 12] = [
+    pub const ALL: [Mutant; 14] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -59,6 +63,8 @@ impl Mutant {
         Mutant::ClockStepsBack,
         Mutant::TickForgotten,
         Mutant::TakenBelowZero,
+        Mutant::MarksMergedAsOne,
+        Mutant::SessionCutAtMerge,
         Mutant::WatermarkBeforeCells,
         Mutant::CountsWhenClosed,
     ];

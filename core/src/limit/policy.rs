@@ -5,13 +5,13 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::key_prefix::KeyPrefix;
-use super::window::CurrentWindow;
+use super::window::Life;
 use super::{
-    Demand, DemandError, Demands, Limit, LimitError, Matched, MissingLabel, Request,
-    WhenLabelMissing,
+    Demand, DemandError, Demands, Limit, LimitError, LimitHash, Matched, MissingLabel, Request,
+    WhenLabelMissing, Window,
 };
-use crate::key::{write_text, write_window};
-use crate::time::Timestamp;
+use crate::key::{WindowSpan, write_text};
+use crate::time::{Timestamp, whole_ms};
 
 /// All limits in force. A request must pass every limit that matches it.
 #[derive(Debug, Default)]
@@ -46,6 +46,11 @@ impl Policy {
     #[inline]
     pub fn limits(&self) -> &[Limit] {
         &self.limits
+    }
+
+    /// A hash of each limit, by which peers tell whether theirs say the same.
+    pub fn hashes(&self) -> Vec<LimitHash> {
+        self.limits.iter().map(LimitHash::of).collect()
     }
 
     /// The names of the limit and the label of a report; empty if it is of another policy.
@@ -107,8 +112,8 @@ impl Policy {
                 continue;
             }
             let start = demands.keys.len();
-            let window = key_prefix.window.current(now);
-            key_prefix.write(&mut demands.keys, window);
+            let life = key_prefix.window.life(now);
+            key_prefix.write(&mut demands.keys, life);
             let missing = limit.labels_of_per().iter().position(|label| {
                 let value = request.value_of(label);
                 value.map(|value| write_text(&mut demands.keys, value)).is_none()
@@ -124,7 +129,7 @@ impl Policy {
                 return Err(DemandError::KeyTooLong { limit_index });
             }
             let cost = request.charged_cost();
-            demands.list.push(demand(limit_index, start..end, cost, limit.max(), window));
+            demands.list.push(demand(limit_index, start..end, cost, limit.max(), life));
         }
         Ok(())
     }
@@ -148,8 +153,8 @@ impl Policy {
     #[inline]
     #[expect(clippy::indexing_slicing, reason = "a limit's index comes from this policy")]
     pub fn demand_under(&self, limit_index: usize, now: Timestamp, cost: u64) -> Demand {
-        let window = self.key_prefixes[limit_index].window.current(now);
-        demand(limit_index, 0..0, cost, self.limits[limit_index].max(), window)
+        let life = self.key_prefixes[limit_index].window.life(now);
+        demand(limit_index, 0..0, cost, self.limits[limit_index].max(), life)
     }
 
     /// What [`find_demands`](Self::find_demands) finds, for limits that were found to match before.
@@ -180,29 +185,44 @@ impl Policy {
     ) -> Vec<u8> {
         let mut key = Vec::new();
         if let Some(key_prefix) = self.key_prefixes.get(limit_index) {
-            key_prefix.write(&mut key, key_prefix.window.current(now));
+            key_prefix.write(&mut key, key_prefix.window.life(now));
             values.into_iter().for_each(|value| write_text(&mut key, value));
         }
         key
     }
 
+    /// The key that a limit of this name counts under now in the place of one that said only these values and this window:
+    /// `None` if there is no such limit, or it counts by other values or over another time.
+    pub fn key_for<'a>(
+        &self,
+        name: &str,
+        values: impl ExactSizeIterator<Item = &'a str>,
+        window: Option<WindowSpan>,
+    ) -> Option<Vec<u8>> {
+        let limit_index = self.limits.iter().position(|limit| limit.name() == name)?;
+        let limit = self.limits.get(limit_index)?;
+        let fits = match (limit.window(), window) {
+            (Window::Fixed(length), Some(window)) => {
+                WindowSpan::at(whole_ms(length), window.start()) == Ok(window)
+            }
+            (Window::Session { .. }, None) => true,
+            _ => false,
+        };
+        let fits = fits && limit.labels_of_per().len() == values.len();
+        let now = window.map_or(Timestamp(0), WindowSpan::start);
+        fits.then(|| self.key_under(limit_index, values, now))
+    }
+
     fn write_window(&self, limit_index: usize, key: &mut Vec<u8>, now: Timestamp) {
         if let Some(key_prefix) = self.key_prefixes.get(limit_index) {
-            write_window(key, key_prefix.window.current(now).index);
+            key_prefix.window.life(now).write(key);
         }
     }
 }
 
 #[inline(always)]
-fn demand(
-    limit_index: usize,
-    key: Range<usize>,
-    cost: u64,
-    max: u64,
-    window: CurrentWindow,
-) -> Demand {
-    let (expires_at, is_windowed) = (window.end, window.index.is_some());
-    Demand { limit_index, key, cost, max, expires_at, is_windowed }
+fn demand(limit_index: usize, key: Range<usize>, cost: u64, max: u64, life: Life) -> Demand {
+    Demand { limit_index, key, cost, max, life }
 }
 
 #[cfg(test)]
@@ -264,9 +284,37 @@ mod tests {
             let expected = demands(&policy, &request, now);
             assert_eq!(found.keys, expected.keys);
             let ends = |demands: &Demands| -> Vec<_> {
-                demands.list.iter().map(|demand| demand.expires_at).collect()
+                demands.list.iter().map(|demand| demand.life.end()).collect()
             };
             assert_eq!(ends(&found), ends(&expected));
+        }
+    }
+
+    #[test]
+    fn a_key_that_said_less_is_the_limits_if_it_fits() {
+        let policy = Policy::new([
+            Limit::new("rate", 9, Window::Fixed(Duration::from_secs(60))).per("tool"),
+            Limit::new("booking", 3, Window::Session { ttl: HOUR }).per("session"),
+        ])
+        .unwrap();
+        let request = Request::tool_call("s1", "t");
+        let now = demands(&policy, &request, 61_000);
+        let minute = WindowSpan::at(60_000, Timestamp(61_000)).unwrap();
+        let key = |name, values: &[&'static str], window| {
+            policy.key_for(name, values.iter().copied(), window)
+        };
+        assert_eq!(key("rate", &["t"], Some(minute)).as_deref(), Some(now.key(&now.list[0])));
+        assert_eq!(key("booking", &["s1"], None).as_deref(), Some(now.key(&now.list[1])));
+        let second = WindowSpan::at(1_000, Timestamp(61_000)).unwrap();
+        for (name, values, window) in [
+            ("rate", &["t"][..], None),
+            ("rate", &["t"], Some(second)),
+            ("rate", &["t", "s"], Some(minute)),
+            ("booking", &["s1"], Some(minute)),
+            ("booking", &[], None),
+            ("other", &["s1"], None),
+        ] {
+            assert_eq!(key(name, values, window), None, "{name} {values:?} {window:?}");
         }
     }
 

@@ -9,17 +9,22 @@ use super::tests::{replica, table};
 use super::{Admission, Bounds, CountError, CounterState, Debit, DirtySet, Op, OpResult, Table};
 use crate::crdt::COUNT_MAX;
 use crate::key::CounterKey;
-use crate::limit::{Demands, DenialReason, Limit, Policy, Request, Window};
+use crate::limit::{Demands, DenialReason, Lifetime, Limit, Policy, Request, Window};
 use crate::time::Timestamp;
 
-const END: Timestamp = Timestamp(9_000_000);
+/// When a counter ends that was used at 0 and lives for [`lifetime`]: a sixteenth later.
+const END: Timestamp = Timestamp(9_562_500);
+
+fn lifetime() -> Lifetime {
+    Lifetime::new(Duration::from_secs(9_000))
+}
 
 fn key() -> CounterKey {
     CounterKey::new("plain", &["v"]).unwrap()
 }
 
 fn run(table: &Table, op: Op) -> Result<OpResult, CountError> {
-    table.execute(Timestamp(0), &key(), op, END)
+    table.execute(Timestamp(0), &key(), op, lifetime())
 }
 
 fn taken(table: &Table, amount: u64) -> (u64, u64) {
@@ -51,7 +56,7 @@ fn a_subtraction_takes_what_is_there_and_says_how_much() {
     assert_eq!((taken(&table, 1), taken(&table, 9)), ((1, 2), (2, 0)));
     // An expired counter holds nothing, and is not begun again for that.
     run(&table, Op::Add(7)).unwrap();
-    let expired = table.execute(END, &key(), Op::Subtract(2), Timestamp(END.0 * 2)).unwrap();
+    let expired = table.execute(END, &key(), Op::Subtract(2), lifetime()).unwrap();
     assert_eq!((expired.taken, expired.value, expired.applied), (0, 0, false));
     assert_eq!((state(&table).value, state(&table).expires_at), (7, END));
 }
@@ -61,7 +66,7 @@ fn by_reference_a_subtraction_takes_no_more() {
     let table = table("a");
     run(&table, Op::Add(2)).unwrap();
     let slot_ref = table.resolve(key().as_bytes());
-    let take = || table.execute_by_ref(Timestamp(0), slot_ref, None, Op::Subtract(3), END);
+    let take = || table.execute_by_ref(Timestamp(0), slot_ref, &key(), Op::Subtract(3), lifetime());
     assert_eq!([take().unwrap().unwrap().taken, take().unwrap().unwrap().taken], [2, 0]);
 }
 
@@ -86,7 +91,7 @@ fn a_refund_takes_back_no_more_than_is_left_of_what_was_charged() {
     let first = admitted(ask(&table, &policy, 60));
     let second = admitted(ask(&table, &policy, 40));
     let key = CounterKey::from_bytes(&key_of(&policy)).unwrap();
-    let low = table.execute(Timestamp(0), &key, Op::Subtract(95), END).unwrap();
+    let low = table.execute(Timestamp(0), &key, Op::Subtract(95), lifetime()).unwrap();
     assert_eq!((low.taken, low.value), (95, 5));
     table.refund(&first, 60);
     table.refund(&second, 40);
@@ -103,7 +108,7 @@ fn after_its_end_a_session_has_nothing_that_could_be_taken_from_the_next() {
     let key = CounterKey::from_bytes(&key_of(&policy)).unwrap();
     // The session is over, and its counter kept for the grace.
     let now = Timestamp(5_000);
-    let low = table.execute(now, &key, Op::Subtract(95), Timestamp(99_000)).unwrap();
+    let low = table.execute(now, &key, Op::Subtract(95), lifetime()).unwrap();
     assert_eq!((low.taken, low.value), (0, 0));
     let admits = |_: &u32| {
         let mut demands = Demands::default();
@@ -146,8 +151,8 @@ fn of_several_counters_none_is_charged_where_one_is_full() {
     let window = Window::Session { ttl: Duration::from_secs(1) };
     let policy = Policy::new([limit(COUNT_MAX), Limit::new("other", 5, window)]).unwrap();
     let full = CounterKey::from_bytes(&key_of(&policy)).unwrap();
-    table.execute(Timestamp(0), &full, Op::Add(COUNT_MAX), Timestamp(1_000)).unwrap();
-    table.execute(Timestamp(0), &full, Op::Subtract(COUNT_MAX), Timestamp(1_000)).unwrap();
+    table.execute(Timestamp(0), &full, Op::Add(COUNT_MAX), lifetime()).unwrap();
+    table.execute(Timestamp(0), &full, Op::Subtract(COUNT_MAX), lifetime()).unwrap();
     let Admission::Denied { reason, limit_index, .. } = ask(&table, &policy, 2) else {
         panic!("2 are admitted and not counted");
     };
@@ -174,14 +179,14 @@ fn a_place_that_was_made_is_there_for_what_is_added_later() {
     let table = Table::new(replica("a", 1), bounds, [1, 2, 3, 4]);
     let other = CounterKey::new("plain", &["other"]).unwrap();
     assert_eq!(run(&table, Op::Reserve).unwrap().value, 0);
-    let full = table.execute(Timestamp(0), &other, Op::Reserve, END).unwrap_err();
+    let full = table.execute(Timestamp(0), &other, Op::Reserve, lifetime()).unwrap_err();
     assert!(full.to_string().contains("waiting does not help"), "{full}");
     assert_eq!(run(&table, Op::Add(2)).unwrap().value, 2);
     assert_eq!(run(&table, Op::Reserve).unwrap().value, 2);
     // Long after its use it is there still, within the grace of the last reservation.
     let late = Timestamp(END.0 + 1);
-    assert_eq!(table.execute(late, &key(), Op::Reserve, Timestamp(END.0 + 5)).unwrap().value, 0);
-    assert_eq!(table.execute(late, &key(), Op::Add(1), Timestamp(END.0 + 9)).unwrap().value, 1);
+    assert_eq!(table.execute(late, &key(), Op::Reserve, lifetime()).unwrap().value, 0);
+    assert_eq!(table.execute(late, &key(), Op::Add(1), lifetime()).unwrap().value, 1);
 }
 
 #[test]

@@ -36,11 +36,14 @@ mod tests {
     use super::*;
     use crate::id::{Incarnation, ReplicaId};
     use crate::key::CounterKey;
-    use crate::limit::{Demands, DenialReason, Limit, Policy, Request, Window};
+    use crate::limit::{Demands, DenialReason, Lifetime, Limit, Policy, Request, Window};
     use crate::time::Timestamp;
 
     const NOW: Timestamp = Timestamp(1_000);
-    const END: Timestamp = Timestamp(90_000_000);
+
+    fn lifetime() -> Lifetime {
+        Lifetime::new(Duration::from_secs(3600))
+    }
 
     fn table() -> Table {
         let incarnation = Incarnation { boot: 1, nonce: 1 };
@@ -83,7 +86,7 @@ mod tests {
     fn a_closed_table_answers_every_way_of_counting_alike_and_changes_nothing() {
         let table = table();
         let key = CounterKey::new("plain", &[]).unwrap();
-        table.execute(NOW, &key, Op::Add(2), END).unwrap();
+        table.execute(NOW, &key, Op::Add(2), lifetime()).unwrap();
         let (none, one, three) = (policy(0), policy(1), policy(3));
         let asked = demands(&one, "s");
         let Admission::Allowed { debits, .. } = table.acquire(NOW, &asked) else {
@@ -100,8 +103,8 @@ mod tests {
         let by_ref = table.acquire_by_ref(NOW, &asked.list, slot).unwrap();
         assert!(is_closed(&by_ref));
         for op in [Op::Add(1), Op::Subtract(1), Op::Reset, Op::TryAdd { amount: 1, max: 9 }] {
-            assert_eq!(table.execute(NOW, &key, op, END).unwrap_err(), CountError::Closed);
-            let by_ref = table.execute_by_ref(NOW, cached.get(), None, op, END);
+            assert_eq!(table.execute(NOW, &key, op, lifetime()).unwrap_err(), CountError::Closed);
+            let by_ref = table.execute_by_ref(NOW, cached.get(), &key, op, lifetime());
             assert_eq!(by_ref.unwrap_err(), CountError::Closed);
         }
         assert!(!table.refund(&debits, 1));
@@ -147,7 +150,7 @@ mod tests {
             if call % 3 == 0 && table.refund(&taken, 1) {
                 counted -= taken.len() as u64;
             }
-            if table.execute(NOW, &key, Op::Add(1), END).is_ok() {
+            if table.execute(NOW, &key, Op::Add(1), lifetime()).is_ok() {
                 counted += 1;
             }
         }

@@ -1,19 +1,20 @@
 //! Over what time a limit counts: one file for each kind of window.
 //!
-//! From the time of a request, a kind computes three things: the index of its window (if the kind has numbered windows), when
-//! the charged counter expires, and whether that end is certain. A new kind is one more file and one more variant.
+//! From the time of a request, a kind computes what the key of the charged counter begins with, and that counter's [`Life`].
+//! A new kind is one more file and one more variant.
 
 mod fixed;
 mod session;
 mod text;
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use fixed::FixedWindow;
 pub use session::Lifetime;
 pub use text::InvalidWindow;
 
-use crate::key::WindowIndex;
+use crate::key::{CounterKind, Ends, WindowSpan, end_after_use, write_head};
 use crate::time::Timestamp;
 
 /// Over what time a limit counts.
@@ -24,8 +25,8 @@ pub enum Window {
     Fixed(Duration),
     /// For as long as the counter is used: it ends when no request, allowed or denied, has touched it for `ttl`.
     ///
-    /// The end is rounded up to a sixteenth of the ttl, so that the calls of a busy session need not each be sent to every
-    /// peer.
+    /// The end is up to a sixteenth of the ttl later, so that the calls of a busy session need not each be sent to every
+    /// peer. Where nodes have different ttls, the lesser counts on each.
     Session {
         /// Time to live after the last use: at least 1 ms, at most 366 days.
         ttl: Duration,
@@ -38,9 +39,41 @@ pub(super) const SESSION_TTL: Duration = Duration::from_secs(3600);
 /// The longest window and the longest time to live: 366 days.
 pub const WINDOW_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// The latest end that a session used now can have, from now: its time to live, and the rounding up by a sixteenth of that.
-pub(crate) const SESSION_END_MAX: Duration =
-    Duration::from_secs(WINDOW_MAX.as_secs() + WINDOW_MAX.as_secs() / 16);
+/// How long what is charged now lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// To the end of this window, for certain.
+    Window(WindowSpan),
+    /// For a while after its last use.
+    Use {
+        /// When it is used, rounded down to a sixteenth of the time to live.
+        at: u64,
+        /// The time to live.
+        ttl_ms: u64,
+    },
+}
+
+impl Life {
+    /// When a counter ends that is used now, unless it is used again.
+    #[inline(always)]
+    pub fn end(self) -> Timestamp {
+        match self {
+            Life::Window(window) => window.end(),
+            Life::Use { at, ttl_ms } => end_after_use(at, ttl_ms),
+        }
+    }
+
+    /// Appends what a counter's key says of this: the kind, and the window if there is one.
+    #[inline]
+    pub(super) fn write(self, key: &mut Vec<u8>) {
+        match self {
+            Life::Window(window) => {
+                write_head(key, CounterKind::FixedWindow, Ends::WithWindow(window));
+            }
+            Life::Use { .. } => write_head(key, CounterKind::Session, Ends::AfterUse),
+        }
+    }
+}
 
 /// A window as decisions use it: what can be computed from the configured one is.
 #[derive(Debug)]
@@ -57,24 +90,12 @@ impl Kind {
         }
     }
 
-    /// The window that a request made now counts in.
+    /// How long a counter lives that is charged now. Computed once for the key and the demand.
     #[inline(always)]
-    pub(super) fn current(&self, now: Timestamp) -> CurrentWindow {
+    pub(super) fn life(&self, now: Timestamp) -> Life {
         match self {
-            Kind::Fixed(window) => {
-                let index = window.index(now);
-                CurrentWindow { index: Some(index), end: index.end() }
-            }
-            Kind::Session(lifetime) => CurrentWindow { index: None, end: lifetime.end(now) },
+            Kind::Fixed(window) => Life::Window(window.span(now)),
+            Kind::Session(lifetime) => lifetime.used(now),
         }
     }
-}
-
-/// What a key and a demand say of the window that is current; computed once for both.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct CurrentWindow {
-    /// Which window it is. A counter that has one expires at its end, however it is used.
-    pub index: Option<WindowIndex>,
-    /// When a counter that is used now expires, unless it is used again.
-    pub end: Timestamp,
 }
