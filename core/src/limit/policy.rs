@@ -6,7 +6,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::key_prefix::KeyPrefix;
 use super::window::Kind;
-use super::{Demand, Demands, KeyTooLong, Limit, LimitError, Matched, MissingLabel, Request};
+use super::{
+    Demand, Demands, KeyTooLong, Limit, LimitError, Matched, MissingLabel, Request, cost_of,
+};
 use crate::key::write_text;
 use crate::time::Timestamp;
 
@@ -90,7 +92,7 @@ impl Policy {
             if end - start > key_bytes_max {
                 return Err(KeyTooLong { limit_index });
             }
-            let (cost, window) = (request.charged_cost(), &key_prefix.window);
+            let (cost, window) = (cost_of(request), &key_prefix.window);
             demands.list.push(demand(limit_index, start..end, cost, limit.max(), window, now));
         }
         Ok(())
