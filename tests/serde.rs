@@ -24,7 +24,7 @@ fn round_trip<T: Serialize + DeserializeOwned + Debug + PartialEq>(value: &T) {
 }
 
 fn config() -> Config {
-    Config::from_toml(include_str!("../src/config/tests/every_setting.toml")).unwrap()
+    Config::from_toml(include_str!("fixtures/every_setting.toml")).unwrap()
 }
 
 fn shown(config: &Config) -> String {

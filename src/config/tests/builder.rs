@@ -65,7 +65,7 @@ fn the_builder_and_the_file_make_the_same_config() {
         .counters_ttl(ms(86_400_001))
         .limit(booking.per("session").per("user"))
         .limit(Limit::new("all", 100, Window::Fixed(ms(60_000))));
-    let file = include_str!("every_setting.toml");
+    let file = include_str!("../../../tests/fixtures/every_setting.toml");
     for setting in SETTINGS.iter().filter(|setting| setting.path != "storage.in_memory") {
         assert!(file.contains(&format!("\n{} = ", setting.name())), "{}", setting.path);
     }
