@@ -3,7 +3,9 @@
 use std::cell::Cell;
 
 use tallymesh_core::gossip::PeerStatus;
-use tallymesh_core::limit::{Demands, DenialReason, KeyTooLong, Limit, Request};
+use tallymesh_core::limit::{
+    Demands, DenialReason, KeyTooLong, Limit, Request, cost_of, labels_count,
+};
 use tallymesh_core::table::{Admission, Table};
 use tallymesh_core::time::Timestamp;
 
@@ -161,6 +163,26 @@ impl Limiter {
     }
 
     /// The random number of this limiter's life: another one each time that a limiter is opened. Receipts carry it.
+    ///
+    /// ```
+    /// # use std::collections::HashMap;
+    /// # use tallymesh::{Config, Limiter, Receipt, Request};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let config = || Config::builder("a").in_memory().build();
+    /// # let (limiter, other) = (Limiter::open(config()?).await?, Limiter::open(config()?).await?);
+    /// // Receipts of several limiters, kept together: each is kept with the life of the limiter that takes it back.
+    /// let mut kept: Vec<(u64, Receipt)> = Vec::new();
+    /// kept.push((limiter.life(), limiter.acquire(&Request::new()).into_result()?));
+    /// kept.push((other.life(), other.acquire(&Request::new()).into_result()?));
+    ///
+    /// let limiters = HashMap::from([&limiter, &other].map(|limiter| (limiter.life(), limiter)));
+    /// for (life, receipt) in kept {
+    ///     limiters[&life].refund(receipt)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn life(&self) -> u64 {
         self.engine().life().get()
     }
@@ -172,7 +194,7 @@ impl Limiter {
         ask: impl Fn(&Table, Timestamp, &Demands) -> Admission,
     ) -> Decision {
         let engine = self.engine();
-        if request.labels_count() > engine.labels_max {
+        if labels_count(request) > engine.labels_max {
             return engine.refusal(None, DenialReason::TooManyLabels);
         }
         let now = engine.now();
@@ -182,7 +204,7 @@ impl Limiter {
         let decision = match found {
             Ok(()) => {
                 let admission = ask(engine.table(), now, &demands);
-                engine.decision(admission, request.charged_cost())
+                engine.decision(admission, cost_of(request))
             }
             Err(KeyTooLong { limit_index }) => {
                 engine.refusal(Some(limit_index), DenialReason::KeyTooLong)

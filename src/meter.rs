@@ -6,7 +6,9 @@ use smallvec::SmallVec;
 
 use crate::decision::{Decision, Peek};
 use crate::limiter::Limiter;
-use tallymesh_core::limit::{Demand, Demands, DenialReason, KeyTooLong, Matched, Request};
+use tallymesh_core::limit::{
+    Demand, Demands, DenialReason, KeyTooLong, Matched, Request, labels_count,
+};
 use tallymesh_core::table::{Admission, CachedSlot};
 use tallymesh_core::time::Timestamp;
 
@@ -60,7 +62,7 @@ impl Limiter {
     /// every call.
     pub fn meter(&self, request: &Request<'_>) -> Meter {
         let engine = self.engine();
-        let matched = if request.labels_count() > engine.labels_max {
+        let matched = if labels_count(request) > engine.labels_max {
             Err((None, DenialReason::TooManyLabels))
         } else {
             let (now, mut demands) = (engine.now(), Demands::default());

@@ -56,6 +56,14 @@ impl WindowIndex {
     }
 
     /// The first moment of the window.
+    ///
+    /// ```
+    /// use tallymesh::{Timestamp, WindowIndex};
+    ///
+    /// let minute = WindowIndex::at(60_000, Timestamp(125_000))?;
+    /// assert_eq!(minute.start(), Timestamp(120_000));
+    /// # Ok::<(), tallymesh::InvalidKey>(())
+    /// ```
     #[inline]
     pub fn start(self) -> Timestamp {
         Timestamp(self.index.saturating_mul(self.length_ms))
@@ -158,7 +166,7 @@ impl CounterKey {
     ///
     /// # Errors
     /// As [`from_bytes`](Self::from_bytes).
-    pub fn check(bytes: &[u8]) -> Result<(), InvalidKey> {
+    pub(crate) fn check(bytes: &[u8]) -> Result<(), InvalidKey> {
         let mut reader = Reader(bytes);
         reader.window()?;
         reader.text()?;
@@ -177,6 +185,16 @@ impl CounterKey {
 
     /// The byte form: window length (varint ms, 0 for none), window index (varint, only if there is a window), limit,
     /// number of values (varint), values; each text behind its length in bytes (varint, LEB128).
+    ///
+    /// ```
+    /// use tallymesh::CounterKey;
+    ///
+    /// // A table of one's own may be sorted by it, and gives the key back.
+    /// let key = CounterKey::new("calls", &["u7"])?;
+    /// let row: Vec<u8> = key.as_bytes().to_vec();
+    /// assert_eq!(CounterKey::from_bytes(&row)?, key);
+    /// # Ok::<(), tallymesh::InvalidKey>(())
+    /// ```
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -32,8 +32,8 @@ export interface PeerReport {
   readonly lastHeardMs?: number;
 }
 
-/** Whether the limiter runs, whether counts reach the disk, and what went wrong since the start. */
-export interface HealthReport {
+/** Whether the limiter runs, and whether counts reach the disk. */
+export interface Health {
   /** Whether the limiter runs. Calls on a closed one throw, so `'closed'` is only seen in the instant before they do. */
   readonly state: 'running' | 'closing' | 'closed';
   /** Whether they do: `durability` is `'durable'`. */
@@ -45,12 +45,38 @@ export interface HealthReport {
   readonly durability: 'durable' | 'in_memory' | 'failed';
   /** What is wrong, each in a sentence: why the disk failed, which bound is reached. Empty when nothing is. */
   readonly reasons: readonly string[];
-  /** How many counters are held, those included that have ended but are kept for stragglers. */
-  readonly counters: number;
+}
+
+/** What was rejected since the start, in numbers. */
+export interface Rejections {
   /** Counters that were needed and not made, because `maxCounters` were held. */
   readonly countersRefused: number;
   /** Cells from peers that cannot be true and were dropped. */
   readonly cellsImplausible: number;
   /** Cells from peers that came after their counter's end and grace. */
   readonly cellsLate: number;
+}
+
+/** Whether the limiter runs, whether counts reach the disk, and what went wrong since the start. */
+export interface HealthReport extends Health, Rejections {
+  /** How many counters are held, those included that have ended but are kept for stragglers. */
+  readonly counters: number;
+}
+
+/** How an instance is doing, at one moment. */
+export interface StatusReport {
+  /** The replica that it writes as: the node's name and what tells this start from others. */
+  readonly replica: string;
+  /** Where it listens, with the real port if the config said port 0; left out if it does not. */
+  readonly address?: string;
+  /** Whether it runs, and whether counts reach the disk. */
+  readonly health: Health;
+  /** Where the database was put, if it was found damaged when the limiter was opened; left out otherwise. */
+  readonly setAside?: string;
+  /** The peers, as of the last round. */
+  readonly peers: readonly PeerReport[];
+  /** How many counters are held, those included that have ended but are kept for stragglers. */
+  readonly counters: number;
+  /** What was rejected since the start. */
+  readonly rejections: Rejections;
 }

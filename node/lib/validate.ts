@@ -30,6 +30,11 @@ export function checkCount(what: string, value: unknown, least = 0): asserts val
   throw new InvalidInputError(`${what} is ${show(value)}: give a whole number from ${least} to 2^53 - 1`);
 }
 
+/** Refuses everything but `true` and `false`. */
+export function checkFlag(what: string, value: unknown): asserts value is boolean {
+  if (typeof value !== 'boolean') throw new InvalidInputError(`${what} is ${show(value)}: give true or false`);
+}
+
 /** Refuses everything but an object. */
 export function checkObject(what: string, value: unknown): asserts value is object {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return;

@@ -4,12 +4,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use rand::TryRng;
-use rand::rngs::SysRng;
 use tokio::sync::{oneshot, watch};
 
 use super::wakers::Worker;
-use super::{DurabilityError, NamedThread, OpenError, Signals, lock};
+use super::{DurabilityError, NamedThread, OpenError, Signals, lock, random};
 use crate::clock::{Clock, system_wall};
 use crate::config::{Config, Durability};
 use crate::disk::{self, ReadProgress};
@@ -99,7 +97,8 @@ pub(super) async fn start(
 
 /// Recovers the state, or begins in memory only: then there is no store.
 fn open(config: &Config) -> Result<(Started, Option<StateStore>), OpenError> {
-    let random = (random()?, [random()?, random()?, random()?, random()?]);
+    let number = || random().map(u64::from_le_bytes).map_err(OpenError::Threads);
+    let random = (number()?, [number()?, number()?, number()?, number()?]);
     let (node, bounds) = (&config.node, &config.bounds);
     let Some(path) = &config.data_dir else {
         let incarnation = Incarnation { boot: 1, nonce: random.0 };
@@ -152,10 +151,6 @@ fn warn_of_clock_behind(high_water: Timestamp) {
              and windows do not roll over"
         );
     }
-}
-
-fn random() -> Result<u64, OpenError> {
-    SysRng.try_next_u64().map_err(|error| OpenError::Threads(std::io::Error::other(error)))
 }
 
 impl DiskThread {

@@ -4,13 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::TryRng;
-use rand::rngs::SysRng;
 use tokio::sync::{mpsc, oneshot};
 
 use super::log::Reporter;
 use super::wakers::Worker;
-use super::{NamedThread, OpenError, Signals, lock};
+use super::{NamedThread, OpenError, Signals, lock, random};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::transport::{Tcp, Transport};
@@ -39,8 +37,7 @@ pub(super) async fn start(
         .enable_all()
         .build()
         .map_err(OpenError::Threads)?;
-    let seed = SysRng.try_next_u64();
-    let seed = seed.map_err(|error| OpenError::Threads(std::io::Error::other(error)))?;
+    let seed = u64::from_le_bytes(random().map_err(OpenError::Threads)?);
     let thread = NamedThread::spawn("gossip", move || {
         runtime.block_on(async {
             let bind =

@@ -29,6 +29,6 @@ pub use entry::LimitEntry;
 pub use limit::{Limit, LimitError};
 pub use matched::Matched;
 pub use policy::Policy;
-pub use request::Request;
+pub use request::{Request, cost_of, labels_count};
 pub(crate) use window::SESSION_END_MAX;
 pub use window::{InvalidWindow, Lifetime, WINDOW_MAX, Window};

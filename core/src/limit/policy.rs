@@ -6,7 +6,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::key_prefix::KeyPrefix;
 use super::window::CurrentWindow;
-use super::{Demand, Demands, KeyTooLong, Limit, LimitError, Matched, MissingLabel, Request};
+use super::{
+    Demand, Demands, KeyTooLong, Limit, LimitError, Matched, MissingLabel, Request, cost_of,
+};
 use crate::key::{write_text, write_window};
 use crate::time::Timestamp;
 
@@ -91,7 +93,7 @@ impl Policy {
             if end - start > key_bytes_max {
                 return Err(KeyTooLong { limit_index });
             }
-            let cost = request.charged_cost();
+            let cost = cost_of(request);
             demands.list.push(demand(limit_index, start..end, cost, limit.max(), window));
         }
         Ok(())

@@ -7,6 +7,17 @@ use core::str::FromStr;
 use super::{SESSION_TTL, Window};
 
 /// A text that is no window.
+///
+/// ```
+/// use std::time::Duration;
+/// use tallymesh::{InvalidWindow, Window};
+///
+/// let window: Window = "session 30m".parse()?;
+/// assert_eq!(window, Window::Session { ttl: Duration::from_secs(1800) });
+/// let refused: InvalidWindow = "daily".parse::<Window>().unwrap_err();
+/// assert!(refused.to_string().starts_with("\"daily\" is no window: use a duration such as \"60s\""));
+/// # Ok::<(), InvalidWindow>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no window: use a duration such as \"60s\" or \"1h\", or \"session\" with or without a time to live, such as \
