@@ -38,8 +38,12 @@ fn shuffled(mut sessions: Vec<String>) -> Vec<String> {
 
 /// A limiter with one limit per session and tool, and a counter for each session.
 fn tallymesh(sessions: &[String], max: u64) -> (tokio::runtime::Runtime, Limiter) {
+    tallymesh_with(sessions, [per_session_and_tool(max)])
+}
+
+fn per_session_and_tool(max: u64) -> Limit {
     let window = Window::Session { ttl: Duration::from_secs(3600) };
-    tallymesh_with(sessions, [Limit::new("calls", max, window).per("session").per("tool")])
+    Limit::new("calls", max, window).per("session").per("tool")
 }
 
 fn tallymesh_with(
@@ -72,17 +76,8 @@ fn tallymesh_denied(bencher: Bencher<'_, '_>, keys: usize) {
     decide_for_all(bencher, keys, 1);
 }
 
-/// One iteration is a decision for every key.
 fn decide_for_all(bencher: Bencher<'_, '_>, keys: usize, max: u64) {
-    let sessions = sessions(keys);
-    let (_runtime, limiter) = tallymesh(&sessions, max);
-    let sessions = shuffled(sessions);
-    bencher.counter(ItemsCount::new(keys)).bench_local(|| {
-        let allowed = |session: &&String| {
-            limiter.acquire(&Request::tool_call(session, "book_service")).is_allowed()
-        };
-        sessions.iter().filter(allowed).count()
-    });
+    decide_under(bencher, keys, [per_session_and_tool(max)]);
 }
 
 #[divan::bench(args = KEYS)]
@@ -127,6 +122,7 @@ fn window_allowed(bencher: Bencher<'_, '_>, keys: usize) {
     decide_under(bencher, keys, [Limit::new("calls", 1 << 40, day).per("session").per("tool")]);
 }
 
+/// One iteration is a decision for every key.
 fn decide_under<const N: usize>(bencher: Bencher<'_, '_>, keys: usize, limits: [Limit; N]) {
     let sessions = sessions(keys);
     let (_runtime, limiter) = tallymesh_with(&sessions, limits);

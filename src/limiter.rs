@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::key::CounterKey;
-use tallymesh_core::limit::{DemandError, Demands, DenialReason, Limit, Request, WhenLabelMissing};
+use tallymesh_core::limit::{
+    DemandError, Demands, DenialReason, Limit, Request, WhenLabelMissing, cost_of, labels_count,
+};
 use tallymesh_core::table::{Admission, Table};
 use tallymesh_core::time::Timestamp;
 
@@ -176,6 +178,26 @@ impl Limiter {
     }
 
     /// The random number of this limiter's life: another one each time that a limiter is opened. Receipts carry it.
+    ///
+    /// ```
+    /// # use std::collections::HashMap;
+    /// # use tallymesh::{Config, Limiter, Receipt, Request};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let config = || Config::builder("a").in_memory().build();
+    /// # let (limiter, other) = (Limiter::open(config()?).await?, Limiter::open(config()?).await?);
+    /// // Receipts of several limiters, kept together: each is kept with the life of the limiter that takes it back.
+    /// let mut kept: Vec<(u64, Receipt)> = Vec::new();
+    /// kept.push((limiter.life(), limiter.acquire(&Request::new()).into_result()?));
+    /// kept.push((other.life(), other.acquire(&Request::new()).into_result()?));
+    ///
+    /// let limiters = HashMap::from([&limiter, &other].map(|limiter| (limiter.life(), limiter)));
+    /// for (life, receipt) in kept {
+    ///     limiters[&life].refund(receipt)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn life(&self) -> u64 {
         self.engine().life().get()
     }
@@ -188,7 +210,7 @@ impl Limiter {
         ask: impl Fn(&Table, Timestamp, &Demands) -> Admission,
     ) -> Decision {
         let engine = self.engine();
-        if request.labels_count() > engine.labels_max {
+        if labels_count(request) > engine.labels_max {
             return Decision::Denied(engine.refusal(None, DenialReason::TooManyLabels));
         }
         let moment = engine.moment();
@@ -199,11 +221,11 @@ impl Limiter {
         let decision = match found {
             Ok(()) if demands.list.is_empty() => {
                 note_unmatched(engine);
-                engine.unmatched(request.charged_cost())
+                engine.unmatched(cost_of(request))
             }
             Ok(()) => {
                 let admission = ask(engine.table(), now, &demands);
-                engine.decision(moment, admission, request.charged_cost())
+                engine.decision(moment, admission, cost_of(request))
             }
             Err(error) => Decision::Denied(engine.uncountable(error)),
         };

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use crate::decision::{Decision, Peek};
 use crate::denial::Denial;
 use crate::limiter::Limiter;
-use tallymesh_core::limit::{Demand, Demands, DenialReason, Matched, Request};
+use tallymesh_core::limit::{Demand, Demands, DenialReason, Matched, Request, labels_count};
 use tallymesh_core::table::{Admission, CachedSlot};
 use tallymesh_core::time::Timestamp;
 
@@ -61,7 +61,7 @@ impl Limiter {
     /// every call.
     pub fn meter(&self, request: &Request<'_>) -> Meter {
         let engine = self.engine();
-        let matched = if request.labels_count() > engine.labels_max {
+        let matched = if labels_count(request) > engine.labels_max {
             Err(engine.refusal(None, DenialReason::TooManyLabels))
         } else {
             let (now, mut demands) = (engine.now(), Demands::default());

@@ -5,11 +5,11 @@
 
 use std::num::NonZeroU64;
 
-use rand::TryRng;
-use rand::rngs::SysRng;
 use smallvec::SmallVec;
 use tallymesh_core::id::NodeId;
 use tallymesh_core::table::Debit;
+
+use crate::runtime::random;
 
 /// What an admitted request was charged. Dropping it leaves the charge as it is; [`Limiter::refund`](crate::Limiter::refund) takes the charge back.
 ///
@@ -85,7 +85,7 @@ impl LifeId {
     /// # Errors
     /// When the system has no randomness to give.
     pub(crate) fn draw() -> std::io::Result<LifeId> {
-        let drawn = SysRng.try_next_u64().map_err(std::io::Error::other)?;
+        let drawn = u64::from_le_bytes(random()?);
         Ok(LifeId(NonZeroU64::new(drawn).unwrap_or(NonZeroU64::MIN)))
     }
 

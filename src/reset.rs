@@ -64,10 +64,13 @@ impl<'a> From<&Request<'a>> for Reset<'a> {
 #[non_exhaustive]
 pub enum ResetError {
     /// No limit in force has this name.
-    #[error("no limit has the name {limit:?}")]
+    #[error("no limit has the name {limit:?}; those in force are {known:?}")]
+    #[non_exhaustive]
     UnknownLimit {
         /// The name.
         limit: String,
+        /// The names of the limits in force.
+        known: Vec<String>,
     },
     /// A label of the limit's `per` was not given.
     #[error("limit {limit:?} counts per {label:?}: give its value, to say which counter is meant")]
@@ -140,7 +143,9 @@ impl Engine {
     ) -> Result<Vec<u8>, ResetError> {
         let mut limits = self.policy().limits().iter().enumerate();
         let Some((limit_index, limit)) = limits.find(|(_, limit)| limit.name() == name) else {
-            return Err(ResetError::UnknownLimit { limit: name.to_owned() });
+            let known =
+                self.policy().limits().iter().map(|limit| limit.name().to_owned()).collect();
+            return Err(ResetError::UnknownLimit { limit: name.to_owned(), known });
         };
         let superfluous = |given: &str| limit.per_labels().all(|label| label != given);
         if let Some((label, _)) = labels.iter().find(|(label, _)| superfluous(label)) {

@@ -76,6 +76,20 @@ impl CounterStore {
     /// # Errors
     /// When the counter is new and there is no room, the key is too long, its window is not the present one, this instance
     /// has counted 2^53 - 1 in it, or the store is closed.
+    ///
+    /// ```
+    /// use tallymesh::{Config, CountError, CounterKey, CounterStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = CounterStore::open(Config::builder("a").in_memory().max_counters(1).build()?).await?;
+    /// store.add(&CounterKey::new("calls", &["u1"])?, 1)?;
+    /// let refused = store.add(&CounterKey::new("calls", &["u2"])?, 1).unwrap_err();
+    /// assert_eq!(refused, CountError::TooManyCounters { max: 1 });
+    /// # store.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn add(&self, key: &CounterKey, amount: u64) -> Result<u64, CountError> {
         self.execute(key, Op::Add(amount))
     }

@@ -13,14 +13,13 @@ use std::sync::{Mutex, PoisonError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
-use rand::TryRng;
-use rand::rngs::SysRng;
 use sha2::Sha256;
 use smallvec::SmallVec;
 use tallymesh_core::id::NodeId;
 use tallymesh_core::table::Debit;
 
 use crate::receipt::{LifeId, Receipt, RefundError, TOKENS_MAX, Taken};
+use crate::runtime::random;
 
 const VERSION: u8 = 1;
 const MAC_BYTES: usize = 16;
@@ -49,9 +48,7 @@ impl Tokens {
     /// # Errors
     /// When the system has no randomness to give.
     pub(crate) fn new(node: NodeId, life: LifeId) -> std::io::Result<Tokens> {
-        let mut key = [0; 32];
-        SysRng.try_fill_bytes(&mut key).map_err(std::io::Error::other)?;
-        Ok(Tokens { node, life, key, used: Mutex::default() })
+        Ok(Tokens { node, life, key: random()?, used: Mutex::default() })
     }
 
     /// Makes a receipt of this life a token.

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tallymesh::{
     Config, CounterKey, CounterState, CounterStore, DenialReason, Durability, Limit, PeerStatus,
-    Status, WhenFull, Window,
+    Status, Window,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -24,37 +24,7 @@ fn round_trip<T: Serialize + DeserializeOwned + Debug + PartialEq>(value: &T) {
 }
 
 fn config() -> Config {
-    let ms = Duration::from_millis;
-    let config = Config::builder("a")
-        .data_dir("d")
-        .listen("0.0.0.0:1")
-        .peers(["h:1", "i:2"])
-        .insecure(true)
-        .gossip_interval(ms(51))
-        .urgent_at(0.5)
-        .digest_interval(ms(1001))
-        .sync_timeout(ms(0))
-        .direct_up_to(33)
-        .fanout(5)
-        .handshake_timeout(ms(5001))
-        .silence_timeout(ms(5002))
-        .clock_offset_max(ms(501))
-        .max_connections(2049)
-        .max_frame_bytes(65537)
-        .max_frames_queued(9)
-        .persist_every(ms(11))
-        .max_counters(1_000_001)
-        .when_full(WhenFull::Allow)
-        .max_key_bytes(513)
-        .max_labels(17)
-        .max_replicas(65537)
-        .max_replicas_per_counter(1025)
-        .counters_grace(ms(60_001))
-        .future_max(ms(600_001))
-        .counters_ttl(ms(86_400_001));
-    let booking = Limit::new("booking", 3, Window::Session { ttl: HOUR });
-    let booking = booking.when("session", "s?").when("tool", "book_*").per("session").per("user");
-    config.limit(booking).limit(Limit::new("all", 100, Window::Fixed(MINUTE))).build().unwrap()
+    Config::from_toml(include_str!("fixtures/every_setting.toml")).unwrap()
 }
 
 fn shown(config: &Config) -> String {

@@ -59,7 +59,7 @@ const SAID_ONLY_IN: &[(&str, &[&str])] = &[
     ("decode::<Meta>", &["core/src/storage/walk.rs"]),
     ("Instant::now", &["src/clock.rs"]),
     ("SystemTime::now", &["src/clock.rs"]),
-    ("SysRng", &["src/runtime/", "src/receipt.rs", "src/token.rs"]),
+    ("SysRng", &["src/runtime/random.rs"]),
     (".inner.store.node", &[]),
 ];
 

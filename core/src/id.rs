@@ -134,6 +134,16 @@ impl fmt::Display for ReplicaId {
 }
 
 /// A text that is no replica.
+///
+/// ```
+/// use tallymesh::{InvalidReplicaId, ReplicaId};
+///
+/// let replica: ReplicaId = "a#1.00000000000000ff".parse()?;
+/// assert_eq!((replica.node.as_str(), replica.incarnation.boot), ("a", 1));
+/// let refused: InvalidReplicaId = "a".parse::<ReplicaId>().unwrap_err();
+/// assert!(refused.to_string().starts_with("\"a\" is no replica: use \"node#boot.nonce\""));
+/// # Ok::<(), InvalidReplicaId>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no replica: use \"node#boot.nonce\", such as \"a#1.00000000000000ff\"")]
 pub struct InvalidReplicaId(String);

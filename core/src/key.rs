@@ -183,7 +183,7 @@ impl CounterKey {
     ///
     /// # Errors
     /// As [`from_bytes`](Self::from_bytes).
-    pub fn check(bytes: &[u8]) -> Result<(), InvalidKey> {
+    pub(crate) fn check(bytes: &[u8]) -> Result<(), InvalidKey> {
         let mut reader = Reader(bytes);
         let (kind, ends) = reader.head()?;
         if kind.rule().is_some_and(|rule| rule != ends.rule()) {
@@ -208,6 +208,16 @@ impl CounterKey {
     }
 
     /// The byte form, which stands in `docs/wire-format.md`.
+    ///
+    /// ```
+    /// use tallymesh::CounterKey;
+    ///
+    /// // A table of one's own may be sorted by it, and gives the key back.
+    /// let key = CounterKey::new("calls", &["u7"])?;
+    /// let row: Vec<u8> = key.as_bytes().to_vec();
+    /// assert_eq!(CounterKey::from_bytes(&row)?, key);
+    /// # Ok::<(), tallymesh::InvalidKey>(())
+    /// ```
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -24,6 +24,18 @@ pub struct Timestamp(pub u64);
 
 impl Timestamp {
     /// The moment `duration` later, at the latest the end of time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tallymesh::{InvalidTimestamp, Timestamp};
+    ///
+    /// let noon: Timestamp = "2026-01-31T12:00:00Z".parse()?;
+    /// let later = noon.plus(Duration::from_secs(90));
+    /// assert_eq!(later.to_string(), "2026-01-31T12:01:30.000Z");
+    /// let refused: Result<Timestamp, InvalidTimestamp> = "noon".parse();
+    /// assert!(refused.unwrap_err().to_string().starts_with("\"noon\" is no timestamp"));
+    /// # Ok::<(), InvalidTimestamp>(())
+    /// ```
     #[inline]
     pub fn plus(self, duration: Duration) -> Timestamp {
         Timestamp(self.0.saturating_add(whole_ms(duration)))

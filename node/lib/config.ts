@@ -1,5 +1,5 @@
 import { ConfigError, InvalidInputError } from './errors.js';
-import { checkObject, show } from './validate.js';
+import { checkCount, checkObject, show } from './validate.js';
 
 /** A length of time with its unit, such as `'50ms'`, `'10s'`, `'1h'`, `'1h 30m'` or `'30d'`; months and years are refused. */
 export type Duration = string;
@@ -130,23 +130,86 @@ export interface LimitConfig {
   readonly sessionTtl?: Duration;
 }
 
+/** What a limit may have; the type above, for what is checked while the program runs. */
+const LIMIT_KEYS = Object.keys({
+  name: true,
+  when: true,
+  per: true,
+  max: true,
+  window: true,
+  sessionTtl: true,
+} satisfies Record<keyof LimitConfig, true>);
+
 /**
- * The settings as JSON with the keys of the TOML file. The native half alone knows which values are allowed; here only what JSON
- * would change in silence is refused.
+ * The settings as JSON with the keys of the TOML file. The native half alone knows which values are allowed; here what JSON
+ * would change in silence is refused, and what the native half could not name by its place in the object.
  *
  * @internal
  */
 export function settingsJson(config: Config): string {
   checkObject('the config', config);
-  const { limits, ...tables } = config;
-  const settings = snakeCased('config', { ...tables, ...(limits === undefined ? {} : { limit: limits }) });
-  return JSON.stringify(settings);
+  try {
+    const { limits, ...tables } = config;
+    const settings = snakeCased('config', tables);
+    return JSON.stringify(limits === undefined ? settings : { ...(settings as object), limit: limitEntries(limits) });
+  } catch (error) {
+    throw error instanceof InvalidInputError ? new ConfigError(error.message) : error;
+  }
+}
+
+/**
+ * What the native half says of the settings of this object, with its names: `config.gossip.maxFrameBytes`, not
+ * `gossip.max_frame_bytes`. What is in quotes is a user's, and stays.
+ *
+ * @internal
+ */
+export function inConfig(error: unknown, config: Config): unknown {
+  if (!(error instanceof ConfigError)) return error;
+  const said = error.message.replace(/^config: /, '').replace(/^limit ("(?:[^"\\]|\\.)*"): \w+ = /, (start, name: string) => {
+    const place = (config.limits ?? []).findLastIndex((limit) => JSON.stringify(limit.name) === name);
+    return place < 0 ? start : `config.limits[${place}], ${start}`;
+  });
+  const message = said.replace(
+    /"(?:[^"\\]|\\.)*"|`\w+`|\[(?:node|gossip|storage|counters)\]|\b(?:node|gossip|storage|counters)\.[a-z_]+|\b[a-z]+(?:_[a-z]+)+\b/g,
+    (found) => {
+      if (found.startsWith('"')) return found;
+      if (found.startsWith('[')) return `config.${found.slice(1, -1)}`;
+      if (found === '`limit`') return '`limits`';
+      return found.includes('.') ? `config.${camel(found)}` : camel(found);
+    },
+  );
+  return new ConfigError(message.startsWith('config.') ? message : `config: ${message}`);
+}
+
+function limitEntries(limits: unknown): unknown {
+  const path = 'config.limits';
+  if (!Array.isArray(limits)) throw new ConfigError(`${path} is ${show(limits)}: give an array of limits`);
+  return limits.map((limit: unknown, place) => {
+    const here = `${path}[${place}]`;
+    checkObject(here, limit);
+    const entry = snakeCased(here, limit);
+    const { name, per = [], max, window, sessionTtl = '' } = limit as Partial<Record<string, unknown>>;
+    for (const key of Object.keys(limit).filter((key) => !LIMIT_KEYS.includes(key))) {
+      throw new ConfigError(`${here}.${key} is no part of a limit: those are ${LIMIT_KEYS.join(', ')}`);
+    }
+    checkString(`${here}.name`, name);
+    checkCount(`${here}.max`, max);
+    checkString(`${here}.window`, window);
+    checkString(`${here}.sessionTtl`, sessionTtl);
+    if (!Array.isArray(per)) throw new ConfigError(`${here}.per is ${show(per)}: give an array of labels`);
+    per.forEach((label: unknown, place) => checkString(`${here}.per[${place}]`, label));
+    return entry;
+  });
+}
+
+function checkString(path: string, value: unknown): void {
+  if (typeof value !== 'string') throw new ConfigError(`${path} is ${show(value)}: give a string`);
 }
 
 function snakeCased(path: string, value: unknown): unknown {
   if (typeof value === 'string') {
     if (value.isWellFormed() && !value.includes('\0')) return value;
-    throw new InvalidInputError(`${path} is ${show(value)}: give well-formed text without NUL`);
+    throw new ConfigError(`${path} is ${show(value)}: give well-formed text without NUL`);
   }
   if (typeof value === 'boolean') return value;
   if (typeof value === 'number') {
@@ -158,10 +221,16 @@ function snakeCased(path: string, value: unknown): unknown {
     throw new ConfigError(`${path} is ${show(value)}: give what the type Config says, or leave it out`);
   }
   const entries = Object.entries(value).map(([key, item]) => {
+    if (key.includes('_')) throw new ConfigError(`${path}.${key} is no setting: names are in camelCase, as ${camel(key)}`);
+    if (path === 'config' && key === 'limit') throw new ConfigError('config.limit is no setting: limits are in config.limits');
     if (key !== 'when') return [snake(key), snakeCased(`${path}.${key}`, item)];
     // Its keys are labels of the user's.
     checkObject(`${path}.when`, item);
-    const patterns = Object.entries(item).map(([label, pattern]) => [label, snakeCased(`${path}.when.${label}`, pattern)]);
+    const patterns = Object.entries(item).map(([label, pattern]) => {
+      const here = `${path}.when.${label}`;
+      checkString(here, pattern);
+      return [label, snakeCased(here, pattern)];
+    });
     return ['when', Object.fromEntries(patterns)];
   });
   return Object.fromEntries(entries);
@@ -169,4 +238,8 @@ function snakeCased(path: string, value: unknown): unknown {
 
 function snake(key: string): string {
   return key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+function camel(key: string): string {
+  return key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
 }

@@ -9,10 +9,11 @@ import { InvalidInputError, call, settled } from './errors.js';
 import { Increments } from './increments.js';
 import { handleOf, type Limiter } from './limiter.js';
 import { native } from './native.js';
-import { checkObject, checkText } from './validate.js';
+import { checkObject, checkText, show } from './validate.js';
 
 /** What the counters are named in the store. */
 const COUNTERS = 'express-rate-limit';
+const WINDOW_MAX_MS = 366 * 86_400_000;
 
 /** What {@link TallymeshStore} needs to know. */
 export interface TallymeshStoreOptions {
@@ -61,13 +62,15 @@ export class TallymeshStore implements Store {
   /**
    * Called by `rateLimit()`, with its options.
    *
-   * @throws {@link InvalidInputError} when `windowMs` is less than 1
+   * @throws {@link InvalidInputError} when `windowMs` is less than 1 or more than 366 days
    */
   init(options: Pick<Options, 'windowMs'> & Partial<Options>): void {
-    if (!(options.windowMs >= 1)) {
-      throw new InvalidInputError(`windowMs is ${options.windowMs}: give at least 1 ms`);
+    checkObject('the options of rateLimit', options);
+    const { windowMs } = options;
+    if (typeof windowMs !== 'number' || !(windowMs >= 1 && windowMs <= WINDOW_MAX_MS)) {
+      throw new InvalidInputError(`windowMs is ${show(windowMs)}: give milliseconds from 1 to those of 366 days`);
     }
-    this.#windowMs = Math.floor(options.windowMs);
+    this.#windowMs = Math.floor(windowMs);
     if (options.skipFailedRequests || options.skipSuccessfulRequests) this.#increments.followRequests();
   }
 

@@ -24,4 +24,4 @@ export {
 } from './errors.js';
 export type { RefundErrorCode, TallymeshErrorCode } from './errors.js';
 export type { Config, CountersConfig, Duration, GossipConfig, LimitConfig, NodeConfig, StorageConfig } from './config.js';
-export type { CounterReport, HealthReport, PeerReport } from './reports.js';
+export type { CounterReport, Health, HealthReport, PeerReport, Rejections, StatusReport } from './reports.js';

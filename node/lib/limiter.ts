@@ -1,9 +1,9 @@
-import { settingsJson, type Config } from './config.js';
+import { inConfig, settingsJson, type Config } from './config.js';
 import { Decision, Peek, type LimitInForce, type Receipt } from './decision.js';
-import { ClosedError, InvalidInputError, call, settled } from './errors.js';
+import { ClosedError, InvalidInputError, asTallymeshError, call, settled } from './errors.js';
 import { explained, isLimitReset, joinLabels, type Labels, type LimitReset, type Request } from './request.js';
 import { native } from './native.js';
-import type { CounterReport, HealthReport, PeerReport } from './reports.js';
+import type { CounterReport, HealthReport, PeerReport, StatusReport } from './reports.js';
 import { ClusterToolRateLimiter, TOOL_CALLS_PER_SESSION } from './cluster-tool-rate-limiter.js';
 import type { ToolRateLimiter, ToolRateLimits } from './tool-rate-limiter.js';
 import { checkCount, checkObject, checkText, show } from './validate.js';
@@ -68,14 +68,22 @@ export class Limiter implements AsyncDisposable {
    *
    * @param config - the settings, or the path of a TOML file. Variables of the environment override what is in a file
    * (`TALLYMESH_GOSSIP_INTERVAL` is `gossip.interval`), and never an object
-   * @throws {@link ConfigError} when the settings cannot be used
+   * @throws {@link InvalidInputError} when the config is neither an object nor a path
+   * @throws {@link ConfigError} when the settings cannot be used: each message names the setting, its value and what is allowed
    * @throws {@link OpenError} when the directory is held by another process or open in this one already, or cannot be written, or the
    * address is taken
    */
   static async open(config: Config | string): Promise<Limiter> {
-    if (typeof config === 'string') checkText('the path of the config', config);
-    const begin = typeof config === 'string' ? () => native.openFile(config) : () => native.openSettings(settingsJson(config));
-    return new Limiter(await settled(begin));
+    if (typeof config === 'string') {
+      checkText('the path of the config', config);
+      return new Limiter(await settled(() => native.openFile(config)));
+    }
+    const json = settingsJson(config);
+    try {
+      return new Limiter(await native.openSettings(json));
+    } catch (thrown) {
+      throw inConfig(asTallymeshError(thrown), config);
+    }
   }
 
   /**
@@ -230,7 +238,13 @@ export class Limiter implements AsyncDisposable {
 
   /** Whether counts reach the disk, and what went wrong since the start. */
   health(): HealthReport {
-    return call(() => native.health(this.#handle));
+    const { health, counters, rejections, clockBehindMs, requestsUnmatched } = this.status();
+    return { ...health, counters, ...rejections, clockBehindMs, requestsUnmatched };
+  }
+
+  /** How this instance is doing: its health, peers, rejections and sizes at one moment. */
+  status(): StatusReport {
+    return call(() => native.status(this.#handle));
   }
 
   /**

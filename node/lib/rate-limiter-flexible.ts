@@ -11,7 +11,7 @@ import { RateLimiterCompatibleAbstract, RateLimiterRes } from 'rate-limiter-flex
 import { InvalidInputError, call } from './errors.js';
 import { handleOf, type Limiter } from './limiter.js';
 import { native } from './native.js';
-import { checkCount, checkObject, checkText, show } from './validate.js';
+import { checkCount, checkFlag, checkObject, checkText, show } from './validate.js';
 
 /** What the counters are named in the store. */
 const COUNTERS = 'rate-limiter-flexible';
@@ -86,6 +86,7 @@ export class RateLimiterTallymesh extends RateLimiterCompatibleAbstract {
     if (keyPrefix !== '') checkText('keyPrefix', keyPrefix);
     const evenMs = Math.ceil((duration * 1000) / Math.max(points, 1));
     const { execEvenly = false, execEvenlyMinDelayMs = evenMs } = options;
+    checkFlag('execEvenly', execEvenly);
     checkCount('execEvenlyMinDelayMs', execEvenlyMinDelayMs);
     this.#limiter = handleOf(limiter, COUNTERS);
     this.#windowMs = Math.round(duration * 1000);
@@ -148,8 +149,8 @@ export class RateLimiterTallymesh extends RateLimiterCompatibleAbstract {
    */
   override async set(key: string | number, points: number, secDuration = this.duration): Promise<RateLimiterRes> {
     checkCount('points', points);
-    if (secDuration >= 0 && secDuration !== this.duration) {
-      const message = `secDuration is ${secDuration}: give the limiter's duration of ${this.duration}, or leave it out`;
+    if (typeof secDuration !== 'number' || (secDuration >= 0 && secDuration !== this.duration)) {
+      const message = `secDuration is ${show(secDuration)}: give the limiter's duration of ${this.duration}, or leave it out`;
       throw new InvalidInputError(`${message}, since windows are the same for all keys and instances; see also block()`);
     }
     const values = this.#values(key);
@@ -226,6 +227,8 @@ function checkSeconds(what: string, value: unknown): void {
 
 function refuseCustomDuration(options: object | undefined): void {
   if (options === undefined || !('customDuration' in options) || options.customDuration === undefined) return;
-  const message = 'customDuration cannot be kept, since windows are the same for all keys and instances';
-  throw new InvalidInputError(`${message}: make another limiter with that duration`);
+  const message = `customDuration is ${show(options.customDuration)}, but a customDuration cannot be kept`;
+  throw new InvalidInputError(
+    `${message}, since windows are the same for all keys and instances: make another limiter with it`,
+  );
 }

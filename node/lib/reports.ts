@@ -39,8 +39,8 @@ export interface PeerReport {
   readonly lastHeardMs?: number;
 }
 
-/** Whether the limiter runs, whether counts reach the disk, and what went wrong since the start. */
-export interface HealthReport {
+/** Whether the limiter runs, and whether counts reach the disk. */
+export interface Health {
   /** Whether the limiter runs. Calls on a closed one throw, so `'closed'` is only seen in the instant before they do. */
   readonly state: 'running' | 'closing' | 'closed';
   /** Whether they do: `durability` is `'durable'`. */
@@ -52,14 +52,24 @@ export interface HealthReport {
   readonly durability: 'durable' | 'in_memory' | 'failed';
   /** What is wrong, each in a sentence: why the disk failed, which bound is reached, by how much the clock is behind. Empty if nothing. */
   readonly reasons: readonly string[];
-  /** How many counters are held, those included that have ended but are kept for stragglers. */
-  readonly counters: number;
+}
+
+/** What was rejected since the start, in numbers. */
+export interface Rejections {
   /** Counters that were needed and not made, because `maxCounters` were held. */
   readonly countersRefused: number;
   /** Cells from peers that cannot be true and were dropped. */
   readonly cellsImplausible: number;
   /** Cells from peers that came after their counter's end and grace. */
   readonly cellsLate: number;
+  /** Messages from peers that this version does not know and skipped. */
+  readonly messagesUnknown: number;
+}
+
+/** Whether the limiter runs, whether counts reach the disk, and what went wrong since the start. */
+export interface HealthReport extends Health, Rejections {
+  /** How many counters are held, those included that have ended but are kept for stragglers. */
+  readonly counters: number;
   /**
    * How far the system's clock is behind the latest time that this instance acted on, in milliseconds: 0, unless the clock was set
    * back. Until it has caught up, time stands still here: windows do not roll over, and waits are longer by so much.
@@ -67,6 +77,29 @@ export interface HealthReport {
   readonly clockBehindMs: number;
   /** Requests that no limit applied to, allowed or denied as `counters.unmatched` says. */
   readonly requestsUnmatched: number;
-  /** Messages from peers that this version does not know and skipped. */
-  readonly messagesUnknown: number;
+}
+
+/** How an instance is doing, at one moment. */
+export interface StatusReport {
+  /** The replica that it writes as: the node's name and what tells this start from others. */
+  readonly replica: string;
+  /** Where it listens, with the real port if the config said port 0; left out if it does not. */
+  readonly address?: string;
+  /** Whether it runs, and whether counts reach the disk. */
+  readonly health: Health;
+  /** Where the database was put, if it was found damaged when the limiter was opened; left out otherwise. */
+  readonly setAside?: string;
+  /** The peers, as of the last round. */
+  readonly peers: readonly PeerReport[];
+  /** How many counters are held, those included that have ended but are kept for stragglers. */
+  readonly counters: number;
+  /** What was rejected since the start. */
+  readonly rejections: Rejections;
+  /**
+   * How far the system's clock is behind the latest time that this instance acted on, in milliseconds: 0, unless the clock was set
+   * back. Until it has caught up, time stands still here: windows do not roll over, and waits are longer by so much.
+   */
+  readonly clockBehindMs: number;
+  /** Requests that no limit applied to, allowed or denied as `counters.unmatched` says. */
+  readonly requestsUnmatched: number;
 }

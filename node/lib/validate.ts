@@ -30,6 +30,11 @@ export function checkCount(what: string, value: unknown, least = 0): asserts val
   throw new InvalidInputError(`${what} is ${show(value)}: give a whole number from ${least} to 2^53 - 1`);
 }
 
+/** Refuses everything but `true` and `false`. */
+export function checkFlag(what: string, value: unknown): asserts value is boolean {
+  if (typeof value !== 'boolean') throw new InvalidInputError(`${what} is ${show(value)}: give true or false`);
+}
+
 /** Refuses everything but a plain object: of a `Map` or an instance of a class, what it holds would not be seen. */
 export function checkObject(what: string, value: unknown): asserts value is object {
   if (isPlainObject(value)) return;

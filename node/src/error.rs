@@ -51,6 +51,16 @@ pub fn config(source: ConfigError) -> Error {
     error(Code::Config, source)
 }
 
+/// The same without a place in a text, for settings that were none.
+pub fn settings(source: ConfigError) -> Error {
+    if let ConfigError::Syntax { source, .. } = &source
+        && let Some(source) = source.downcast_ref::<toml::de::Error>()
+    {
+        return error(Code::Config, format!("config: {}", source.message()));
+    }
+    config(source)
+}
+
 pub fn open(source: OpenError) -> Error {
     error(Code::Open, source)
 }

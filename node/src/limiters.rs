@@ -74,22 +74,20 @@ pub fn open_settings(env: &Env, json: String) -> Result<PromiseRaw<'_, Opened>> 
             .map_err(|source| error::error(error::Code::Config, source))?;
         let text = toml::to_string(&settings)
             .map_err(|source| error::error(error::Code::Config, source))?;
-        open(env, Config::from_toml(&text))
+        // The text is ours: where in it an error is would tell users nothing.
+        open(env, Config::from_toml(&text).map_err(error::settings))
     })
 }
 
 /// Opens a limiter by the TOML file at this path.
 #[napi]
 pub fn open_file(env: &Env, path: String) -> Result<PromiseRaw<'_, Opened>> {
-    guard(|| open(env, Config::from_file(path)))
+    guard(|| open(env, Config::from_file(path).map_err(error::config)))
 }
 
-fn open(
-    env: &Env,
-    config: std::result::Result<Config, tallymesh::ConfigError>,
-) -> Result<PromiseRaw<'_, Opened>> {
+fn open(env: &Env, config: Result<Config>) -> Result<PromiseRaw<'_, Opened>> {
     crate::logging::start();
-    let config = config.map_err(error::config)?;
+    let config = config?;
     let node = config.node_id().to_string();
     let opening = guard_future(async move { Limiter::open(config).await.map_err(error::open) });
     env.spawn_future_with_callback(opening, move |_, limiter| {

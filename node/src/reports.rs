@@ -5,7 +5,7 @@ use std::time::Duration;
 use napi::Result;
 use napi::bindgen_prelude::BigInt;
 use napi_derive::napi;
-use tallymesh::{CounterState, PeerStatus};
+use tallymesh::{CounterState, PeerStatus, Status};
 
 use crate::decisions::number;
 use crate::error::guard;
@@ -51,9 +51,9 @@ pub struct PeerReport {
     pub last_heard_ms: Option<f64>,
 }
 
-/// Whether counts reach the disk, and what went wrong since the start.
+/// Whether it runs, whether counts reach the disk, and what is wrong.
 #[napi(object)]
-pub struct HealthReport {
+pub struct Health {
     /// Whether it runs: `running`, `closing` or `closed`.
     #[napi(ts_type = "'running' | 'closing' | 'closed'")]
     pub state: String,
@@ -64,20 +64,42 @@ pub struct HealthReport {
     pub durability: String,
     /// What is wrong.
     pub reasons: Vec<String>,
-    /// How many counters are held.
-    pub counters: f64,
+}
+
+/// What was rejected since the start.
+#[napi(object)]
+pub struct Rejections {
     /// Counters that were needed and not made.
     pub counters_refused: f64,
     /// Cells from peers that were not believed.
     pub cells_implausible: f64,
     /// Cells from peers that came too late.
     pub cells_late: f64,
+    /// Messages from peers that this version does not know.
+    pub messages_unknown: f64,
+}
+
+/// How a limiter is doing, at one moment.
+#[napi(object)]
+pub struct StatusReport {
+    /// Who it is.
+    pub replica: String,
+    /// Where it listens.
+    pub address: Option<String>,
+    /// Whether all is well.
+    pub health: Health,
+    /// Where a damaged database was put.
+    pub set_aside: Option<String>,
+    /// The peers.
+    pub peers: Vec<PeerReport>,
+    /// How many counters are held.
+    pub counters: f64,
+    /// What was rejected.
+    pub rejections: Rejections,
     /// How far the system's clock is behind the latest time that was acted on, in milliseconds.
     pub clock_behind_ms: f64,
     /// Requests that no limit applied to.
     pub requests_unmatched: f64,
-    /// Messages from peers that this version does not know.
-    pub messages_unknown: f64,
 }
 
 /// Every counter that has not ended.
@@ -92,28 +114,35 @@ pub fn peers(handle: u32) -> Result<Vec<PeerReport>> {
     guard(|| with(handle, |local| Ok(local.store().peers().into_iter().map(peer_report).collect())))
 }
 
-/// How the limiter is.
+/// How the limiter is doing.
 #[napi]
-pub fn health(handle: u32) -> Result<HealthReport> {
-    guard(|| {
-        with(handle, |local| {
-            let status = local.store().status();
-            let health = status.health;
-            Ok(HealthReport {
-                state: health.state.to_string(),
-                durable: health.is_durable(),
-                durability: health.durability.to_string(),
-                reasons: health.reasons,
-                counters: status.counters as f64,
-                counters_refused: number(status.rejections.counters_refused),
-                cells_implausible: number(status.rejections.cells_implausible),
-                cells_late: number(status.rejections.cells_late),
-                clock_behind_ms: number(status.clock_behind_ms),
-                requests_unmatched: number(status.requests_unmatched),
-                messages_unknown: number(status.rejections.messages_unknown),
-            })
-        })
-    })
+pub fn status(handle: u32) -> Result<StatusReport> {
+    guard(|| with(handle, |local| Ok(status_report(local.store().status()))))
+}
+
+fn status_report(status: Status) -> StatusReport {
+    let (health, rejections) = (status.health, status.rejections);
+    StatusReport {
+        replica: status.replica.to_string(),
+        address: status.address.map(|address| address.to_string()),
+        set_aside: status.set_aside.map(|path| path.display().to_string()),
+        peers: status.peers.into_iter().map(peer_report).collect(),
+        counters: status.counters as f64,
+        rejections: Rejections {
+            counters_refused: number(rejections.counters_refused),
+            cells_implausible: number(rejections.cells_implausible),
+            cells_late: number(rejections.cells_late),
+            messages_unknown: number(rejections.messages_unknown),
+        },
+        clock_behind_ms: number(status.clock_behind_ms),
+        requests_unmatched: number(status.requests_unmatched),
+        health: Health {
+            state: health.state.to_string(),
+            durable: health.is_durable(),
+            durability: health.durability.to_string(),
+            reasons: health.reasons,
+        },
+    }
 }
 
 fn counter_report(state: CounterState) -> CounterReport {

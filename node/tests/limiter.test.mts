@@ -400,6 +400,7 @@ describe('a limiter on disk', () => {
       expect((await limiter.acquireDurable(booking)).allowed).toBe(true);
       limiter.toolRateLimiter({ session: 's' }).recordCall('book_service');
       await limiter.flush();
+      expect(limiter.status()).toMatchObject({ health: { durable: true, reasons: [] }, counters: 2 });
       expect(limiter.health()).toMatchObject({
         state: 'running',
         durable: true,
@@ -459,6 +460,7 @@ describe('close', () => {
       () => limiter.counters(),
       () => limiter.peers(),
       () => limiter.health(),
+      () => limiter.status(),
       () => limiter.toolRateLimiter({ session: 's' }).tryCall('tool'),
       () => tools.canCall('tool'),
       () => tools.recordCall('tool'),
@@ -482,6 +484,24 @@ describe('two limiters in one process', () => {
     );
     for (let call = 0; call < 3; call += 1) a.acquire(booking);
     await until('the other has heard of it', () => b.counters()[0]?.value === 3n);
+    expect(b.status()).toStrictEqual({
+      replica: expect.stringMatching(/^b#1\.[0-9a-f]{16}$/),
+      health: { state: 'running', durable: false, durability: 'in_memory', reasons: [] },
+      peers: [
+        {
+          address: a.address,
+          replica: a.status().replica,
+          connected: true,
+          lag: expect.any(Number),
+          clockOffsetMs: expect.any(Number),
+          roundTripMs: expect.any(Number),
+          lastHeardMs: expect.any(Number),
+        },
+      ],
+      counters: 1,
+      rejections: { countersRefused: 0, cellsImplausible: 0, cellsLate: 0 },
+    });
+    expect(a.status()).toMatchObject({ address: a.address, peers: [{ replica: b.status().replica }] });
     expect(b.acquire(booking).limit).toBe('bookings');
   });
 });

@@ -360,7 +360,9 @@ impl Files for SimDisk {
         let mut platter = self.platter();
         platter.write()?;
         platter.files.entry(NOTE.to_owned()).or_default().1 = bytes.to_vec();
-        platter.lost_note = false;
+        // It tells of the last checkpoint whose entry is synced, not of the records of one whose entry is yet to be.
+        let present = platter.present.and_then(|present| platter.databases.get(&present));
+        platter.lost_note = present.is_some_and(|database| !database.pending.is_empty());
         Ok(())
     }
 

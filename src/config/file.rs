@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use tallymesh_core::limit::LimitEntry;
 
@@ -85,7 +86,7 @@ impl<'de> Visitor<'de> for FileSeed<'_> {
         names.push(LIMIT);
         names.dedup();
         let mut file = File::default();
-        while let Some(name) = map.next_key_seed(KnownKey(&names))? {
+        while let Some(name) = map.next_key_seed(KnownKey { table: None, names: &names })? {
             match name {
                 LIMIT => file.limits = map.next_value()?,
                 name => {
@@ -110,8 +111,11 @@ fn is_missing(setting: &Setting, values: &Values, overriding: &Values) -> bool {
         && !overriding.is_set(setting.path)
 }
 
-/// One of these keys; any other is an error.
-struct KnownKey<'a>(&'a [&'static str]);
+/// One of these keys, of the table if it is of one; any other is an error.
+struct KnownKey<'a> {
+    table: Option<&'static str>,
+    names: &'a [&'static str],
+}
 
 impl<'de> DeserializeSeed<'de> for KnownKey<'_> {
     type Value = &'static str;
@@ -129,9 +133,11 @@ impl Visitor<'_> for KnownKey<'_> {
     }
 
     fn visit_str<E: Error>(self, key: &str) -> Result<&'static str, E> {
-        self.0.iter().find(|known| **known == key).copied().ok_or_else(|| {
-            let known: Vec<String> = self.0.iter().map(|known| format!("`{known}`")).collect();
-            E::custom(format_args!("unknown field `{key}`, expected one of {}", known.join(", ")))
+        self.names.iter().find(|known| **known == key).copied().ok_or_else(|| {
+            let known: Vec<String> = self.names.iter().map(|known| format!("`{known}`")).collect();
+            let place = self.table.map(|table| format!(" in [{table}]")).unwrap_or_default();
+            let known = known.join(", ");
+            E::custom(format_args!("unknown field `{key}`{place}, expected one of {known}"))
         })
     }
 }
@@ -161,17 +167,11 @@ impl<'de> Visitor<'de> for Table<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let here = || SETTINGS.iter().filter(|setting| setting.table() == self.name);
         let names: Vec<&'static str> = here().map(Setting::name).collect();
-        while let Some(name) = map.next_key_seed(KnownKey(&names))? {
+        while let Some(name) =
+            map.next_key_seed(KnownKey { table: Some(self.name), names: &names })?
+        {
             for setting in here().filter(|setting| setting.name() == name).take(1) {
-                let value = match setting.kind {
-                    Kind::Text | Kind::OneOf(_) | Kind::Duration(..) => {
-                        Value::Text(map.next_value()?)
-                    }
-                    Kind::Texts => Value::Texts(map.next_value()?),
-                    Kind::Flag => Value::Flag(map.next_value()?),
-                    Kind::Count(..) => Value::Count(map.next_value()?),
-                    Kind::Fraction(..) => Value::Fraction(map.next_value()?),
-                };
+                let value = map.next_value_seed(ValueOf(setting))?;
                 self.values.set(setting.path, value, Origin::Base);
             }
         }
@@ -179,5 +179,29 @@ impl<'de> Visitor<'de> for Table<'_> {
             Some(missing) => Err(A::Error::missing_field(missing.name())),
             None => Ok(()),
         }
+    }
+}
+
+/// The value of one setting. A refusal of its type says which setting it is and what that may be.
+struct ValueOf<'a>(&'a Setting);
+
+impl<'de> DeserializeSeed<'de> for ValueOf<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<Value, D::Error> {
+        let setting = self.0;
+        let read = match setting.kind {
+            Kind::Text | Kind::OneOf(_) | Kind::Duration(..) => {
+                String::deserialize(value).map(Value::Text)
+            }
+            Kind::Texts => Vec::deserialize(value).map(Value::Texts),
+            Kind::Flag => bool::deserialize(value).map(Value::Flag),
+            Kind::Count(..) => usize::deserialize(value).map(Value::Count),
+            Kind::Fraction(..) => f64::deserialize(value).map(Value::Fraction),
+        };
+        read.map_err(|error| {
+            let (path, error, allowed) = (setting.path, error.to_string(), setting.allowed());
+            D::Error::custom(format_args!("{path}: {}; allowed: {allowed}", error.trim_end()))
+        })
     }
 }

@@ -5,12 +5,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rand::TryRng;
-use rand::rngs::SysRng;
 use tokio::sync::{oneshot, watch};
 
 use super::wakers::Worker;
-use super::{DurabilityError, OpenError, Signals, lock, spawn};
+use super::{DurabilityError, OpenError, Signals, lock, random, spawn};
 use crate::clock::Clock;
 use crate::config::{Config, Durability};
 use crate::disk::{self, ReadProgress};
@@ -104,7 +102,8 @@ pub(super) async fn start(
 
 /// Recovers the state, or begins in memory only: then there is no store.
 fn open(config: &Config) -> Result<(Started, Option<StateStore>), OpenError> {
-    let random = (random()?, [random()?, random()?, random()?, random()?]);
+    let number = || random().map(u64::from_le_bytes).map_err(OpenError::Threads);
+    let random = (number()?, [number()?, number()?, number()?, number()?]);
     let (node, bounds) = (&config.node, &config.bounds);
     let Some(path) = &config.data_dir else {
         let incarnation = Incarnation { boot: 1, nonce: random.0 };
@@ -145,10 +144,6 @@ fn log_opening(event: OpenEvent<'_>, progress: &mut ReadProgress<impl Fn() -> Du
         ),
         _ => {}
     }
-}
-
-fn random() -> Result<u64, OpenError> {
-    SysRng.try_next_u64().map_err(|error| OpenError::Threads(std::io::Error::other(error)))
 }
 
 impl DiskThread {

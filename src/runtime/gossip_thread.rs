@@ -5,15 +5,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rand::TryRng;
-use rand::rngs::SysRng;
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock_watch::ClockWatch;
 use super::disk_thread::DiskThread;
 use super::log::Reporter;
 use super::wakers::Worker;
-use super::{OpenError, Signals, lock, spawn};
+use super::{OpenError, Signals, lock, random, spawn};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::transport::{Tcp, Transport};
@@ -42,8 +40,7 @@ pub(super) async fn start(
         .enable_all()
         .build()
         .map_err(OpenError::Threads)?;
-    let seed = SysRng.try_next_u64();
-    let seed = seed.map_err(|error| OpenError::Threads(std::io::Error::other(error)))?;
+    let seed = u64::from_le_bytes(random().map_err(OpenError::Threads)?);
     let thread = spawn("gossip", move || {
         let _guard = ExitGuard { signals: signals.clone(), disk };
         runtime.block_on(async {

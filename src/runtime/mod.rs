@@ -7,6 +7,7 @@ mod clock_watch;
 mod disk_thread;
 mod gossip_thread;
 mod log;
+mod random;
 #[cfg(test)]
 mod tests;
 mod wakers;
@@ -22,12 +23,29 @@ use tokio::sync::Notify;
 use crate::clock::Clock;
 use crate::config::Config;
 use disk_thread::DiskThread;
+pub(crate) use random::random;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::storage::StorageError;
 use tallymesh_core::table::Table;
 use wakers::{WakeFlags, Worker};
 
 /// Why a store could not be opened.
+///
+/// ```
+/// use tallymesh::{Config, Limiter, OpenError, StorageError};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let config = Config::builder("a").data_dir(dir.path()).build()?;
+/// let limiter = Limiter::open(config.clone()).await?;
+/// // A data directory takes one limiter.
+/// let second = Limiter::open(config).await.unwrap_err();
+/// assert!(matches!(second, OpenError::Storage(StorageError::Held { .. })));
+/// # limiter.close().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -51,6 +69,18 @@ pub enum OpenError {
 }
 
 /// Why something could not be made durable.
+///
+/// ```
+/// use tallymesh::{Config, CounterStore, DurabilityError};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
+/// store.close().await?;
+/// assert_eq!(store.flush().await, Err(DurabilityError::Closed));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DurabilityError {

@@ -10,6 +10,19 @@ use crate::id::{ReplicaId, Version};
 use crate::time::Now;
 
 /// A peer, as seen from here.
+///
+/// ```
+/// use tallymesh::PeerStatus;
+///
+/// /// What an operator is told of a peer that is behind.
+/// fn complaint(peer: &PeerStatus) -> Option<String> {
+///     let name = peer.address.as_deref().unwrap_or("a peer that dialed us");
+///     match peer.connected {
+///         false => Some(format!("{name} does not answer")),
+///         true => (peer.lag > 1_000).then(|| format!("{name} has not confirmed {} updates", peer.lag)),
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]

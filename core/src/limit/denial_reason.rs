@@ -58,6 +58,17 @@ impl fmt::Display for DenialReason {
 }
 
 /// A text that is no reason of denial.
+///
+/// ```
+/// use tallymesh::{DenialReason, InvalidDenialReason};
+///
+/// // A log's column, read again:
+/// let reason: DenialReason = "limit_reached".parse()?;
+/// assert_eq!(reason, DenialReason::LimitReached);
+/// let refused: InvalidDenialReason = "full".parse::<DenialReason>().unwrap_err();
+/// assert!(refused.to_string().starts_with("\"full\" is no reason of denial: use limit_reached"));
+/// # Ok::<(), InvalidDenialReason>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no reason of denial: use limit_reached, cost_over_max, too_many_counters, key_too_long, too_many_labels, \

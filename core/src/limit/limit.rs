@@ -229,6 +229,17 @@ fn can_both_match(one: &str, other: &str) -> bool {
 }
 
 /// A limit that cannot be put in force.
+///
+/// ```
+/// use std::time::Duration;
+/// use tallymesh::{Config, ConfigError, Limit, LimitError, Window};
+///
+/// let limit = Limit::new("calls", 3, Window::Fixed(Duration::ZERO));
+/// let refused = Config::builder("a").in_memory().limit(limit).build().unwrap_err();
+/// let ConfigError::Limit(error) = refused else { panic!("the limit is what is wrong") };
+/// let error: LimitError = error;
+/// assert_eq!(error.to_string(), "limit \"calls\": window = 0s is not allowed: 1ms to 366 days");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("limit {limit:?}: {key} = {value} is not allowed: {allowed}")]
 pub struct LimitError {

@@ -8,7 +8,7 @@ use super::key_prefix::KeyPrefix;
 use super::window::Life;
 use super::{
     Demand, DemandError, Demands, Limit, LimitError, LimitHash, Matched, MissingLabel, Request,
-    WhenLabelMissing, Window,
+    WhenLabelMissing, Window, cost_of,
 };
 use crate::key::{WindowSpan, write_text};
 use crate::time::{Timestamp, whole_ms};
@@ -128,7 +128,7 @@ impl Policy {
             if end - start > key_bytes_max {
                 return Err(DemandError::KeyTooLong { limit_index });
             }
-            let cost = request.charged_cost();
+            let cost = cost_of(request);
             demands.list.push(demand(limit_index, start..end, cost, limit.max(), life));
         }
         Ok(())

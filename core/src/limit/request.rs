@@ -71,16 +71,18 @@ impl<'a> Request<'a> {
     }
 
     /// All labels with their values: session and tool first, the others in the order in which they were added.
+    ///
+    /// ```
+    /// use tallymesh::Request;
+    ///
+    /// let request = Request::tool_call("s42", "search").with("user", "u7");
+    /// let labels: Vec<String> = request.labels().map(|(label, value)| format!("{label}={value}")).collect();
+    /// assert_eq!(labels.join(" "), "session=s42 tool=search user=u7");
+    /// ```
     pub fn labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let session = self.session.map(|value| ("session", value));
         let tool = self.tool.map(|value| ("tool", value));
         session.into_iter().chain(tool).chain(self.others.iter().copied())
-    }
-
-    /// How many labels the request carries.
-    #[inline]
-    pub fn labels_count(&self) -> usize {
-        usize::from(self.session.is_some()) + usize::from(self.tool.is_some()) + self.others.len()
     }
 
     #[inline]
@@ -96,12 +98,19 @@ impl<'a> Request<'a> {
     fn other(&self, label: &str) -> Option<&'a str> {
         self.others.iter().find(|(held, _)| *held == label).map(|(_, value)| *value)
     }
+}
 
-    /// What the request costs in each of its counters, as set with [`cost`](Self::cost).
-    #[inline]
-    pub fn charged_cost(&self) -> u64 {
-        self.cost
-    }
+/// How many labels a request carries.
+#[inline]
+pub fn labels_count(request: &Request<'_>) -> usize {
+    let (session, tool) = (request.session.is_some(), request.tool.is_some());
+    usize::from(session) + usize::from(tool) + request.others.len()
+}
+
+/// What a request costs in each of its counters, as set with [`Request::cost`].
+#[inline]
+pub fn cost_of(request: &Request<'_>) -> u64 {
+    request.cost
 }
 
 impl Default for Request<'_> {

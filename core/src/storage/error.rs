@@ -126,6 +126,21 @@ impl fmt::Display for Holder {
 
 impl StorageError {
     /// Whether it is about what the database holds, not about the file system around it.
+    ///
+    /// ```
+    /// use tallymesh::{StorageError, check};
+    ///
+    /// /// What an operator does next.
+    /// fn advice(error: &StorageError) -> &'static str {
+    ///     match error.is_corrupt() {
+    ///         true => "start the node: it sets the database aside and relearns the state from its peers",
+    ///         false => "look at the path, its owner and the disk",
+    ///     }
+    /// }
+    ///
+    /// let error = check("no/such/directory").unwrap_err();
+    /// assert_eq!(advice(&error), "look at the path, its owner and the disk");
+    /// ```
     pub fn is_corrupt(&self) -> bool {
         matches!(self, StorageError::Corrupt { .. })
     }

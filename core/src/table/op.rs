@@ -16,14 +16,14 @@ use crate::time::Timestamp;
 pub enum CountError {
     /// There are as many counters as the table may hold.
     #[error(
-        "{max} counters are held, as many as max_counters allows, and waiting does not help: raise it or count less finely"
+        "{max} counters are held, as many as counters.max_counters allows, and waiting does not help: raise it or count less finely"
     )]
     TooManyCounters {
         /// The bound.
         max: usize,
     },
     /// The key is longer than allowed.
-    #[error("the key has {bytes} bytes, max_key_bytes allows {max}")]
+    #[error("the key has {bytes} bytes, counters.max_key_bytes allows {max}")]
     KeyTooLong {
         /// The key's length.
         bytes: usize,

@@ -3,6 +3,17 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// What was rejected since the start, in numbers.
+///
+/// ```
+/// use tallymesh::Rejections;
+///
+/// /// What an operator is told when a bound was reached since the last look.
+/// fn complaint(before: &Rejections, now: &Rejections) -> Option<String> {
+///     let refused = now.counters_refused - before.counters_refused;
+///     (refused > 0).then(|| format!("{refused} counters had no room: raise counters.max_counters"))
+/// }
+/// # assert_eq!(complaint(&Rejections::default(), &Rejections::default()), None);
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default))]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::settings::SETTINGS;
 use super::*;
+use crate::Window;
 
 /// The builder's methods that set something: path to name.
 pub(super) fn methods() -> BTreeMap<String, String> {
@@ -32,15 +33,17 @@ fn every_setting_has_a_method_of_its_name() {
 #[test]
 fn the_builder_and_the_file_make_the_same_config() {
     let ms = Duration::from_millis;
+    let booking = Limit::new("booking", 3, Window::Session { ttl: ms(3_600_000) });
+    let booking = booking.when("session", "s?").when("tool", "book_*");
     let built = Config::builder("a")
         .data_dir("d")
         .listen("0.0.0.0:1")
-        .peers(["h:1"])
+        .peers(["h:1", "i:2"])
         .insecure(true)
         .gossip_interval(ms(51))
         .urgent_at(0.5)
         .digest_interval(ms(1001))
-        .sync_timeout(ms(1002))
+        .sync_timeout(ms(0))
         .direct_up_to(33)
         .fanout(5)
         .handshake_timeout(ms(5001))
@@ -60,43 +63,14 @@ fn the_builder_and_the_file_make_the_same_config() {
         .max_replicas_per_counter(1025)
         .counters_grace(ms(60_001))
         .future_max(ms(600_001))
-        .counters_ttl(ms(86_400_001));
-    let read = Config::from_toml(
-        r#"
-        [node]
-        id = "a"
-        data_dir = "d"
-        [gossip]
-        listen = "0.0.0.0:1"
-        peers = ["h:1"]
-        insecure = true
-        interval = "51ms"
-        urgent_at = 0.5
-        digest_interval = "1001ms"
-        sync_timeout = "1002ms"
-        direct_up_to = 33
-        fanout = 5
-        handshake_timeout = "5001ms"
-        silence_timeout = "5002ms"
-        clock_offset_max = "501ms"
-        max_connections = 2049
-        max_frame_bytes = 65537
-        max_frames_queued = 9
-        [storage]
-        durability = "relaxed"
-        persist_every = "11ms"
-        [counters]
-        max_counters = 1000001
-        when_full = "allow"
-        max_key_bytes = 513
-        max_labels = 17
-        max_replicas = 65537
-        max_replicas_per_counter = 1025
-        grace = "60001ms"
-        future_max = "600001ms"
-        ttl = "86400001ms"
-        "#,
-    );
+        .counters_ttl(ms(86_400_001))
+        .limit(booking.per("session").per("user"))
+        .limit(Limit::new("all", 100, Window::Fixed(ms(60_000))));
+    let file = include_str!("../../../tests/fixtures/every_setting.toml");
+    for setting in SETTINGS.iter().filter(|setting| setting.path != "storage.in_memory") {
+        assert!(file.contains(&format!("\n{} = ", setting.name())), "{}", setting.path);
+    }
+    let read = Config::from_toml(file);
     let text = |config: Config| format!("{config:?}");
     assert_eq!(text(built.build().unwrap()), text(read.unwrap()));
 

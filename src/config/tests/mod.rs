@@ -57,14 +57,21 @@ fn a_refusal_names_the_key_the_value_and_what_is_allowed() {
     for (extra, expected) in [
         ("[gossip]\ninterval = \"0s\"", &["gossip.interval", "0s", "1ms to 1m"][..]),
         ("[gossip]\ninterval = \"soon\"", &["gossip.interval", "\"soon\"", "50ms"]),
-        ("[gossip]\ninterval = 50", &["interval", "string"]),
+        (
+            "[gossip]\ninterval = 50",
+            &["gossip.interval", "`50`", "a string", "1ms to 1m", "line 5"],
+        ),
+        ("[gossip]\nfanout = \"many\"", &["gossip.fanout", "\"many\"", "1 to 1024", "line 5"]),
+        ("[gossip]\npeers = [1]", &["gossip.peers", "`1`", "a string", "line 5"]),
+        ("[gossip]\ninsecure = \"yes\"", &["gossip.insecure", "\"yes\"", "true or false"]),
+        ("[gossip]\nurgent_at = \"all\"", &["gossip.urgent_at", "\"all\"", "0 to 1"]),
         (
             "[gossip]\nlisten = \"0.0.0.0:7946\"",
             &["gossip.listen", "0.0.0.0:7946", "insecure = true"],
         ),
         ("[gossip]\nlisten = \"7946\"", &["gossip.listen", "\"7946\"", "IP address and a port"]),
         ("[gossip]\npeers = [\"10.0.0.7\"]", &["gossip.peers", "\"10.0.0.7\"", "host:port"]),
-        ("[gossip]\nintervall = \"1s\"", &["intervall", "expected one of"]),
+        ("[gossip]\nintervall = \"1s\"", &["intervall", "in [gossip]", "expected one of"]),
         (
             "[storage]\ndurability = \"none\"",
             &["storage.durability", "\"none\"", "\"relaxed\" or \"sync\""],

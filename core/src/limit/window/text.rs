@@ -11,6 +11,17 @@ use super::{SESSION_TTL, Window};
 use crate::time::{InvalidDuration, format_duration, parse_duration};
 
 /// A text that is no window.
+///
+/// ```
+/// use std::time::Duration;
+/// use tallymesh::{InvalidWindow, Window};
+///
+/// let window: Window = "session 30m".parse()?;
+/// assert_eq!(window, Window::Session { ttl: Duration::from_secs(1800) });
+/// let refused: InvalidWindow = "daily".parse::<Window>().unwrap_err();
+/// assert!(refused.to_string().starts_with("\"daily\" is no window: use a duration such as \"60s\""));
+/// # Ok::<(), InvalidWindow>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{text:?} is no window: use a duration such as \"60s\" or \"1h\", or \"session\" with or without a time to live, such as \
