@@ -144,7 +144,7 @@ impl World<'_> {
         })
     }
 
-    fn admitted(
+    pub(super) fn admitted(
         &mut self,
         place: usize,
         keys: &[CounterKey],
