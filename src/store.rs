@@ -11,6 +11,7 @@ use tallymesh_core::crdt::VersionVector;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::id::ReplicaId;
 use tallymesh_core::key::CounterKey;
+use tallymesh_core::limit::Lifetime;
 use tallymesh_core::table::{CountError, CounterState, DirtySet, Op, Rejections};
 use tallymesh_core::time::Timestamp;
 
@@ -61,6 +62,27 @@ impl CounterStore {
         self.execute(key, Op::Add(amount))
     }
 
+    /// As [`add`](Self::add), to a counter without a window that is to live for this time after the change: from 1 ms to 366
+    /// days, in the place of `counters.ttl`. The longest time that was given counts.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tallymesh::{Config, CounterKey, CounterStore};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
+    /// let blocked = CounterKey::new("blocked", &["u7"])?;
+    /// store.add_for(&blocked, 1, Duration::from_secs(12))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn add_for(&self, key: &CounterKey, amount: u64, ttl: Duration) -> Result<u64, CountError> {
+        self.execute_for(key, Op::Add(amount), Lifetime::new(ttl))
+    }
+
     /// Subtracts from a counter, and returns its value, which is never below 0.
     ///
     /// # Errors
@@ -78,9 +100,13 @@ impl CounterStore {
     }
 
     fn execute(&self, key: &CounterKey, op: Op) -> Result<u64, CountError> {
+        self.execute_for(key, op, self.engine().counter_lifetime())
+    }
+
+    fn execute_for(&self, key: &CounterKey, op: Op, lifetime: Lifetime) -> Result<u64, CountError> {
         let engine = self.engine();
         let now = engine.now();
-        let result = engine.table().execute(now, key, op, engine.expires_at(now))?;
+        let result = engine.table().execute(now, key, op, lifetime)?;
         engine.executed(result);
         Ok(result.value)
     }
@@ -145,11 +171,11 @@ impl CounterStore {
     /// than the difference between the two while the system's clock is [behind](Status::clock_behind_ms).
     ///
     /// ```
-    /// # use tallymesh::{Config, CounterStore, WindowIndex};
+    /// # use tallymesh::{Config, CounterStore, WindowSpan};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
-    /// let minute = WindowIndex::at(60_000, store.now())?;
+    /// let minute = WindowSpan::at(60_000, store.now())?;
     /// assert!(store.wait_until(minute.end()).as_secs() <= 60);
     /// assert!(store.wait_until(minute.start()).is_zero());
     /// # Ok(())

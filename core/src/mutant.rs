@@ -37,6 +37,10 @@ pub enum Mutant {
     ClockStepsBack,
     /// A wait takes the wall clock for exact, although it shows a new time only every tick.
     TickForgotten,
+    /// The marks of a counter are merged as one tuple, of which the greater wins.
+    MarksMergedAsOne,
+    /// A merge cuts the last use of a session to the own clock's time.
+    SessionCutAtMerge,
     /// A checkpoint writes the watermarks before the cells that they vouch for.
     WatermarkBeforeCells,
 }
@@ -44,7 +48,7 @@ pub enum Mutant {
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 10] = [
+    pub const ALL: [Mutant; 12] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -54,6 +58,8 @@ impl Mutant {
         Mutant::ForgedCellMerged,
         Mutant::ClockStepsBack,
         Mutant::TickForgotten,
+        Mutant::MarksMergedAsOne,
+        Mutant::SessionCutAtMerge,
         Mutant::WatermarkBeforeCells,
     ];
 

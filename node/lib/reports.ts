@@ -28,6 +28,8 @@ export interface PeerReport {
   readonly clockOffsetMs?: number;
   /** How long a message to it and back took last, in milliseconds. */
   readonly roundTripMs?: number;
+  /** The limits of ours that say something else there: another maximum, window, `when` or `per` under the same name. */
+  readonly differentLimits: readonly string[];
   /** How long ago it was last heard, in milliseconds. */
   readonly lastHeardMs?: number;
 }
@@ -58,4 +60,6 @@ export interface HealthReport {
    * back. Until it has caught up, time stands still here: windows do not roll over, and waits are longer by so much.
    */
   readonly clockBehindMs: number;
+  /** Messages from peers that this version does not know and skipped. */
+  readonly messagesUnknown: number;
 }
