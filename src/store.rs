@@ -207,11 +207,11 @@ impl CounterStore {
     /// than the difference between the two while the system's clock is [behind](Status::clock_behind_ms).
     ///
     /// ```
-    /// # use tallymesh::{Config, CounterStore, WindowIndex};
+    /// # use tallymesh::{Config, CounterStore, WindowSpan};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
-    /// let minute = WindowIndex::at(60_000, store.now())?;
+    /// let minute = WindowSpan::at(60_000, store.now())?;
     /// assert!(store.wait_until(minute.end()).as_secs() <= 60);
     /// assert!(store.wait_until(minute.start()).is_zero());
     /// # Ok(())

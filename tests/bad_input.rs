@@ -64,6 +64,7 @@ fn of_a_key_a_window_and_a_moment() {
     pass(&[
         (CounterKey::new("l", &many).unwrap_err().to_string(), &["33 values", "at most 32"]),
         (CounterKey::new(&long, &[]).unwrap_err().to_string(), &["8193 bytes", "at most 8192"]),
+        (CounterKey::from_bytes(b"calls").unwrap_err().to_string(), &["not a counter key"]),
         (
             WindowSpan::at(0, Timestamp(1)).unwrap_err().to_string(),
             &["length_ms = 0", "at least 1"],

@@ -29,6 +29,7 @@
 //! | I9 | an expired counter is neither read nor written |
 //! | I10 | merging is commutative, associative and idempotent; any bytes may arrive, and none panic |
 //! | I11 | nothing of an expired window remains after its grace |
+//! | I13 | who waits as a denial tells is admitted, if nothing else happens to the counter; what ends does not end before that, by more than two ticks of the clock |
 //!
 //! # What is deliberately absent
 //!

@@ -54,6 +54,17 @@ impl Slot {
         }
     }
 
+    /// When it ends for a limit with this life once that use is noted.
+    #[inline(always)]
+    pub(super) fn ends_once_used(&self, life: Life) -> Timestamp {
+        match life {
+            Life::Window(window) => window.end(),
+            Life::Use { at: used_at, ttl_ms } => {
+                end_after_use(self.counter.use_marks().0.max(used_at), ttl_ms)
+            }
+        }
+    }
+
     /// How long the counter lives after a use that is not its limit's: a session keeps its time to live.
     pub(super) fn life_kept(&self, now: Timestamp, life: Life) -> Life {
         match self.counter.use_marks() {
@@ -79,15 +90,6 @@ impl Slot {
     /// How much the own cell can still count now: everything again once the counter has ended.
     pub(super) fn room_at(&self, now: Timestamp) -> u64 {
         if self.ends() <= now { COUNT_MAX } else { self.counter.room() }
-    }
-
-    /// When it ends for a limit with this life once that has used it, unless it is used again.
-    #[inline(always)]
-    pub(super) fn ends_once_used(&self, life: Life) -> Timestamp {
-        match life {
-            Life::Window(window) => window.end(),
-            Life::Use { at, ttl_ms } => end_after_use(at.max(self.counter.use_marks().0), ttl_ms),
-        }
     }
 
     /// Whether the counter has been used, and will not end before one does that is used now.

@@ -9,6 +9,10 @@ use tallymesh_core::table::Op;
 
 use super::{Checked, Event, World};
 use crate::faults::Fault;
+use crate::options::Kind;
+
+/// The farthest that a wall clock is set off: 3 days.
+const FAR_MS: i64 = 3 * 24 * 3_600_000;
 
 impl World<'_> {
     pub(super) fn fault(&mut self) -> Checked {
@@ -46,10 +50,7 @@ impl World<'_> {
                 self.after(delay, Event::MendDisk { node: place });
             }
             10 if has(Fault::BitRot) => self.nodes[place].disk.rot(),
-            11 if has(Fault::Clock) => {
-                let offset_ms = self.random.get_mut().random_range(-3_000..3_000);
-                self.nodes[place].clock.offset_ms = offset_ms;
-            }
+            11 if has(Fault::Clock) => self.set_clock(place),
             12 if has(Fault::Pause) => {
                 let pause = self.draw_ms(5_000);
                 self.nodes[place].paused_until = self.now + pause;
@@ -62,6 +63,19 @@ impl World<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Sets a wall clock off by seconds, and now and then by hours or days.
+    fn set_clock(&mut self, place: usize) {
+        let far = self.chance(0.15);
+        let random = self.random.get_mut();
+        let offset_ms = match far {
+            true => random.random_range(-FAR_MS..FAR_MS) / random.random_range(1..30),
+            false => random.random_range(-3_000..3_000),
+        };
+        // Where all must make progress once they are repaired, none may have acted on a time that is far ahead.
+        let is_ahead = self.options.kind == Kind::Liveness && offset_ms > 3_000;
+        self.nodes[place].clock.set(if is_ahead { -offset_ms } else { offset_ms });
     }
 
     /// Kills a process now, or in the middle of its next writes or sends.

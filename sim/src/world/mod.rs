@@ -2,6 +2,7 @@
 
 mod checks;
 mod faults;
+mod lone;
 mod network;
 mod node;
 mod phases;
@@ -37,6 +38,8 @@ pub struct Outcomes {
     pub events: u64,
     /// How many calls were decided.
     pub calls: u64,
+    /// How many lone clients waited as they were told, and were admitted.
+    pub waits_obeyed: u64,
     /// What was broken, if anything was.
     pub violation: Option<Violation>,
     /// The last events before the end, or the last that touched the counter in focus.
@@ -83,6 +86,7 @@ enum Event {
     DialFailed { node: usize, life: u64, address: String },
     Call,
     Burst { session: u64 },
+    Lone { node: usize, early: bool },
     Refund { node: usize, life: u64, debits: Vec<Debit>, cost: u64, keys: Vec<CounterKey> },
     Fault,
     Flap { from: usize, to: usize, left: u32 },
@@ -120,6 +124,7 @@ struct World<'a> {
     calls_until: Duration,
     record: Record,
     calls: u64,
+    waits_obeyed: u64,
     measured: Measured,
 }
 
@@ -146,6 +151,7 @@ impl<'a> World<'a> {
             calls_until: Duration::from_millis(options.busy_ms),
             record,
             calls: 0,
+            waits_obeyed: 0,
             measured: Measured::default(),
         }
     }
@@ -161,6 +167,7 @@ impl<'a> World<'a> {
             trace_hash: self.record.hash(),
             events: self.record.events(),
             calls: self.calls,
+            waits_obeyed: self.waits_obeyed,
             violation,
             last_events: self.record.into_last_events(),
             conflicts: self.checker.conflicts().clone(),
@@ -174,6 +181,7 @@ impl<'a> World<'a> {
             self.after(delay, Event::Start { node });
         }
         self.begin_phases();
+        self.begin_lone_clients();
         self.after(Duration::from_millis(100), Event::Call);
         if !self.options.faults.is_empty() {
             self.after(Duration::from_millis(300), Event::Fault);
@@ -216,6 +224,7 @@ impl<'a> World<'a> {
             Event::DialFailed { node, life, address } => self.dial_failed(node, life, address),
             Event::Call => self.call(),
             Event::Burst { session } => self.burst(session),
+            Event::Lone { node, early } => self.lone(node, early),
             Event::Refund { node, life, debits, cost, keys } => {
                 self.refund(node, life, (&debits, cost), &keys)
             }
@@ -255,6 +264,7 @@ impl<'a> World<'a> {
             Event::Timer { node }
             | Event::Checkpoint { node, .. }
             | Event::DialFailed { node, .. }
+            | Event::Lone { node, .. }
             | Event::Refund { node, .. }
             | Event::Kill { node }
             | Event::Start { node }

@@ -14,8 +14,9 @@ use tallymesh_core::limit::{Limit, Window};
 use tallymesh_core::storage::StateStore;
 use tallymesh_core::table::{SlotRef, Table};
 use tallymesh_core::time::Timestamp;
-use tallymesh_core::time::{MonotonicWall, Now};
+use tallymesh_core::time::{Moment, MonotonicWall, Now};
 
+use super::lone::Promise;
 use crate::disk::{Backup, SimDisk};
 use crate::faults::Fault;
 use crate::options::{Limits, Options};
@@ -38,6 +39,8 @@ pub(super) struct Node {
     pub peers: Vec<usize>,
     /// So many frames on, its process is killed.
     pub sends_left: Option<u32>,
+    /// What its lone client was told last.
+    pub promise: Option<Promise>,
 }
 
 /// One process.
@@ -60,8 +63,12 @@ pub(super) struct Life {
 /// A node's clocks: the wall clock may be off and jump, and both run at a rate of their own.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NodeClock {
-    pub offset_ms: i64,
-    pub rate: f64,
+    offset_ms: i64,
+    rate: f64,
+    /// The wall clock shows a new time only so often.
+    pub tick_ms: u64,
+    /// How often it was set.
+    pub sets: u32,
 }
 
 const UNIX_START_MS: i64 = 1_790_000_000_000;
@@ -69,15 +76,22 @@ const UNIX_START_MS: i64 = 1_790_000_000_000;
 impl NodeClock {
     pub fn reading(&self, now: Duration) -> Timestamp {
         let ms = UNIX_START_MS + self.monotonic(now).as_millis() as i64 + self.offset_ms;
-        Timestamp(ms as u64)
+        Timestamp(ms as u64 / self.tick_ms * self.tick_ms)
     }
 
     pub fn monotonic(&self, now: Duration) -> Duration {
         now.mul_f64(self.rate)
     }
 
+    /// Sets the wall clock off.
+    pub fn set(&mut self, offset_ms: i64) {
+        self.offset_ms = offset_ms;
+        self.sets += 1;
+    }
+
     /// Sets the wall clock right, as of then.
     pub fn correct(&mut self, then: Duration) {
+        self.sets += 1;
         self.offset_ms = then.as_millis() as i64 - self.monotonic(then).as_millis() as i64;
     }
 
@@ -91,6 +105,7 @@ impl Node {
     pub fn new(place: usize, options: &Options, random: &mut StdRng) -> Node {
         let drifts = options.faults.has(Fault::Clock);
         let rate = if drifts { random.random_range(0.97..1.03) } else { 1.0 };
+        let tick_ms = if random.random_bool(0.5) { 4 } else { 10 };
         let differs = options.faults.has(Fault::Limits) && random.random_bool(0.3);
         let peers = match options.peers_known {
             None => (0..options.nodes).collect(),
@@ -106,11 +121,12 @@ impl Node {
             lives: 0,
             timer_at: None,
             paused_until: Duration::ZERO,
-            clock: NodeClock { offset_ms: 0, rate },
+            clock: NodeClock { offset_ms: 0, rate, tick_ms, sets: 0 },
             policy: Arc::new(policy(options.limits, differs)),
             is_clone: false,
             peers,
             sends_left: None,
+            promise: None,
         }
     }
 
@@ -132,15 +148,21 @@ impl Node {
             is_clone: true,
             peers: self.peers.clone(),
             sends_left: None,
+            promise: None,
         }
     }
 
     /// The time that its process acts on.
     pub fn wall(&mut self, now: Duration) -> Timestamp {
+        self.moment(now).wall
+    }
+
+    /// As [`wall`](Self::wall), with what a wait is told by.
+    pub fn moment(&self, now: Duration) -> Moment {
         let reading = self.clock.reading(now);
-        match &mut self.life {
-            None => reading,
-            Some(life) => life.monotonic_wall.observe(reading),
+        match &self.life {
+            None => MonotonicWall::at(reading).read(reading),
+            Some(life) => life.monotonic_wall.read(reading),
         }
     }
 
@@ -159,14 +181,20 @@ fn policy(limits: Limits, differs: bool) -> Policy {
     let hour = Window::Session { ttl: Duration::from_secs(3600) };
     let brief = Window::Session { ttl: Duration::from_secs(if differs { 2 } else { 1 }) };
     let two_seconds = Window::Fixed(Duration::from_secs(2));
+    let tools = |name, max, window| Limit::new(name, max, window).when("tool", "*");
+    // Of no round length, so that ticks and ends fall together in every way.
+    let lone = |name, window| Limit::new(name, 1, window).when("client", "*").per("client");
     let policy = match limits {
         Limits::Single { max } => Policy::new([Limit::new("all", max, hour)]),
         Limits::PerSession => Policy::new([Limit::new("calls", 1_000, hour).per("session")]),
         Limits::Varied => Policy::new([
-            Limit::new("tool", if differs { 3 } else { 5 }, hour).per("session").per("tool"),
-            Limit::new("brief", 4, brief).per("user").per("tool"),
-            Limit::new("window", if differs { 12 } else { 8 }, two_seconds).per("user"),
-            Limit::new("all", 1_000, hour),
+            // What calls of tools are for is not for the lone clients, and the other way round.
+            tools("tool", if differs { 3 } else { 5 }, hour).per("session").per("tool"),
+            tools("brief", 4, brief).per("user").per("tool"),
+            tools("window", if differs { 12 } else { 8 }, two_seconds).per("user"),
+            tools("all", 1_000, hour),
+            lone("lone window", Window::Fixed(Duration::from_millis(397))),
+            lone("lone session", Window::Session { ttl: Duration::from_millis(311) }),
         ]),
     };
     // Proven: these limits are in range and have names of their own.

@@ -56,7 +56,8 @@ impl World<'_> {
         let table = Arc::new(table);
         let replica = table.own_replica();
         self.checker.born(&replica)?;
-        let monotonic_wall = MonotonicWall::at(clock);
+        let tick = Duration::from_millis(self.nodes[place].clock.tick_ms);
+        let monotonic_wall = MonotonicWall::at(clock).with_tick(tick);
         let shown = monotonic_wall.observe(self.nodes[place].clock.reading(self.now));
         let formers = self.nodes[place].formers.clone();
         match set_aside {

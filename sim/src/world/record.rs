@@ -131,6 +131,7 @@ fn summary(event: &Event) -> (&'static str, u64) {
         Event::DialFailed { life, .. } => ("dial failed in life", *life),
         Event::Call => ("call", 0),
         Event::Burst { session } => ("burst in session", *session),
+        Event::Lone { early, .. } => ("lone client", u64::from(*early)),
         Event::Refund { life, .. } => ("refund in life", *life),
         Event::Fault => ("fault", 0),
         Event::Flap { to, .. } => ("flap towards", *to as u64),

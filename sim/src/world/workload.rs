@@ -187,7 +187,7 @@ impl World<'_> {
         })
     }
 
-    fn admitted(
+    pub(super) fn admitted(
         &mut self,
         place: usize,
         keys: &[CounterKey],
