@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tallymesh::{
-    Config, CounterKey, DenialReason, Durability, Limit, NodeId, ReplicaId, Timestamp, WhenFull,
-    Window, WindowIndex,
+    Config, CounterKey, DenialReason, Durability, Limit, NodeId, ReplicaId, Timestamp, Unmatched,
+    WhenFull, WhenLabelMissing, Window, WindowIndex,
 };
 
 fn limit(limit: Limit) -> String {
@@ -20,7 +20,7 @@ fn a_refusal_names_the_value_and_what_is_allowed() {
     let hour = Window::Fixed(Duration::from_secs(3600));
     let (long, many) = ("x".repeat(8193), ["v"; 33]);
     let no_time = Window::Session { ttl: Duration::ZERO };
-    let cases: [(String, &[&str]); 15] = [
+    let cases: [(String, &[&str]); 19] = [
         (parsed::<NodeId>("a b"), &["\"a b\"", "1 to 64 ASCII letters"]),
         (parsed::<ReplicaId>("a"), &["\"a\"", "node#boot.nonce"]),
         (parsed::<Window>("daily"), &["\"daily\"", "\"60s\"", "\"session\""]),
@@ -34,6 +34,13 @@ fn a_refusal_names_the_value_and_what_is_allowed() {
             parsed::<WhenFull>("maybe"),
             &["counters.when_full", "\"maybe\"", "\"deny\" or \"allow\""],
         ),
+        (
+            parsed::<Unmatched>("maybe"),
+            &["counters.unmatched", "\"maybe\"", "\"allow\" or \"deny\""],
+        ),
+        (parsed::<WhenLabelMissing>("ignore"), &["\"ignore\"", "\"deny\" or \"skip\""]),
+        (limit(Limit::new("l", 1, hour).per("cost")), &["\"l\": per = \"cost\"", "no label"]),
+        (limit(Limit::new("l", 1, hour).when("tool", "")), &["\"l\": when", "can match"]),
         (CounterKey::new("l", &many).unwrap_err().to_string(), &["33 values", "at most 32"]),
         (CounterKey::new(&long, &[]).unwrap_err().to_string(), &["8193 bytes", "at most 8192"]),
         (

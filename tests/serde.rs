@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tallymesh::{
     Config, CounterKey, CounterState, CounterStore, DenialReason, Durability, Limit, PeerStatus,
-    Status, WhenFull, Window,
+    Status, Unmatched, WhenFull, WhenLabelMissing, Window,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -45,6 +45,7 @@ fn config() -> Config {
         .persist_every(ms(11))
         .max_counters(1_000_001)
         .when_full(WhenFull::Allow)
+        .unmatched(Unmatched::Deny)
         .max_key_bytes(513)
         .max_labels(17)
         .max_replicas(65537)
@@ -54,7 +55,9 @@ fn config() -> Config {
         .counters_ttl(ms(86_400_001));
     let booking = Limit::new("booking", 3, Window::Session { ttl: HOUR });
     let booking = booking.when("session", "s?").when("tool", "book_*").per("session").per("user");
-    config.limit(booking).limit(Limit::new("all", 100, Window::Fixed(MINUTE))).build().unwrap()
+    let all = Limit::new("all", 100, Window::Fixed(MINUTE));
+    let all = all.when_label_missing(WhenLabelMissing::Skip);
+    config.limit(booking).limit(all).build().unwrap()
 }
 
 fn shown(config: &Config) -> String {
@@ -77,6 +80,7 @@ fn a_config_is_written_in_the_shape_of_the_file() {
     let written = written(&config());
     assert_eq!(written["gossip"]["interval"], "51ms");
     assert_eq!(written["counters"]["when_full"], "allow");
+    assert_eq!(written["counters"]["unmatched"], "deny");
     let missing = serde_json::from_value::<Config>(json!({})).unwrap_err().to_string();
     assert!(missing.contains("missing field `node`"), "{missing}");
     let bad = json!({ "node": { "id": "a b" }, "storage": { "in_memory": true } });
@@ -94,7 +98,7 @@ fn a_limit_is_written_as_in_the_file() {
                 "name": "booking", "max": 3, "window": "session", "session_ttl": "1h",
                 "per": ["session", "user"], "when": { "tool": "book_*", "session": "s?" },
             },
-            { "name": "all", "max": 100, "window": "1m" },
+            { "name": "all", "max": 100, "window": "1m", "when_label_missing": "skip" },
         ])
     );
     let read: Vec<Limit> = serde_json::from_value(written(&limits)).unwrap();
@@ -118,6 +122,7 @@ fn windows_and_reasons_are_text() {
     }
     assert_eq!(written(&DenialReason::LimitReached), "limit_reached");
     round_trip(&DenialReason::TooManyLabels);
+    round_trip(&DenialReason::MissingLabel);
 }
 
 #[tokio::test]

@@ -88,6 +88,7 @@ fn the_builder_and_the_file_make_the_same_config() {
         [counters]
         max_counters = 1000001
         when_full = "allow"
+        unmatched = "deny"
         max_key_bytes = 513
         max_labels = 17
         max_replicas = 65537
