@@ -33,12 +33,12 @@ pub use reset::{Reset, ResetError};
 pub use runtime::{DurabilityError, OpenError};
 pub use status::{DurabilityState, Health, RunState, Status};
 pub use store::{CounterStore, Subtracted};
-pub use tallymesh_core::crdt::{Cell, VersionVector};
+pub use tallymesh_core::crdt::{Cell, Marks, VersionVector};
 pub use tallymesh_core::gossip::PeerStatus;
 pub use tallymesh_core::id::{
     Incarnation, InvalidNodeId, InvalidReplicaId, NodeId, ReplicaId, Version,
 };
-pub use tallymesh_core::key::{CounterKey, InvalidKey, WindowIndex};
+pub use tallymesh_core::key::{CounterKey, CounterKind, InvalidKey, WindowSpan};
 pub use tallymesh_core::limit::{
     DenialReason, InvalidDenialReason, InvalidWhenLabelMissing, InvalidWindow, Limit, LimitError,
     Request, WhenLabelMissing, Window,

@@ -37,6 +37,12 @@ pub enum Mutant {
     ClockStepsBack,
     /// A subtraction takes more than there is.
     TakenBelowZero,
+    /// A cell of a limit's counter that holds less than nothing is believed.
+    CellBelowZeroMerged,
+    /// The marks of a counter are merged as one tuple, of which the greater wins.
+    MarksMergedAsOne,
+    /// A merge cuts the last use of a session to the own clock's time.
+    SessionCutAtMerge,
     /// A checkpoint writes the watermarks before the cells that they vouch for.
     WatermarkBeforeCells,
 }
@@ -44,7 +50,7 @@ pub enum Mutant {
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 10] = [
+    pub const ALL: [Mutant; 13] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -54,6 +60,9 @@ impl Mutant {
         Mutant::ForgedCellMerged,
         Mutant::ClockStepsBack,
         Mutant::TakenBelowZero,
+        Mutant::CellBelowZeroMerged,
+        Mutant::MarksMergedAsOne,
+        Mutant::SessionCutAtMerge,
         Mutant::WatermarkBeforeCells,
     ];
 

@@ -33,6 +33,8 @@ export interface PeerReport {
   readonly clockOffsetMs?: number;
   /** How long a message to it and back took last, in milliseconds. */
   readonly roundTripMs?: number;
+  /** The limits of ours that say something else there: another maximum, window, `when` or `per` under the same name. */
+  readonly differentLimits: readonly string[];
   /** How long ago it was last heard, in milliseconds. */
   readonly lastHeardMs?: number;
 }
@@ -60,4 +62,6 @@ export interface HealthReport {
   readonly cellsLate: number;
   /** Requests that no limit applied to, allowed or denied as `counters.unmatched` says. */
   readonly requestsUnmatched: number;
+  /** Messages from peers that this version does not know and skipped. */
+  readonly messagesUnknown: number;
 }

@@ -4,7 +4,7 @@ use napi::Env;
 use napi::Result;
 use napi::bindgen_prelude::PromiseRaw;
 use napi_derive::napi;
-use tallymesh::{CountError, CounterKey, CounterStore, Subtracted, Timestamp, WindowIndex};
+use tallymesh::{CountError, CounterKey, CounterStore, Subtracted, Timestamp, WindowSpan};
 
 use crate::counters::key;
 use crate::decisions::number;
@@ -55,7 +55,7 @@ pub fn window_take(
         with(handle, |local| {
             let values: Vec<&str> = values.split('\0').collect();
             let begins = Timestamp((ends_at_ms - length_ms) as u64);
-            let window = WindowIndex::at(length_ms as u64, begins).map_err(error::key)?;
+            let window = WindowSpan::at(length_ms as u64, begins).map_err(error::key)?;
             let key = CounterKey::windowed(&limit, &values, window).map_err(error::key)?;
             match local.store().subtract(&key, 1) {
                 Err(CountError::NotThisWindow { .. }) => Ok(0.0),
@@ -157,7 +157,7 @@ fn change(
             let values: Vec<&str> = values.split('\0').collect();
             loop {
                 let now = store.now();
-                let window = WindowIndex::at(length_ms as u64, now).map_err(error::key)?;
+                let window = WindowSpan::at(length_ms as u64, now).map_err(error::key)?;
                 let key = CounterKey::windowed(limit, &values, window).map_err(error::key)?;
                 match make(store, &key) {
                     // It ended since the clock was read: the next one has begun.

@@ -21,7 +21,7 @@ pub(super) const REPLICA_PREFIX: u8 = b'r';
 pub(super) const META_KEY: &[u8] = b"m";
 
 /// The version of this format.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The last completed checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use rand::RngExt;
 use rand::seq::IteratorRandom;
 use tallymesh_core::gossip::Input;
 use tallymesh_core::key::CounterKey;
-use tallymesh_core::limit::{DemandError, Demands, DenialReason, Request};
+use tallymesh_core::limit::{DemandError, Demands, DenialReason, Lifetime, Request};
 use tallymesh_core::table::CounterState;
 use tallymesh_core::table::{Admission, Debit, Op};
 use tallymesh_core::time::Timestamp;
@@ -61,9 +61,9 @@ impl World<'_> {
         let (table, replica) = (life.table.clone(), life.replica.clone());
         let before = table.counter(key.as_bytes());
         let op = if subtracts { Op::Subtract(amount) } else { Op::Add(amount) };
-        let end = now.plus(Duration::from_secs(3600));
+        let lifetime = Lifetime::new(Duration::from_secs(3600));
         // There may be no room for it.
-        let Ok(result) = table.execute(now, &key, op, end) else { return Ok(()) };
+        let Ok(result) = table.execute(now, &key, op, lifetime) else { return Ok(()) };
         let after = table.counter(key.as_bytes());
         self.record.decides(place, result.applied, std::slice::from_ref(&key));
         if subtracts {

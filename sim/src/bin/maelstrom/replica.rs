@@ -13,6 +13,7 @@ use serde_json::Value;
 use tallymesh_core::gossip::{Gossip, GossipSettings, Input, Output};
 use tallymesh_core::id::{Incarnation, NodeId, ReplicaId};
 use tallymesh_core::key::CounterKey;
+use tallymesh_core::limit::Lifetime;
 use tallymesh_core::link::{LinkEvent, LinkId, Proven};
 use tallymesh_core::table::{Bounds, CountError, Op, Table};
 use tallymesh_core::time::Now;
@@ -81,7 +82,7 @@ impl Replica {
     pub fn add(&mut self, now: Now, delta: i64) -> Result<(), Refusal> {
         let key = if delta < 0 { &self.subtracted } else { &self.added };
         let change = Op::Add(delta.unsigned_abs());
-        let changed = self.table.execute(now.wall, key, change, now.wall.plus(LIFETIME));
+        let changed = self.table.execute(now.wall, key, change, Lifetime::new(LIFETIME));
         changed.map_err(|error| match error {
             CountError::CounterExhausted { .. } => Refusal::abort(error),
             error => Refusal::temporarily_unavailable(error),
