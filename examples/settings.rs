@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tallymesh::{Config, ConfigBuilder, Durability, Limit, WhenFull, Window};
+use tallymesh::{Config, ConfigBuilder, Durability, Limit, Unmatched, WhenFull, Window};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ms = Duration::from_millis;
@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .persist_every(ms(10))
         .max_counters(1_000_000)
         .when_full(WhenFull::Deny)
+        .unmatched(Unmatched::Allow)
         .max_key_bytes(512)
         .max_labels(16)
         .max_replicas(65_536)

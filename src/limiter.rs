@@ -253,9 +253,8 @@ impl Limiter {
     /// # }
     /// ```
     pub fn keys(&self, request: &Request<'_>) -> Vec<CounterKey> {
-        let (engine, mut demands) = (self.engine(), Demands::default());
-        // Without a bound, no key is too long.
-        let _ = engine.find_demands(request, engine.now(), usize::MAX, &mut demands);
+        let engine = self.engine();
+        let demands = engine.policy().demands_with_labels(request, engine.now());
         let keys = demands.list.iter().map(|demand| demands.key(demand));
         keys.filter_map(|key| CounterKey::from_bytes(key).ok()).collect()
     }

@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use tallymesh::{
     Config, ConfigBuilder, CounterKey, CounterStore, DenialReason, Durability, Limit, Limiter,
-    NodeId, ReplicaId, Request, Reset, Timestamp, WhenFull, Window, WindowSpan, check, inspect,
+    NodeId, ReplicaId, Request, Reset, Timestamp, Unmatched, WhenFull, WhenLabelMissing, Window,
+    WindowSpan, check, inspect,
 };
 
 const HOUR: Window = Window::Fixed(Duration::from_secs(3600));
@@ -54,6 +55,13 @@ fn of_a_text() {
             parsed::<WhenFull>("maybe"),
             &["counters.when_full", "\"maybe\"", "\"deny\" or \"allow\""],
         ),
+        (
+            parsed::<Unmatched>("maybe"),
+            &["counters.unmatched", "\"maybe\"", "\"allow\" or \"deny\""],
+        ),
+        (parsed::<WhenLabelMissing>("ignore"), &["\"ignore\"", "\"deny\" or \"skip\""]),
+        (limit(Limit::new("l", 1, HOUR).per("cost")), &["\"l\": per = \"cost\"", "no label"]),
+        (limit(Limit::new("l", 1, HOUR).when("tool", "")), &["\"l\": when", "can match"]),
     ]);
 }
 

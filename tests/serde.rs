@@ -47,6 +47,7 @@ fn a_config_is_written_in_the_shape_of_the_file() {
     let written = written(&config());
     assert_eq!(written["gossip"]["interval"], "51ms");
     assert_eq!(written["counters"]["when_full"], "allow");
+    assert_eq!(written["counters"]["unmatched"], "deny");
     let missing = serde_json::from_value::<Config>(json!({})).unwrap_err().to_string();
     assert!(missing.contains("missing field `node`"), "{missing}");
     let bad = json!({ "node": { "id": "a b" }, "storage": { "in_memory": true } });
@@ -64,7 +65,7 @@ fn a_limit_is_written_as_in_the_file() {
                 "name": "booking", "max": 3, "window": "session", "session_ttl": "1h",
                 "per": ["session", "user"], "when": { "tool": "book_*", "session": "s?" },
             },
-            { "name": "all", "max": 100, "window": "1m" },
+            { "name": "all", "max": 100, "window": "1m", "when_label_missing": "skip" },
         ])
     );
     let read: Vec<Limit> = serde_json::from_value(written(&limits)).unwrap();
@@ -88,6 +89,7 @@ fn windows_and_reasons_are_text() {
     }
     assert_eq!(written(&DenialReason::LimitReached), "limit_reached");
     round_trip(&DenialReason::TooManyLabels);
+    round_trip(&DenialReason::MissingLabel);
 }
 
 #[tokio::test]

@@ -346,6 +346,18 @@ pub(crate) fn kind_of(key: &[u8]) -> CounterKind {
     CounterKind::of(key.first().map_or(0, |head| head & KIND_MASK))
 }
 
+/// Whether a key is of a limit's counter, of a kind that counts what was charged less what was refunded.
+pub(crate) fn is_of_limit(key: &[u8]) -> bool {
+    let mut reader = Reader(key);
+    let mut tag = || {
+        let (kind, _) = reader.head()?;
+        reader.text()?;
+        Ok::<_, InvalidKey>((kind, reader.tag()?))
+    };
+    let counts = |kind| matches!(kind, CounterKind::Session | CounterKind::FixedWindow);
+    tag().is_ok_and(|(kind, tag)| counts(kind) && tag != NO_LIMIT)
+}
+
 /// Appends a text behind its length.
 #[inline]
 pub(crate) fn write_text(bytes: &mut Vec<u8>, text: &str) {

@@ -39,6 +39,8 @@ pub enum Mutant {
     TickForgotten,
     /// A subtraction takes more than there is.
     TakenBelowZero,
+    /// A cell of a limit's counter that holds less than nothing is believed.
+    CellBelowZeroMerged,
     /// The marks of a counter are merged as one tuple, of which the greater wins.
     MarksMergedAsOne,
     /// A merge cuts the last use of a session to the own clock's time.
@@ -52,7 +54,7 @@ pub enum Mutant {
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 14] = [
+    pub const ALL: [Mutant; 15] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -63,6 +65,7 @@ impl Mutant {
         Mutant::ClockStepsBack,
         Mutant::TickForgotten,
         Mutant::TakenBelowZero,
+        Mutant::CellBelowZeroMerged,
         Mutant::MarksMergedAsOne,
         Mutant::SessionCutAtMerge,
         Mutant::WatermarkBeforeCells,

@@ -55,7 +55,7 @@ pub fn window_take(
         with(handle, |local| {
             let values: Vec<&str> = values.split('\0').collect();
             let begins = Timestamp((ends_at_ms - length_ms) as u64);
-            let window = WindowIndex::at(length_ms as u64, begins).map_err(error::key)?;
+            let window = WindowSpan::at(length_ms as u64, begins).map_err(error::key)?;
             let key = CounterKey::windowed(&limit, &values, window).map_err(error::key)?;
             match local.store().subtract(&key, 1) {
                 Err(CountError::NotThisWindow { .. }) => Ok(0.0),

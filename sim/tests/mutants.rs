@@ -4,7 +4,7 @@ use tallymesh_core::mutant::Mutant;
 use tallymesh_sim::{Faults, Options, run};
 
 /// Within how many seeds each mistake must be caught. Most take a handful; these are bounds, not averages.
-const CAUGHT_WITHIN: [(Mutant, u64); 13] = [
+const CAUGHT_WITHIN: [(Mutant, u64); 14] = [
     (Mutant::ReplicaIdReused, 10),
     (Mutant::WatermarkMovedByPush, 20),
     (Mutant::WatermarkMovedByPart, 60),
@@ -15,6 +15,7 @@ const CAUGHT_WITHIN: [(Mutant, u64); 13] = [
     (Mutant::ClockStepsBack, 10),
     (Mutant::TakenBelowZero, 10),
     (Mutant::TickForgotten, 5),
+    (Mutant::CellBelowZeroMerged, 10),
     (Mutant::MarksMergedAsOne, 20),
     (Mutant::SessionCutAtMerge, 60),
     (Mutant::WatermarkBeforeCells, 60),

@@ -446,7 +446,21 @@ mod tests {
             Cell { version: Version(1), p: 0, n: u64::MAX },
             Marks::default(),
         );
-        assert_eq!((counter.take(1), counter.value()), (0, 0));
+        assert_eq!(counter.take(1), 1);
+        assert_eq!(
+            counter.value(),
+            COUNT_MAX - 1,
+            "what one adds and another subtracts is nothing"
+        );
+        let far_less = Cell { version: Version(1), p: 0, n: u64::MAX };
+        counter.merge(ReplicaIndex(3), 0, far_less, Marks::default());
+        assert_eq!(counter.value(), 0);
+        counter.merge(
+            ReplicaIndex(3),
+            0,
+            Cell { version: Version(2), p: 0, n: 0 },
+            Marks::default(),
+        );
         // And they come back from there.
         counter.merge(
             ReplicaIndex(1),
@@ -460,7 +474,7 @@ mod tests {
             Cell { version: Version(2), p: 0, n: 2 },
             Marks::default(),
         );
-        assert_eq!(counter.value(), COUNT_MAX + 5 - 2);
+        assert_eq!(counter.value(), COUNT_MAX + 5 - 3);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use siphasher::sip::SipHasher13;
 
-use super::Limit;
 use super::window::Window;
+use super::{Limit, WhenLabelMissing};
 use crate::time::whole_ms;
 
 /// What every limit counts: there is one unit so far.
@@ -54,6 +54,9 @@ impl LimitHash {
         };
         said.number(kind);
         said.number(whole_ms(length));
+        if limit.when_label_is_missing() != WhenLabelMissing::Deny {
+            said.text("when_label_missing");
+        }
         LimitHash { name: limit.name().into(), hash: said.hash() as u32 }
     }
 

@@ -5,26 +5,25 @@ use core::time::Duration;
 
 use proptest::prelude::*;
 
-use super::tests::{replica, table};
+use super::tests::{replica, table, ttl};
 use super::{Admission, Bounds, CountError, CounterState, Debit, DirtySet, Op, OpResult, Table};
-use crate::crdt::COUNT_MAX;
+use crate::crdt::{COUNT_MAX, Marks, Update};
+use crate::id::Version;
 use crate::key::CounterKey;
-use crate::limit::{Demands, DenialReason, Lifetime, Limit, Policy, Request, Window};
+use crate::limit::{Demands, DenialReason, Limit, Policy, Request, Window};
 use crate::time::Timestamp;
 
-/// When a counter ends that was used at 0 and lives for [`lifetime`]: a sixteenth later.
-const END: Timestamp = Timestamp(9_562_500);
-
-fn lifetime() -> Lifetime {
-    Lifetime::new(Duration::from_secs(9_000))
-}
+/// How long the counters of these tests live after a use, in milliseconds.
+const TTL_MS: u64 = 1_600;
+/// When a counter that was used at 0 has ended, and is kept for its grace.
+const ENDED: Timestamp = Timestamp(2_000);
 
 fn key() -> CounterKey {
     CounterKey::new("plain", &["v"]).unwrap()
 }
 
 fn run(table: &Table, op: Op) -> Result<OpResult, CountError> {
-    table.execute(Timestamp(0), &key(), op, lifetime())
+    table.execute(Timestamp(0), &key(), op, ttl(TTL_MS))
 }
 
 fn taken(table: &Table, amount: u64) -> (u64, u64) {
@@ -40,7 +39,7 @@ fn state(table: &Table) -> CounterState {
 fn tell(from: &Table, to: &Table) {
     from.harvest(DirtySet::All);
     let own = from.own_replica();
-    if let Some(part) = from.updates_after(&own, crate::id::Version::ZERO, usize::MAX) {
+    if let Some(part) = from.updates_after(&own, Version::ZERO, usize::MAX) {
         to.apply(Timestamp(0), &own, &part.updates);
     }
 }
@@ -56,9 +55,10 @@ fn a_subtraction_takes_what_is_there_and_says_how_much() {
     assert_eq!((taken(&table, 1), taken(&table, 9)), ((1, 2), (2, 0)));
     // An expired counter holds nothing, and is not begun again for that.
     run(&table, Op::Add(7)).unwrap();
-    let expired = table.execute(END, &key(), Op::Subtract(2), lifetime()).unwrap();
+    let before = state(&table);
+    let expired = table.execute(ENDED, &key(), Op::Subtract(2), ttl(TTL_MS)).unwrap();
     assert_eq!((expired.taken, expired.value, expired.applied), (0, 0, false));
-    assert_eq!((state(&table).value, state(&table).expires_at), (7, END));
+    assert_eq!(state(&table), before);
 }
 
 #[test]
@@ -66,7 +66,8 @@ fn by_reference_a_subtraction_takes_no_more() {
     let table = table("a");
     run(&table, Op::Add(2)).unwrap();
     let slot_ref = table.resolve(key().as_bytes());
-    let take = || table.execute_by_ref(Timestamp(0), slot_ref, &key(), Op::Subtract(3), lifetime());
+    let take =
+        || table.execute_by_ref(Timestamp(0), slot_ref, &key(), Op::Subtract(3), ttl(TTL_MS));
     assert_eq!([take().unwrap().unwrap().taken, take().unwrap().unwrap().taken], [2, 0]);
 }
 
@@ -91,13 +92,43 @@ fn a_refund_takes_back_no_more_than_is_left_of_what_was_charged() {
     let first = admitted(ask(&table, &policy, 60));
     let second = admitted(ask(&table, &policy, 40));
     let key = CounterKey::from_bytes(&key_of(&policy)).unwrap();
-    let low = table.execute(Timestamp(0), &key, Op::Subtract(95), lifetime()).unwrap();
+    let low = table.execute(Timestamp(0), &key, Op::Subtract(95), ttl(TTL_MS)).unwrap();
     assert_eq!((low.taken, low.value), (95, 5));
     table.refund(&first, 60);
     table.refund(&second, 40);
     let cell = table.counter(key.as_bytes()).unwrap().cells[0].1;
     assert_eq!((cell.p, cell.n), (100, 100));
     assert!(matches!(ask(&table, &policy, 100), Admission::Allowed { remaining: 0, .. }));
+}
+
+#[test]
+fn a_limit_is_lowered_where_it_was_charged_and_nowhere_else() {
+    let (a, b, policy) = (table("a"), table("b"), Policy::new([limit(100)]).unwrap());
+    admitted(ask(&a, &policy, 60));
+    tell(&a, &b);
+    admitted(ask(&b, &policy, 10));
+    let key = CounterKey::from_bytes(&key_of(&policy)).unwrap();
+    let low = b.execute(Timestamp(0), &key, Op::Subtract(40), ttl(TTL_MS)).unwrap();
+    assert_eq!((low.taken, low.value), (10, 60));
+}
+
+#[test]
+fn a_cell_of_a_limit_below_zero_is_not_believed_and_one_of_a_plain_counter_is() {
+    let policy = Policy::new([limit(100)]).unwrap();
+    let apply = |key: &[u8], (p, n): (u64, u64)| {
+        let table = table("a");
+        let marks = Marks { at: 0, p0: 1_000, n0: 0 };
+        let update = Update { key: key.into(), version: Version(1), generation: 0, p, n, marks };
+        let applied = table.apply(Timestamp(0), &replica("b", 1), &[update]);
+        (applied.implausible, table.rejections().cells_implausible, table.len())
+    };
+    let window = Limit::new("w", 9, Window::Fixed(Duration::from_secs(60)));
+    let windowed = Policy::new([window]).unwrap();
+    for of_limit in [key_of(&policy), key_of(&windowed)] {
+        assert_eq!(apply(&of_limit, (3, 4)), (1, 1, 0));
+        assert_eq!(apply(&of_limit, (3, 3)), (0, 0, 1));
+    }
+    assert_eq!(apply(key().as_bytes(), (3, 4)), (0, 0, 1));
 }
 
 #[test]
@@ -108,7 +139,7 @@ fn after_its_end_a_session_has_nothing_that_could_be_taken_from_the_next() {
     let key = CounterKey::from_bytes(&key_of(&policy)).unwrap();
     // The session is over, and its counter kept for the grace.
     let now = Timestamp(5_000);
-    let low = table.execute(now, &key, Op::Subtract(95), lifetime()).unwrap();
+    let low = table.execute(now, &key, Op::Subtract(95), ttl(99_000)).unwrap();
     assert_eq!((low.taken, low.value), (0, 0));
     let admits = |_: &u32| {
         let mut demands = Demands::default();
@@ -151,8 +182,9 @@ fn of_several_counters_none_is_charged_where_one_is_full() {
     let window = Window::Session { ttl: Duration::from_secs(1) };
     let policy = Policy::new([limit(COUNT_MAX), Limit::new("other", 5, window)]).unwrap();
     let full = CounterKey::from_bytes(&key_of(&policy)).unwrap();
-    table.execute(Timestamp(0), &full, Op::Add(COUNT_MAX), lifetime()).unwrap();
-    table.execute(Timestamp(0), &full, Op::Subtract(COUNT_MAX), lifetime()).unwrap();
+    for op in [Op::Add(COUNT_MAX), Op::Subtract(COUNT_MAX)] {
+        table.execute(Timestamp(0), &full, op, ttl(1_000)).unwrap();
+    }
     let Admission::Denied { reason, limit_index, .. } = ask(&table, &policy, 2) else {
         panic!("2 are admitted and not counted");
     };
@@ -179,14 +211,14 @@ fn a_place_that_was_made_is_there_for_what_is_added_later() {
     let table = Table::new(replica("a", 1), bounds, [1, 2, 3, 4]);
     let other = CounterKey::new("plain", &["other"]).unwrap();
     assert_eq!(run(&table, Op::Reserve).unwrap().value, 0);
-    let full = table.execute(Timestamp(0), &other, Op::Reserve, lifetime()).unwrap_err();
+    let full = table.execute(Timestamp(0), &other, Op::Reserve, ttl(TTL_MS)).unwrap_err();
     assert!(full.to_string().contains("waiting does not help"), "{full}");
     assert_eq!(run(&table, Op::Add(2)).unwrap().value, 2);
     assert_eq!(run(&table, Op::Reserve).unwrap().value, 2);
-    // Long after its use it is there still, within the grace of the last reservation.
-    let late = Timestamp(END.0 + 1);
-    assert_eq!(table.execute(late, &key(), Op::Reserve, lifetime()).unwrap().value, 0);
-    assert_eq!(table.execute(late, &key(), Op::Add(1), lifetime()).unwrap().value, 1);
+    // Long after its use it is there still, for another while from the last time that it was asked for.
+    let run_late = |at, op| table.execute(Timestamp(at), &key(), op, ttl(TTL_MS)).unwrap().value;
+    assert_eq!(run_late(ENDED.0, Op::Reserve), 0);
+    assert_eq!(run_late(ENDED.0 + TTL_MS, Op::Add(1)), 1);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::shard::Shard;
 use super::slot::{Slot, marks_of};
 use super::{SlotRef, Table, shard_of};
 use crate::crdt::COUNT_MAX;
-use crate::key::{CounterKey, CounterKind, Ends};
+use crate::key::{CounterKey, CounterKind, Ends, is_of_limit};
 use crate::limit::rule::{self, Reading};
 use crate::limit::{Life, Lifetime};
 use crate::mutant::mutant;
@@ -181,6 +181,7 @@ impl Table {
         life: Life,
     ) -> Result<OpResult, CountError> {
         let Some(slot) = shard.slot(slot_index) else { return Ok(OpResult::not_applied(0)) };
+        let life = slot.life_kept(now, life);
         let (used, room) = (slot.value_at(now), slot.room_at(now));
         let life = slot.life_kept(now, life);
         match op {
@@ -189,10 +190,12 @@ impl Table {
                 shard.touch(now, slot_index, life);
                 return Ok(OpResult::not_applied(used));
             }
-            Op::Reserve if slot.is_kept_by(now, life) => {
+            Op::Reserve if slot.is_kept_for(now, life) => {
                 return Ok(OpResult::not_applied(used));
             }
-            Op::Subtract(amount) if used.min(amount) == 0 && !mutant!(TakenBelowZero) => {
+            Op::Subtract(amount)
+                if used.min(amount) == 0 && !(mutant!(TakenBelowZero) && amount > 0) =>
+            {
                 return Ok(OpResult::not_applied(used));
             }
             _ if op.added() > room => return Err(op.exhausted(COUNT_MAX - room)),
@@ -204,6 +207,10 @@ impl Table {
         match op {
             Op::Add(amount) | Op::TryAdd { amount, .. } => slot.counter.add(amount),
             Op::Reserve => {}
+            // A limit's counter is lowered where it was charged.
+            Op::Subtract(amount) if is_of_limit(&slot.key) => {
+                taken = slot.counter.take_back(amount);
+            }
             Op::Subtract(amount) => taken = slot.counter.take(amount),
             Op::Reset => slot.counter.reset(),
         }

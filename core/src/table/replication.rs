@@ -11,7 +11,7 @@ use crate::crdt::{
     VersionVector,
 };
 use crate::id::{ReplicaId, Version};
-use crate::key::{CounterKey, Ends, ends_of};
+use crate::key::{CounterKey, Ends, ends_of, is_of_limit};
 use crate::limit::WINDOW_MAX;
 use crate::mutant::mutant;
 use crate::time::Timestamp;
@@ -343,7 +343,10 @@ impl Table {
             && update.marks.at <= Marks::AT_MAX
             && update.key.len() <= self.bounds.key_bytes_max
             && CounterKey::check(&update.key).is_ok();
-        if !plausible && !mutant!(ForgedCellMerged) {
+        // In a limit's counter no cell takes back more than it charged; a plain one may take what another added.
+        let is_balanced =
+            update.n <= update.p || !is_of_limit(&update.key) || mutant!(CellBelowZeroMerged);
+        if !(plausible && is_balanced) && !mutant!(ForgedCellMerged) {
             return Err(Rejection::Implausible);
         }
         let Marks { at, p0, .. } = update.marks;

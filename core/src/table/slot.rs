@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use super::slot_key::SlotKey;
 use super::{SHARD_BITS, SHARDS};
-use crate::crdt::{COUNT_MAX, Marks, PnCounter};
+use crate::crdt::{COUNT_MAX, Marks, PnCounter, ReplicaIndex};
 use crate::key::{CounterKind, end_after_use, ends_of, kind_of};
 use crate::limit::{Life, Lifetime};
 use crate::time::Timestamp;
@@ -92,10 +92,13 @@ impl Slot {
         if self.ends() <= now { COUNT_MAX } else { self.counter.room() }
     }
 
-    /// Whether the counter has been used, and will not end before one does that is used now.
-    pub(super) fn is_kept_by(&self, now: Timestamp, life: Life) -> bool {
-        let (is_used, ends) = (self.counter != PnCounter::default(), self.ends());
-        is_used && ends > now && ends >= life.end()
+    /// Whether the counter has been used, and lives at least as long as this use would make it.
+    pub(super) fn is_kept_for(&self, now: Timestamp, life: Life) -> bool {
+        let is_used = self.counter.generation() > 0
+            || self.counter.cell(ReplicaIndex::OWN).is_some()
+            || self.counter.peers_held() > 0;
+        let ((at, p0), marks) = (self.counter.use_marks(), marks_of(life));
+        is_used && self.ends() > now && marks.at <= at && marks.p0 <= p0
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 use tallymesh_core::crdt::Update;
 use tallymesh_core::gossip::{Input, Output, Report};
+use tallymesh_core::key::CounterKey;
 use tallymesh_core::link::{LinkEvent, LinkId, Proven};
 use tallymesh_core::time::Timestamp;
 use tallymesh_core::wire::{Message, Outbox, Received, read_frame};
@@ -239,7 +240,7 @@ impl World<'_> {
             };
             for update in updates {
                 forged = true;
-                forge_update(update, now, random.random_range(0..3));
+                forge_update(update, now, random.random_range(0..4));
             }
         }
         let mut outbox = Outbox::default();
@@ -294,11 +295,7 @@ impl World<'_> {
     }
 
     /// The counters in a frame that ended longer than the grace ago and are not held.
-    fn ended_and_gone(
-        &mut self,
-        place: usize,
-        frame: &[u8],
-    ) -> Vec<tallymesh_core::key::CounterKey> {
+    fn ended_and_gone(&mut self, place: usize, frame: &[u8]) -> Vec<CounterKey> {
         let now = self.wall(place);
         let Some(life) = self.life(place) else { return Vec::new() };
         let Ok(Received { messages, .. }) = read_frame(frame, usize::MAX) else {
@@ -312,9 +309,7 @@ impl World<'_> {
         let ended = updates
             .filter(|update| update.ends().is_some_and(|end| end.plus(super::GRACE) <= now))
             .filter(|update| life.table.counter(&update.key).is_none());
-        ended
-            .filter_map(|update| tallymesh_core::key::CounterKey::from_bytes(&update.key).ok())
-            .collect()
+        ended.filter_map(|update| CounterKey::from_bytes(&update.key).ok()).collect()
     }
 }
 
@@ -322,12 +317,15 @@ fn forge_update(update: &mut Update, now: Timestamp, kind: u32) {
     match kind {
         0 => update.p = u64::MAX / 2,
         1 => update.n = u64::MAX - 7,
+        // Less than nothing, which only a counter without a limit may hold in one cell.
+        2 if CounterKey::from_bytes(&update.key).is_ok_and(|key| key.tag() != 0) => {
+            update.n = update.p + 1;
+        }
         _ => {
             let day = Duration::from_secs(24 * 3600);
             let window =
                 tallymesh_core::key::WindowSpan::at(60_000, now.plus(day)).expect("a short key");
-            let key = tallymesh_core::key::CounterKey::windowed("window", &["u0"], window)
-                .expect("a short key");
+            let key = CounterKey::windowed("window", &["u0"], window).expect("a short key");
             update.key = key.as_bytes().to_vec();
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::settings::SETTINGS;
 use super::*;
-use crate::Window;
+use crate::{WhenLabelMissing, Window};
 
 /// The builder's methods that set something: path to name.
 pub(super) fn methods() -> BTreeMap<String, String> {
@@ -65,7 +65,10 @@ fn the_builder_and_the_file_make_the_same_config() {
         .future_max(ms(600_001))
         .counters_ttl(ms(86_400_001))
         .limit(booking.per("session").per("user"))
-        .limit(Limit::new("all", 100, Window::Fixed(ms(60_000))));
+        .limit(
+            Limit::new("all", 100, Window::Fixed(ms(60_000)))
+                .when_label_missing(WhenLabelMissing::Skip),
+        );
     let file = include_str!("../../../tests/fixtures/every_setting.toml");
     for setting in SETTINGS.iter().filter(|setting| setting.path != "storage.in_memory") {
         assert!(file.contains(&format!("\n{} = ", setting.name())), "{}", setting.path);

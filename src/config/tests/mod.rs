@@ -82,6 +82,14 @@ fn a_refusal_names_the_key_the_value_and_what_is_allowed() {
         ),
         ("[storage]\nin_memory = true", &["node.data_dir", "in_memory"]),
         (
+            "[counters]\nunmatched = \"maybe\"",
+            &["counters.unmatched", "\"maybe\"", "\"allow\" or \"deny\""],
+        ),
+        (
+            "[[limit]]\nname = \"l\"\nmax = 1\nwindow = \"1s\"\nwhen_label_missing = \"ignore\"",
+            &["limit \"l\"", "when_label_missing", "\"ignore\"", "\"deny\" or \"skip\""],
+        ),
+        (
             "[counters]\nwhen_full = \"maybe\"",
             &["counters.when_full", "\"maybe\"", "\"deny\" or \"allow\""],
         ),
