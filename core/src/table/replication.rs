@@ -344,9 +344,9 @@ impl Table {
             && update.key.len() <= self.bounds.key_bytes_max
             && CounterKey::check(&update.key).is_ok();
         // In a limit's counter no cell takes back more than it charged; a plain one may take what another added.
-        let is_balanced =
-            update.n <= update.p || !is_of_limit(&update.key) || mutant!(CellBelowZeroMerged);
-        if !(plausible && is_balanced) && !mutant!(ForgedCellMerged) {
+        let is_unbalanced = update.n > update.p && is_of_limit(&update.key);
+        let believes = mutant!(ForgedCellMerged) || mutant!(CellBelowZeroMerged) && plausible;
+        if (!plausible || is_unbalanced) && !believes {
             return Err(Rejection::Implausible);
         }
         let Marks { at, p0, .. } = update.marks;
