@@ -197,6 +197,7 @@ fn peer_json(peer: &PeerStatus) -> Value {
         "address": peer.address,
         "replica": peer.replica.as_ref().map(ToString::to_string),
         "connected": peer.connected,
+        "absence": peer.absence.map(|absence| absence.to_string()),
         "lag": peer.lag,
         "clock_offset_ms": peer.clock_offset_ms,
         "round_trip_us": peer.round_trip.map(|time| time.as_micros() as u64),

@@ -6,7 +6,7 @@ use napi::Result;
 use napi_derive::napi;
 use tallymesh::{Decision, Denial, DenialReason, Limiter, Peek, Request, Reset};
 
-use crate::error::{Code, error, guard};
+use crate::error::{Code, closed, error, guard};
 use crate::limiters::with;
 
 thread_local! {
@@ -31,7 +31,7 @@ pub fn acquire(handle: u32, labels: String, count: u32, cost: f64) -> Result<f64
                     local.receipts.keep(receipt);
                     remaining
                 }
-                Decision::Denied(denial) => denied(limiter, &denial),
+                Decision::Denied(denial) => denied(limiter, &denial)?,
             })
         })
     })
@@ -46,7 +46,7 @@ pub fn peek(handle: u32, labels: String, count: u32, cost: f64) -> Result<f64> {
             let limiter = &local.shared.limiter;
             Ok(match limiter.peek(&request) {
                 Peek::Allowed { remaining, .. } => left(remaining),
-                Peek::Denied(denial) => denied(limiter, &denial),
+                Peek::Denied(denial) => denied(limiter, &denial)?,
             })
         })
     })
@@ -145,7 +145,11 @@ fn malformed() -> napi::Error {
     error(Code::InvalidInput, "a label is empty or holds a NUL")
 }
 
-fn denied(limiter: &Limiter, denial: &Denial) -> f64 {
+fn denied(limiter: &Limiter, denial: &Denial) -> Result<f64> {
+    if denial.reason() == DenialReason::Closed {
+        // By another thread, just now.
+        return Err(closed());
+    }
     let wait = denial.retry_after().map_or(-1.0, |wait| wait.as_millis() as f64);
     LAST_DENIAL.set((number(denial.remaining()), wait));
     let position =
@@ -160,7 +164,7 @@ fn denied(limiter: &Limiter, denial: &Denial) -> f64 {
         // One that this version does not know.
         _ => 7,
     };
-    -((8 * limit + reason) as f64)
+    Ok(-((8 * limit + reason) as f64))
 }
 
 /// What is left, as JavaScript sees it.

@@ -106,8 +106,8 @@ impl World<'_> {
         if self.options.checks == Checks::All {
             self.check_watermarks(place)?;
         }
-        let addresses = self.nodes[place].peers.iter().map(ToString::to_string).collect();
-        self.input(place, Input::Addresses(addresses))?;
+        let peers = self.nodes[place].peers.iter().map(|peer| peer.to_string().into()).collect();
+        self.input(place, Input::Peers(peers))?;
         let delay = self.draw_ms(self.options.checkpoint_ms);
         self.after(delay, Event::Checkpoint { node: place, life: number });
         Ok(())

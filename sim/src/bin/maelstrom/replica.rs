@@ -66,13 +66,14 @@ impl Replica {
         // Nothing is kept on disk that would number the starts, so the time does: a later life takes the earlier one's place.
         let incarnation = Incarnation { boot: now.wall.0, nonce: random.random() };
         let links = Links::new(node.as_str(), now.wall.0);
-        let peers = nodes.iter().filter(|peer| *peer != node.as_str()).cloned().collect();
+        let peers =
+            nodes.iter().filter(|peer| *peer != node.as_str()).cloned().map(Into::into).collect();
         let own = ReplicaId { node, incarnation };
         let table = Arc::new(Table::new(own.clone(), Bounds::default(), random.random()));
         let gossip = Gossip::new(table.clone(), settings, random.random(), now);
         let key = CounterKey::new("counter", &[]).expect("a short key");
         let mut replica = Replica { own, key, table, gossip, links, outgoing: VecDeque::new() };
-        replica.gossip.handle_input(now, Input::Addresses(peers));
+        replica.gossip.handle_input(now, Input::Peers(peers));
         replica.drain(now);
         replica
     }
