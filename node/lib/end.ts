@@ -38,7 +38,12 @@ function leaveSignal(): void {
 }
 
 function added(name: string | symbol, listener: unknown): void {
-  if (name === SIGNAL && listener !== end) process.off(SIGNAL, end);
+  // After the other is there: without any listener in between Node would stop to listen.
+  if (name === SIGNAL && listener !== end) process.nextTick(yieldSignal);
+}
+
+function yieldSignal(): void {
+  if (process.listenerCount(SIGNAL) > 1) process.off(SIGNAL, end);
 }
 
 function removed(name: string | symbol, listener: unknown): void {
@@ -46,6 +51,7 @@ function removed(name: string | symbol, listener: unknown): void {
 }
 
 function end(): void {
+  if (process.listenerCount(SIGNAL) > 1) return;
   native.endProcess();
   leaveSignal();
   process.kill(process.pid, SIGNAL);

@@ -66,7 +66,7 @@ export class Limiter implements AsyncDisposable {
 
   /**
    * Recovers what the data directory holds, joins the peers, and puts the limits in force. Waits up to `gossip.syncTimeout`
-   * for the state of the peers that answer.
+   * for every peer of the config to answer, and for what it has.
    *
    * @param config - the settings, or the path of a TOML file. Variables of the environment override what is in a file
    * (`TALLYMESH_GOSSIP_INTERVAL` is `gossip.interval`), and never an object

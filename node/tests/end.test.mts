@@ -45,7 +45,7 @@ function admitted(ending: string, check: (result: ReturnType<typeof run>) => voi
   return results.filter((result) => result.stdout.startsWith('admitted')).length;
 }
 
-describe('what a process has counted is written when it ends', () => {
+describe('what a process has counted is written when it ends', { timeout: 120_000 }, () => {
   it('because its work is done', () => {
     expect(admitted('', (result) => expect(result).toMatchObject({ status: 0, signal: null, stderr: '' }))).toBe(3);
   });
@@ -60,20 +60,21 @@ describe('what a process has counted is written when it ends', () => {
     expect(admitted(ending, (result) => expect(result).toMatchObject({ status: 5, stderr: '' }))).toBe(3);
   });
 
-  it('by an uncaught exception, and by a rejection that nobody handles', () => {
-    for (const ending of ["throw new Error('oops');", "setTimeout(() => { throw new Error('oops'); });", "Promise.reject(new Error('oops'));"]) {
+  it.for(["throw new Error('oops');", "setTimeout(() => { throw new Error('oops'); });", "Promise.reject(new Error('oops'));"])(
+    'by an exception that nobody catches: %s',
+    (ending) => {
       const check = (result: ReturnType<typeof run>): void => {
         expect(result.status).toBe(1);
         expect(result.stderr).toContain('oops');
       };
       expect(admitted(ending, check)).toBe(3);
-    }
-  });
+    },
+  );
 
   it('by a listener for the end that counts itself', () => {
     const dataDir = temporaryDirectory();
     run(program(dataDir, "process.on('exit', () => limiter.acquire({}));"));
-    expect(run(program(dataDir, "process.stdout.write(String(limiter.counters()[0].value));")).stdout).toBe('admitted3');
+    expect(run(program(dataDir, 'process.stdout.write(String(limiter.counters()[0].value));')).stdout).toBe('admitted3');
   });
 
   it('while a worker uses it, or has opened its own', () => {
@@ -81,7 +82,7 @@ describe('what a process has counted is written when it ends', () => {
       const worker = new Worker(
         "const { Limiter } = require('tallymesh'); const { workerData, parentPort } = require('node:worker_threads');" +
         "Limiter.attach(workerData); parentPort.postMessage(0); setInterval(() => {}, 1000);",
-        { eval: true, workerData: limiter.id });
+        { eval: true, execArgv: [], workerData: limiter.id });
       worker.on('message', () => process.exit(0));`;
     expect(admitted(attached, (result) => expect(result).toMatchObject({ status: 0, stderr: '' }))).toBe(3);
 
@@ -92,7 +93,7 @@ describe('what a process has counted is written when it ends', () => {
       const worker = new Worker(
         "const { Limiter } = require('tallymesh'); const { workerData, parentPort } = require('node:worker_threads');" +
         "Limiter.open(workerData).then((limiter) => { parentPort.postMessage(limiter.acquire({}).allowed); setInterval(() => {}, 1000); });",
-        { eval: true, workerData: ${settings(dataDir)} });
+        { eval: true, execArgv: [], workerData: ${settings(dataDir)} });
       worker.on('message', (allowed) => { writeSync(1, allowed ? 'admitted' : 'denied'); END });`;
     const endings = ['process.exit(0);', 'worker.terminate();', "throw new Error('oops');"];
     const results = Array.from({ length: 8 }, (_, life) => run(own.replace('END', endings[life % 3] ?? '')));
@@ -101,11 +102,14 @@ describe('what a process has counted is written when it ends', () => {
   });
 });
 
-describe('SIGTERM', () => {
+describe('SIGTERM', { timeout: 120_000 }, () => {
   /** Starts it, sends SIGTERM once it has said that it waits, and resolves to how it ended and all that it said. */
   async function terminate(dataDir: string, ending: string): Promise<{ code: unknown; signal: unknown; said: string }> {
     const waiting = `${ending} writeSync(1, ' waiting'); setInterval(() => {}, 1000);`;
-    const child = spawn(process.execPath, args(program(dataDir, waiting)), { cwd: directory, stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, args(program(dataDir, waiting)), {
+      cwd: directory,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     const ended = once(child, 'exit');
     let said = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -141,7 +145,7 @@ describe('SIGTERM', () => {
       const dataDir = temporaryDirectory();
       const { code, signal } = await terminate(dataDir, listener);
       expect([code, signal], listener).toStrictEqual([9, null]);
-      expect(run(program(dataDir, "process.stdout.write(String(limiter.counters()[0].value));")).stdout).toBe('admitted3');
+      expect(run(program(dataDir, 'process.stdout.write(String(limiter.counters()[0].value));')).stdout).toBe('admitted3');
     }
   });
 
@@ -155,7 +159,8 @@ describe('SIGTERM', () => {
   });
 
   it('and every listener of ours is gone once all is closed', () => {
-    const counts = "writeSync(1, String(['SIGTERM', 'newListener', 'removeListener'].map((name) => process.listenerCount(name))));";
+    const counts =
+      "writeSync(1, String(['SIGTERM', 'newListener', 'removeListener'].map((name) => process.listenerCount(name))));";
     const ending = `${counts} await limiter.close(); await limiter.close(); ${counts}`;
     expect(run(program(temporaryDirectory(), ending)).stdout).toMatch(/^admitted1,(\d+),(\d+)0,/);
   });
@@ -173,7 +178,7 @@ describe('a directory that is open', () => {
       new Worker(
         "const { Limiter } = require('tallymesh'); const { workerData, parentPort } = require('node:worker_threads');" +
         "Limiter.open(workerData).catch((error) => parentPort.postMessage(error.message));",
-        { eval: true, workerData: config }).on('message', (message) => writeSync(1, message));`;
+        { eval: true, execArgv: [], workerData: config }).on('message', (message) => writeSync(1, message));`;
     expect(run(program(temporaryDirectory(), worker)).stdout).toContain(told);
   });
 

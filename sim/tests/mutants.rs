@@ -4,7 +4,7 @@ use tallymesh_core::mutant::Mutant;
 use tallymesh_sim::{Faults, Options, run};
 
 /// Within how many seeds each mistake must be caught. Most take a handful; these are bounds, not averages.
-const CAUGHT_WITHIN: [(Mutant, u64); 9] = [
+const CAUGHT_WITHIN: [(Mutant, u64); 10] = [
     (Mutant::ReplicaIdReused, 10),
     (Mutant::WatermarkMovedByPush, 20),
     (Mutant::WatermarkMovedByPart, 60),
@@ -14,6 +14,7 @@ const CAUGHT_WITHIN: [(Mutant, u64); 9] = [
     (Mutant::ForgedCellMerged, 10),
     (Mutant::ClockStepsBack, 10),
     (Mutant::WatermarkBeforeCells, 60),
+    (Mutant::CountsWhenClosed, 20),
 ];
 
 /// The first seed that catches a mistake, and by which invariant.

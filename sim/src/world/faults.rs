@@ -21,7 +21,7 @@ impl World<'_> {
             return Ok(());
         }
         let has = |fault| self.options.faults.has(fault);
-        match self.random.get_mut().random_range(0..16_u32) {
+        match self.random.get_mut().random_range(0..17_u32) {
             0 | 1 if has(Fault::Partition) => self.partition(place),
             2 if has(Fault::Partition) => {
                 let calm = self.calm.clone();
@@ -58,6 +58,7 @@ impl World<'_> {
                 self.after(Duration::ZERO, Event::Clone { node: place });
             }
             15 if has(Fault::Backup) => self.back_up(place),
+            16 if has(Fault::Close) => return self.begin_to_close(place),
             _ => {}
         }
         Ok(())
@@ -175,9 +176,10 @@ impl World<'_> {
         let now = self.wall(place);
         if let Some(life) = self.life(place) {
             let end = now.plus(Duration::from_secs(3600));
-            // There is room, the key is short, and it has no window: nothing is refused.
-            let _ = life.table.execute(now, &key, Op::Reset, end);
-            self.checker.reset(&key);
+            // There is room, the key is short, and it has no window: only a node that closes refuses it.
+            if life.table.execute(now, &key, Op::Reset, end).is_ok() {
+                self.checker.reset(&key);
+            }
         }
         self.changed(place)
     }

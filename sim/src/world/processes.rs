@@ -17,7 +17,7 @@ use tallymesh_core::table::Bounds;
 use tallymesh_core::time::MonotonicWall;
 use tallymesh_core::time::Timestamp;
 
-use super::node::Life;
+use super::node::{Closing, Life};
 use super::{Checked, Event, GRACE, World};
 use crate::checker::Violation;
 use crate::faults::Fault;
@@ -94,6 +94,7 @@ impl World<'_> {
         node.life = Some(Life {
             number,
             began,
+            closing: Closing::No,
             replica,
             table,
             gossip,
@@ -232,7 +233,7 @@ impl World<'_> {
         Ok(())
     }
 
-    fn acknowledge(
+    pub(super) fn acknowledge(
         &mut self,
         place: usize,
         replica: &ReplicaId,
