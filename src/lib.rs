@@ -34,7 +34,7 @@ pub use runtime::{DurabilityError, OpenError};
 pub use status::{DurabilityState, Health, RunState, Status};
 pub use store::{CounterStore, Subtracted};
 pub use tallymesh_core::crdt::{Cell, Marks, VersionVector};
-pub use tallymesh_core::gossip::PeerStatus;
+pub use tallymesh_core::gossip::{PeerAbsence, PeerStatus};
 pub use tallymesh_core::id::{
     Incarnation, InvalidNodeId, InvalidReplicaId, NodeId, ReplicaId, Version,
 };

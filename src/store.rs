@@ -41,8 +41,9 @@ pub struct CounterStore {
 impl CounterStore {
     /// Recovers what the data directory holds, takes a new incarnation, and joins the peers.
     ///
-    /// Waits up to `gossip.sync_timeout` for the state of the peers that answer, so that a restarted instance does not
-    /// admit what the others know to be used up, but for what they counted within their last `gossip.interval`.
+    /// Waits up to `gossip.sync_timeout` for every peer of the config to answer and for what it has, so that a restarted
+    /// instance does not admit what the others know to be used up, but for what they counted within their last
+    /// `gossip.interval`. If it opens without, the log says what is missing.
     ///
     /// # Errors
     /// When the data directory is held (by another process or this one), belongs to another node or version, or cannot be

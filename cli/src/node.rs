@@ -202,6 +202,7 @@ fn peer_json(peer: &PeerStatus) -> Value {
         "address": peer.address,
         "replica": peer.replica.as_ref().map(ToString::to_string),
         "connected": peer.connected,
+        "absence": peer.absence.map(|absence| absence.to_string()),
         "lag": peer.lag,
         "clock_offset_ms": peer.clock_offset_ms,
         "different_limits": peer.different_limits,

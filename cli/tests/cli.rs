@@ -235,3 +235,90 @@ fn the_calls_of_a_real_model_do_not_overshoot_when_settled() {
     assert_eq!(settled["calls"], 1164);
     assert!(settled["denied"].as_u64().unwrap() > 0, "some turns make more calls than allowed");
 }
+
+#[test]
+fn a_directory_that_another_process_holds_is_called_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let config = tallymesh::Config::builder("a").data_dir(dir.path()).build().unwrap();
+    let store = runtime.block_on(tallymesh::CounterStore::open(config)).unwrap();
+    let refused = tallymesh(&["inspect", dir.path().to_str().unwrap()]);
+    let told = format!("is held by another process (process {})", std::process::id());
+    assert!(text(&refused.stderr).contains(&told), "{}", text(&refused.stderr));
+    runtime.block_on(store.close()).unwrap();
+}
+
+/// A peer that hangs: its connections stand, and nobody answers.
+#[cfg(unix)]
+#[test]
+fn a_peer_that_is_halted_stays_listed_with_what_it_had_confirmed() {
+    use std::io::{BufRead, BufReader};
+    use std::time::Duration;
+
+    use tallymesh::{Config, CounterStore, PeerAbsence};
+
+    async fn until(what: &str, patience: Duration, mut holds: impl FnMut() -> bool) {
+        let begun = std::time::Instant::now();
+        while !holds() {
+            assert!(begun.elapsed() < patience, "still not: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("b.toml");
+    std::fs::write(
+        &config,
+        "[node]\nid = \"b\"\n[storage]\nin_memory = true\n[gossip]\nlisten = \"127.0.0.1:0\"\n",
+    )
+    .unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tallymesh"))
+        .args(["node", "--config", config.to_str().unwrap()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+    let ready: Value = serde_json::from_str(&ready).unwrap();
+    let address = ready["listen"].as_str().unwrap().to_owned();
+    let signal = |name: &str| {
+        let sent = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    };
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let config = Config::builder("a")
+            .in_memory()
+            .peers([address])
+            .gossip_interval(Duration::from_millis(10))
+            .digest_interval(Duration::from_millis(200))
+            .silence_timeout(Duration::from_millis(600));
+        let store = CounterStore::open(config.build().unwrap()).await.unwrap();
+        let peer = || store.peers().remove(0);
+        let add = |from: u32, to: u32| {
+            for n in from..to {
+                store.add(&CounterKey::new(&n.to_string(), &[]).unwrap(), 1).unwrap();
+            }
+        };
+        add(0, 10);
+        let has_counted = || store.version_vector().iter().any(|(_, version)| version.0 == 10);
+        until("it has confirmed", PATIENCE, || {
+            has_counted() && peer().connected && peer().lag == 0
+        })
+        .await;
+        signal("-STOP");
+        add(10, 19);
+        until("it is given up", PATIENCE, || !peer().connected).await;
+        until("all is counted", PATIENCE, || peer().lag >= 9).await;
+        assert_eq!((peer().lag, peer().absence), (9, Some(PeerAbsence::Lost)));
+        assert!(peer().last_heard > Some(Duration::from_millis(600)), "{:?}", peer());
+        signal("-CONT");
+        until("it is back", PATIENCE, || peer().connected && peer().lag == 0).await;
+        store.close().await.unwrap();
+    });
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+}

@@ -46,7 +46,7 @@ export interface GossipConfig {
   readonly urgentAt?: number;
   /** The time after which nodes compare what they have; 10 ms to 1 minute. Default: `'1s'`. */
   readonly digestInterval?: Duration;
-  /** How long opening may wait for the state of the peers that answer; at most 1 minute. Default: `'1s'`. */
+  /** How long opening may wait for the peers of the config to answer, and for their state; at most 1 minute. Default: `'1s'`. */
   readonly syncTimeout?: Duration;
   /** Up to this many nodes, each sends its own changes to every peer; 0 to 65,536. Default: 32. */
   readonly directUpTo?: number;

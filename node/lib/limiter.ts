@@ -1,6 +1,7 @@
 import { inConfig, settingsJson, type Config } from './config.js';
 import { Decision, Peek, type LimitInForce, type Receipt } from './decision.js';
-import { ClosedError, InvalidInputError, asTallymeshError, call, settled } from './errors.js';
+import { limiterClosed, limiterOpened } from './end.js';
+import { ClosedError, DurabilityError, InvalidInputError, asTallymeshError, call, settled } from './errors.js';
 import { explained, isLimitReset, joinLabels, type Labels, type LimitReset, type Request } from './request.js';
 import { native } from './native.js';
 import type { CounterReport, HealthReport, PeerReport, StatusReport } from './reports.js';
@@ -56,6 +57,7 @@ export class Limiter implements AsyncDisposable {
     this.node = opened.node;
     this.address = opened.address;
     this.setAside = opened.setAside;
+    limiterOpened();
   }
 
   static {
@@ -64,7 +66,7 @@ export class Limiter implements AsyncDisposable {
 
   /**
    * Recovers what the data directory holds, joins the peers, and puts the limits in force. Waits up to `gossip.syncTimeout`
-   * for the state of the peers that answer.
+   * for every peer of the config to answer, and for what it has.
    *
    * @param config - the settings, or the path of a TOML file. Variables of the environment override what is in a file
    * (`TALLYMESH_GOSSIP_INTERVAL` is `gossip.interval`), and never an object
@@ -121,11 +123,20 @@ export class Limiter implements AsyncDisposable {
    * one write.
    *
    * @throws {@link DurabilityError} when it cannot be made durable; it is then counted in memory all the same, and to refuse
-   * the call is up to the caller
+   * the call is up to the caller: the error's `receipt` takes the charge back
+   * @throws {@link ClosedError} when the limiter is closed; nothing is charged then
    */
   async acquireDurable(request: Request): Promise<Decision> {
     const decision = this.acquire(request);
-    if (decision.allowed) await this.flush();
+    if (!decision.allowed) return decision;
+    try {
+      await this.flush();
+    } catch (thrown) {
+      if (thrown instanceof DurabilityError) throw new DurabilityError(thrown.message, decision.receipt);
+      if (!(thrown instanceof ClosedError)) throw thrown;
+      // It was admitted before the limiter was closed, so the last checkpoint has it.
+      await this.close();
+    }
     return decision;
   }
 
@@ -260,12 +271,17 @@ export class Limiter implements AsyncDisposable {
    * Sends what is left to the peers, tells them goodbye, writes everything to disk, and stops. Later calls throw a
    * {@link ClosedError}, but for `close` itself.
    *
-   * A process that ends without it loses at most what was counted in the last `storage.persistEvery`.
+   * What was counted before it is called is written. A process that ends in order without it (its work is done,
+   * `process.exit`, an uncaught exception) does the same for at most a second, and so does SIGTERM while nothing else listens
+   * for it. One that ends otherwise loses at most what was counted in the last `storage.persistEvery`.
    *
    * @throws {@link DurabilityError} when the disk has failed
    */
   close(): Promise<void> {
-    this.#closing ??= settled(() => native.close(this.#handle));
+    if (this.#closing === undefined) {
+      this.#closing = settled(() => native.close(this.#handle));
+      limiterClosed();
+    }
     return this.#closing;
   }
 

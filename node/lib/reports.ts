@@ -21,13 +21,22 @@ export interface CounterReport {
 
 /** One peer, as of the last round. */
 export interface PeerReport {
-  /** The address from the config that leads to it; left out for a peer that only connected to us. */
+  /**
+   * The address from the config that leads to it, or the name there as long as that is not resolved; left out for a peer that
+   * only connected to us.
+   */
   readonly address?: string;
   /** Who it is; left out until it has introduced itself. */
   readonly replica?: string;
   /** Whether a link to it is up. */
   readonly connected: boolean;
-  /** How many of our own updates it has not confirmed yet. */
+  /**
+   * Why none is; left out while one is. `'unresolved'`: its name was never resolved to an address. `'unanswered'`: nobody has
+   * ever introduced itself at the address. `'stopped'`: it said that it stops. `'lost'`: it did not; it crashed, hangs, or the
+   * network is cut.
+   */
+  readonly absence?: 'unresolved' | 'unanswered' | 'stopped' | 'lost';
+  /** How many of our own updates it has not confirmed yet; of a peer that is not connected, as it last said. */
   readonly lag: number;
   /** Its clock minus ours, in milliseconds, within about half of `roundTripMs`. */
   readonly clockOffsetMs?: number;

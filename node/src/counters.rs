@@ -54,6 +54,11 @@ pub fn counter_release(counter: u32) -> Result<()> {
     })
 }
 
+/// Forgets every number of this thread.
+pub fn release_all() {
+    drop(COUNTERS.take());
+}
+
 /// The counter's value.
 #[napi]
 pub fn counter_value(counter: u32) -> Result<f64> {

@@ -7,7 +7,7 @@ use napi::Result;
 use napi_derive::napi;
 use tallymesh::{Decision, Denial, DenialReason, Limiter, Peek, Request, Reset};
 
-use crate::error::{Code, error, guard};
+use crate::error::{Code, closed, error, guard};
 use crate::limiters::with;
 
 thread_local! {
@@ -34,7 +34,7 @@ pub fn acquire(handle: u32, labels: String, count: u32, cost: f64) -> Result<f64
                     local.receipts.keep(receipt);
                     remaining
                 }
-                Decision::Denied(denial) => denied(limiter, &denial),
+                Decision::Denied(denial) => denied(limiter, &denial)?,
             })
         })
     })
@@ -49,7 +49,7 @@ pub fn peek(handle: u32, labels: String, count: u32, cost: f64) -> Result<f64> {
             let limiter = &local.shared.limiter;
             Ok(match limiter.peek(&request) {
                 Peek::Allowed { remaining, .. } => left(remaining),
-                Peek::Denied(denial) => denied(limiter, &denial),
+                Peek::Denied(denial) => denied(limiter, &denial)?,
             })
         })
     })
@@ -154,7 +154,11 @@ fn malformed() -> napi::Error {
     error(Code::InvalidInput, "a label is empty or holds a NUL")
 }
 
-fn denied(limiter: &Limiter, denial: &Denial) -> f64 {
+fn denied(limiter: &Limiter, denial: &Denial) -> Result<f64> {
+    if denial.reason() == DenialReason::Closed {
+        // By another thread, just now.
+        return Err(closed());
+    }
     let wait = denial.retry_after().map_or(-1.0, ms);
     LAST_DENIAL.set((number(denial.remaining()), wait));
     let position =
@@ -175,7 +179,7 @@ fn denied(limiter: &Limiter, denial: &Denial) -> f64 {
     if let Some(label) = denial.missing_label() {
         LAST_MISSING_LABEL.with_borrow_mut(|last| *last = Some(label.to_owned()));
     }
-    -((16 * limit + reason) as f64)
+    Ok(-((16 * limit + reason) as f64))
 }
 
 /// A length of time in whole milliseconds, rounded up.

@@ -66,7 +66,10 @@ pub fn open(source: OpenError) -> Error {
 }
 
 pub fn durability(source: DurabilityError) -> Error {
-    error(Code::Durability, source)
+    match source {
+        DurabilityError::Closed => closed(),
+        source => error(Code::Durability, source),
+    }
 }
 
 pub fn reset(source: ResetError) -> Error {
@@ -84,6 +87,7 @@ pub fn refund(code: &'static str, message: impl Display) -> Error {
 /// A refund that the limiter itself refuses. `NOT_MINE` is followed by the name of the node.
 pub fn refused(source: RefundError) -> Error {
     let code = match &source {
+        RefundError::Closed => return closed(),
         RefundError::OtherLimiter => "OTHER_LIMITER",
         RefundError::NotMine { node } => return refund("NOT_MINE", format!("{node} {source}")),
         RefundError::OtherLife => "OTHER_LIFE",
@@ -96,7 +100,10 @@ pub fn refused(source: RefundError) -> Error {
 }
 
 pub fn counter(source: CountError) -> Error {
-    error(Code::Counter, source)
+    match source {
+        CountError::Closed => closed(),
+        source => error(Code::Counter, source),
+    }
 }
 
 pub fn key(source: InvalidKey) -> Error {

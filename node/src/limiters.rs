@@ -1,12 +1,16 @@
 //! Opening, sharing and closing limiters, and which of them a JavaScript thread knows by which number.
 //!
 //! Each JavaScript thread (the main one and each worker) has a list of its own, so that calls need no lock, and what a worker
-//! leaves open is closed when its thread ends.
+//! leaves open is closed when its thread ends. What is open when the process ends is closed then: see [`end_process`].
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
 
 use napi::bindgen_prelude::PromiseRaw;
 use napi::{Env, Result};
@@ -25,7 +29,6 @@ thread_local! {
 pub struct Shared {
     id: u32,
     pub limiter: Limiter,
-    closed: AtomicBool,
 }
 
 /// A limiter as one thread knows it.
@@ -93,7 +96,7 @@ fn open(env: &Env, config: Result<Config>) -> Result<PromiseRaw<'_, Opened>> {
     env.spawn_future_with_callback(opening, move |_, limiter| {
         guard(|| {
             let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-            let shared = Arc::new(Shared { id, limiter, closed: AtomicBool::new(false) });
+            let shared = Arc::new(Shared { id, limiter });
             list_of_open().insert(id, Arc::downgrade(&shared));
             Ok(join(shared, node))
         })
@@ -134,8 +137,9 @@ pub fn close(env: &Env, handle: u32) -> Result<PromiseRaw<'_, ()>> {
     guard(|| {
         let local = LIMITERS.with_borrow_mut(|all| all.try_remove(handle as usize));
         let shared = local.ok_or_else(closed)?.shared;
-        shared.closed.store(true, Ordering::Release);
         list_of_open().remove(&shared.id);
+        // It begins now, not only once the runtime comes to it, and goes on by itself.
+        let _ = pin!(shared.limiter.close()).poll(&mut Context::from_waker(Waker::noop()));
         env.spawn_future(guard_future(async move {
             shared.limiter.close().await.map_err(error::durability)
         }))
@@ -171,7 +175,7 @@ impl Local {
 impl Shared {
     /// An error once the limiter is closed, by whichever thread.
     pub fn alive(&self) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
+        if self.limiter.counters().is_closed() { Err(closed()) } else { Ok(()) }
     }
 }
 
@@ -185,6 +189,59 @@ impl Drop for Shared {
     /// The last thread that knew the limiter has ended: no other thread can join in any more.
     fn drop(&mut self) {
         list_of_open().remove(&self.id);
+        if !self.limiter.counters().is_closed() {
+            // Nobody is left who could be told how it went; the log says when the disk has failed.
+            let _ = self.limiter.close_within(END);
+        }
+    }
+}
+
+/// How long the end of a thread or of the process may take.
+const END: Duration = Duration::from_secs(1);
+
+/// Has what this thread leaves open closed when it ends: of the main thread, all that is open in the process.
+#[napi]
+pub fn watch_end(env: &Env, is_main: bool) -> Result<()> {
+    thread_local! {
+        static IS_WATCHED: Cell<bool> = const { Cell::new(false) };
+    }
+    guard(|| {
+        // The package may be loaded several times in a thread, as test runners do.
+        if IS_WATCHED.replace(true) {
+            return Ok(());
+        }
+        env.add_env_cleanup_hook((), move |()| {
+            let _ = guard(|| {
+                if is_main {
+                    end_all();
+                }
+                crate::counters::release_all();
+                drop(LIMITERS.take());
+                Ok(())
+            });
+        })
+        .map(drop)
+    })
+}
+
+/// Closes all limiters of the process, for at most a second: it is about to end.
+#[napi]
+pub fn end_process() -> Result<()> {
+    guard(|| {
+        end_all();
+        Ok(())
+    })
+}
+
+fn end_all() {
+    let until = Instant::now() + END;
+    let open: Vec<Arc<Shared>> = list_of_open().values().filter_map(Weak::upgrade).collect();
+    // All begin to close before any is waited for.
+    for shared in &open {
+        let _ = shared.limiter.close_within(Duration::ZERO);
+    }
+    for shared in &open {
+        let _ = shared.limiter.close_within(until.saturating_duration_since(Instant::now()));
     }
 }
 

@@ -39,6 +39,9 @@ pub struct PeerReport {
     pub replica: Option<String>,
     /// Whether a link to it is up.
     pub connected: bool,
+    /// Why none is.
+    #[napi(ts_type = "'unresolved' | 'unanswered' | 'stopped' | 'lost'")]
+    pub absence: Option<String>,
     /// How many of our own updates it has not confirmed.
     pub lag: f64,
     /// Its clock minus ours, in milliseconds.
@@ -164,6 +167,7 @@ fn peer_report(peer: PeerStatus) -> PeerReport {
         address: peer.address,
         replica: peer.replica.map(|replica| replica.to_string()),
         connected: peer.connected,
+        absence: peer.absence.map(|absence| absence.to_string()),
         lag: number(peer.lag),
         clock_offset_ms: peer.clock_offset_ms.map(|offset| offset as f64),
         round_trip_ms: peer.round_trip.map(ms),

@@ -21,6 +21,8 @@ pub enum Fault {
     Flapping,
     /// Processes are killed, at rest or in the middle of a write or a send, lose what they had not synced, and start again.
     Crash,
+    /// Processes are closed while they are called, and start again.
+    Close,
     /// Many processes are killed and started in quick succession.
     Storm,
     /// A record is half written when its process is killed.
@@ -48,7 +50,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    const ALL: [(Fault, &'static str); 19] = [
+    const ALL: [(Fault, &'static str); 20] = [
         (Fault::Loss, "loss"),
         (Fault::Corruption, "corruption"),
         (Fault::Forgery, "forgery"),
@@ -56,6 +58,7 @@ impl Fault {
         (Fault::Partition, "partition"),
         (Fault::Flapping, "flapping"),
         (Fault::Crash, "crash"),
+        (Fault::Close, "close"),
         (Fault::Storm, "storm"),
         (Fault::Torn, "torn"),
         (Fault::Wipe, "wipe"),

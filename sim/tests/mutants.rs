@@ -4,7 +4,7 @@ use tallymesh_core::mutant::Mutant;
 use tallymesh_sim::{Faults, Options, run};
 
 /// Within how many seeds each mistake must be caught. Most take a handful; these are bounds, not averages.
-const CAUGHT_WITHIN: [(Mutant, u64); 14] = [
+const CAUGHT_WITHIN: [(Mutant, u64); 15] = [
     (Mutant::ReplicaIdReused, 10),
     (Mutant::WatermarkMovedByPush, 20),
     (Mutant::WatermarkMovedByPart, 60),
@@ -19,6 +19,7 @@ const CAUGHT_WITHIN: [(Mutant, u64); 14] = [
     (Mutant::MarksMergedAsOne, 20),
     (Mutant::SessionCutAtMerge, 60),
     (Mutant::WatermarkBeforeCells, 60),
+    (Mutant::CountsWhenClosed, 20),
 ];
 
 /// The first seed that catches a mistake, and by which invariant.

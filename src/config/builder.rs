@@ -88,7 +88,7 @@ impl ConfigBuilder {
         self.set("gossip.digest_interval", Value::Duration(interval))
     }
 
-    /// How long opening may wait for the state of the peers that answer; at most 1 minute, 0 for not at all.
+    /// How long opening may wait for the peers of the config to answer, and for their state; at most 1 minute, 0 for not at all.
     #[must_use]
     pub fn sync_timeout(self, timeout: Duration) -> Self {
         self.set("gossip.sync_timeout", Value::Duration(timeout))

@@ -78,7 +78,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     row("gossip.digest_interval", Kind::Duration(Duration::from_millis(10), MINUTE), Is("1s"),
         "The time after which nodes compare what they have"),
     row("gossip.sync_timeout", Kind::Duration(Duration::ZERO, MINUTE), Is("1s"),
-        "How long opening may wait for the state of the peers that answer; 0s for not at all"),
+        "How long opening may wait for the peers of the config to answer, and for their state; 0s for not at all"),
     row("gossip.direct_up_to", Count(0, 65_536), Is("32"),
         "Up to this many nodes, each sends its own changes to every peer"),
     row("gossip.fanout", Count(1, 1024), Is("4"),

@@ -1,5 +1,6 @@
 //! The thread that runs the gossip machine between transport and clock.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,7 +16,7 @@ use super::{OpenError, Signals, lock, random, spawn};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::transport::{Tcp, Transport};
-use tallymesh_core::gossip::{Gossip, Input, Output};
+use tallymesh_core::gossip::{Gossip, Input, Output, PeerAddresses};
 use tallymesh_core::link::LinkEvent;
 use tallymesh_core::table::Table;
 
@@ -23,6 +24,8 @@ use tallymesh_core::table::Table;
 const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
 /// How often names that could not be looked up are.
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
+/// Answers of lookups on their way in.
+const LOOKED_UP_MAX: usize = 16;
 /// How long it may take to say goodbye to the peers.
 const GOODBYE: Duration = Duration::from_millis(500);
 
@@ -69,7 +72,6 @@ pub(super) async fn start(
                 signals,
                 reporter: Reporter::default(),
                 clock_watch: ClockWatch::default(),
-                dialed: false,
                 caught_up: Some((tell_caught_up, config.sync_timeout)),
             };
             gossip_loop.run(config.peers).await;
@@ -107,16 +109,19 @@ struct GossipLoop<T> {
     signals: Arc<Signals>,
     reporter: Reporter,
     clock_watch: ClockWatch,
-    /// Whether the peers' addresses are known.
-    dialed: bool,
     /// The opening, which waits for the peers' state, and how long it does.
     caught_up: Option<(oneshot::Sender<()>, Duration)>,
 }
 
 impl<T: Transport> GossipLoop<T> {
     async fn run(mut self, peers: Vec<String>) {
-        let (tell_addresses, mut addresses) = mpsc::channel(1);
-        let looking_up = tokio::spawn(look_up(peers, tell_addresses));
+        let (tell, mut looked_up) = mpsc::channel(LOOKED_UP_MAX);
+        for (index, peer) in peers.iter().enumerate() {
+            tokio::spawn(look_up(index, peer.clone(), tell.clone()));
+        }
+        let unresolved = |name| PeerAddresses { name, addresses: Vec::new() };
+        let mut peers: Vec<PeerAddresses> = peers.into_iter().map(unresolved).collect();
+        self.input(Input::Peers(peers.clone()));
         let signals = self.signals.clone();
         loop {
             self.clock_watch.look(self.clock.behind());
@@ -127,10 +132,7 @@ impl<T: Transport> GossipLoop<T> {
                 event = self.transport.next_event() => self.input(Input::Link(event)),
                 () = signals.urgent.notified() => self.input(Input::Urgent),
                 () = signals.changed.notified() => self.input(Input::Changed),
-                Some(found) = addresses.recv() => {
-                    self.dialed = true;
-                    self.input(Input::Addresses(found));
-                }
+                Some((index, found)) = looked_up.recv() => self.looked_up(&mut peers, index, found),
                 () = tokio::time::sleep(until_tick) => {
                     let now = self.clock.now();
                     self.gossip.handle_timeout(now);
@@ -140,8 +142,20 @@ impl<T: Transport> GossipLoop<T> {
             }
             self.tell_if_caught_up();
         }
-        looking_up.abort();
         self.say_goodbye().await;
+    }
+
+    /// Takes in what the name of a peer was found to mean. One that cannot be looked up any more keeps what it meant.
+    fn looked_up(&mut self, peers: &mut [PeerAddresses], index: usize, found: Found) {
+        let Some(peer) = peers.get_mut(index) else { return };
+        match found {
+            Ok(addresses) if peer.addresses == addresses => {}
+            Ok(addresses) => {
+                peer.addresses = addresses;
+                self.input(Input::Peers(peers.to_vec()));
+            }
+            Err(error) => self.reporter.unresolved(self.clock.monotonic(), &peer.name, &error),
+        }
     }
 
     fn input(&mut self, input: Input) {
@@ -162,12 +176,12 @@ impl<T: Transport> GossipLoop<T> {
 
     fn tell_if_caught_up(&mut self) {
         let Some((_, patience)) = &self.caught_up else { return };
-        let caught_up = self.dialed && self.gossip.is_caught_up();
+        let caught_up = self.gossip.is_caught_up();
         let waited = self.clock.monotonic();
         if caught_up || waited >= *patience {
             if !caught_up {
-                let complaint = "opened before the state of all peers had arrived; limits may be overshot until it has";
-                self.reporter.complain(waited, complaint);
+                let peers = self.gossip.peers(self.clock.now());
+                self.reporter.opened_early(waited, &peers);
             }
             if let Some((tell, _)) = self.caught_up.take() {
                 *lock(&self.signals.peers) = self.gossip.peers(self.clock.now());
@@ -205,30 +219,26 @@ impl<T: Transport> GossipLoop<T> {
     }
 }
 
-/// Looks the peers' names up, again and again: a name may have several addresses, and they may change.
-async fn look_up(peers: Vec<String>, tell: mpsc::Sender<Vec<String>>) {
-    let mut known: Vec<Vec<String>> = vec![Vec::new(); peers.len()];
-    let mut failed_before = false;
+/// The addresses that a name has, at least one.
+type Found = io::Result<Vec<String>>;
+
+/// Looks a peer's name up, again and again: it may have several addresses, and they may change. Each name has a task of its
+/// own, so that one that takes long does not keep the others waiting.
+async fn look_up(index: usize, peer: String, tell: mpsc::Sender<(usize, Found)>) {
     loop {
-        let mut failed = false;
-        for (peer, known) in peers.iter().zip(&mut known) {
-            match tokio::net::lookup_host(peer).await {
-                Ok(found) => *known = found.map(|address| address.to_string()).collect(),
-                Err(error) => {
-                    if !failed_before {
-                        tracing::warn!(peer, %error, "this peer's name cannot be looked up");
-                    }
-                    failed = true;
-                }
+        let found = tokio::net::lookup_host(&peer).await.and_then(|found| {
+            let mut addresses: Vec<String> = found.map(|address| address.to_string()).collect();
+            addresses.sort();
+            addresses.dedup();
+            match addresses.is_empty() {
+                true => Err(io::Error::other("the name has no address")),
+                false => Ok(addresses),
             }
-        }
-        let mut addresses = known.concat();
-        addresses.sort();
-        addresses.dedup();
-        if tell.send(addresses).await.is_err() {
+        });
+        let again = if found.is_ok() { LOOK_UP_EVERY } else { LOOK_UP_AGAIN };
+        if tell.send((index, found)).await.is_err() {
             return;
         }
-        failed_before = failed;
-        tokio::time::sleep(if failed { LOOK_UP_AGAIN } else { LOOK_UP_EVERY }).await;
+        tokio::time::sleep(again).await;
     }
 }

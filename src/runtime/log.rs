@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tallymesh_core::gossip::{HandshakeFailure, Report};
+use tallymesh_core::gossip::{HandshakeFailure, PeerAbsence, PeerStatus, Report};
 use tallymesh_core::wire::PROTOCOLS;
 
 /// The same complaint is logged once in this time at most.
@@ -11,6 +11,9 @@ const SAY_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// The most complaints that are remembered: a peer that finds ever new ones to cause must not fill our memory.
 const REMEMBERED_MAX: usize = 256;
+
+/// So many peers are named in one line.
+const ABSENT_NAMED_MAX: usize = 16;
 
 /// Logs reports, each kind of complaint at a bounded rate.
 #[derive(Debug, Default)]
@@ -31,6 +34,22 @@ impl Reporter {
         match report {
             Report::PeerUp { replica } => tracing::info!(%replica, "peer connected"),
             Report::PeerDown { replica } => tracing::info!(%replica, "peer gone"),
+            Report::PeerLost { replica, silent_for, connected } => {
+                // By its name: each life of one that crashes again and again is no news.
+                if self.is_due(now, &format!("lost {}", replica.node)) {
+                    let silent_for = shown(*silent_for);
+                    tracing::warn!(
+                        %replica, %silent_for, connected,
+                        "peer lost: it crashed, hangs, or the network is cut; until it is back, limits may be overshot by \
+                         what either side admits"
+                    );
+                }
+            }
+            Report::PeerBack { replica, away } => {
+                if self.is_due(now, &format!("back {}", replica.node)) {
+                    tracing::warn!(%replica, away = %shown(*away), "peer is back");
+                }
+            }
             Report::OwnAddress { address } => {
                 tracing::debug!(address, "this address is our own");
             }
@@ -80,6 +99,36 @@ impl Reporter {
                 }
             }
         }
+    }
+
+    /// The name of a peer cannot be looked up.
+    pub(super) fn unresolved(&mut self, now: Duration, peer: &str, error: &std::io::Error) {
+        if self.is_due(now, &format!("unresolved {peer}")) {
+            tracing::warn!(peer, %error, "this peer's name cannot be looked up");
+        }
+    }
+
+    /// The wait for the peers' state was over before that was here.
+    pub(super) fn opened_early(&mut self, now: Duration, peers: &[PeerStatus]) {
+        let absent = peers.iter().filter_map(|peer| {
+            let what = match peer.absence? {
+                PeerAbsence::Unresolved => "its name was not resolved",
+                PeerAbsence::Unanswered => "it has not answered",
+                _ => "it was lost",
+            };
+            Some(format!("{} ({what})", peer.address.as_ref()?))
+        });
+        let absent: Vec<String> = absent.take(ABSENT_NAMED_MAX).collect();
+        let missing = match absent.is_empty() {
+            true => "what a peer has is still on its way".to_owned(),
+            false => format!("missing {}", absent.join(", ")),
+        };
+        self.complain(
+            now,
+            &format!(
+                "opened before the state of all peers had arrived; limits may be overshot until it has: {missing}"
+            ),
+        );
     }
 
     /// Logs a warning, unless the same one was logged just now.
@@ -154,6 +203,11 @@ impl Reporter {
     }
 }
 
+/// A length of time, in whole milliseconds.
+fn shown(time: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_millis(time.as_millis() as u64))
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -180,16 +234,14 @@ mod tests {
 
     /// What an operator reads at the program's default level, when these are reported one second after the other.
     fn log_of(reports: impl IntoIterator<Item = Report>) -> Vec<String> {
-        log_while(|| {
-            let mut reporter = Reporter::default();
+        log_by(|reporter| {
             for (second, report) in reports.into_iter().enumerate() {
                 reporter.report(Duration::from_secs(second as u64), &report);
             }
         })
     }
 
-    /// What an operator reads at the program's default level of what is logged meanwhile.
-    fn log_while(run: impl FnOnce()) -> Vec<String> {
+    fn log_by(report: impl FnOnce(&mut Reporter)) -> Vec<String> {
         let lines = Lines::default();
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -198,7 +250,7 @@ mod tests {
             .without_time()
             .with_writer(move || writer.clone())
             .finish();
-        tracing::subscriber::with_default(subscriber, run);
+        tracing::subscriber::with_default(subscriber, || report(&mut Reporter::default()));
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         text.lines().map(|line| line.trim().replace("tallymesh::runtime::log: ", "")).collect()
     }
@@ -217,6 +269,42 @@ mod tests {
         let down = Report::PeerDown { replica };
         assert_eq!(log_of([down, up]).len(), 2);
         assert!(log_of([Report::OwnAddress { address: "a:1".to_owned() }]).is_empty());
+    }
+
+    #[test]
+    fn a_partition_and_its_end_are_warned_of_at_a_bounded_rate() {
+        let replica = |boot| ReplicaId {
+            node: "b".parse().unwrap(),
+            incarnation: Incarnation { boot, nonce: 2 },
+        };
+        let lost = |boot| Report::PeerLost {
+            replica: replica(boot),
+            silent_for: Duration::from_micros(5_000_400),
+            connected: 0,
+        };
+        let back = |boot| Report::PeerBack { replica: replica(boot), away: Duration::from_secs(9) };
+        let lines = log_of([lost(1), back(1)]);
+        let begins =
+            ["WARN peer lost: it crashed, hangs, or the network is cut", "WARN peer is back"];
+        for (line, begin) in lines.iter().zip(begins) {
+            assert!(line.starts_with(begin), "{line}");
+        }
+        assert!(lines[0].contains("silent_for=5s connected=0"), "{}", lines[0]);
+        assert!(lines[1].contains("away=9s"), "{}", lines[1]);
+        let crashes = (1..=31).flat_map(|boot| [lost(boot), back(boot)]);
+        assert_eq!(log_of(crashes).len(), 2 * 3, "61 seconds of crashes of one peer");
+    }
+
+    #[test]
+    fn a_name_that_is_not_resolved_is_warned_of_again_and_again() {
+        let error = std::io::Error::other("no such host");
+        let lines = log_by(|reporter| {
+            for second in 0..62 {
+                reporter.unresolved(Duration::from_secs(second), "not-yet.invalid:1", &error);
+            }
+        });
+        let line = "WARN this peer's name cannot be looked up peer=\"not-yet.invalid:1\" error=no such host";
+        assert_eq!(lines, [line; 3]);
     }
 
     #[test]
@@ -255,7 +343,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_behind_is_said_when_it_begins_and_when_it_ends() {
         let behind = [0, 999, 90_000, 86_000, 500, 0, 0, 3_000].map(Duration::from_millis);
-        let lines = log_while(|| {
+        let lines = log_by(|_| {
             let mut watch = ClockWatch::default();
             behind.into_iter().for_each(|behind| watch.look(behind));
         });

@@ -1,10 +1,11 @@
 //! The peers' addresses: which to dial, and when again.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::event::PeerAddresses;
 use crate::id::ReplicaId;
 use crate::link::LinkId;
 
@@ -13,7 +14,11 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
-pub(super) struct Addresses(BTreeMap<String, Address>);
+pub(super) struct Addresses {
+    /// The peers of the config, each with the addresses that its name has.
+    peers: Vec<PeerAddresses>,
+    all: BTreeMap<String, Address>,
+}
 
 #[derive(Debug)]
 struct Address {
@@ -21,6 +26,8 @@ struct Address {
     failures: u32,
     /// Whether it answered or failed at least once.
     tried: bool,
+    /// Whether it answered at least once: a peer introduced itself there, or it is our own.
+    answered: bool,
     /// The peer that was last met there.
     replica: Option<ReplicaId>,
 }
@@ -40,24 +47,26 @@ enum State {
 }
 
 impl Addresses {
-    /// Makes these the addresses; the ones known before keep their state.
-    pub(super) fn set(&mut self, addresses: Vec<String>, now: Duration) {
-        self.0.retain(|address, _| addresses.contains(address));
+    /// Makes these the peers; the addresses known before keep their state.
+    pub(super) fn set(&mut self, peers: Vec<PeerAddresses>, now: Duration) {
+        let addresses: BTreeSet<&String> = peers.iter().flat_map(|peer| &peer.addresses).collect();
+        self.all.retain(|address, _| addresses.contains(address));
         for address in addresses {
-            let state = State::Idle { until: now };
-            self.0.entry(address).or_insert(Address {
-                state,
+            self.all.entry(address.clone()).or_insert(Address {
+                state: State::Idle { until: now },
                 failures: 0,
                 tried: false,
+                answered: false,
                 replica: None,
             });
         }
+        self.peers = peers;
     }
 
     /// Takes the addresses that are due to be dialed.
     pub(super) fn due(&mut self, now: Duration) -> Vec<String> {
         let mut due = Vec::new();
-        for (address, known) in &mut self.0 {
+        for (address, known) in &mut self.all {
             if matches!(known.state, State::Idle { until } if until <= now) {
                 known.state = State::Dialing;
                 due.push(address.clone());
@@ -68,7 +77,7 @@ impl Addresses {
 
     /// An address did not answer, or its link is gone. `jitter` is from 0 to 1.
     pub(super) fn failed(&mut self, address: &str, now: Duration, jitter: f64) {
-        if let Some(known) = self.0.get_mut(address) {
+        if let Some(known) = self.all.get_mut(address) {
             let backoff = (BACKOFF_MIN * (1 << known.failures.min(8))).min(BACKOFF_MAX);
             known.failures += 1;
             known.tried = true;
@@ -78,32 +87,34 @@ impl Addresses {
 
     /// A connection to this address is established.
     pub(super) fn linked(&mut self, address: &str, link: LinkId) {
-        if let Some(known) = self.0.get_mut(address) {
+        if let Some(known) = self.all.get_mut(address) {
             known.state = State::Linked(link);
         }
     }
 
     /// A peer has introduced itself at this address.
     pub(super) fn met(&mut self, address: &str, replica: &ReplicaId) {
-        if let Some(known) = self.0.get_mut(address) {
+        if let Some(known) = self.all.get_mut(address) {
             known.replica = Some(replica.clone());
             known.failures = 0;
             known.tried = true;
+            known.answered = true;
         }
     }
 
     /// Another link leads to the peer at this address: it need not be dialed while that is there.
     pub(super) fn mark_redundant(&mut self, address: &str, replica: &ReplicaId) {
-        if let Some(known) = self.0.get_mut(address) {
+        if let Some(known) = self.all.get_mut(address) {
             known.replica = Some(replica.clone());
             known.tried = true;
+            known.answered = true;
             known.state = State::Redundant;
         }
     }
 
     /// The last link to this peer is gone: its addresses are to be dialed again.
     pub(super) fn clear_redundant(&mut self, replica: &ReplicaId, now: Duration) {
-        for known in self.0.values_mut() {
+        for known in self.all.values_mut() {
             if known.state == State::Redundant && known.replica.as_ref() == Some(replica) {
                 known.state = State::Idle { until: now + BACKOFF_MIN };
             }
@@ -112,25 +123,42 @@ impl Addresses {
 
     /// This address leads to ourselves and is never dialed again.
     pub(super) fn own(&mut self, address: &str) {
-        if let Some(known) = self.0.get_mut(address) {
+        if let Some(known) = self.all.get_mut(address) {
             known.state = State::Own;
             known.tried = true;
+            known.answered = true;
         }
+    }
+
+    /// The peers that were met at addresses of the config.
+    pub(super) fn replicas(&self) -> impl Iterator<Item = &ReplicaId> {
+        self.all.values().filter_map(|known| known.replica.as_ref())
     }
 
     /// The peer that was last met at this address.
     pub(super) fn replica_at(&self, address: &str) -> Option<&ReplicaId> {
-        self.0.get(address)?.replica.as_ref()
+        self.all.get(address)?.replica.as_ref()
     }
 
-    /// Whether each address has answered or failed at least once.
-    pub(super) fn all_tried(&self) -> bool {
-        self.0.values().all(|known| known.tried)
+    /// Whether each address has answered or failed at least once, and of each peer of the config one has answered. A name may
+    /// have addresses that lead nowhere, such as one of another family.
+    pub(super) fn all_answered(&self) -> bool {
+        let has_answered = |peer: &PeerAddresses| {
+            let known = || peer.addresses.iter().filter_map(|address| self.all.get(address));
+            known().all(|address| address.tried) && known().any(|address| address.answered)
+        };
+        self.peers.iter().all(has_answered)
+    }
+
+    /// The names of the config that have no address.
+    pub(super) fn unresolved(&self) -> impl Iterator<Item = &String> {
+        let unresolved = self.peers.iter().filter(|peer| peer.addresses.is_empty());
+        unresolved.map(|peer| &peer.name)
     }
 
     /// The addresses of others, with the peer that was last met there.
     pub(super) fn of_peers(&self) -> impl Iterator<Item = (&String, Option<&ReplicaId>)> {
-        let others = self.0.iter().filter(|(_, known)| known.state != State::Own);
+        let others = self.all.iter().filter(|(_, known)| known.state != State::Own);
         others.map(|(address, known)| (address, known.replica.as_ref()))
     }
 }
@@ -138,23 +166,47 @@ impl Addresses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec;
+    use alloc::{string::ToString, vec};
 
     #[test]
     fn failures_back_off_to_a_cap_and_success_starts_over() {
         let mut addresses = Addresses::default();
-        addresses.set(vec!["a:1".into()], Duration::ZERO);
+        addresses.set(vec!["a:1".to_string().into()], Duration::ZERO);
         let mut now = Duration::ZERO;
         let mut waits = Vec::new();
         for _ in 0..10 {
             assert_eq!(addresses.due(now), ["a:1"]);
             addresses.failed("a:1", now, 1.0);
-            let State::Idle { until } = addresses.0["a:1"].state else { panic!("it waits") };
+            let State::Idle { until } = addresses.all["a:1"].state else { panic!("it waits") };
             waits.push(until - now);
             assert!(addresses.due(now).is_empty());
             now = until;
         }
         assert!(waits.is_sorted());
         assert_eq!((waits[0], waits[9]), (BACKOFF_MIN, BACKOFF_MAX));
+    }
+
+    #[test]
+    fn a_peer_has_answered_once_all_its_addresses_were_tried_and_one_did() {
+        let mut addresses = Addresses::default();
+        assert!(addresses.all_answered(), "there is none");
+        let peer = |addresses: &[&str]| PeerAddresses {
+            name: "b:1".into(),
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+        };
+        let set = |known: &mut Addresses, peers| known.set(peers, Duration::ZERO);
+        set(&mut addresses, vec![peer(&[])]);
+        assert!(!addresses.all_answered());
+        assert_eq!(addresses.unresolved().collect::<Vec<_>>(), ["b:1"]);
+        set(&mut addresses, vec![peer(&["::1", "127.0.0.1"])]);
+        assert_eq!(addresses.unresolved().count(), 0);
+        addresses.failed("::1", Duration::ZERO, 0.0);
+        assert!(!addresses.all_answered());
+        addresses.failed("127.0.0.1", Duration::ZERO, 0.0);
+        assert!(!addresses.all_answered(), "a refusal is no answer");
+        addresses.own("127.0.0.1");
+        assert!(addresses.all_answered());
+        set(&mut addresses, vec![peer(&["127.0.0.1"]), peer(&["10.0.0.1"])]);
+        assert!(!addresses.all_answered(), "each peer has to");
     }
 }

@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::id::ReplicaId;
 use crate::link::{LinkEvent, LinkId};
@@ -11,8 +12,8 @@ use crate::wire::CloseReason;
 /// What happens to the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// These are the peers' addresses from now on, in the place of those before.
-    Addresses(Vec<String>),
+    /// These are the peers of the config from now on, in the place of those before.
+    Peers(Vec<PeerAddresses>),
     /// Something happened to a connection.
     Link(LinkEvent),
     /// A decision took a counter past the urgent fraction of its limit.
@@ -23,12 +24,28 @@ pub enum Input {
     Stop,
 }
 
+/// A peer of the config: its name there, and the addresses that the name has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerAddresses {
+    /// What the config calls it.
+    pub name: String,
+    /// Where it may be reached; none as long as the name is not resolved.
+    pub addresses: Vec<String>,
+}
+
+impl From<String> for PeerAddresses {
+    /// An address that is its own name.
+    fn from(address: String) -> PeerAddresses {
+        PeerAddresses { name: address.clone(), addresses: [address].into() }
+    }
+}
+
 /// What the machine wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Connect to an address; report [`LinkEvent::Up`] or [`LinkEvent::DialFailed`].
     Dial {
-        /// The address, as it was given in [`Input::Addresses`].
+        /// The address, as it was given in [`Input::Peers`].
         address: String,
     },
     /// Send a frame, after those sent before; report [`LinkEvent::Sent`] when it has left.
@@ -55,10 +72,26 @@ pub enum Report {
         /// The peer.
         replica: ReplicaId,
     },
-    /// The link to a peer is gone.
+    /// The link to a peer is gone, because the peer stopped or began another life.
     PeerDown {
         /// The peer.
         replica: ReplicaId,
+    },
+    /// The link to a peer is gone, and the peer had not said that it stops: it crashed, hangs, or the network is cut.
+    PeerLost {
+        /// The peer.
+        replica: ReplicaId,
+        /// For how long it had not been heard.
+        silent_for: Duration,
+        /// How many peers are connected still.
+        connected: usize,
+    },
+    /// A peer that was lost is there again; comes after its [`PeerUp`](Report::PeerUp).
+    PeerBack {
+        /// The peer.
+        replica: ReplicaId,
+        /// For how long it was not heard.
+        away: Duration,
     },
     /// An address did not answer when it was dialed.
     NoAnswer {

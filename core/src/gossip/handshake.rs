@@ -5,7 +5,7 @@ use alloc::string::String;
 use rand::RngExt;
 
 use super::link::Link;
-use super::{Gossip, HandshakeFailure, Output, Report};
+use super::{Gossip, HandshakeFailure, Output, PeerAbsence, Report};
 use crate::id::ReplicaId;
 use crate::limit::LimitHash;
 use crate::link::LinkId;
@@ -72,14 +72,34 @@ impl Gossip {
     pub(super) fn link_down(&mut self, now: Now, link: LinkId) {
         let Some(gone) = self.links.remove(&link) else { return };
         self.count_peers();
+        let node = gone.peer().map(|peer| &peer.node);
+        let leads_there = |link: &Link| link.peer().is_some_and(|peer| Some(&peer.node) == node);
+        let absence = match gone.said_goodbye() {
+            _ if self.links.values().any(leads_there) => None,
+            true => Some(PeerAbsence::Stopped),
+            false => Some(PeerAbsence::Lost),
+        };
+        self.met.note(&gone, absence);
         let jitter = self.jitter();
         if let Some(address) = gone.dialed() {
             self.addresses.failed(address, now.monotonic, jitter);
         }
         if let Some(replica) = gone.peer().cloned() {
             self.addresses.clear_redundant(&replica, now.monotonic);
-            self.report(Report::PeerDown { replica });
+            self.report(match absence == Some(PeerAbsence::Lost) {
+                true => Report::PeerLost {
+                    replica,
+                    silent_for: gone.silent_for(now.monotonic),
+                    connected: self.connected(),
+                },
+                false => Report::PeerDown { replica },
+            });
         }
+    }
+
+    /// How many peers are connected.
+    pub(super) fn connected(&self) -> usize {
+        self.links.values().filter(|link| link.peer().is_some()).count()
     }
 
     pub(super) fn hello(
@@ -118,11 +138,19 @@ impl Gossip {
         if let Some(address) = &dialed {
             self.addresses.met(address, &replica);
         }
+        let configured = || self.addresses.replicas().map(|replica| replica.node.clone()).collect();
+        let links_max = self.settings.links_max;
+        let (acked, lost_at) = self.met.meet(&replica, now.monotonic, links_max, configured);
         if let Some(state) = self.links.get_mut(&link) {
             state.introduce(replica.clone());
+            state.streams.acked(acked);
         }
         self.count_peers();
-        self.report(Report::PeerUp { replica });
+        self.report(Report::PeerUp { replica: replica.clone() });
+        if let Some(lost_at) = lost_at {
+            let away = now.monotonic.saturating_sub(lost_at);
+            self.report(Report::PeerBack { replica, away });
+        }
         self.send_limits(link, limits_digest);
         self.send_digest(link);
         self.ping(now, link);
@@ -145,6 +173,7 @@ impl Gossip {
             let address = self.links.get(&dropped).and_then(|state| state.dialed().cloned());
             let kept_dialed = self.links.get(&kept).and_then(|state| state.dialed().cloned());
             if let Some(state) = self.links.get_mut(&dropped) {
+                self.met.note(state, None);
                 state.disown();
             }
             self.close(now, dropped, CloseReason::SecondLink);
@@ -155,6 +184,9 @@ impl Gossip {
         }
         if replica.incarnation.boot > peer.incarnation.boot {
             // It has restarted and the old link has not noticed yet.
+            if let Some(state) = self.links.get_mut(&held) {
+                state.hear_goodbye();
+            }
             self.drop_link(now, held);
             return true;
         }
@@ -168,7 +200,11 @@ impl Gossip {
     pub(super) fn goodbye(&mut self, now: Now, link: LinkId, reason: CloseReason) {
         let dialed = self.links.get(&link).and_then(|state| state.dialed().cloned());
         match reason {
-            CloseReason::Stopping | CloseReason::SecondLink | CloseReason::Myself => {}
+            CloseReason::Stopping | CloseReason::SecondLink | CloseReason::Myself => {
+                if let Some(state) = self.links.get_mut(&link) {
+                    state.hear_goodbye();
+                }
+            }
             CloseReason::NodeIdInUse | CloseReason::OtherProtocol | CloseReason::Other => {
                 self.report(Report::Refused { reason });
             }

@@ -19,6 +19,8 @@ pub(super) struct Link {
     opened_at: Duration,
     heard_at: Duration,
     peer: Option<ReplicaId>,
+    /// Whether the peer said why it closes the link.
+    said_goodbye: bool,
     /// Frames handed to the shell that have not left yet.
     queued: usize,
     outbox: Outbox,
@@ -44,6 +46,7 @@ impl Link {
             opened_at: now,
             heard_at: now,
             peer: None,
+            said_goodbye: false,
             queued: 0,
             outbox: Outbox::default(),
             ack_due: false,
@@ -73,6 +76,21 @@ impl Link {
     /// Another link leads to the peer, so it does not go away with this one.
     pub(super) fn disown(&mut self) {
         self.peer = None;
+    }
+
+    /// The peer says that it stops, or has another link to us.
+    pub(super) fn hear_goodbye(&mut self) {
+        self.said_goodbye = true;
+    }
+
+    /// Whether the end of the link is no sign of trouble.
+    pub(super) fn said_goodbye(&self) -> bool {
+        self.said_goodbye
+    }
+
+    /// When the peer was last heard.
+    pub(super) fn heard_at(&self) -> Duration {
+        self.heard_at
     }
 
     /// A frame came in.

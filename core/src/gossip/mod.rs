@@ -35,7 +35,7 @@
 //! let mut now = Now { wall: Timestamp(1_790_000_000_000), monotonic: Duration::ZERO };
 //! let mut gossip = Gossip::new(table, GossipSettings::default(), 7, now);
 //!
-//! let mut events = vec![Input::Addresses(vec!["10.0.0.2:7946".to_owned()])];
+//! let mut events = vec![Input::Peers(vec!["10.0.0.2:7946".to_owned().into()])];
 //! let mut dials = 0;
 //! while now.monotonic < Duration::from_secs(1) {
 //!     // What happened, or the passing of time.
@@ -66,7 +66,7 @@
 //! # Where its state is
 //!
 //! What the machine remembers is split by what it is for, and each part keeps its fields to itself: `Addresses` (what to
-//! dial), `Link` with its streams, chains, goals and clock (one peer), `Timers` (rounds and digests), `Urgent`, `Rest`,
+//! dial), `MetPeers` (what is known of peers without a link), `Link` with its streams, chains, goals and clock (one peer), `Timers` (rounds and digests), `Urgent`, `Rest`,
 //! `Repair` (what to ask for), `Rumors` (what to pass on) and `Sweep`. The files of this folder are methods of [`Gossip`] by
 //! subject; they go through the front of these parts.
 
@@ -77,6 +77,7 @@ mod exchange;
 mod handshake;
 mod limits;
 mod link;
+mod met;
 mod peer_clock;
 mod peers;
 mod repair;
@@ -107,9 +108,10 @@ use crate::table::{DirtySet, Table};
 use crate::time::Now;
 use crate::wire::{CloseReason, Message};
 use addresses::Addresses;
-pub use event::{HandshakeFailure, Input, Output, Report};
+pub use event::{HandshakeFailure, Input, Output, PeerAddresses, Report};
 use link::Link;
-pub use peers::PeerStatus;
+use met::MetPeers;
+pub use peers::{PeerAbsence, PeerStatus};
 use repair::Repair;
 use rest::Rest;
 use rounds::Timers;
@@ -131,6 +133,7 @@ pub struct Gossip {
     random: StdRng,
     links: BTreeMap<LinkId, Link>,
     addresses: Addresses,
+    met: MetPeers,
     outputs: VecDeque<Output>,
     timers: Timers,
     urgent: Urgent,
@@ -150,6 +153,7 @@ impl Gossip {
             random: StdRng::seed_from_u64(seed),
             links: BTreeMap::new(),
             addresses: Addresses::default(),
+            met: MetPeers::default(),
             outputs: VecDeque::new(),
             timers: Timers::new(now.monotonic),
             urgent: Urgent::new(now.monotonic),
@@ -166,7 +170,7 @@ impl Gossip {
             self.end_rest(now);
         }
         match input {
-            Input::Addresses(addresses) => self.addresses.set(addresses, now.monotonic),
+            Input::Peers(peers) => self.addresses.set(peers, now.monotonic),
             Input::Link(event) => self.link_event(now, event),
             Input::Urgent => self.want_urgent(now),
             Input::Changed => {}
@@ -224,10 +228,11 @@ impl Gossip {
         self.outputs.pop_front()
     }
 
-    /// Whether every address has failed to answer, or leads to a peer and what that had when we met has arrived here.
+    /// Whether every peer of the config has answered, and what each peer had when we met has arrived here. A peer that has
+    /// several addresses has answered once all were tried and one did.
     pub fn is_caught_up(&self) -> bool {
         let has_all = |link: &Link| link.peer().is_none() || link.goals.all_reached();
-        self.addresses.all_tried() && self.links.values().all(has_all)
+        self.addresses.all_answered() && self.links.values().all(has_all)
     }
 
     fn report(&mut self, report: Report) {
@@ -268,8 +273,7 @@ impl Gossip {
 
     /// Tells the table how many peers may count what we have not heard of.
     fn count_peers(&self) {
-        let peers = self.links.values().filter(|link| link.peer().is_some()).count();
-        self.table.set_peers(peers);
+        self.table.set_peers(self.connected());
     }
 
     fn stop(&mut self) {

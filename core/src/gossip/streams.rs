@@ -121,6 +121,11 @@ impl Streams {
         self.acked = self.acked.max(version);
     }
 
+    /// The peer's watermark of our own replica, as it said.
+    pub(super) fn acknowledged(&self) -> Version {
+        self.acked
+    }
+
     /// How many own updates the peer has not confirmed, seen that our watermark is this.
     pub(super) fn lag(&self, watermark: Version) -> u64 {
         watermark.0.saturating_sub(self.acked.0)

@@ -81,8 +81,8 @@ impl Net {
         let gossip = Gossip::new(table.clone(), settings.clone(), seed, self.time());
         self.members.push(Member { gossip, table, up: true });
         for index in 0..self.members.len() {
-            let addresses = (0..self.members.len()).map(|n| n.to_string()).collect();
-            self.input(index, Input::Addresses(addresses));
+            let addresses = (0..self.members.len()).map(|n| n.to_string().into()).collect();
+            self.input(index, Input::Peers(addresses));
         }
     }
 

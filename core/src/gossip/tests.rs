@@ -294,6 +294,114 @@ fn an_ordinary_life_has_no_failed_handshakes_and_an_address_without_answer_is_re
     assert!(no_answer(&net) > 3);
 }
 
+/// What a member shows of its only peer.
+fn only_peer(net: &Net, index: usize) -> PeerStatus {
+    let peers = net.members[index].gossip.peers(net.time());
+    let [peer] = &peers[..] else { panic!("one peer: {peers:?}") };
+    peer.clone()
+}
+
+fn reports_of(net: &Net, index: usize, is_one: fn(&Report) -> bool) -> usize {
+    net.reports.iter().filter(|(at, report)| *at == index && is_one(report)).count()
+}
+
+#[test]
+fn a_peer_that_falls_silent_stays_listed_with_what_it_had_confirmed() {
+    let mut net = Net::new(&["a", "b"], &GossipSettings::default());
+    for n in 0..10 {
+        net.add_to(0, &format!("k{n}"), 1);
+    }
+    net.run(Duration::from_secs(3));
+    assert_eq!((only_peer(&net, 0).lag, only_peer(&net, 0).absence), (0, None));
+    // It is stopped: connections stand, and nobody answers.
+    (net.loss, net.cut) = (1.0, vec![(0, 1)]);
+    let silent_from = net.now;
+    for n in 10..19 {
+        net.add_to(0, &format!("k{n}"), 1);
+    }
+    net.run(Duration::from_secs(60));
+    let peer = only_peer(&net, 0);
+    assert_eq!((peer.connected, peer.absence, peer.lag), (false, Some(PeerAbsence::Lost), 9));
+    assert_eq!(peer.replica, Some(net.members[1].table.own_replica()));
+    let silent_for = net.now - silent_from;
+    let heard = peer.last_heard.unwrap();
+    assert!((silent_for..silent_for + Duration::from_secs(2)).contains(&heard), "{heard:?}");
+    assert_eq!(
+        reports_of(&net, 0, |report| matches!(report, Report::PeerLost { connected: 0, .. })),
+        1
+    );
+
+    (net.loss, net.cut) = (0.0, Vec::new());
+    net.run(Duration::from_secs(10));
+    let peer = only_peer(&net, 0);
+    assert_eq!((peer.connected, peer.absence, peer.lag), (true, None, 0));
+    let back = |report: &Report| matches!(report, Report::PeerBack { away, .. } if *away > Duration::from_secs(60));
+    assert_eq!(reports_of(&net, 0, back), 1);
+    assert_eq!(reports_of(&net, 0, |report| matches!(report, Report::PeerDown { .. })), 0);
+}
+
+#[test]
+fn a_peer_that_stops_or_begins_another_life_is_not_called_lost() {
+    let settings = GossipSettings::default();
+    let mut net = Net::new(&["a", "b"], &settings);
+    net.run(Duration::from_secs(1));
+    net.cut = vec![(0, 1)];
+    net.input(1, Input::Stop);
+    net.members[1].up = false;
+    net.run(Duration::from_secs(20));
+    let peer = only_peer(&net, 0);
+    assert_eq!((peer.connected, peer.absence), (false, Some(PeerAbsence::Stopped)));
+    assert!(peer.last_heard >= Some(Duration::from_secs(19)));
+    // Its next life comes from another address, which leads to it; the former address is still in the config.
+    net.add(replica("b", 2, 9), &settings);
+    net.run(Duration::from_secs(5));
+    let peers = net.members[0].gossip.peers(net.time());
+    assert_eq!(peers.len(), 2, "one for each address: {peers:?}");
+    assert!(peers.iter().all(|peer| peer.connected), "{peers:?}");
+    assert_eq!(reports_of(&net, 0, |report| matches!(report, Report::PeerLost { .. })), 0);
+}
+
+#[test]
+fn a_peer_that_came_by_itself_stays_listed_when_it_is_lost() {
+    let mut net = Net::new(&["a", "b"], &GossipSettings::default());
+    net.input(0, Input::Peers(Vec::new()));
+    net.run(Duration::from_secs(1));
+    assert_eq!((only_peer(&net, 0).address, only_peer(&net, 0).connected), (None, true));
+    net.partition(1);
+    net.add_to(0, "x", 1);
+    net.run(Duration::from_secs(5));
+    let peer = only_peer(&net, 0);
+    assert_eq!((peer.address, peer.absence, peer.lag), (None, Some(PeerAbsence::Lost), 1));
+}
+
+#[test]
+fn what_never_answered_and_what_has_no_address_is_listed_and_waited_for() {
+    let mut net = Net::new(&["a", "b"], &GossipSettings::default());
+    net.partition(1);
+    net.members[1].up = false;
+    let unresolved = PeerAddresses { name: "not-yet.invalid:7946".to_owned(), addresses: vec![] };
+    let refusing = PeerAddresses::from("1".to_owned());
+    for missing in [&[unresolved.clone(), refusing.clone()][..], &[unresolved], &[refusing]] {
+        net.input(0, Input::Peers(missing.to_vec()));
+        net.run(Duration::from_secs(3));
+        let peers = net.members[0].gossip.peers(net.time());
+        assert_eq!(peers.len(), missing.len(), "{peers:?}");
+        for peer in peers {
+            let expected = match peer.address.as_deref() {
+                Some("1") => PeerAbsence::Unanswered,
+                _ => PeerAbsence::Unresolved,
+            };
+            assert_eq!((peer.absence, peer.last_heard), (Some(expected), None));
+        }
+        assert!(!net.members[0].gossip.is_caught_up(), "{missing:?}");
+    }
+    net.cut.clear();
+    net.members[1].up = true;
+    net.run(Duration::from_secs(10));
+    assert!(net.members[0].gossip.is_caught_up());
+    assert_eq!(only_peer(&net, 0).absence, None);
+}
+
 #[test]
 fn the_same_seed_gives_the_same_bytes() {
     let run = || {

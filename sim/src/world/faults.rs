@@ -26,7 +26,7 @@ impl World<'_> {
             return Ok(());
         }
         let has = |fault| self.options.faults.has(fault);
-        match self.random.get_mut().random_range(0..16_u32) {
+        match self.random.get_mut().random_range(0..17_u32) {
             0 | 1 if has(Fault::Partition) => self.partition(place),
             2 if has(Fault::Partition) => {
                 let calm = self.calm.clone();
@@ -60,6 +60,7 @@ impl World<'_> {
                 self.after(Duration::ZERO, Event::Clone { node: place });
             }
             15 if has(Fault::Backup) => self.back_up(place),
+            16 if has(Fault::Close) => return self.begin_to_close(place),
             _ => {}
         }
         Ok(())
@@ -192,9 +193,10 @@ impl World<'_> {
         let key = key.and_then(|key| CounterKey::from_bytes(&key).ok());
         if let (Some(life), Some(key)) = (self.life(place), key) {
             let lifetime = Lifetime::new(Duration::from_secs(3600));
-            // There is room, the key is short, and it has no window: nothing is refused.
-            let _ = life.table.execute(now, &key, Op::Reset, lifetime);
-            self.checker.reset(&key);
+            // There is room, the key is short, and it has no window: only a node that closes refuses it.
+            if life.table.execute(now, &key, Op::Reset, lifetime).is_ok() {
+                self.checker.reset(&key);
+            }
         }
         self.changed(place)
     }

@@ -1,6 +1,7 @@
 //! A cluster in virtual time: production machines, a simulated network, simulated disks, and one queue of events.
 
 mod checks;
+mod closing;
 mod faults;
 mod lone;
 mod network;
@@ -91,6 +92,8 @@ enum Event {
     Fault,
     Flap { from: usize, to: usize, left: u32 },
     Kill { node: usize },
+    LastCheckpoint { node: usize, life: u64 },
+    Closed { node: usize, life: u64 },
     Start { node: usize },
     MendDisk { node: usize },
     Clone { node: usize },
@@ -239,6 +242,8 @@ impl<'a> World<'a> {
                 }
                 Ok(())
             }
+            Event::LastCheckpoint { node, life } => self.last_checkpoint(node, life),
+            Event::Closed { node, life } => self.closed(node, life),
             Event::MendDisk { node } => {
                 self.nodes[node].mend_disk();
                 Ok(())
@@ -267,6 +272,8 @@ impl<'a> World<'a> {
             | Event::Lone { node, .. }
             | Event::Refund { node, .. }
             | Event::Kill { node }
+            | Event::LastCheckpoint { node, .. }
+            | Event::Closed { node, .. }
             | Event::Start { node }
             | Event::MendDisk { node }
             | Event::Clone { node } => Some(*node),

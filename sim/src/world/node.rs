@@ -8,7 +8,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use tallymesh_core::crdt::VersionVector;
 use tallymesh_core::gossip::Gossip;
-use tallymesh_core::id::{NodeId, ReplicaId};
+use tallymesh_core::id::{NodeId, ReplicaId, Version};
 use tallymesh_core::limit::Policy;
 use tallymesh_core::limit::{Limit, Window};
 use tallymesh_core::storage::StateStore;
@@ -47,6 +47,8 @@ pub(super) struct Node {
 pub(super) struct Life {
     pub number: u64,
     pub began: Duration,
+    /// How far it is on its way to its end.
+    pub closing: Closing,
     pub replica: ReplicaId,
     pub table: Arc<Table>,
     pub gossip: Gossip,
@@ -58,6 +60,19 @@ pub(super) struct Life {
     pub seen: BTreeMap<[String; 3], Vec<SlotRef>>,
     /// Its watermarks as of the last look.
     pub watermarks: VersionVector,
+}
+
+/// An orderly end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closing {
+    /// It runs.
+    No,
+    /// It has told its peers, and has yet to write its last checkpoint.
+    Begun,
+    /// Its last checkpoint is durable, and has its own updates up to this version.
+    Written(Version),
+    /// Its last checkpoint could not be written.
+    Failed,
 }
 
 /// A node's clocks: the wall clock may be off and jump, and both run at a rate of their own.

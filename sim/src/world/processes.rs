@@ -17,7 +17,7 @@ use tallymesh_core::table::Bounds;
 use tallymesh_core::time::MonotonicWall;
 use tallymesh_core::time::Timestamp;
 
-use super::node::Life;
+use super::node::{Closing, Life};
 use super::{Checked, Event, GRACE, World};
 use crate::checker::Violation;
 use crate::faults::Fault;
@@ -95,6 +95,7 @@ impl World<'_> {
         node.life = Some(Life {
             number,
             began,
+            closing: Closing::No,
             replica,
             table,
             gossip,
@@ -107,8 +108,8 @@ impl World<'_> {
         if self.options.checks == Checks::All {
             self.check_watermarks(place)?;
         }
-        let addresses = self.nodes[place].peers.iter().map(ToString::to_string).collect();
-        self.input(place, Input::Addresses(addresses))?;
+        let peers = self.nodes[place].peers.iter().map(|peer| peer.to_string().into()).collect();
+        self.input(place, Input::Peers(peers))?;
         let delay = self.draw_ms(self.options.checkpoint_ms);
         self.after(delay, Event::Checkpoint { node: place, life: number });
         Ok(())
@@ -233,7 +234,7 @@ impl World<'_> {
         Ok(())
     }
 
-    fn acknowledge(
+    pub(super) fn acknowledge(
         &mut self,
         place: usize,
         replica: &ReplicaId,

@@ -247,7 +247,9 @@ impl World<'_> {
             keys.iter().map(|key| table.counter(key.as_bytes())).collect()
         };
         let before = states(keys);
-        table.refund(debits, cost);
+        if !table.refund(debits, cost) {
+            return Ok(());
+        }
         for (before, after) in before.iter().zip(states(keys)) {
             if let (Some(before), Some(after)) = (before, after) {
                 self.checker.refunded(before, &after, &replica)?;

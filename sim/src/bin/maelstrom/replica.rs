@@ -65,7 +65,8 @@ impl Replica {
         // Nothing is kept on disk that would number the starts, so the time does: a later life takes the earlier one's place.
         let incarnation = Incarnation { boot: now.wall.0, nonce: random.random() };
         let links = Links::new(node.as_str(), now.wall.0);
-        let peers = nodes.iter().filter(|peer| *peer != node.as_str()).cloned().collect();
+        let peers =
+            nodes.iter().filter(|peer| *peer != node.as_str()).cloned().map(Into::into).collect();
         let own = ReplicaId { node, incarnation };
         let table = Arc::new(Table::new(own.clone(), Bounds::default(), random.random()));
         let gossip = Gossip::new(table.clone(), settings, random.random(), now);
@@ -73,7 +74,7 @@ impl Replica {
         let (added, subtracted) = (key("added"), key("subtracted"));
         let outgoing = VecDeque::new();
         let mut replica = Replica { own, added, subtracted, table, gossip, links, outgoing };
-        replica.gossip.handle_input(now, Input::Addresses(peers));
+        replica.gossip.handle_input(now, Input::Peers(peers));
         replica.drain(now);
         replica
     }

@@ -1,0 +1,82 @@
+//! What an instance says of its peers, above all of those that are not there.
+
+use std::time::{Duration, Instant};
+
+use tallymesh::{Config, ConfigBuilder, CounterKey, CounterStore, PeerAbsence};
+use tallymesh_test_support::until;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than a test may take: who waits for it fails.
+const TOO_LONG: Duration = Duration::from_secs(60);
+
+fn config(name: &str) -> ConfigBuilder {
+    Config::builder(name)
+        .in_memory()
+        .listen("127.0.0.1:0")
+        .gossip_interval(Duration::from_millis(10))
+}
+
+async fn open(config: ConfigBuilder) -> CounterStore {
+    CounterStore::open(config.build().unwrap()).await.unwrap()
+}
+
+fn key(name: &str) -> CounterKey {
+    CounterKey::new(name, &[]).unwrap()
+}
+
+/// An address that refuses.
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+fn absences(store: &CounterStore) -> Vec<(Option<String>, Option<PeerAbsence>)> {
+    store.peers().into_iter().map(|peer| (peer.address, peer.absence)).collect()
+}
+
+#[tokio::test]
+async fn a_name_without_an_address_and_an_address_without_an_answer_are_listed_and_waited_for() {
+    let wait = Duration::from_millis(300);
+    let (name, address) = ("not-yet.invalid:7946".to_owned(), free_address());
+    for (peer, absence) in [(name, PeerAbsence::Unresolved), (address, PeerAbsence::Unanswered)] {
+        let begun = Instant::now();
+        let store = open(config("a").peers([peer.clone()]).sync_timeout(wait)).await;
+        assert!(begun.elapsed() >= wait, "it was not waited for: {peer}");
+        assert_eq!(absences(&store), [(Some(peer), Some(absence))]);
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_begins_to_answer_while_it_is_waited_for_ends_the_wait() {
+    let address = free_address();
+    let waiting = tokio::spawn(open(config("a").peers([address.clone()]).sync_timeout(TOO_LONG)));
+    let peer = open(config("b").listen(address)).await;
+    peer.add(&key("x"), 3).unwrap();
+    let store = tokio::time::timeout(PATIENCE, waiting).await.expect("it waits on").unwrap();
+    assert_eq!(store.peers().iter().filter(|peer| peer.connected).count(), 1);
+    until("what the peer has is here", PATIENCE, || store.value(&key("x")) == 3).await;
+    peer.close().await.unwrap();
+    until("it is known why the peer is gone", PATIENCE, || {
+        store.peers().iter().all(|peer| peer.absence == Some(PeerAbsence::Stopped))
+    })
+    .await;
+    store.close().await.unwrap();
+}
+
+/// A name of two families, of which the peer has one, is not waited for; nor is a name of our own.
+#[tokio::test]
+async fn an_address_that_leads_nowhere_beside_one_that_answers_is_not_waited_for() {
+    let peer = open(config("b")).await;
+    let port = peer.address().unwrap().port();
+    let opening = open(config("a").peers([format!("localhost:{port}")]).sync_timeout(TOO_LONG));
+    let store = tokio::time::timeout(PATIENCE, opening).await.expect("it waits");
+    assert!(store.peers().iter().any(|peer| peer.connected));
+    let own = free_address();
+    let opening = open(config("c").listen(own.clone()).peers([own]).sync_timeout(TOO_LONG));
+    let alone = tokio::time::timeout(PATIENCE, opening).await.expect("it waits for itself");
+    assert_eq!(alone.peers(), []);
+    for store in [store, alone, peer] {
+        store.close().await.unwrap();
+    }
+}
