@@ -4,7 +4,7 @@ use alloc::{boxed::Box, vec::Vec};
 
 use super::Limit;
 use super::limit_hash::tag_of;
-use super::window::{Kind, Life};
+use super::window::{Kind, Term};
 use crate::key::write_limit;
 
 /// The window of a limit, and what follows it in every key: the limit's name and tag, and the number of values.
@@ -23,8 +23,8 @@ impl KeyPrefix {
 
     /// Begins a key; the values follow.
     #[inline]
-    pub(super) fn write(&self, key: &mut Vec<u8>, life: Life) {
-        life.write(key);
+    pub(super) fn write(&self, key: &mut Vec<u8>, term: Term) {
+        term.write(key);
         key.extend_from_slice(&self.behind);
     }
 }

@@ -5,7 +5,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::key_prefix::KeyPrefix;
-use super::window::Life;
+use super::window::Term;
 use super::{
     Demand, DemandError, Demands, Limit, LimitError, LimitHash, Matched, MissingLabel, Request,
     WhenLabelMissing, Window, cost_of,
@@ -112,8 +112,8 @@ impl Policy {
                 continue;
             }
             let start = demands.keys.len();
-            let life = key_prefix.window.life(now);
-            key_prefix.write(&mut demands.keys, life);
+            let term = key_prefix.window.term(now);
+            key_prefix.write(&mut demands.keys, term);
             let missing = limit.labels_of_per().iter().position(|label| {
                 let value = request.value_of(label);
                 value.map(|value| write_text(&mut demands.keys, value)).is_none()
@@ -129,7 +129,7 @@ impl Policy {
                 return Err(DemandError::KeyTooLong { limit_index });
             }
             let cost = cost_of(request);
-            demands.list.push(demand(limit_index, start..end, cost, limit.max(), life));
+            demands.list.push(demand(limit_index, start..end, cost, limit.max(), term));
         }
         Ok(())
     }
@@ -153,8 +153,8 @@ impl Policy {
     #[inline]
     #[expect(clippy::indexing_slicing, reason = "a limit's index comes from this policy")]
     pub fn demand_under(&self, limit_index: usize, now: Timestamp, cost: u64) -> Demand {
-        let life = self.key_prefixes[limit_index].window.life(now);
-        demand(limit_index, 0..0, cost, self.limits[limit_index].max(), life)
+        let term = self.key_prefixes[limit_index].window.term(now);
+        demand(limit_index, 0..0, cost, self.limits[limit_index].max(), term)
     }
 
     /// What [`find_demands`](Self::find_demands) finds, for limits that were found to match before.
@@ -185,7 +185,7 @@ impl Policy {
     ) -> Vec<u8> {
         let mut key = Vec::new();
         if let Some(key_prefix) = self.key_prefixes.get(limit_index) {
-            key_prefix.write(&mut key, key_prefix.window.life(now));
+            key_prefix.write(&mut key, key_prefix.window.term(now));
             values.into_iter().for_each(|value| write_text(&mut key, value));
         }
         key
@@ -215,14 +215,14 @@ impl Policy {
 
     fn write_window(&self, limit_index: usize, key: &mut Vec<u8>, now: Timestamp) {
         if let Some(key_prefix) = self.key_prefixes.get(limit_index) {
-            key_prefix.window.life(now).write(key);
+            key_prefix.window.term(now).write(key);
         }
     }
 }
 
 #[inline(always)]
-fn demand(limit_index: usize, key: Range<usize>, cost: u64, max: u64, life: Life) -> Demand {
-    Demand { limit_index, key, cost, max, life }
+fn demand(limit_index: usize, key: Range<usize>, cost: u64, max: u64, term: Term) -> Demand {
+    Demand { limit_index, key, cost, max, term }
 }
 
 #[cfg(test)]
@@ -284,7 +284,7 @@ mod tests {
             let expected = demands(&policy, &request, now);
             assert_eq!(found.keys, expected.keys);
             let ends = |demands: &Demands| -> Vec<_> {
-                demands.list.iter().map(|demand| demand.life.end()).collect()
+                demands.list.iter().map(|demand| demand.term.end()).collect()
             };
             assert_eq!(ends(&found), ends(&expected));
         }
