@@ -32,4 +32,4 @@ pub use limit_hash::LimitHash;
 pub use matched::Matched;
 pub use policy::Policy;
 pub use request::Request;
-pub use window::{InvalidWindow, Life, Lifetime, WINDOW_MAX, Window};
+pub use window::{InvalidWindow, Lifetime, Term, WINDOW_MAX, Window};

@@ -12,8 +12,6 @@ mod expiry;
 #[cfg(test)]
 mod handle_tests;
 mod index;
-#[cfg(test)]
-mod life_tests;
 mod op;
 mod persistence;
 mod read;
@@ -25,6 +23,8 @@ mod slot;
 mod slot_key;
 #[cfg(feature = "serde")]
 mod state_form;
+#[cfg(test)]
+mod term_tests;
 #[cfg(test)]
 mod tests;
 mod update_log;

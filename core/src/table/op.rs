@@ -5,7 +5,7 @@ use super::slot::{Slot, marks_of};
 use super::{SlotRef, Table, shard_of};
 use crate::key::{CounterKey, CounterKind, Ends};
 use crate::limit::rule::{self, Reading};
-use crate::limit::{Life, Lifetime};
+use crate::limit::{Lifetime, Term};
 use crate::time::Timestamp;
 
 /// Why a counter was not changed.
@@ -91,19 +91,19 @@ impl Table {
             let max = self.bounds.key_bytes_max;
             return Err(CountError::KeyTooLong { bytes: bytes.len(), max });
         }
-        let life = self.life(now, key, lifetime)?;
+        let term = self.term(now, key, lifetime)?;
         let key_hash = self.key_hash(bytes);
         let mut shard = self.lock(shard_of(key_hash));
         let slot_index = match shard.find(key_hash, bytes) {
             Some(slot_index) => slot_index,
             None if !op.makes_counter() => return Ok(OpResult::not_applied(0)),
-            None if self.reserve_counter() => shard.insert(key_hash, bytes, marks_of(life)),
+            None if self.reserve_counter() => shard.insert(key_hash, bytes, marks_of(term)),
             None => {
                 self.rejected.counter_refused();
                 return Err(CountError::TooManyCounters { max: self.bounds.counters_max });
             }
         };
-        Ok(self.execute_at(now, &mut shard, slot_index, op, life))
+        Ok(self.execute_at(now, &mut shard, slot_index, op, term))
     }
 
     /// As [`execute`](Self::execute), with a reference to the counter; `None`, with nothing changed, if it is gone.
@@ -118,26 +118,26 @@ impl Table {
         op: Op,
         lifetime: Lifetime,
     ) -> Result<Option<OpResult>, CountError> {
-        let life = self.life(now, key, lifetime)?;
+        let term = self.term(now, key, lifetime)?;
         let mut shard = self.lock(slot_ref.slot.shard());
         let slot_index = shard.index_of(slot_ref);
-        Ok(slot_index.map(|slot_index| self.execute_at(now, &mut shard, slot_index, op, life)))
+        Ok(slot_index.map(|slot_index| self.execute_at(now, &mut shard, slot_index, op, term)))
     }
 
     /// How long a counter lives that is used now.
-    fn life(
+    fn term(
         &self,
         now: Timestamp,
         key: &CounterKey,
         lifetime: Lifetime,
-    ) -> Result<Life, CountError> {
+    ) -> Result<Term, CountError> {
         match (key.kind(), key.ends()) {
             (CounterKind::Plain | CounterKind::Session, Ends::AfterUse) => Ok(lifetime.used(now)),
             (CounterKind::FixedWindow, Ends::WithWindow(window)) => {
                 if window.end() <= now || window.start() > now.plus(self.bounds.future_max) {
                     return Err(CountError::NotThisWindow { start: window.start() });
                 }
-                Ok(Life::Window(window))
+                Ok(Term::Window(window))
             }
             _ => Err(CountError::OtherKind { key: key.clone() }),
         }
@@ -149,14 +149,14 @@ impl Table {
         shard: &mut Shard,
         slot_index: u32,
         op: Op,
-        life: Life,
+        term: Term,
     ) -> OpResult {
-        let life = shard.slot(slot_index).map_or(life, |slot| slot.life_kept(now, life));
+        let term = shard.slot(slot_index).map_or(term, |slot| slot.term_kept(now, term));
         if let Op::TryAdd { amount, max } = op {
             let used = shard.slot(slot_index).map_or(0, |slot| slot.value_at(now));
             if !rule::judge(Reading { used, max }, amount).is_room() {
                 // As with a limit, an attempt is use: it keeps the counter.
-                shard.touch(now, slot_index, life);
+                shard.touch(now, slot_index, term);
                 return OpResult::not_applied(used);
             }
         }
@@ -167,7 +167,7 @@ impl Table {
             Op::Subtract(amount) => slot.counter.subtract(amount),
             Op::Reset => slot.counter.reset(),
         }
-        slot.counter.raise(marks_of(life));
+        slot.counter.raise(marks_of(term));
         let value = slot.value_at(now);
         shard.mark_dirty(slot_index);
         let urgent = match op {
