@@ -229,7 +229,7 @@ mod tests {
         let status = limiter.status();
         assert!((80_000..=90_000).contains(&status.clock_behind_ms), "{}", status.clock_behind_ms);
         assert!(status.health.reasons.concat().contains("behind the latest time"), "{status:?}");
-        assert_eq!(limiter.peek(&Request::new()).is_allowed(), false);
+        assert!(!limiter.peek(&Request::new()).is_allowed());
         // It falls as the clock catches up, and so does the wait; then the window rolls over, and nothing is wrong any more.
         clock.set_off(40_000);
         let later = wait_of(&limiter);

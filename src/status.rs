@@ -32,7 +32,8 @@ pub struct Status {
     /// What was refused or dropped since the start.
     pub rejections: Rejections,
     /// How far the system's clock is behind the latest time that this instance acted on, in milliseconds: 0, unless the clock
-    /// was set back. Until it has caught up, time stands still here: windows do not roll over, and waits are longer by so much.
+    /// was set back by more than 10 ms. Until it has caught up, time stands still here: windows do not roll over, and waits are
+    /// longer by so much.
     pub clock_behind_ms: u64,
     /// Requests that no limit applied to since the start, allowed or denied as `counters.unmatched` says.
     #[cfg_attr(feature = "serde", serde(default))]

@@ -44,6 +44,12 @@ fn a_config_is_written_in_the_shape_of_the_file() {
         let read: Config = serde_json::from_str(&json).expect(&json);
         assert_eq!(shown(&read), shown(&config));
     }
+    let long = Limit::new("long", 1, Window::Fixed(HOUR * 24 * 60));
+    let long = Config::builder("a").in_memory().limit(long).counters_ttl(HOUR * 24 * 366);
+    let long = long.build().unwrap();
+    let text = toml::to_string(&long).unwrap();
+    assert!(text.contains("\"60days\"") && text.contains("\"366days\""), "{text}");
+    assert_eq!(shown(&Config::from_toml(&text).expect(&text)), shown(&long));
     let written = written(&config());
     assert_eq!(written["gossip"]["interval"], "51ms");
     assert_eq!(written["counters"]["when_full"], "allow");
@@ -81,9 +87,13 @@ fn a_limit_is_written_as_in_the_file() {
 
 #[test]
 fn windows_and_reasons_are_text() {
-    for (window, text) in
-        [(Window::Fixed(MINUTE), "1m"), (Window::Session { ttl: HOUR }, "session 1h")]
-    {
+    for (window, text) in [
+        (Window::Fixed(MINUTE), "1m"),
+        (Window::Session { ttl: HOUR }, "session 1h"),
+        // Months and years are not read, so they are not written.
+        (Window::Fixed(HOUR * 24 * 60), "60days"),
+        (Window::Session { ttl: HOUR * (24 * 366 - 1) }, "session 365days 23h"),
+    ] {
         assert_eq!(written(&window), text);
         round_trip(&window);
     }

@@ -183,7 +183,7 @@ impl Table {
         let Some(slot) = shard.slot(slot_index) else { return Ok(OpResult::not_applied(0)) };
         let term = slot.term_kept(now, term);
         let (used, room) = (slot.value_at(now), slot.room_at(now));
-        let term = slot.term_kept(now, term);
+        match op {
             Op::TryAdd { amount, max } if !rule::judge(Reading { used, max }, amount).is_room() => {
                 // As with a limit, an attempt is use: it keeps the counter.
                 shard.touch(now, slot_index, term);

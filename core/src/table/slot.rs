@@ -54,7 +54,7 @@ impl Slot {
         }
     }
 
-    /// When it ends for a limit with this life once that use is noted.
+    /// When it ends for a limit with this term once that use is noted.
     #[inline(always)]
     pub(super) fn ends_once_used(&self, term: Term) -> Timestamp {
         match term {

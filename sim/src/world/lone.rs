@@ -1,6 +1,6 @@
 //! Lone clients: at each node there is one that asks for what only it asks for, and waits exactly as it is told.
 //!
-//! What it was told is a promise, as long as nothing else happens to its counters, its node lives, and nobody sets the clock.
+//! What it was told is a promise, as long as nothing else happens to its counters, its node lives, and the clock is not set.
 
 use std::time::Duration;
 
