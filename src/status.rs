@@ -4,7 +4,6 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::engine::Engine;
 use crate::runtime::Runtime;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::id::ReplicaId;
@@ -130,8 +129,7 @@ impl fmt::Display for DurabilityState {
 }
 
 impl Status {
-    pub(crate) fn of(engine: &Engine) -> Status {
-        let runtime = engine.runtime();
+    pub(crate) fn of(runtime: &Runtime, requests_unmatched: u64) -> Status {
         let table = &runtime.table;
         Status {
             replica: table.own_replica(),
@@ -141,7 +139,7 @@ impl Status {
             peers: runtime.peers(),
             counters: table.len(),
             rejections: table.rejections(),
-            requests_unmatched: engine.requests_unmatched(),
+            requests_unmatched,
         }
     }
 }

@@ -173,7 +173,7 @@ impl CounterStore {
 
     /// How this instance is doing: its health, peers, rejections and sizes at one moment.
     pub fn status(&self) -> Status {
-        Status::of(&self.engine)
+        Status::of(self.engine.runtime(), self.engine.requests_unmatched())
     }
 
     /// The [peers](Status::peers), as of the last round.
