@@ -1,4 +1,4 @@
-//! How long sessions and blocks last, whoever used them last and by whatever time to live; and limits of one name that say
+//! How long sessions and blocks last, wherever they were used last and by whatever time to live; and limits of one name that say
 //! different things.
 
 use std::path::Path;

@@ -157,6 +157,7 @@ impl Control<'_> {
             "cells_implausible": rejections.cells_implausible,
             "cells_late": rejections.cells_late,
             "requests_unmatched": status.requests_unmatched,
+            "messages_unknown": rejections.messages_unknown,
         })
     }
 }
@@ -202,6 +203,7 @@ fn peer_json(peer: &PeerStatus) -> Value {
         "connected": peer.connected,
         "lag": peer.lag,
         "clock_offset_ms": peer.clock_offset_ms,
+        "different_limits": peer.different_limits,
         "round_trip_us": peer.round_trip.map(|time| time.as_micros() as u64),
         "last_heard_ms": peer.last_heard.map(|time| time.as_millis() as u64),
     })

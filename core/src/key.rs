@@ -1,6 +1,7 @@
 //! What is counted: the key of a counter, and the one byte form it has in memory, on the wire and on disk.
 
 mod ends;
+mod kind;
 mod of_limit;
 mod window;
 
@@ -8,6 +9,8 @@ use alloc::{boxed::Box, vec::Vec};
 use core::fmt;
 
 pub(crate) use ends::{Ends, end_after_use};
+pub use kind::CounterKind;
+use kind::{KIND_BITS, KIND_MASK};
 pub(crate) use of_limit::is_of_limit;
 pub use window::WindowSpan;
 
@@ -19,7 +22,7 @@ use crate::varint::{self, InvalidVarint};
 ///
 /// A key says what kind of counter it names, and by which rule that ends, so a node whose config does not know the limit
 /// still knows when to drop it. A window is part of the key, so a new window is a new counter and nothing is ever zeroed in
-/// place. A limit's counter carries a tag of what its values mean, so that a limit whose `per` has changed counts anew.
+/// place. A limit's counter carries a tag of what its values mean, so that a limit whose `per` has changed begins new counters.
 ///
 /// The keys made here are of counters that belong to no limit, whatever they are named. Those of a limit's counters are
 /// told by `Limiter::keys`.
@@ -28,7 +31,7 @@ use crate::varint::{self, InvalidVarint};
 /// use tallymesh::{CounterKey, CounterKind, Timestamp, WindowSpan};
 ///
 /// let key = CounterKey::new("calls per user", &["u7"])?;
-/// assert_eq!((key.limit(), key.kind(), key.window()), ("calls per user", CounterKind::Plain, None));
+/// assert_eq!((key.limit(), key.kind(), key.tag()), ("calls per user", CounterKind::Plain, 0));
 ///
 /// let minute = WindowSpan::at(60_000, Timestamp(125_000))?;
 /// let key = CounterKey::windowed("calls per user", &["u7"], minute)?;
@@ -39,52 +42,6 @@ use crate::varint::{self, InvalidVarint};
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CounterKey(Box<[u8]>);
 
-/// What kind of counter a key names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum CounterKind {
-    /// A counter that belongs to no limit. It ends when it was not changed for its time to live.
-    Plain,
-    /// A session's: it ends when it was not used for its time to live.
-    Session,
-    /// One fixed window's: it ends with the window.
-    FixedWindow,
-    /// A kind that this version does not know, by its number. It is kept and told on, and nothing here counts in it.
-    Other(u8),
-}
-
-impl CounterKind {
-    pub(crate) const fn of(number: u8) -> CounterKind {
-        match number {
-            0 => CounterKind::Plain,
-            1 => CounterKind::Session,
-            2 => CounterKind::FixedWindow,
-            other => CounterKind::Other(other),
-        }
-    }
-
-    const fn number(self) -> u8 {
-        match self {
-            CounterKind::Plain => 0,
-            CounterKind::Session => 1,
-            CounterKind::FixedWindow => 2,
-            CounterKind::Other(number) => number,
-        }
-    }
-
-    /// The rule by which counters of the kind end; `None` if the kind is not known.
-    const fn rule(self) -> Option<u8> {
-        match self {
-            CounterKind::Plain | CounterKind::Session => Some(Ends::AFTER_USE),
-            CounterKind::FixedWindow => Some(Ends::WITH_WINDOW),
-            CounterKind::Other(_) => None,
-        }
-    }
-}
-
-/// The kind has the lower bits of a key's first byte, the rule the others.
-const KIND_BITS: u32 = 5;
-const KIND_MASK: u8 = (1 << KIND_BITS) - 1;
 /// The tag of a counter that belongs to no limit.
 pub(crate) const NO_LIMIT: u16 = 0;
 

@@ -105,7 +105,7 @@ impl PnCounter {
     }
 
     fn n0(&self) -> u64 {
-        self.peers.get(ReplicaIndex::OWN).map_or(0, |place| place.n)
+        self.peers.get(ReplicaIndex::OWN).map_or(0, |mark| mark.n)
     }
 
     /// Raises each mark to at least what is given; returns whether one grew. A change of the own node's making must get its

@@ -75,6 +75,8 @@ mod chain;
 mod event;
 mod exchange;
 mod handshake;
+#[cfg(test)]
+mod hello_tests;
 mod limits;
 mod link;
 mod peer_clock;

@@ -6,7 +6,7 @@ use core::ops::Range;
 use smallvec::SmallVec;
 
 use super::rule::Reading;
-use super::window::Life;
+use super::window::Term;
 
 /// The counters that a request is charged to, if it is admitted.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ pub struct Demand {
     /// What the limit allows in one window.
     pub max: u64,
     /// How long the charged counter lives, if this request is the last to use it.
-    pub life: Life,
+    pub term: Term,
 }
 
 /// A request matched a limit and lacks one of its `per` labels. Reported once for each limit.

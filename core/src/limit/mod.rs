@@ -34,4 +34,4 @@ pub use matched::Matched;
 pub use policy::Policy;
 pub use request::Request;
 pub use when_label_missing::{InvalidWhenLabelMissing, WhenLabelMissing};
-pub use window::{InvalidWindow, Life, Lifetime, WINDOW_MAX, Window};
+pub use window::{InvalidWindow, Lifetime, Term, WINDOW_MAX, Window};

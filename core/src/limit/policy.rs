@@ -246,7 +246,7 @@ fn demand(
     window: &Kind,
     now: Timestamp,
 ) -> Demand {
-    Demand { limit_index, key, cost, max, life: window.life(now) }
+    Demand { limit_index, key, cost, max, term: window.term(now) }
 }
 
 #[cfg(test)]
@@ -308,7 +308,7 @@ mod tests {
             let expected = demands(&policy, &request, now);
             assert_eq!(found.keys, expected.keys);
             let ends = |demands: &Demands| -> Vec<_> {
-                demands.list.iter().map(|demand| demand.life.end()).collect()
+                demands.list.iter().map(|demand| demand.term.end()).collect()
             };
             assert_eq!(ends(&found), ends(&expected));
         }

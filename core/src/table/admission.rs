@@ -15,7 +15,7 @@ use super::{SlotId, SlotRef, Table, shard_of};
 use crate::crdt::COUNT_MAX;
 use crate::key::is_of_window;
 use crate::limit::rule::{self, Reading};
-use crate::limit::{Demand, Demands, DenialReason, Life};
+use crate::limit::{Demand, Demands, DenialReason, Term};
 use crate::time::Timestamp;
 
 /// The answer to a request.
@@ -155,7 +155,7 @@ impl Table {
         let found = find(now, demand, target, 0, &shard)?;
         if !found.fits(demand) {
             if let Some(slot_index) = found.slot_index {
-                shard.touch(now, slot_index, demand.life);
+                shard.touch(now, slot_index, demand.term);
             }
             return Some(found.denial(now, demand));
         }
@@ -168,7 +168,7 @@ impl Table {
         let slot_index = match (found.slot_index, target) {
             (Some(slot_index), _) => slot_index,
             (None, Target::Key { key, hash }) if self.reserve_counter() => {
-                shard.insert(hash, key, marks_of(demand.life))
+                shard.insert(hash, key, marks_of(demand.term))
             }
             (None, _) => {
                 self.rejected.counter_refused();
@@ -209,7 +209,7 @@ impl Table {
         if let Some(denied) = deny(now, demands, &found) {
             for (demand, found) in demands.iter().zip(&found) {
                 if let Some(slot_index) = found.slot_index {
-                    guards[found.guard].1.touch(now, slot_index, demand.life);
+                    guards[found.guard].1.touch(now, slot_index, demand.term);
                 }
             }
             return Some(denied);
@@ -236,7 +236,7 @@ impl Table {
                 (Some(slot_index), _) => slot_index,
                 (None, Target::Key { key, hash }) if room > 0 => {
                     room -= 1;
-                    shard.insert(*hash, key, marks_of(demand.life))
+                    shard.insert(*hash, key, marks_of(demand.term))
                 }
                 (None, _) => continue,
             };
@@ -336,15 +336,15 @@ fn find(
         Target::Slot(slot_ref) => Some(shard.index_of(slot_ref)?),
     };
     let Some(slot) = slot_index.and_then(|slot_index| shard.slot(slot_index)) else {
-        let (used, room, expires_at) = (0, COUNT_MAX, demand.life.end());
+        let (used, room, expires_at) = (0, COUNT_MAX, demand.term.end());
         return Some(Found { guard, slot_index, used, room, expires_at });
     };
-    if let (Life::Window(window), Target::Slot(_)) = (demand.life, target)
+    if let (Term::Window(window), Target::Slot(_)) = (demand.term, target)
         && !is_of_window(&slot.key, window)
     {
         return None;
     }
-    let expires_at = slot.ends_under(demand.life);
+    let expires_at = slot.ends_under(demand.term);
     let (used, room) = match expires_at <= now {
         true => (0, COUNT_MAX),
         false => (slot.counter.value(), slot.counter.room()),
@@ -388,7 +388,7 @@ impl Found {
     }
 }
 
-/// Charges a demand to its counter, which begins anew first if it has ended. Returns the tag and the generation charged.
+/// Charges a demand to its counter, which begins again first if it has ended. Returns the tag and the generation charged.
 #[inline]
 fn charge(
     now: Timestamp,
@@ -397,10 +397,10 @@ fn charge(
     slot_index: u32,
     demand: &Demand,
 ) -> (u32, u32) {
-    shard.reset_if_ended(now, grace, slot_index, |slot| slot.ends_under(demand.life));
+    shard.reset_if_ended(now, grace, slot_index, |slot| slot.ends_under(demand.term));
     let Some(slot) = shard.slot_mut(slot_index) else { return (0, 0) };
     slot.counter.add(demand.cost);
-    slot.counter.raise(marks_of(demand.life));
+    slot.counter.raise(marks_of(demand.term));
     let charged = (slot.tag, slot.counter.generation());
     shard.mark_dirty(slot_index);
     charged

@@ -14,8 +14,6 @@ mod expiry;
 #[cfg(test)]
 mod handle_tests;
 mod index;
-#[cfg(test)]
-mod life_tests;
 mod op;
 mod persistence;
 mod read;
@@ -27,6 +25,8 @@ mod slot;
 mod slot_key;
 #[cfg(feature = "serde")]
 mod state_form;
+#[cfg(test)]
+mod term_tests;
 #[cfg(test)]
 mod tests;
 mod update_log;

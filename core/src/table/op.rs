@@ -6,7 +6,7 @@ use super::{SlotRef, Table, shard_of};
 use crate::crdt::COUNT_MAX;
 use crate::key::{CounterKey, CounterKind, Ends, is_of_limit};
 use crate::limit::rule::{self, Reading};
-use crate::limit::{Life, Lifetime};
+use crate::limit::{Lifetime, Term};
 use crate::mutant::mutant;
 use crate::time::Timestamp;
 
@@ -107,20 +107,20 @@ impl Table {
             let max = self.bounds.key_bytes_max;
             return Err(CountError::KeyTooLong { bytes: bytes.len(), max });
         }
-        let life = self.life(now, key, lifetime)?;
+        let term = self.term(now, key, lifetime)?;
         let key_hash = self.key_hash(bytes);
         let mut shard = self.lock(shard_of(key_hash));
         let slot_index = match shard.find(key_hash, bytes) {
             Some(slot_index) => slot_index,
             None if !op.makes_counter() => return Ok(OpResult::not_applied(0)),
             None if op.added() > COUNT_MAX => return Err(op.exhausted(0)),
-            None if self.reserve_counter() => shard.insert(key_hash, bytes, marks_of(life)),
+            None if self.reserve_counter() => shard.insert(key_hash, bytes, marks_of(term)),
             None => {
                 self.rejected.counter_refused();
                 return Err(CountError::TooManyCounters { max: self.bounds.counters_max });
             }
         };
-        self.execute_at(now, &mut shard, slot_index, op, life)
+        self.execute_at(now, &mut shard, slot_index, op, term)
     }
 
     /// As [`execute`](Self::execute), with a reference to the counter; `None`, with nothing changed, if it is gone.
@@ -135,28 +135,28 @@ impl Table {
         op: Op,
         lifetime: Lifetime,
     ) -> Result<Option<OpResult>, CountError> {
-        let life = self.life(now, key, lifetime)?;
+        let term = self.term(now, key, lifetime)?;
         let mut shard = self.lock(slot_ref.slot.shard());
         let slot_index = shard.index_of(slot_ref);
         slot_index
-            .map(|slot_index| self.execute_at(now, &mut shard, slot_index, op, life))
+            .map(|slot_index| self.execute_at(now, &mut shard, slot_index, op, term))
             .transpose()
     }
 
     /// How long a counter lives that is used now.
-    fn life(
+    fn term(
         &self,
         now: Timestamp,
         key: &CounterKey,
         lifetime: Lifetime,
-    ) -> Result<Life, CountError> {
+    ) -> Result<Term, CountError> {
         match (key.kind(), key.ends()) {
             (CounterKind::Plain | CounterKind::Session, Ends::AfterUse) => Ok(lifetime.used(now)),
             (CounterKind::FixedWindow, Ends::WithWindow(window)) => {
                 if window.end() <= now || window.start() > now.plus(self.bounds.future_max) {
                     return Err(CountError::NotThisWindow { start: window.start() });
                 }
-                Ok(Life::Window(window))
+                Ok(Term::Window(window))
             }
             _ => Err(CountError::OtherKind { key: key.clone() }),
         }
@@ -168,18 +168,18 @@ impl Table {
         shard: &mut Shard,
         slot_index: u32,
         op: Op,
-        life: Life,
+        term: Term,
     ) -> Result<OpResult, CountError> {
         let Some(slot) = shard.slot(slot_index) else { return Ok(OpResult::not_applied(0)) };
-        let life = slot.life_kept(now, life);
+        let term = slot.term_kept(now, term);
         let (used, room) = (slot.value_at(now), slot.room_at(now));
         match op {
             Op::TryAdd { amount, max } if !rule::judge(Reading { used, max }, amount).is_room() => {
                 // As with a limit, an attempt is use: it keeps the counter.
-                shard.touch(now, slot_index, life);
+                shard.touch(now, slot_index, term);
                 return Ok(OpResult::not_applied(used));
             }
-            Op::Reserve if slot.is_kept_for(now, life) => {
+            Op::Reserve if slot.is_kept_for(now, term) => {
                 return Ok(OpResult::not_applied(used));
             }
             Op::Subtract(amount)
@@ -203,7 +203,7 @@ impl Table {
             Op::Subtract(amount) => taken = slot.counter.take(amount),
             Op::Reset => slot.counter.reset(),
         }
-        slot.counter.raise(marks_of(life));
+        slot.counter.raise(marks_of(term));
         let value = slot.value_at(now);
         shard.mark_dirty(slot_index);
         let urgent = match op {

@@ -8,7 +8,7 @@ use super::index::Index;
 use super::slot::{Slot, marks_of};
 use super::slot_key::SlotKey;
 use crate::crdt::{Marks, PnCounter};
-use crate::limit::Life;
+use crate::limit::Term;
 use crate::mutant::mutant;
 use crate::time::Timestamp;
 
@@ -105,7 +105,7 @@ impl Shard {
         self.last_tag
     }
 
-    /// Before a counter is used that may have ended here: begins it anew. Until the grace after the end that all nodes reckon
+    /// Before a counter is used that may have ended here: begins it again. Until the grace after the end that all nodes reckon
     /// with, it gets its next generation, which replaces the old one on the nodes that still have it; after that no node may
     /// have it any more, and it is as new. Its marks must then be raised.
     #[inline]
@@ -151,9 +151,9 @@ impl Shard {
     }
 
     /// Notes a denied use of a counter, where that moves its end: once a step of its lifetime, not once a call.
-    pub(super) fn touch(&mut self, now: Timestamp, slot_index: u32, life: Life) {
+    pub(super) fn touch(&mut self, now: Timestamp, slot_index: u32, term: Term) {
         let Some(slot) = self.slot_mut(slot_index) else { return };
-        if slot.value_under(now, life) > 0 && slot.counter.raise(marks_of(life)) {
+        if slot.value_under(now, term) > 0 && slot.counter.raise(marks_of(term)) {
             self.mark_dirty(slot_index);
         }
     }

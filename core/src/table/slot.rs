@@ -11,7 +11,7 @@ use super::slot_key::SlotKey;
 use super::{SHARD_BITS, SHARDS};
 use crate::crdt::{COUNT_MAX, Marks, PnCounter, ReplicaIndex};
 use crate::key::{CounterKind, end_after_use, ends_of, kind_of};
-use crate::limit::{Life, Lifetime};
+use crate::limit::{Lifetime, Term};
 use crate::time::Timestamp;
 
 /// A counter in its slot. Two cache lines, side by side.
@@ -41,13 +41,13 @@ impl Slot {
         ends_of(&self.key).map_or(Timestamp(0), |ends| ends.end(at, p0))
     }
 
-    /// When it ends for a limit with this life: where nodes have different times to live, after the lesser of the own one and
-    /// that of whoever used it. A window must be the counter's.
+    /// When it ends for a limit with this term: where nodes have different times to live, after the lesser of the own one and
+    /// that of the node that used it. A window must be the counter's.
     #[inline(always)]
-    pub(super) fn ends_under(&self, life: Life) -> Timestamp {
-        match life {
-            Life::Window(window) => window.end(),
-            Life::Use { ttl_ms, .. } => {
+    pub(super) fn ends_under(&self, term: Term) -> Timestamp {
+        match term {
+            Term::Window(window) => window.end(),
+            Term::Use { ttl_ms, .. } => {
                 let (at, p0) = self.counter.use_marks();
                 end_after_use(at, p0.min(ttl_ms))
             }
@@ -55,12 +55,12 @@ impl Slot {
     }
 
     /// How long the counter lives after a use that is not its limit's: a session keeps its time to live.
-    pub(super) fn life_kept(&self, now: Timestamp, life: Life) -> Life {
+    pub(super) fn term_kept(&self, now: Timestamp, term: Term) -> Term {
         match self.counter.use_marks() {
             (_, ttl_ms) if ttl_ms > 0 && kind_of(&self.key) == CounterKind::Session => {
                 Lifetime::new(Duration::from_millis(ttl_ms)).used(now)
             }
-            _ => life,
+            _ => term,
         }
     }
 
@@ -70,10 +70,10 @@ impl Slot {
         if self.ends() <= now { 0 } else { self.counter.value() }
     }
 
-    /// The same, for a limit with this life.
+    /// The same, for a limit with this term.
     #[inline(always)]
-    pub(super) fn value_under(&self, now: Timestamp, life: Life) -> u64 {
-        if self.ends_under(life) <= now { 0 } else { self.counter.value() }
+    pub(super) fn value_under(&self, now: Timestamp, term: Term) -> u64 {
+        if self.ends_under(term) <= now { 0 } else { self.counter.value() }
     }
 
     /// How much the own cell can still count now: everything again once the counter has ended.
@@ -82,21 +82,21 @@ impl Slot {
     }
 
     /// Whether the counter has been used, and lives at least as long as this use would make it.
-    pub(super) fn is_kept_for(&self, now: Timestamp, life: Life) -> bool {
+    pub(super) fn is_kept_for(&self, now: Timestamp, term: Term) -> bool {
         let is_used = self.counter.generation() > 0
             || self.counter.cell(ReplicaIndex::OWN).is_some()
             || self.counter.peers_held() > 0;
-        let ((at, p0), marks) = (self.counter.use_marks(), marks_of(life));
+        let ((at, p0), marks) = (self.counter.use_marks(), marks_of(term));
         is_used && self.ends() > now && marks.at <= at && marks.p0 <= p0
     }
 }
 
 /// What a use adds to a counter's marks.
 #[inline(always)]
-pub(super) fn marks_of(life: Life) -> Marks {
-    match life {
-        Life::Window(_) => Marks::default(),
-        Life::Use { at, ttl_ms } => Marks { at, p0: ttl_ms, n0: 0 },
+pub(super) fn marks_of(term: Term) -> Marks {
+    match term {
+        Term::Window(_) => Marks::default(),
+        Term::Use { at, ttl_ms } => Marks { at, p0: ttl_ms, n0: 0 },
     }
 }
 

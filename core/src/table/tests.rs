@@ -404,7 +404,7 @@ fn implausible_updates_are_dropped_and_counted() {
 
 #[test]
 fn a_restart_relearns_what_its_disk_had_lost() {
-    // Life 1 of a counts 5, of which the disk has 3 and the peer has all.
+    // Term 1 of a counts 5, of which the disk has 3 and the peer has all.
     let (a1, b) = (table("a"), table("b"));
     let key = CounterKey::new("l", &[]).unwrap();
     let add = |table: &Table, amount| {

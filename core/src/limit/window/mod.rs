@@ -1,6 +1,6 @@
 //! Over what time a limit counts: one file for each kind of window.
 //!
-//! From the time of a request, a kind computes what the key of the charged counter begins with, and that counter's [`Life`].
+//! From the time of a request, a kind computes what the key of the charged counter begins with, and that counter's [`Term`].
 //! A new kind is one more file and one more variant.
 
 mod fixed;
@@ -41,7 +41,7 @@ pub const WINDOW_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// How long what is charged now lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Life {
+pub enum Term {
     /// To the end of this window, for certain.
     Window(WindowSpan),
     /// For a while after its last use.
@@ -53,13 +53,13 @@ pub enum Life {
     },
 }
 
-impl Life {
+impl Term {
     /// When a counter ends that is used now, unless it is used again.
     #[inline(always)]
     pub fn end(self) -> Timestamp {
         match self {
-            Life::Window(window) => window.end(),
-            Life::Use { at, ttl_ms } => end_after_use(at, ttl_ms),
+            Term::Window(window) => window.end(),
+            Term::Use { at, ttl_ms } => end_after_use(at, ttl_ms),
         }
     }
 }
@@ -92,9 +92,9 @@ impl Kind {
 
     /// How long a counter lives that is charged now.
     #[inline]
-    pub(super) fn life(&self, now: Timestamp) -> Life {
+    pub(super) fn term(&self, now: Timestamp) -> Term {
         match self {
-            Kind::Fixed(window) => Life::Window(window.span(now)),
+            Kind::Fixed(window) => Term::Window(window.span(now)),
             Kind::Session(lifetime) => lifetime.used(now),
         }
     }

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{Life, WINDOW_MAX};
+use super::{Term, WINDOW_MAX};
 use crate::time::{Timestamp, whole_ms};
 
 /// How long a counter lives after its last use. The use is noted rounded down to a sixteenth of that, so that of uses close
@@ -20,9 +20,9 @@ impl Lifetime {
 
     /// How long a counter lives that is used now.
     #[inline]
-    pub fn used(self, now: Timestamp) -> Life {
+    pub fn used(self, now: Timestamp) -> Term {
         let step_ms = (self.ttl_ms / 16).max(1);
-        Life::Use { at: now.0 - now.0 % step_ms, ttl_ms: self.ttl_ms }
+        Term::Use { at: now.0 - now.0 % step_ms, ttl_ms: self.ttl_ms }
     }
 }
 
