@@ -86,14 +86,9 @@ impl Engine {
         self.limit_records.get(limit_index).copied()
     }
 
-    /// Counts a request that no limit applies to, and logs the first.
-    pub(crate) fn note_unmatched(&self) {
-        if self.requests_unmatched.fetch_add(1, Ordering::Relaxed) == 0 {
-            tracing::warn!(
-                unmatched = %self.unmatched,
-                "a request matches no limit, so nothing counts it; set counters.unmatched to \"deny\" to refuse such requests"
-            );
-        }
+    /// Counts a request that no limit applies to; returns whether it is the first.
+    pub(crate) fn count_unmatched(&self) -> bool {
+        self.requests_unmatched.fetch_add(1, Ordering::Relaxed) == 0
     }
 
     /// How many requests there were that no limit applies to.

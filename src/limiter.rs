@@ -335,6 +335,17 @@ impl Engine {
         found
     }
 
+    /// Counts a request that no limit applies to, and logs the first.
+    #[cold]
+    pub(crate) fn note_unmatched(&self) {
+        if self.count_unmatched() {
+            tracing::warn!(
+                unmatched = %self.unmatched,
+                "a request matches no limit, so nothing counts it; set counters.unmatched to \"deny\" to refuse such requests"
+            );
+        }
+    }
+
     #[cold]
     fn warn_of_missing_labels(&self, demands: &Demands) {
         for missing in demands.missing_labels() {

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::clock::STANDS_STILL_FROM;
-use crate::engine::Engine;
 use crate::runtime::Runtime;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::id::ReplicaId;
@@ -147,8 +146,7 @@ impl fmt::Display for DurabilityState {
 }
 
 impl Status {
-    pub(crate) fn of(engine: &Engine) -> Status {
-        let runtime = engine.runtime();
+    pub(crate) fn of(runtime: &Runtime, requests_unmatched: u64) -> Status {
         let table = &runtime.table;
         Status {
             replica: table.own_replica(),
@@ -159,7 +157,7 @@ impl Status {
             counters: table.len(),
             rejections: table.rejections(),
             clock_behind_ms: whole_ms(runtime.clock.behind()),
-            requests_unmatched: engine.requests_unmatched(),
+            requests_unmatched,
         }
     }
 }

@@ -228,7 +228,7 @@ impl CounterStore {
 
     /// How this instance is doing: its health, peers, rejections and sizes at one moment.
     pub fn status(&self) -> Status {
-        Status::of(&self.engine)
+        Status::of(self.engine.runtime(), self.engine.requests_unmatched())
     }
 
     /// The [peers](Status::peers), as of the last round.
@@ -305,6 +305,21 @@ impl CounterStore {
 }
 
 /// What became of a subtraction.
+///
+/// ```
+/// use tallymesh::{Config, CounterKey, CounterStore, Subtracted};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
+/// let key = CounterKey::new("tokens", &["session-42"])?;
+/// store.add(&key, 5)?;
+/// let Subtracted { taken, value, .. } = store.subtract(&key, 10)?;
+/// assert_eq!((taken, value), (5, 0));
+/// # store.close().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Subtracted {

@@ -2,6 +2,7 @@
 
 mod ends;
 mod kind;
+mod of_limit;
 mod window;
 
 use alloc::{boxed::Box, vec::Vec};
@@ -10,6 +11,7 @@ use core::fmt;
 pub(crate) use ends::{Ends, end_after_use};
 pub use kind::CounterKind;
 use kind::{KIND_BITS, KIND_MASK};
+pub(crate) use of_limit::is_of_limit;
 pub use window::WindowSpan;
 
 use crate::time::Timestamp;
@@ -301,18 +303,6 @@ pub(crate) fn ends_of(key: &[u8]) -> Result<Ends, InvalidKey> {
 #[inline]
 pub(crate) fn kind_of(key: &[u8]) -> CounterKind {
     CounterKind::of(key.first().map_or(0, |head| head & KIND_MASK))
-}
-
-/// Whether a key is of a limit's counter, of a kind that counts what was charged less what was refunded.
-pub(crate) fn is_of_limit(key: &[u8]) -> bool {
-    let mut reader = Reader(key);
-    let mut tag = || {
-        let (kind, _) = reader.head()?;
-        reader.text()?;
-        Ok::<_, InvalidKey>((kind, reader.tag()?))
-    };
-    let counts = |kind| matches!(kind, CounterKind::Session | CounterKind::FixedWindow);
-    tag().is_ok_and(|(kind, tag)| counts(kind) && tag != NO_LIMIT)
 }
 
 /// Appends a text behind its length.

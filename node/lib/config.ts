@@ -1,5 +1,5 @@
 import { ConfigError, InvalidInputError } from './errors.js';
-import { checkCount, checkObject, show } from './validate.js';
+import { checkCount, checkObject, isPlainObject, show } from './validate.js';
 
 /** A length of time with its unit, such as `'50ms'`, `'10s'`, `'1h'`, `'1h 30m'` or `'30d'`; months and years are refused. */
 export type Duration = string;
@@ -217,7 +217,8 @@ function snakeCased(path: string, value: unknown): unknown {
     throw new ConfigError(`${path} is ${value}: give a finite number`);
   }
   if (Array.isArray(value)) return value.map((item, place) => snakeCased(`${path}[${place}]`, item));
-  if (typeof value !== 'object' || value === null) {
+  // Of a Map, nothing would be seen, and the defaults would apply in its place.
+  if (!isPlainObject(value)) {
     throw new ConfigError(`${path} is ${show(value)}: give what the type Config says, or leave it out`);
   }
   const entries = Object.entries(value).map(([key, item]) => {

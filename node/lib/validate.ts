@@ -54,7 +54,8 @@ export function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value);
   if (typeof value === 'bigint') return `${value}n`;
   if (Array.isArray(value)) return 'an array';
-  if (typeof value === 'object' && value !== null) return isPlainObject(value) ? 'an object' : `an object of class ${nameOf(value)}`;
+  if (typeof value === 'object' && value !== null)
+    return isPlainObject(value) ? 'an object' : `an object of class ${nameOf(value)}`;
   if (typeof value === 'function') return 'a function';
   return String(value);
 }

@@ -194,8 +194,12 @@ describe('a config', () => {
       /when is an object of class Map: give a plain object/,
     ],
     ['that is a Map', new Map([['node', { id: 'a' }]]), /the config is an object of class Map/],
-    ['with a Map for a table', { ...inMemory(), counters: new Map([['maxCounters', 1]]) }, /config.counters is an object of/],
-    ['with a Set of limits', { ...inMemory(), limits: new Set() }, /config.limits is an object of class Set/],
+    [
+      'with a Map for a table',
+      { ...inMemory(), counters: new Map([['maxCounters', 1]]) },
+      /config.counters is an object of class Map/,
+    ],
+    ['with a Set of limits', { ...inMemory(), limits: new Set() }, /is an object of class Set: give/],
     [
       'with an unknown word for missing labels',
       inMemory({ name: 'l', whenLabelMissing: 'ignore' as never, max: 1, window: '1h' }),

@@ -257,7 +257,9 @@ impl ConfigBuilder {
             counter_ttl: values.duration("counters.ttl")?,
             limits: self.limits,
         };
-        config.gossip.limits = Policy::new(config.limits.iter().cloned())?.hashes().into();
+        let policy = Policy::new(config.limits.iter().cloned())?;
+        policy.check_bounds(config.labels_max, config.bounds.key_bytes_max)?;
+        config.gossip.limits = policy.hashes().into();
         Ok(config)
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use tallymesh::{Config, ConfigBuilder, CounterStore, Limit, Limiter, Window};
+use tallymesh::{Config, ConfigBuilder, CounterStore, Limit, Limiter, WhenLabelMissing, Window};
 use tallymesh_test_support::until;
 
 use crate::{LIMIT, MAX, TTL, expected, request};
@@ -25,7 +25,7 @@ async fn lives(dir: &Path) -> Value {
     let brief = Limit::new("brief", MAX, Window::Session { ttl: Duration::from_secs(1) });
     let brief = config("a")
         .data_dir(dir)
-        .limit(brief.per("user"))
+        .limit(brief.per("user").when_label_missing(WhenLabelMissing::Skip))
         .counters_grace(Duration::from_millis(100));
     let node = Limiter::open(brief.clone().build().unwrap()).await.unwrap();
     charge(&node, "s0", 4);

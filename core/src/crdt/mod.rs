@@ -8,6 +8,8 @@ mod delta;
 mod marks;
 mod packed_cells;
 mod pn_counter;
+#[cfg(test)]
+mod take_tests;
 mod version_vector;
 
 pub use cell::{COUNT_MAX, Cell};

@@ -162,7 +162,7 @@ impl PnCounter {
         self.unversioned = self.unversioned.saturating_add(amount);
     }
 
-    /// Takes away `amount`, whoever added it, but never more than is there as far as this replica knows. Returns how much.
+    /// Takes away `amount`, whichever replica added it, but never more than is there as far as this replica knows. Returns how much.
     #[inline]
     pub fn take(&mut self, amount: u64) -> u64 {
         let there = if mutant!(TakenBelowZero) { u64::MAX } else { self.value() };
@@ -379,54 +379,6 @@ mod tests {
         }
     }
 
-    #[derive(Debug, Clone)]
-    enum Step {
-        Add(u64),
-        Take(u64),
-        TakeBack(u64),
-        Hear(Update),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        let amount = || prop_oneof![4 => 0_u64..20, 1 => Just(COUNT_MAX - 5), 1 => any::<u64>()];
-        prop_oneof![
-            amount().prop_map(Step::Add),
-            amount().prop_map(Step::Take),
-            amount().prop_map(Step::TakeBack),
-            update().prop_map(|(replica, _, cell, marks)| Step::Hear((replica, 0, cell, marks))),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn one_replica_alone_never_takes_below_zero(steps in prop::collection::vec(step(), 0..60)) {
-            let mut counter = PnCounter::default();
-            for step in steps {
-                let (before, own) = (counter.value(), counter.own);
-                match step {
-                    Step::Add(amount) => {
-                        let added = amount.min(counter.room());
-                        counter.add(amount);
-                        prop_assert_eq!(counter.own.p, own.p + added);
-                    }
-                    Step::Take(amount) => {
-                        let taken = counter.take(amount);
-                        prop_assert!(taken <= amount && taken <= before);
-                        prop_assert_eq!(counter.value(), before - taken);
-                    }
-                    Step::TakeBack(amount) => {
-                        let taken = counter.take_back(amount);
-                        prop_assert!(taken <= amount && own.n + taken <= own.p.max(own.n));
-                    }
-                    Step::Hear((replica, generation, cell, marks)) => {
-                        counter.merge(replica, generation, cell, marks);
-                    }
-                }
-                prop_assert!(counter.own.p <= COUNT_MAX && counter.own.n <= COUNT_MAX);
-            }
-        }
-    }
-
     #[test]
     fn sums_saturate_instead_of_wrapping() {
         let mut counter = PnCounter::default();
@@ -475,51 +427,6 @@ mod tests {
             Marks::default(),
         );
         assert_eq!(counter.value(), COUNT_MAX + 5 - 3);
-    }
-
-    #[test]
-    fn what_is_taken_is_at_most_what_is_there() {
-        let mut counter = PnCounter::default();
-        counter.add(5);
-        assert_eq!((counter.take(10), counter.value()), (5, 0));
-        counter.add(3);
-        assert_eq!(counter.value(), 3);
-        // Whoever added it may be another replica; then it can be taken, and not taken back.
-        counter.merge(
-            ReplicaIndex(1),
-            0,
-            Cell { version: Version(1), p: 4, n: 0 },
-            Marks::default(),
-        );
-        assert_eq!((counter.take_back(9), counter.value()), (3, 4));
-        assert_eq!((counter.take_back(1), counter.take(9), counter.value()), (0, 4, 0));
-    }
-
-    #[test]
-    fn what_two_replicas_take_at_once_is_owed_and_no_more() {
-        let added = Cell { version: Version(1), p: 5, n: 0 };
-        let (mut one, mut other) = (PnCounter::default(), PnCounter::default());
-        for counter in [&mut one, &mut other] {
-            counter.merge(ReplicaIndex(1), 0, added, Marks::default());
-            assert_eq!(counter.take(7), 5);
-            counter.stamp_own(Version(2));
-        }
-        let taken = other.cell(ReplicaIndex::OWN).unwrap();
-        one.merge(ReplicaIndex(2), 0, taken, Marks::default());
-        assert_eq!(one.value(), 0);
-        one.add(7);
-        assert_eq!((one.value(), one.take(9)), (2, 2));
-    }
-
-    #[test]
-    fn a_full_cell_counts_nothing_more() {
-        let mut counter = PnCounter::default();
-        counter.add(COUNT_MAX - 2);
-        assert_eq!((counter.take_back(COUNT_MAX), counter.room()), (COUNT_MAX - 2, 2));
-        counter.add(2);
-        assert_eq!((counter.value(), counter.room()), (2, 0));
-        counter.add(1);
-        assert_eq!(counter.take(COUNT_MAX), 2, "never below zero, however full");
     }
 
     #[test]

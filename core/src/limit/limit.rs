@@ -156,6 +156,25 @@ impl Limit {
         Ok(())
     }
 
+    /// Whether a request with at most so many labels can match it.
+    pub(super) fn check_labels_count(&self, labels_max: usize) -> Result<(), LimitError> {
+        let looked_at = self.when.iter().map(|(label, _)| label).chain(&self.per);
+        let mut labels: Vec<&Label> = Vec::new();
+        for label in looked_at {
+            if !labels.contains(&label) {
+                labels.push(label);
+            }
+        }
+        match labels.len() <= labels_max {
+            true => Ok(()),
+            false => {
+                let value = format!("{} labels", labels.len());
+                let allowed = "no more, with those of `per`, than counters.max_labels";
+                Err(LimitError::invalid(&self.name, "when", value, allowed))
+            }
+        }
+    }
+
     /// Whether there can be requests that it matches, and that carry the labels by which it counts.
     fn check_labels(&self) -> Result<(), LimitError> {
         let invalid =
@@ -257,6 +276,13 @@ impl LimitError {
         allowed: &'static str,
     ) -> LimitError {
         LimitError { limit: limit.to_string(), key, value, allowed }
+    }
+
+    /// A name that leaves no room for the values of its labels.
+    pub(super) fn name_too_long(limit: &Limit) -> LimitError {
+        let value = format!("{:?}", limit.name);
+        let allowed = "a name that leaves room for the values of `per` in counters.max_key_bytes";
+        LimitError::invalid(&limit.name, "name", value, allowed)
     }
 
     /// A second limit of the same name.

@@ -42,6 +42,23 @@ impl Policy {
         Ok(Policy { limits: checked, key_prefixes, label_missing })
     }
 
+    /// Whether requests that these bounds let in can match each limit and be counted under it.
+    ///
+    /// # Errors
+    /// When a limit looks at more labels than a request may carry, or leaves no room for values in its keys.
+    pub fn check_bounds(&self, labels_max: usize, key_bytes_max: usize) -> Result<(), LimitError> {
+        for (limit, key_prefix) in self.limits.iter().zip(&self.key_prefixes) {
+            limit.check_labels_count(labels_max)?;
+            let mut key = Vec::new();
+            key_prefix.write(&mut key, Timestamp(0));
+            // Each value takes a byte for its length, and at least one more.
+            if key.len() + 2 * limit.per_labels().len() > key_bytes_max {
+                return Err(LimitError::name_too_long(limit));
+            }
+        }
+        Ok(())
+    }
+
     /// The limits, in order; a `limit_index` is an index in them.
     #[inline]
     pub fn limits(&self) -> &[Limit] {

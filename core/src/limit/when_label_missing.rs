@@ -5,6 +5,14 @@ use core::fmt;
 use core::str::FromStr;
 
 /// What happens to a request that matches a limit and lacks one of the labels that the limit counts apart by.
+///
+/// ```
+/// use tallymesh::{InvalidWhenLabelMissing, WhenLabelMissing};
+///
+/// assert_eq!("skip".parse(), Ok(WhenLabelMissing::Skip));
+/// let refused: Result<WhenLabelMissing, InvalidWhenLabelMissing> = "ignore".parse();
+/// assert!(refused.is_err());
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenLabelMissing {

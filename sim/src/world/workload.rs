@@ -49,7 +49,7 @@ impl World<'_> {
         }
     }
 
-    /// Adds to a counter without a limit, or subtracts from it, whoever added to it.
+    /// Adds to a counter without a limit, or subtracts from it, whichever node added to it.
     fn change_plain(&mut self, session: u64) -> Checked {
         let Some(place) = self.who_is_called() else { return Ok(()) };
         let (subtracts, amount) = (self.chance(0.5), self.random.get_mut().random_range(1..9));
