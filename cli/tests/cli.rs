@@ -194,7 +194,7 @@ fn a_directory_that_another_process_holds_is_called_that() {
     runtime.block_on(store.close()).unwrap();
 }
 
-/// A peer that hangs: its connections stand, and nobody answers.
+/// A peer that hangs: its connections stand, and nothing answers.
 #[cfg(unix)]
 #[test]
 fn a_peer_that_is_halted_stays_listed_with_what_it_had_confirmed() {

@@ -192,7 +192,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         list_of_open().remove(&self.id);
         if !self.limiter.counters().is_closed() {
-            // Nobody is left who could be told how it went; the log says when the disk has failed.
+            // No caller is left to be told how it went; the log says when the disk has failed.
             let _ = self.limiter.close_within(END);
         }
     }
