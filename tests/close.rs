@@ -25,16 +25,18 @@ async fn open(dir: &Path, max: u64) -> Limiter {
 
 /// Opens it once its former instance, for which nothing waits, has let go of the directory.
 async fn open_at_last(dir: &Path, max: u64) -> Limiter {
-    let begun = std::time::Instant::now();
-    loop {
-        match Limiter::open(config(dir, max).build().unwrap()).await {
-            Ok(limiter) => return limiter,
-            Err(OpenError::Storage(StorageError::Held { .. })) if begun.elapsed() < PATIENCE => {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+    let opening = async {
+        loop {
+            match Limiter::open(config(dir, max).build().unwrap()).await {
+                Ok(limiter) => return limiter,
+                Err(OpenError::Storage(StorageError::Held { .. })) => {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                Err(error) => panic!("{error}"),
             }
-            Err(error) => panic!("{error}"),
         }
-    }
+    };
+    tokio::time::timeout(PATIENCE, opening).await.expect("the directory is held")
 }
 
 fn request() -> Request<'static> {

@@ -235,6 +235,7 @@ pub fn end_process() -> Result<()> {
     })
 }
 
+#[expect(clippy::disallowed_methods, reason = "the end of a process is bounded in real time")]
 fn end_all() {
     let until = Instant::now() + END;
     let open: Vec<Arc<Shared>> = list_of_open().values().filter_map(Weak::upgrade).collect();
