@@ -231,7 +231,24 @@ impl CounterStore {
         Status::of(self.engine.runtime(), self.engine.requests_unmatched())
     }
 
-    /// The [peers](Status::peers), as of the last round.
+    /// The [peers](Status::peers), as of the last round: those of the config, and others that were ever met, also when they are
+    /// gone.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tallymesh::{Config, CounterStore, PeerAbsence};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = Config::builder("a").in_memory().peers(["no-such-host.invalid:7946"]);
+    /// # let config = config.sync_timeout(Duration::ZERO);
+    /// let store = CounterStore::open(config.build()?).await?;
+    /// for peer in store.peers() {
+    ///     assert_eq!((peer.connected, peer.absence), (false, Some(PeerAbsence::Unresolved)));
+    /// }
+    /// # store.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn peers(&self) -> Vec<PeerStatus> {
         self.status().peers
     }

@@ -1,4 +1,4 @@
-//! The end of an instance: what was admitted is on disk, and what comes later is refused, whoever asks and however it ends.
+//! The end of an instance: what was admitted is on disk, and what comes later is refused, whatever asks and however it ends.
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,18 +23,20 @@ async fn open(dir: &Path, max: u64) -> Limiter {
     Limiter::open(config(dir, max).build().unwrap()).await.unwrap()
 }
 
-/// Opens it once its former instance, which nobody waits for, has let go of the directory.
+/// Opens it once its former instance, for which nothing waits, has let go of the directory.
 async fn open_at_last(dir: &Path, max: u64) -> Limiter {
-    let begun = std::time::Instant::now();
-    loop {
-        match Limiter::open(config(dir, max).build().unwrap()).await {
-            Ok(limiter) => return limiter,
-            Err(OpenError::Storage(StorageError::Held { .. })) if begun.elapsed() < PATIENCE => {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+    let opening = async {
+        loop {
+            match Limiter::open(config(dir, max).build().unwrap()).await {
+                Ok(limiter) => return limiter,
+                Err(OpenError::Storage(StorageError::Held { .. })) => {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                Err(error) => panic!("{error}"),
             }
-            Err(error) => panic!("{error}"),
         }
-    }
+    };
+    tokio::time::timeout(PATIENCE, opening).await.expect("the directory is held")
 }
 
 fn request() -> Request<'static> {
@@ -162,11 +164,15 @@ async fn durable_calls_on_a_closed_limiter_charge_nothing() {
 async fn a_durable_call_that_is_given_up_charges_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let limiter = open(dir.path(), 3).await;
-    for _ in 0..10 {
+    let mut given_up = 0;
+    while given_up < 10 {
         let request = request();
         let call = limiter.acquire_durable(&request);
-        let answer = tokio::time::timeout(Duration::ZERO, call).await;
-        assert!(answer.is_err(), "it was not given up");
+        match tokio::time::timeout(Duration::ZERO, call).await {
+            Err(_) => given_up += 1,
+            // The disk was quicker.
+            Ok(decision) => limiter.refund(decision.unwrap().into_result().unwrap()).unwrap(),
+        }
     }
     assert_eq!(used(&limiter), 0);
     limiter.close().await.unwrap();

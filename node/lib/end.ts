@@ -4,8 +4,8 @@ import { native } from './native.js';
 
 /**
  * The end of a process that did not close its limiters. The native half writes what they have counted when a thread or the
- * process ends in order. A signal ends it without any order, so SIGTERM is taken here, but only while nobody else does: who
- * has a listener decides about the end.
+ * process ends in order. A signal ends it without any order, so SIGTERM is taken here, but only while nothing else does: a
+ * program that has a listener decides about its end.
  */
 const SIGNAL = 'SIGTERM';
 

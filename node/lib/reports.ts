@@ -31,7 +31,7 @@ export interface PeerReport {
   /** Whether a link to it is up. */
   readonly connected: boolean;
   /**
-   * Why none is; left out while one is. `'unresolved'`: its name was never resolved to an address. `'unanswered'`: nobody has
+   * Why none is; left out while one is. `'unresolved'`: its name was never resolved to an address. `'unanswered'`: no peer has
    * ever introduced itself at the address. `'stopped'`: it said that it stops. `'lost'`: it did not; it crashed, hangs, or the
    * network is cut.
    */

@@ -190,7 +190,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         list_of_open().remove(&self.id);
         if !self.limiter.counters().is_closed() {
-            // Nobody is left who could be told how it went; the log says when the disk has failed.
+            // No caller is left to be told how it went; the log says when the disk has failed.
             let _ = self.limiter.close_within(END);
         }
     }
@@ -233,6 +233,7 @@ pub fn end_process() -> Result<()> {
     })
 }
 
+#[expect(clippy::disallowed_methods, reason = "the end of a process is bounded in real time")]
 fn end_all() {
     let until = Instant::now() + END;
     let open: Vec<Arc<Shared>> = list_of_open().values().filter_map(Weak::upgrade).collect();

@@ -61,7 +61,7 @@ describe('what a process has counted is written when it ends', { timeout: 120_00
   });
 
   it.for(["throw new Error('oops');", "setTimeout(() => { throw new Error('oops'); });", "Promise.reject(new Error('oops'));"])(
-    'by an exception that nobody catches: %s',
+    'by an exception that nothing catches: %s',
     (ending) => {
       const check = (result: ReturnType<typeof run>): void => {
         expect(result.status).toBe(1);
@@ -128,12 +128,12 @@ describe('SIGTERM', { timeout: 120_000 }, () => {
     }
   });
 
-  it('is left to whoever listens for it', async () => {
+  it('is left to a program that listens for it', async () => {
     const listeners = [
       "process.on('SIGTERM', () => { limiter.acquire({}); limiter.close().then(() => process.exit(9)); });",
       "process.once('SIGTERM', () => { limiter.acquire({}); setTimeout(() => process.exit(9), 50); });",
       "process.prependOnceListener('SIGTERM', () => { limiter.acquire({}); setTimeout(() => process.exit(9), 50); });",
-      // As libraries do that end the process where nobody else listens.
+      // As libraries do that end the process where nothing else listens.
       `const listener = () => {
          if (process.listeners('SIGTERM').length !== 1) return;
          limiter.acquire({});

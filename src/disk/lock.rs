@@ -81,7 +81,7 @@ impl DirectoryLock {
 
 impl Drop for DirectoryLock {
     fn drop(&mut self) {
-        // Both at once for whoever waits for the list: to be free here is to be free of the system's lock.
+        // Both at once for a thread that waits for the list: to be free here is to be free of the system's lock.
         let mut list = list();
         drop(self.file.take());
         list.remove(&self.held);
@@ -143,7 +143,7 @@ mod tests {
         drop(lock);
     }
 
-    /// As after a fork: the list says that another process holds the directory, and the system that somebody does.
+    /// As after a fork: the list says that another process holds the directory, and the system that it is held.
     #[test]
     fn what_a_parent_holds_is_not_taken_for_ours() {
         let dir = tempfile::tempdir().unwrap();

@@ -69,7 +69,7 @@ pub struct PeerStatus {
 pub enum PeerAbsence {
     /// Its name in the config was never resolved to an address.
     Unresolved,
-    /// Nobody has ever introduced itself at the address.
+    /// No peer has ever introduced itself at the address.
     Unanswered,
     /// It said that it stops.
     Stopped,

@@ -313,7 +313,7 @@ fn a_peer_that_falls_silent_stays_listed_with_what_it_had_confirmed() {
     }
     net.run(Duration::from_secs(3));
     assert_eq!((only_peer(&net, 0).lag, only_peer(&net, 0).absence), (0, None));
-    // It is stopped: connections stand, and nobody answers.
+    // It is stopped: connections stand, and nothing answers.
     (net.loss, net.cut) = (1.0, vec![(0, 1)]);
     let silent_from = net.now;
     for n in 10..19 {

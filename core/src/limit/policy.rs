@@ -50,7 +50,7 @@ impl Policy {
         for (limit, key_prefix) in self.limits.iter().zip(&self.key_prefixes) {
             limit.check_labels_count(labels_max)?;
             let mut key = Vec::new();
-            key_prefix.write(&mut key, Timestamp(0));
+            key_prefix.write(&mut key, key_prefix.window.term(Timestamp(0)));
             // Each value takes a byte for its length, and at least one more.
             if key.len() + 2 * limit.per_labels().len() > key_bytes_max {
                 return Err(LimitError::name_too_long(limit));

@@ -1,8 +1,9 @@
 //! The end of counting, such that nothing is acknowledged and then lost.
 //!
-//! Whoever counts looks at the flag under the lock of the shard that it counts in. To close is to set the flag and then to
-//! take each of these locks once: who had a lock before has counted by now, and what follows, such as the last checkpoint,
-//! finds it; who gets it later finds the flag set. So the flag needs no order of its own, and costs a decision one plain load.
+//! Every call that counts reads the flag under the lock of the shard that it counts in. To close is to set the flag and then
+//! to take each of these locks once: a call that had a lock before has counted by now, and what follows, such as the last
+//! checkpoint, finds it; a call that gets it later finds the flag set. So the flag needs no order of its own, and costs a
+//! decision one plain load.
 
 use core::sync::atomic::Ordering;
 

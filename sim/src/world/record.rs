@@ -136,6 +136,8 @@ fn summary(event: &Event) -> (&'static str, u64) {
         Event::Fault => ("fault", 0),
         Event::Flap { to, .. } => ("flap towards", *to as u64),
         Event::Kill { .. } => ("kill", 0),
+        Event::LastCheckpoint { life, .. } => ("last checkpoint of life", *life),
+        Event::Closed { life, .. } => ("closed in life", *life),
         Event::Start { .. } => ("start", 0),
         Event::MendDisk { .. } => ("disk mended", 0),
         Event::Clone { .. } => ("clone", 0),
