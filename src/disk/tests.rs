@@ -5,7 +5,7 @@ use std::path::Path;
 use tallymesh_core::id::{Incarnation, NodeId, ReplicaId};
 use tallymesh_core::key::CounterKey;
 use tallymesh_core::storage::{
-    CheckpointWriter, Files, KvStore, Meta, OpenEvent, Opened, StateStore, StorageError, conforms,
+    CarryOver, CheckpointWriter, Files, KvStore, Meta, OpenEvent, Opened, StateStore, StorageError, conforms,
     recover,
 };
 use tallymesh_core::table::{Bounds, Op, Restore, Table};
@@ -115,7 +115,7 @@ fn sled_conforms() {
 fn start(path: &Path, name: &str) -> Result<(Option<String>, u64, u64), StorageError> {
     let name: NodeId = name.parse().unwrap();
     let opened =
-        StateStore::open(super::open(path)?, &name, &Bounds::default(), (7, [1, 2, 3, 4]), |_| {})?;
+        StateStore::open(super::open(path)?, &name, &Bounds::default(), &CarryOver::default(), (7, [1, 2, 3, 4]), |_| {})?;
     let Opened { mut store, table, set_aside, .. } = opened;
     let (boot, before) = (table.own_replica().incarnation.boot, value(&table, "x"));
     add(&table, "x", 1);
@@ -145,7 +145,7 @@ fn after_a_failure_everything_is_written_into_a_new_database() {
     let node = node();
     let data_dir = super::open(dir.path()).unwrap();
     let opened =
-        StateStore::open(data_dir, &node, &Bounds::default(), (7, [1, 2, 3, 4]), |_| {}).unwrap();
+        StateStore::open(data_dir, &node, &Bounds::default(), &CarryOver::default(), (7, [1, 2, 3, 4]), |_| {}).unwrap();
     let Opened { mut store, table, .. } = opened;
     add(&table, "x", 1);
     store.write(&table, Timestamp(0)).unwrap();
@@ -261,7 +261,7 @@ fn damage_is_told_before_the_database_is_set_aside() {
     let data_dir = super::open(dir.path()).unwrap();
     let mut told = Vec::new();
     let opened =
-        StateStore::open(data_dir, &node(), &Bounds::default(), (7, [1, 2, 3, 4]), |event| {
+        StateStore::open(data_dir, &node(), &Bounds::default(), &CarryOver::default(), (7, [1, 2, 3, 4]), |event| {
             if let OpenEvent::SettingAside { place, damage } = event {
                 let is_still_there = Path::new(place).join("db/db").exists();
                 told.push((is_still_there, damage.to_string()));

@@ -4,15 +4,19 @@
 //! The bytes themselves are kept by a backend behind two traits: [`KvStore`] for the database, [`Files`] for what stands
 //! beside it. The library brings sled and a file system, the simulator a disk that forgets, fails and rots.
 
+mod carry_over;
 mod checkpoint;
 mod conformance;
 mod directory;
 mod error;
 mod examine;
 mod fields;
+mod format_1;
+mod high_water;
 mod memory;
 mod record;
 mod recover;
+mod rejected;
 mod state_store;
 #[cfg(test)]
 mod tests;
@@ -22,12 +26,14 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+pub use carry_over::{CarriedOver, CarryOver};
 pub use checkpoint::CheckpointWriter;
 pub use conformance::conforms;
 pub use directory::{DataDir, Identity, Note};
 pub use error::StorageError;
 pub use examine::{Consequence, Examination, Finding};
 pub use fields::Fields;
+pub use high_water::HighWater;
 pub use memory::MemoryStore;
 pub use record::{FORMAT, Meta};
 pub use recover::{Damage, RecoverError, Recovered, recover};
@@ -132,6 +138,13 @@ pub trait Files: Send {
     /// # Errors
     /// As [`open_database`](Self::open_database).
     fn install_database(&mut self) -> Result<Box<dyn KvStore>, StorageError>;
+
+    /// Keeps a copy of a rejected record under this name, durably, in a place that is bounded. Returns where that is; `None` if
+    /// there is no room.
+    ///
+    /// # Errors
+    /// When the file system returns an error.
+    fn keep_rejected(&mut self, name: &str, text: &str) -> Result<Option<String>, StorageError>;
 
     /// Removes a database that was begun and will not be installed.
     fn abandon_database(&mut self);
