@@ -100,10 +100,10 @@ impl Engine {
         &self.runtime
     }
 
-    /// When a counter without a window expires that is changed now.
+    /// How long a counter without a window lives after its last change, where nothing else is said.
     #[inline]
-    pub(crate) fn expires_at(&self, now: Timestamp) -> Timestamp {
-        self.counter_lifetime.end(now)
+    pub(crate) fn counter_lifetime(&self) -> Lifetime {
+        self.counter_lifetime
     }
 
     /// Wakes the threads that a charge or another change needs.

@@ -97,14 +97,13 @@ impl CounterHandle {
 
     fn execute(&self, op: Op) -> Result<OpResult, CountError> {
         let (engine, now) = (self.store.engine(), self.store.now());
-        let expires_at = engine.expires_at(now);
+        let lifetime = engine.counter_lifetime();
         let slot_ref = self.counter.cached_slot.get();
         let table = engine.table();
-        let window = self.key().window();
-        let result = match table.execute_by_ref(now, slot_ref, window, op, expires_at)? {
+        let result = match table.execute_by_ref(now, slot_ref, self.key(), op, lifetime)? {
             Some(result) => result,
             None => {
-                let result = table.execute(now, self.key(), op, expires_at)?;
+                let result = table.execute(now, self.key(), op, lifetime)?;
                 self.find();
                 result
             }

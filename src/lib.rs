@@ -38,7 +38,7 @@ pub use tallymesh_core::gossip::PeerStatus;
 pub use tallymesh_core::id::{
     Incarnation, InvalidNodeId, InvalidReplicaId, NodeId, ReplicaId, Version,
 };
-pub use tallymesh_core::key::{CounterKey, InvalidKey, WindowIndex};
+pub use tallymesh_core::key::{CounterKey, CounterKind, InvalidKey, WindowSpan};
 pub use tallymesh_core::limit::{
     DenialReason, InvalidDenialReason, InvalidWindow, Limit, LimitError, Request, Window,
 };

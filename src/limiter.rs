@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use tallymesh_core::gossip::PeerStatus;
+use tallymesh_core::key::CounterKey;
 use tallymesh_core::limit::{Demands, DenialReason, KeyTooLong, Limit, Request};
 use tallymesh_core::table::{Admission, Table};
 use tallymesh_core::time::Timestamp;
@@ -190,6 +191,33 @@ impl Limiter {
         };
         KEYS.set(demands.into_buffer());
         decision
+    }
+
+    /// The keys of the counters that a request counts in, in the order of the limits that match it, for
+    /// [`counters`](Self::counters). A limit with a window counts in another one from the next window on.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tallymesh::{Config, Limit, Limiter, Request, Window};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let hour = Window::Fixed(Duration::from_secs(3600));
+    /// let limit = Limit::new("tokens", 1000, hour).per("session");
+    /// let limiter = Limiter::open(Config::builder("a").in_memory().limit(limit).build()?).await?;
+    /// let request = Request::new().with("session", "s1").cost(30);
+    /// limiter.acquire(&request).into_result()?;
+    ///
+    /// let values = limiter.keys(&request).iter().map(|key| limiter.counters().value(key)).sum::<u64>();
+    /// assert_eq!(values, 30);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn keys(&self, request: &Request<'_>) -> Vec<CounterKey> {
+        let (engine, mut demands) = (self.engine(), Demands::default());
+        // Without a bound, no key is too long.
+        let _ = engine.find_demands(request, engine.now(), usize::MAX, &mut demands);
+        let keys = demands.list.iter().map(|demand| demands.key(demand));
+        keys.filter_map(|key| CounterKey::from_bytes(key).ok()).collect()
     }
 
     /// The limits in force, in order.

@@ -176,7 +176,7 @@ impl Engine {
     fn reset(&self, now: Timestamp, key: &[u8]) -> Result<bool, CountError> {
         // Made by the same code that reads keys back, it is never refused.
         let Ok(key) = CounterKey::from_bytes(key) else { return Ok(false) };
-        let result = self.table().execute(now, &key, Op::Reset, self.expires_at(now))?;
+        let result = self.table().execute(now, &key, Op::Reset, self.counter_lifetime())?;
         self.executed(result);
         Ok(result.applied)
     }

@@ -1,6 +1,7 @@
 //! The counter store: replicated, persistent counters without any limits on them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::engine::Engine;
@@ -10,6 +11,7 @@ use tallymesh_core::crdt::VersionVector;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::id::ReplicaId;
 use tallymesh_core::key::CounterKey;
+use tallymesh_core::limit::Lifetime;
 use tallymesh_core::table::{CountError, CounterState, DirtySet, Op, Rejections};
 use tallymesh_core::time::Timestamp;
 
@@ -60,6 +62,32 @@ impl CounterStore {
         self.execute(key, Op::Add(amount))
     }
 
+    /// As [`add`](Self::add), to a counter without a window that is to live for this time after the change: from 1 ms to 366
+    /// days, in the place of `counters.ttl`. The longest time that was given counts.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tallymesh::{Config, CounterKey, CounterStore};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
+    /// let blocked = CounterKey::new("blocked", &["u7"])?;
+    /// store.add_for(&blocked, 1, Duration::from_secs(12))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn add_for(
+        &self,
+        key: &CounterKey,
+        amount: u64,
+        ttl: Duration,
+    ) -> Result<u64, CountError> {
+        self.execute_for(key, Op::Add(amount), Lifetime::new(ttl))
+    }
+
     /// Subtracts from a counter, and returns its value, which is never below 0.
     ///
     /// # Errors
@@ -77,8 +105,17 @@ impl CounterStore {
     }
 
     fn execute(&self, key: &CounterKey, op: Op) -> Result<u64, CountError> {
+        self.execute_for(key, op, self.engine().counter_lifetime())
+    }
+
+    fn execute_for(
+        &self,
+        key: &CounterKey,
+        op: Op,
+        lifetime: Lifetime,
+    ) -> Result<u64, CountError> {
         let (engine, now) = (self.engine(), self.now());
-        let result = engine.table().execute(now, key, op, engine.expires_at(now))?;
+        let result = engine.table().execute(now, key, op, lifetime)?;
         engine.executed(result);
         Ok(result.value)
     }

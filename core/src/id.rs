@@ -1,5 +1,7 @@
 //! The writers of cells: nodes, their incarnations, and the versions of what they write.
 
+pub(crate) mod replica_form;
+
 use alloc::{string::String, sync::Arc};
 use core::cmp::Ordering;
 use core::fmt;

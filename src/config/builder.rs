@@ -235,7 +235,7 @@ impl ConfigBuilder {
         let node = node_id(values)?;
         // What a value may be by itself, before what settings mean for each other.
         values.check_each()?;
-        let config = Config {
+        let mut config = Config {
             node,
             data_dir: data_dir(values)?,
             listen: values.listen()?,
@@ -249,7 +249,7 @@ impl ConfigBuilder {
             counter_ttl: values.duration("counters.ttl")?,
             limits: self.limits,
         };
-        Policy::new(config.limits.iter().cloned())?;
+        config.gossip.limits = Policy::new(config.limits.iter().cloned())?.hashes().into();
         Ok(config)
     }
 }
@@ -304,6 +304,7 @@ fn gossip(values: &Values) -> Result<GossipSettings, ConfigError> {
         handshake_timeout: values.duration("gossip.handshake_timeout")?,
         silence_timeout: values.duration("gossip.silence_timeout")?,
         clock_offset_max: values.duration("gossip.clock_offset_max")?,
+        ..GossipSettings::default()
     };
     if settings.silence_timeout < settings.digest_interval * 2 {
         let value = humantime::format_duration(settings.silence_timeout).to_string();

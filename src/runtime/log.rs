@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tallymesh_core::gossip::{HandshakeFailure, Report};
+use tallymesh_core::wire::PROTOCOLS;
 
 /// The same complaint is logged once in this time at most.
 const SAY_AGAIN_AFTER: Duration = Duration::from_secs(30);
@@ -49,9 +50,20 @@ impl Reporter {
                 ),
             ),
             Report::Refused { reason } => self.error(now, &format!("a peer refuses us: {reason:?}")),
-            Report::OtherProtocol { protocol } => self.complain(
+            Report::OtherProtocol { protocols } => self.complain(
                 now,
-                &format!("a peer speaks version {protocol} of the protocol, which this version cannot"),
+                &format!(
+                    "a peer speaks versions {protocols:?} of the protocol, and this one {PROTOCOLS:?}: none in common"
+                ),
+            ),
+            Report::LimitsDiffer { replica, limits } => self.complain(
+                now,
+                &format!(
+                    "{} of the same name say something else at {} than here: {limits:?}. Each instance decides by its own, \
+                     and where the window or `per` differs they do not count together",
+                    if limits.len() == 1 { "a limit" } else { "limits" },
+                    replica.node
+                ),
             ),
             Report::BadFrame { error, .. } => {
                 self.complain(now, &format!("a connection was closed over its bytes: {error}"));

@@ -4,9 +4,8 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::Cell;
+use super::{Cell, Marks};
 use crate::id::{ReplicaId, Version};
-use crate::time::Timestamp;
 
 /// Updates of one replica, each cell at its latest state, as in Scuttlebutt reconciliation (van Renesse et al., LADIS 2008).
 ///
@@ -16,24 +15,29 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delta {
     /// Whose cells these are.
+    #[serde(rename = "r", with = "crate::id::replica_form")]
     pub replica: ReplicaId,
     /// Where the chain begins: at the receiver's watermark, or below.
+    #[serde(rename = "f")]
     pub from: Version,
     /// Tells the chain from others: a mark of the link in the upper half, a number in the lower.
+    #[serde(rename = "c")]
     pub chain: u32,
     /// Number of this part in the chain, from 0.
+    #[serde(rename = "p")]
     pub part: u32,
     /// In the last part: everything up to here is then held, superseded or expired.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub watermark: Option<Version>,
     /// The cells.
+    #[serde(rename = "u")]
     pub updates: Vec<Update>,
 }
 
 /// One cell of one counter, as sent to a peer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
     /// The counter's key in its byte form.
-    #[serde(with = "serde_bytes")]
     pub key: Vec<u8>,
     /// The cell's version.
     pub version: Version,
@@ -43,21 +47,21 @@ pub struct Update {
     pub p: u64,
     /// Subtracted.
     pub n: u64,
-    /// When the counter expires; 0 for a counter with a window, whose key says when.
-    pub expires_at: Timestamp,
+    /// The counter's three numbers that only grow.
+    pub marks: Marks,
 }
 
 /// What an update of usual numbers takes in a frame beside its key, at most; a test of the frames keeps it true. No code
 /// counts on it.
-pub const UPDATE_BYTES_USUAL: usize = 24;
+pub const UPDATE_BYTES_USUAL: usize = 26;
 /// What an update is taken to need beside its key where a replica's updates are read in parts of about one frame.
-pub const UPDATE_BYTES_ESTIMATE: usize = 36;
+pub const UPDATE_BYTES_ESTIMATE: usize = 40;
 /// What an update is taken to need beside its key where a message must not be longer than a frame: no update needs more.
-pub const UPDATE_BYTES_MAX: usize = 48;
+pub const UPDATE_BYTES_MAX: usize = 64;
 
 const _: () = {
-    // An array of six; a key of less than 64 KiB behind its length; a number of 32 bits and four of 64, a byte before each.
-    let largest = 1 + 3 + 5 + 4 * 9;
+    // An array of eight; a key of less than 64 KiB behind its length; a number of 32 bits and six of 64, a byte before each.
+    let largest = 1 + 3 + 5 + 6 * 9;
     assert!(UPDATE_BYTES_USUAL <= UPDATE_BYTES_ESTIMATE);
     assert!(UPDATE_BYTES_ESTIMATE <= UPDATE_BYTES_MAX);
     assert!(largest <= UPDATE_BYTES_MAX);
@@ -74,10 +78,18 @@ impl Update {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DigestEntry {
     /// The replica.
+    #[serde(rename = "r", with = "crate::id::replica_form")]
     pub replica: ReplicaId,
     /// Everything up to here is held, superseded or expired.
+    #[serde(rename = "w")]
     pub watermark: Version,
     /// A checksum of the dots beyond the version vector: the versions of the cells held past the watermark. 0 when there are
     /// none.
+    #[serde(rename = "a", default, skip_serializing_if = "is_zero")]
     pub ahead: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

@@ -5,6 +5,7 @@
 
 mod cell;
 mod delta;
+mod marks;
 mod packed_cells;
 mod pn_counter;
 mod version_vector;
@@ -12,5 +13,6 @@ mod version_vector;
 pub use cell::{COUNT_MAX, Cell};
 pub use delta::{Delta, DigestEntry, Update};
 pub use delta::{UPDATE_BYTES_ESTIMATE, UPDATE_BYTES_MAX, UPDATE_BYTES_USUAL};
+pub use marks::Marks;
 pub use pn_counter::{Merged, PnCounter, ReplicaIndex};
 pub use version_vector::VersionVector;

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::packed_cells::PackedCells;
-use super::{COUNT_MAX, Cell};
+use super::{COUNT_MAX, Cell, Marks};
 use crate::id::Version;
 
 /// A replica's number in a table of this process; [`ReplicaIndex::OWN`] is the process itself.
@@ -28,24 +28,36 @@ pub enum Merged {
 
 /// A counter that replicas add to and subtract from, and that converges whatever the order of merges.
 ///
-/// `generation` counts the resets: a higher one replaces the lower, cells and all, and equal ones merge. Increments made
-/// elsewhere while a reset is under way may be dropped by it.
+/// `generation` counts the resets: a higher one replaces the lower, cells, marks and all, and equal ones merge. Increments
+/// made elsewhere while a reset is under way may be dropped by it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[repr(C)] // What a read needs comes first, to be close to what lies before the counter in memory.
 pub struct PnCounter {
+    /// The marks `at` and `p0`.
+    at: u64,
+    p0: u64,
     own: Cell,
-    /// Sums over `peers`, so that a read need not walk them.
-    peers_p: u64,
-    peers_n: u64,
+    /// `sum p - sum n` over `peers`, so that a read need not walk them; at its bounds it means nothing.
+    peers_net: i64,
+    /// In the place of the own replica, whose cell stands apart, is the mark `n0`, if there is one: few counters have it, so
+    /// it is no field of all.
     peers: PackedCells,
     generation: u32,
     /// What was added to the own cell since it last got a version.
     unversioned: u32,
 }
 
+/// The bound of `peers_net`, either way.
+const NET_MAX: i64 = i64::MAX;
+
 impl PnCounter {
-    /// A counter that holds these cells of other replicas, all of one generation: what merging each of them would make.
-    pub fn of_peers(generation: u32, mut peers: Vec<(ReplicaIndex, Cell)>) -> PnCounter {
+    /// A counter that holds these marks, and these cells of other replicas, all of one generation: what merging each of them
+    /// would make.
+    pub fn of_peers(
+        generation: u32,
+        marks: Marks,
+        mut peers: Vec<(ReplicaIndex, Cell)>,
+    ) -> PnCounter {
         assert!(
             peers.iter().all(|(replica, _)| *replica != ReplicaIndex::OWN),
             "only its owner writes a cell"
@@ -56,14 +68,57 @@ impl PnCounter {
         let peers = PackedCells::of_ascending(&peers);
         let mut counter = PnCounter { generation, peers, ..PnCounter::default() };
         counter.sum_up();
+        counter.raise(marks);
         counter
     }
 
     /// `sum p - sum n`, never below zero.
     #[inline]
     pub fn value(&self) -> u64 {
-        let p = self.own.p.saturating_add(self.peers_p);
-        p.saturating_sub(self.own.n.saturating_add(self.peers_n))
+        if self.peers_net.abs() == NET_MAX {
+            return self.value_of_cells();
+        }
+        // An own cell counts far less than an `i64` does.
+        let own = (self.own.p as i64).saturating_sub(self.own.n as i64);
+        own.saturating_add(self.peers_net).max(0) as u64
+    }
+
+    #[cold]
+    fn value_of_cells(&self) -> u64 {
+        let sum = |of: fn(&Cell) -> u64| {
+            self.peers().fold(of(&self.own), |sum, (_, cell)| sum.saturating_add(of(&cell)))
+        };
+        sum(|cell| cell.p).saturating_sub(sum(|cell| cell.n))
+    }
+
+    /// The three numbers that only grow.
+    #[inline]
+    pub fn marks(&self) -> Marks {
+        Marks { at: self.at, p0: self.p0, n0: self.n0() }
+    }
+
+    /// The marks `at` and `p0`, without the one that few counters have.
+    #[inline(always)]
+    pub fn use_marks(&self) -> (u64, u64) {
+        (self.at, self.p0)
+    }
+
+    fn n0(&self) -> u64 {
+        self.peers.get(ReplicaIndex::OWN).map_or(0, |place| place.n)
+    }
+
+    /// Raises each mark to at least what is given; returns whether one grew. A change of the own node's making must get its
+    /// own cell a new version, or no peer hears of it.
+    #[inline]
+    pub fn raise(&mut self, marks: Marks) -> bool {
+        let grew = marks.at > self.at || marks.p0 > self.p0;
+        self.at = self.at.max(marks.at);
+        self.p0 = self.p0.max(marks.p0);
+        if marks.n0 > 0 && marks.n0 > self.n0() {
+            self.peers.set(ReplicaIndex::OWN, Cell { n: marks.n0, ..Cell::default() });
+            return true;
+        }
+        grew
     }
 
     /// How often the counter was reset.
@@ -74,13 +129,13 @@ impl PnCounter {
 
     /// Copies of the other replicas' cells, by ascending index.
     pub fn peers(&self) -> impl Iterator<Item = (ReplicaIndex, Cell)> {
-        self.peers.iter()
+        self.peers.iter().filter(|(replica, _)| *replica != ReplicaIndex::OWN)
     }
 
     /// How many other replicas' cells are held.
     #[inline]
     pub fn peers_held(&self) -> usize {
-        self.peers.len()
+        self.peers.len() - usize::from(self.n0() > 0)
     }
 
     /// The cell of one replica, if held.
@@ -119,7 +174,8 @@ impl PnCounter {
         u64::from(self.unversioned)
     }
 
-    /// Begins the next generation: every cell is forgotten. The own cell must get a new version before it is sent.
+    /// Begins the next generation: every cell and every mark is forgotten. The own cell must get a new version before it is
+    /// sent, and the marks must be raised so that the counter does not end before it.
     #[inline]
     pub fn reset(&mut self) {
         self.enter(self.generation.saturating_add(1));
@@ -130,29 +186,35 @@ impl PnCounter {
         (self.own.p, self.own.n) = (0, 0);
     }
 
-    /// Takes in the copy of another replica's cell.
+    /// Takes in the copy of another replica's cell, and the marks that came with it. The second answer is whether a mark grew.
     ///
     /// # Panics
     /// If `replica` is the own one: no other node writes the own cell.
-    pub fn merge(&mut self, replica: ReplicaIndex, generation: u32, cell: Cell) -> Merged {
+    pub fn merge(
+        &mut self,
+        replica: ReplicaIndex,
+        generation: u32,
+        cell: Cell,
+        marks: Marks,
+    ) -> (Merged, bool) {
         assert_ne!(replica, ReplicaIndex::OWN, "only its owner writes a cell");
         if generation < self.generation {
-            return Merged::Superseded;
+            return (Merged::Superseded, false);
         }
-        let is_newer = generation > self.generation;
-        if is_newer {
+        if generation > self.generation {
             self.enter(generation);
         }
+        let grew = self.raise(marks);
         let held = self.peers.get(replica);
         let merged = held.map_or(cell, |held| held.merge(cell));
         if held != Some(merged) {
             self.peers.set(replica, merged);
             self.sum_up_change(held.unwrap_or_default(), merged);
-            Merged::New
+            (Merged::New, grew)
         } else if merged == cell {
-            Merged::Known
+            (Merged::Known, grew)
         } else {
-            Merged::Superseded
+            (Merged::Superseded, grew)
         }
     }
 
@@ -160,25 +222,25 @@ impl PnCounter {
         *self = PnCounter { generation, ..PnCounter::default() };
     }
 
-    /// Corrects the sums by one cell; where they are at their bounds, all cells are summed up.
+    /// Corrects the sum by one cell; where it is at its bounds, all cells are summed up.
     fn sum_up_change(&mut self, before: Cell, after: Cell) {
-        let corrected = |sum: u64, before: u64, after: u64| {
-            if sum == u64::MAX { None } else { sum.checked_sub(before)?.checked_add(after) }
-        };
-        let p = corrected(self.peers_p, before.p, after.p);
-        let n = corrected(self.peers_n, before.n, after.n);
-        match (p, n) {
-            (Some(p), Some(n)) => (self.peers_p, self.peers_n) = (p, n),
-            _ => self.sum_up(),
+        match self.peers_net.abs() == NET_MAX {
+            true => self.sum_up(),
+            false => self.peers_net = bounded(i128::from(self.peers_net) + net(after) - net(before)),
         }
     }
 
     fn sum_up(&mut self) {
-        let sum = |of: fn(&Cell) -> u64| {
-            self.peers.iter().fold(0_u64, |sum, (_, cell)| sum.saturating_add(of(&cell)))
-        };
-        (self.peers_p, self.peers_n) = (sum(|cell| cell.p), sum(|cell| cell.n));
+        self.peers_net = bounded(self.peers().map(|(_, cell)| net(cell)).sum());
     }
+}
+
+fn net(cell: Cell) -> i128 {
+    i128::from(cell.p) - i128::from(cell.n)
+}
+
+fn bounded(sum: i128) -> i64 {
+    sum.clamp(-i128::from(NET_MAX), i128::from(NET_MAX)) as i64
 }
 
 #[cfg(test)]
@@ -188,26 +250,29 @@ mod tests {
     use super::*;
 
     /// One update as a replica would really send it: within a generation, `p` and `n` grow with the version.
-    type Update = (ReplicaIndex, u32, Cell);
+    type Update = (ReplicaIndex, u32, Cell, Marks);
 
     fn update() -> impl Strategy<Value = Update> {
-        (1_u32..5, 0_u32..3, 1_u64..50).prop_map(|(replica, generation, step)| {
+        let number = || prop_oneof![Just(0), 0_u64..30, any::<u64>()];
+        let marks = (number(), number(), number()).prop_map(|(at, p0, n0)| Marks { at, p0, n0 });
+        (1_u32..5, 0_u32..3, 1_u64..50, marks).prop_map(|(replica, generation, step, marks)| {
             let version = Version(u64::from(generation) * 50 + step);
-            (ReplicaIndex(replica), generation, Cell { version, p: step * 3, n: step / 2 })
+            let cell = Cell { version, p: step * 3, n: step / 2 };
+            (ReplicaIndex(replica), generation, cell, marks)
         })
     }
 
     fn merged(updates: &[Update]) -> PnCounter {
         let mut counter = PnCounter::default();
-        for (replica, generation, cell) in updates {
-            counter.merge(*replica, *generation, *cell);
+        for (replica, generation, cell, marks) in updates {
+            counter.merge(*replica, *generation, *cell, *marks);
         }
         counter
     }
 
     fn join(mut left: PnCounter, right: &PnCounter) -> PnCounter {
         for (replica, cell) in right.peers() {
-            left.merge(replica, right.generation(), cell);
+            left.merge(replica, right.generation(), cell, right.marks());
         }
         left
     }
@@ -229,9 +294,10 @@ mod tests {
             updates in prop::collection::vec(update(), 1..20)
         ) {
             let one_generation: Vec<Update> =
-                updates.into_iter().map(|(replica, _, cell)| (replica, 3, cell)).collect();
-            let cells = one_generation.iter().map(|(replica, _, cell)| (*replica, *cell)).collect();
-            prop_assert_eq!(PnCounter::of_peers(3, cells), merged(&one_generation));
+                updates.into_iter().map(|(replica, _, cell, marks)| (replica, 3, cell, marks)).collect();
+            let cells = one_generation.iter().map(|(replica, _, cell, _)| (*replica, *cell)).collect();
+            let marks = one_generation.iter().fold(Marks::default(), |all, update| all.merge(update.3));
+            prop_assert_eq!(PnCounter::of_peers(3, marks, cells), merged(&one_generation));
         }
 
         #[test]
@@ -256,12 +322,31 @@ mod tests {
         fn the_value_is_the_clamped_sum_of_the_newest_cells(updates in prop::collection::vec(update(), 0..20)) {
             let generation = updates.iter().map(|update| update.1).max().unwrap_or(0);
             let mut newest = std::collections::BTreeMap::new();
-            for (replica, _, cell) in updates.iter().filter(|update| update.1 == generation) {
+            for (replica, _, cell, _) in updates.iter().filter(|update| update.1 == generation) {
                 let held = newest.entry(*replica).or_insert(*cell);
                 if cell.version > held.version { *held = *cell; }
             }
             let value: u64 = newest.values().map(|cell: &Cell| cell.p - cell.n).sum();
             prop_assert_eq!(merged(&updates).value(), value);
+        }
+
+        #[test]
+        fn each_mark_is_its_own_maximum_within_the_newest_generation(
+            updates in prop::collection::vec(update(), 1..20)
+        ) {
+            let generation = updates.iter().map(|update| update.1).max().unwrap_or(0);
+            let newest = || updates.iter().filter(|update| update.1 == generation).map(|update| update.3);
+            let greatest = |of: fn(Marks) -> u64| newest().map(of).max().unwrap_or(0);
+            let expected = Marks {
+                at: greatest(|marks| marks.at),
+                p0: greatest(|marks| marks.p0),
+                n0: greatest(|marks| marks.n0),
+            };
+            let counter = merged(&updates);
+            prop_assert_eq!(counter.marks(), expected);
+            let writers: std::collections::BTreeSet<_> =
+                updates.iter().filter(|update| update.1 == generation).map(|update| update.0).collect();
+            prop_assert_eq!(counter.peers_held(), writers.len());
         }
     }
 
@@ -271,14 +356,14 @@ mod tests {
         counter.add(COUNT_MAX);
         counter.add(5);
         assert_eq!(counter.value(), COUNT_MAX);
-        counter.merge(ReplicaIndex(1), 0, Cell { version: Version(1), p: u64::MAX, n: 0 });
+        counter.merge(ReplicaIndex(1), 0, Cell { version: Version(1), p: u64::MAX, n: 0 }, Marks::default());
         assert_eq!(counter.value(), u64::MAX);
-        counter.merge(ReplicaIndex(2), 0, Cell { version: Version(1), p: 0, n: u64::MAX });
+        counter.merge(ReplicaIndex(2), 0, Cell { version: Version(1), p: 0, n: u64::MAX }, Marks::default());
         counter.subtract(1);
         assert_eq!(counter.value(), 0);
         // And they come back from there.
-        counter.merge(ReplicaIndex(1), 0, Cell { version: Version(2), p: 5, n: 0 });
-        counter.merge(ReplicaIndex(2), 0, Cell { version: Version(2), p: 0, n: 2 });
+        counter.merge(ReplicaIndex(1), 0, Cell { version: Version(2), p: 5, n: 0 }, Marks::default());
+        counter.merge(ReplicaIndex(2), 0, Cell { version: Version(2), p: 0, n: 2 }, Marks::default());
         assert_eq!(counter.value(), COUNT_MAX + 5 - 3);
     }
 
@@ -287,13 +372,13 @@ mod tests {
         let mut counter = PnCounter::default();
         let peer = ReplicaIndex(1);
         let cell = |version, p| Cell { version: Version(version), p, n: 0 };
-        assert_eq!(counter.merge(peer, 0, cell(3, 4)), Merged::New);
-        assert_eq!(counter.merge(peer, 0, cell(3, 4)), Merged::Known);
-        assert_eq!(counter.merge(peer, 0, cell(2, 9)), Merged::Superseded);
+        assert_eq!(counter.merge(peer, 0, cell(3, 4), Marks::default()).0, Merged::New);
+        assert_eq!(counter.merge(peer, 0, cell(3, 4), Marks::default()).0, Merged::Known);
+        assert_eq!(counter.merge(peer, 0, cell(2, 9), Marks::default()).0, Merged::Superseded);
         counter.reset();
-        assert_eq!(counter.merge(peer, 0, cell(7, 9)), Merged::Superseded);
+        assert_eq!(counter.merge(peer, 0, cell(7, 9), Marks::default()).0, Merged::Superseded);
         assert_eq!(counter.value(), 0);
-        assert_eq!(counter.merge(peer, 2, cell(8, 1)), Merged::New);
+        assert_eq!(counter.merge(peer, 2, cell(8, 1), Marks::default()).0, Merged::New);
         assert_eq!((counter.value(), counter.generation()), (1, 2));
     }
 }

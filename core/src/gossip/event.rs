@@ -1,6 +1,7 @@
 //! What happens to the machine, and what it wants done.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::id::ReplicaId;
@@ -88,10 +89,10 @@ pub enum Report {
         /// Its reason.
         reason: CloseReason,
     },
-    /// A peer speaks another version of the protocol.
+    /// A peer speaks other versions of the protocol.
     OtherProtocol {
-        /// Its version.
-        protocol: u32,
+        /// Its versions.
+        protocols: Vec<u32>,
     },
     /// A link brought bytes that are not a frame of this protocol, and was closed.
     BadFrame {
@@ -108,6 +109,13 @@ pub enum Report {
         about: ReplicaId,
         /// How many.
         updates: usize,
+    },
+    /// Limits say something else at a peer than here, so that together they hold neither.
+    LimitsDiffer {
+        /// The peer.
+        replica: ReplicaId,
+        /// Their names.
+        limits: Vec<Arc<str>>,
     },
     /// A peer's clock differs by more than [`clock_offset_max`](super::GossipSettings::clock_offset_max).
     ClockOffset {

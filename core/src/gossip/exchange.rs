@@ -15,7 +15,7 @@ use crate::time::Now;
 use crate::wire::{Message, read_frame};
 
 /// Room in a frame for what is around the updates of a delta, and around the entries of a digest.
-const ENVELOPE_BYTES: usize = 512;
+pub(super) const ENVELOPE_BYTES: usize = 512;
 /// The most that an entry of a digest takes.
 const DIGEST_ENTRY_BYTES: usize = 128;
 
@@ -24,21 +24,22 @@ impl Gossip {
     pub(super) fn frame(&mut self, now: Now, link: LinkId, bytes: &[u8]) {
         let Some(state) = self.links.get_mut(&link) else { return };
         state.hear(now.monotonic);
-        let messages = match read_frame(bytes, self.settings.frame_bytes_max) {
-            Ok(messages) => messages,
+        let received = match read_frame(bytes, self.settings.frame_bytes_max) {
+            Ok(received) => received,
             Err(error) => {
                 self.report(Report::BadFrame { link, error: error.to_string() });
                 return self.drop_link(now, link);
             }
         };
-        for message in messages {
+        self.table.skipped_messages(received.unknown);
+        for message in received.messages {
             // A message may have closed the link.
             let Some(state) = self.links.get(&link) else { return };
             match (message, state.peer().cloned()) {
-                (Message::Hello { protocol, replica }, _) => {
-                    self.hello(now, link, protocol, replica);
+                (Message::Hello { protocols, replica, limits_digest }, _) => {
+                    self.hello(now, link, &protocols, replica, limits_digest);
                 }
-                (Message::Goodbye(reason), _) => self.goodbye(now, link, reason),
+                (Message::Goodbye { reason }, _) => self.goodbye(now, link, reason),
                 (message, Some(peer)) => self.message(now, link, &peer, message),
                 (_, None) => {
                     let error = "it does not begin with a hello".to_owned();
@@ -67,7 +68,7 @@ impl Gossip {
                     self.table.complete(&replica, before, update.version);
                 }
             }
-            Message::Ack(version) => self.acked(link, version),
+            Message::Ack { watermark } => self.acked(link, watermark),
             Message::Request { replica, from } => {
                 let known = self.table.knows(&replica);
                 if let Some(state) = self.links.get_mut(&link).filter(|_| known) {
@@ -75,10 +76,11 @@ impl Gossip {
                     self.pump(link);
                 }
             }
-            Message::Ping => self.send(link, &Message::Pong { wall: now.wall }),
+            Message::Ping {} => self.send(link, &Message::Pong { wall: now.wall }),
             Message::Pong { wall } => self.pong(now, link, peer, wall),
             Message::Conflict { other } => self.report(Report::NodeIdInUse { other }),
-            Message::Hello { .. } | Message::Goodbye(_) => {}
+            Message::Limits { limits } => self.compare_limits(link, &limits),
+            Message::Hello { .. } | Message::Goodbye { .. } => {}
         }
     }
 

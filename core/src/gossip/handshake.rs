@@ -9,7 +9,8 @@ use super::{Gossip, HandshakeFailure, Output, Report};
 use crate::id::ReplicaId;
 use crate::link::LinkId;
 use crate::time::Now;
-use crate::wire::{CloseReason, Message, PROTOCOL};
+use crate::limit::LimitHash;
+use crate::wire::{CloseReason, Message, PROTOCOLS};
 
 impl Gossip {
     /// Dials the addresses that are due.
@@ -32,7 +33,12 @@ impl Gossip {
         }
         let mark = self.random.random();
         self.links.insert(link, Link::new(dialed, now.monotonic, mark));
-        self.send(link, &Message::Hello { protocol: PROTOCOL, replica: self.own.clone() });
+        let hello = Message::Hello {
+            protocols: PROTOCOLS.to_vec(),
+            replica: self.own.clone(),
+            limits_digest: LimitHash::digest(&self.settings.limits),
+        };
+        self.send(link, &hello);
     }
 
     pub(super) fn dial_failed(&mut self, now: Now, address: String, error: String) {
@@ -76,14 +82,22 @@ impl Gossip {
         }
     }
 
-    pub(super) fn hello(&mut self, now: Now, link: LinkId, protocol: u32, replica: ReplicaId) {
+    pub(super) fn hello(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        protocols: &[u32],
+        replica: ReplicaId,
+        limits_digest: u64,
+    ) {
         let Some(state) = self.links.get(&link) else { return };
         let dialed = state.dialed().cloned();
         if state.peer().is_some() {
             return;
         }
-        if protocol != PROTOCOL {
-            self.report(Report::OtherProtocol { protocol });
+        // The highest one in common is spoken. There is only one so far, so nothing needs to remember which.
+        if !protocols.iter().any(|protocol| PROTOCOLS.contains(protocol)) {
+            self.report(Report::OtherProtocol { protocols: protocols.to_vec() });
             return self.close(now, link, CloseReason::OtherProtocol);
         }
         if replica == self.own {
@@ -109,6 +123,7 @@ impl Gossip {
         }
         self.count_peers();
         self.report(Report::PeerUp { replica });
+        self.send_limits(link, limits_digest);
         self.send_digest(link);
         self.ping(now, link);
     }
@@ -154,7 +169,7 @@ impl Gossip {
         let dialed = self.links.get(&link).and_then(|state| state.dialed().cloned());
         match reason {
             CloseReason::Stopping | CloseReason::SecondLink | CloseReason::Myself => {}
-            CloseReason::NodeIdInUse | CloseReason::OtherProtocol => {
+            CloseReason::NodeIdInUse | CloseReason::OtherProtocol | CloseReason::Other => {
                 self.report(Report::Refused { reason });
             }
         }

@@ -1,6 +1,8 @@
 //! One connection to a peer, and what is known of the peer by it.
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -30,6 +32,8 @@ pub(super) struct Link {
     pub goals: SyncGoals,
     /// The peer's clock.
     pub clock: PeerClock,
+    /// The limits that say something else at the peer.
+    pub different_limits: BTreeSet<Arc<str>>,
 }
 
 impl Link {
@@ -47,6 +51,7 @@ impl Link {
             incoming: IncomingChains::default(),
             goals: SyncGoals::default(),
             clock: PeerClock::default(),
+            different_limits: BTreeSet::new(),
         }
     }
 
@@ -133,9 +138,9 @@ mod tests {
     fn frames_are_queued_until_they_have_left() {
         let mut link = Link::new(None, Duration::ZERO, 0);
         assert_eq!(link.finish_frame(), None);
-        assert!(link.push(&Message::Ping, 4).is_none());
+        assert!(link.push(&Message::Ping {}, 4).is_none());
         assert_eq!(link.queued(), 0);
-        while link.push(&Message::Ping, 4).is_none() {}
+        while link.push(&Message::Ping {}, 4).is_none() {}
         assert!(link.finish_frame().is_some());
         assert_eq!(link.queued(), 2);
         link.left(1);

@@ -75,6 +75,7 @@ mod chain;
 mod event;
 mod exchange;
 mod handshake;
+mod limits;
 mod link;
 mod peer_clock;
 mod peers;
@@ -252,7 +253,7 @@ impl Gossip {
     }
 
     fn close(&mut self, now: Now, link: LinkId, reason: CloseReason) {
-        self.send(link, &Message::Goodbye(reason));
+        self.send(link, &Message::Goodbye { reason });
         self.drop_link(now, link);
     }
 
@@ -275,7 +276,7 @@ impl Gossip {
         self.table.harvest(DirtySet::All);
         for link in self.links.keys().copied().collect::<Vec<_>>() {
             self.pump(link);
-            self.send(link, &Message::Goodbye(CloseReason::Stopping));
+            self.send(link, &Message::Goodbye { reason: CloseReason::Stopping });
         }
         self.addresses = Addresses::default();
     }

@@ -1,6 +1,6 @@
 //! The peers, as seen from here.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -32,6 +32,9 @@ pub struct PeerStatus {
     #[cfg_attr(feature = "serde", serde(default, with = "crate::text::duration"))]
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub round_trip: Option<Duration>,
+    /// The limits of ours that say something else there: another maximum, window, `when` or `per` under the same name.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
+    pub different_limits: Vec<String>,
     /// How long ago it was last heard.
     #[cfg_attr(feature = "serde", serde(default, with = "crate::text::duration"))]
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
@@ -48,6 +51,7 @@ impl PeerStatus {
             lag: link.streams.lag(own),
             clock_offset_ms: estimate.map(|estimate| estimate.offset_ms),
             round_trip: estimate.map(|estimate| estimate.round_trip),
+            different_limits: link.different_limits.iter().map(ToString::to_string).collect(),
             last_heard: Some(link.silent_for(now.monotonic)),
         }
     }
@@ -60,6 +64,7 @@ impl PeerStatus {
             lag: own.0,
             clock_offset_ms: None,
             round_trip: None,
+            different_limits: Vec::new(),
             last_heard: None,
         }
     }

@@ -184,7 +184,7 @@ impl Gossip {
     fn send_ack(&mut self, link: LinkId) {
         if let Some(peer) = self.links.get_mut(&link).and_then(Link::take_ack) {
             let watermark = self.table.watermark(&peer);
-            self.send(link, &Message::Ack(watermark));
+            self.send(link, &Message::Ack { watermark });
         }
     }
 
@@ -213,7 +213,7 @@ impl Gossip {
         if let Some(state) = self.links.get_mut(&link)
             && state.clock.ping(now.monotonic)
         {
-            self.send(link, &Message::Ping);
+            self.send(link, &Message::Ping {});
         }
     }
 

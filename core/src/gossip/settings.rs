@@ -1,6 +1,9 @@
 //! How a node gossips.
 
+use alloc::{sync::Arc, vec::Vec};
 use core::time::Duration;
+
+use crate::limit::LimitHash;
 
 /// Times and sizes of the gossip. The defaults suit a cluster in one data center.
 #[derive(Debug, Clone)]
@@ -25,6 +28,8 @@ pub struct GossipSettings {
     pub silence_timeout: Duration,
     /// A difference between a peer's clock and ours is reported from this on.
     pub clock_offset_max: Duration,
+    /// The limits in force here, each name once, which are compared with those of peers.
+    pub limits: Arc<[LimitHash]>,
 }
 
 impl Default for GossipSettings {
@@ -40,6 +45,7 @@ impl Default for GossipSettings {
             handshake_timeout: Duration::from_secs(5),
             silence_timeout: Duration::from_secs(5),
             clock_offset_max: Duration::from_millis(500),
+            limits: Vec::new().into(),
         }
     }
 }

@@ -11,11 +11,12 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 use crate::id::Incarnation;
 use crate::key::CounterKey;
+use crate::limit::Lifetime;
 use crate::link::Proven;
 use crate::table::{Bounds, Op};
 use crate::time::Timestamp;
 
-pub(super) const END: Timestamp = Timestamp(90_000_000);
+const TTL: Duration = Duration::from_secs(90_000);
 
 pub(super) struct Member {
     pub gossip: Gossip,
@@ -193,7 +194,7 @@ impl Net {
 
     pub(super) fn add_to(&mut self, index: usize, name: &str, amount: u64) {
         let wall = self.time().wall;
-        self.members[index].table.execute(wall, &key(name), Op::Add(amount), END).unwrap();
+        self.members[index].table.execute(wall, &key(name), Op::Add(amount), Lifetime::new(TTL)).unwrap();
         if self.members[index].gossip.must_be_told() {
             self.input(index, Input::Changed);
         }

@@ -6,7 +6,7 @@ use core::ops::Range;
 use smallvec::SmallVec;
 
 use super::rule::Reading;
-use crate::time::Timestamp;
+use super::window::Life;
 
 /// The counters that a request is charged to, if it is admitted.
 #[derive(Debug, Default)]
@@ -30,10 +30,8 @@ pub struct Demand {
     pub cost: u64,
     /// What the limit allows in one window.
     pub max: u64,
-    /// When the charged counter expires, if this request is the last to use it.
-    pub expires_at: Timestamp,
-    /// Whether it expires then for certain, since it counts in a fixed window.
-    pub is_windowed: bool,
+    /// How long the charged counter lives, if this request is the last to use it.
+    pub life: Life,
 }
 
 /// A request matched a limit and lacks one of its `per` labels, so that the limit does not apply to it. Reported once for

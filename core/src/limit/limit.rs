@@ -79,7 +79,6 @@ impl Limit {
     }
 
     /// The labels that it looks at, each with its pattern.
-    #[cfg(feature = "serde")]
     pub(super) fn patterns(&self) -> impl Iterator<Item = (&str, String)> {
         self.when.iter().map(|(label, pattern)| (label.as_str(), pattern.pattern()))
     }

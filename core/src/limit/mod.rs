@@ -17,6 +17,7 @@ mod key_prefix;
 mod label;
 #[expect(clippy::module_inception, reason = "a file is named after its type")]
 mod limit;
+mod limit_hash;
 mod matched;
 mod policy;
 mod request;
@@ -27,8 +28,8 @@ pub use demand::{Demand, Demands, KeyTooLong, MissingLabel};
 pub use denial_reason::{DenialReason, InvalidDenialReason};
 pub use entry::LimitEntry;
 pub use limit::{Limit, LimitError};
+pub use limit_hash::LimitHash;
 pub use matched::Matched;
 pub use policy::Policy;
 pub use request::Request;
-pub(crate) use window::SESSION_END_MAX;
-pub use window::{InvalidWindow, Lifetime, WINDOW_MAX, Window};
+pub use window::{InvalidWindow, Life, Lifetime, WINDOW_MAX, Window};

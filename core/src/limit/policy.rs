@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::key_prefix::KeyPrefix;
 use super::window::Kind;
-use super::{Demand, Demands, KeyTooLong, Limit, LimitError, Matched, MissingLabel, Request};
+use super::{Demand, Demands, KeyTooLong, Limit, LimitError, LimitHash, Matched, MissingLabel, Request};
 use crate::key::write_text;
 use crate::time::Timestamp;
 
@@ -43,6 +43,11 @@ impl Policy {
     #[inline]
     pub fn limits(&self) -> &[Limit] {
         &self.limits
+    }
+
+    /// A hash of each limit, by which peers tell whether theirs say the same.
+    pub fn hashes(&self) -> Vec<LimitHash> {
+        self.limits.iter().map(LimitHash::of).collect()
     }
 
     /// The names of the limit and the label of a report; empty if it is of another policy.
@@ -170,8 +175,7 @@ fn demand(
     window: &Kind,
     now: Timestamp,
 ) -> Demand {
-    let (expires_at, is_windowed) = (window.end(now), window.is_windowed());
-    Demand { limit_index, key, cost, max, expires_at, is_windowed }
+    Demand { limit_index, key, cost, max, life: window.life(now) }
 }
 
 #[cfg(test)]
@@ -230,7 +234,7 @@ mod tests {
             let expected = demands(&policy, &request, now);
             assert_eq!(found.keys, expected.keys);
             let ends = |demands: &Demands| -> Vec<_> {
-                demands.list.iter().map(|demand| demand.expires_at).collect()
+                demands.list.iter().map(|demand| demand.life.end()).collect()
             };
             assert_eq!(ends(&found), ends(&expected));
         }

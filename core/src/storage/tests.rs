@@ -11,12 +11,13 @@ use super::recover::{RecoverError, recover};
 use super::*;
 use crate::id::{Incarnation, NodeId, ReplicaId};
 use crate::key::CounterKey;
+use crate::limit::Lifetime;
 use crate::table::{Bounds, Op, Restore, Table};
 use crate::time::Timestamp;
 
 /// How many checkpoints a life has in these tests.
 const ROUNDS: u64 = 6;
-const END: Timestamp = Timestamp(9_000_000);
+const TTL_MS: u64 = 9_000_000;
 
 fn node() -> NodeId {
     "a".parse().unwrap()
@@ -27,9 +28,13 @@ fn table(boot: u64) -> Table {
     Table::new(own, Bounds::default(), [1, 2, 3, 4])
 }
 
+fn ttl(ms: u64) -> Lifetime {
+    Lifetime::new(core::time::Duration::from_millis(ms))
+}
+
 fn add(table: &Table, name: &str, amount: u64) {
     let key = CounterKey::new(name, &[]).unwrap();
-    table.execute(Timestamp(0), &key, Op::Add(amount), END).unwrap();
+    table.execute(Timestamp(0), &key, Op::Add(amount), ttl(TTL_MS)).unwrap();
 }
 
 fn value(table: &Table, name: &str) -> u64 {
@@ -144,7 +149,7 @@ fn live(shared: &Shared, table: &Table, found: Option<&Recovered>) -> Vec<u64> {
         add(table, "x", 1);
         add(table, &format!("y{round}"), 1);
         let brief = CounterKey::new(&format!("brief{round}"), &[]).unwrap();
-        table.execute(Timestamp(round), &brief, Op::Add(1), Timestamp(round + 1)).unwrap();
+        table.execute(Timestamp(round), &brief, Op::Add(1), ttl(1)).unwrap();
         if round == 2 {
             sweep(table, 2 + 60_000);
         }
@@ -208,7 +213,7 @@ fn expired_counters_leave_the_storage() {
     let mut writer = writer(&shared, None);
     for n in 0..50 {
         let key = CounterKey::new(&n.to_string(), &[]).unwrap();
-        table.execute(Timestamp(0), &key, Op::Add(1), Timestamp(1_000)).unwrap();
+        table.execute(Timestamp(0), &key, Op::Add(1), ttl(1_000)).unwrap();
     }
     writer.write(&table, Timestamp(0)).unwrap();
     sweep(&table, 70_000);
@@ -226,7 +231,7 @@ fn a_counter_that_comes_back_between_two_checkpoints_stays() {
     let (shared, table) = (Shared::default(), table(1));
     let mut writer = writer(&shared, None);
     let key = CounterKey::new("x", &[]).unwrap();
-    table.execute(Timestamp(0), &key, Op::Add(1), Timestamp(1_000)).unwrap();
+    table.execute(Timestamp(0), &key, Op::Add(1), ttl(1_000)).unwrap();
     writer.write(&table, Timestamp(0)).unwrap();
     sweep(&table, 70_000);
     add(&table, "x", 2);

@@ -10,9 +10,11 @@ use core::time::Duration;
 use smallvec::SmallVec;
 
 use super::shard::Shard;
+use super::slot::marks_of;
 use super::{SlotId, SlotRef, Table, shard_of};
+use crate::key::is_of_window;
 use crate::limit::rule::{self, Reading, Verdict};
-use crate::limit::{Demand, Demands, DenialReason};
+use crate::limit::{Demand, Demands, DenialReason, Life};
 use crate::time::Timestamp;
 
 /// The answer to a request.
@@ -153,7 +155,7 @@ impl Table {
             Verdict::Room => {}
             Verdict::Full => {
                 if let Some(slot_index) = found.slot_index {
-                    shard.touch(now, slot_index, demand.expires_at);
+                    shard.touch(now, slot_index, demand.life);
                 }
                 return Some(found.denial(now, demand));
             }
@@ -167,7 +169,7 @@ impl Table {
         let slot_index = match (found.slot_index, target) {
             (Some(slot_index), _) => slot_index,
             (None, Target::Key { key, hash }) if self.reserve_counter() => {
-                shard.insert(hash, key, demand.expires_at)
+                shard.insert(hash, key, marks_of(demand.life))
             }
             (None, _) => {
                 self.rejected.counter_refused();
@@ -208,7 +210,7 @@ impl Table {
         if let Some(denied) = deny(now, demands, &found) {
             for (demand, found) in demands.iter().zip(&found) {
                 if let Some(slot_index) = found.slot_index {
-                    guards[found.guard].1.touch(now, slot_index, demand.expires_at);
+                    guards[found.guard].1.touch(now, slot_index, demand.life);
                 }
             }
             return Some(denied);
@@ -235,7 +237,7 @@ impl Table {
                 (Some(slot_index), _) => slot_index,
                 (None, Target::Key { key, hash }) if room > 0 => {
                     room -= 1;
-                    shard.insert(*hash, key, demand.expires_at)
+                    shard.insert(*hash, key, marks_of(demand.life))
                 }
                 (None, _) => continue,
             };
@@ -333,13 +335,16 @@ fn find(
         Target::Slot(slot_ref) => Some(shard.index_of(slot_ref)?),
     };
     let Some(slot) = slot_index.and_then(|slot_index| shard.slot(slot_index)) else {
-        return Some(Found { guard, slot_index, used: 0, expires_at: demand.expires_at });
+        return Some(Found { guard, slot_index, used: 0, expires_at: demand.life.end() });
     };
-    let is_of_another_window = demand.is_windowed && slot.expires_at != demand.expires_at;
-    if is_of_another_window && matches!(target, Target::Slot(_)) {
+    if let (Life::Window(window), Target::Slot(_)) = (demand.life, target)
+        && !is_of_window(&slot.key, window)
+    {
         return None;
     }
-    Some(Found { guard, slot_index, used: slot.value_at(now), expires_at: slot.expires_at })
+    let expires_at = slot.ends_under(demand.life);
+    let used = if expires_at <= now { 0 } else { slot.counter.value() };
+    Some(Found { guard, slot_index, used, expires_at })
 }
 
 impl Found {
@@ -370,7 +375,7 @@ impl Found {
     }
 }
 
-/// Charges a demand to its counter, which is reset first if it has expired. Returns the tag and the generation charged.
+/// Charges a demand to its counter, which begins anew first if it has ended. Returns the tag and the generation charged.
 #[inline]
 fn charge(
     now: Timestamp,
@@ -379,10 +384,10 @@ fn charge(
     slot_index: u32,
     demand: &Demand,
 ) -> (u32, u32) {
-    shard.reset_if_expired(now, grace, slot_index);
+    shard.reset_if_ended(now, grace, slot_index, |slot| slot.ends_under(demand.life));
     let Some(slot) = shard.slot_mut(slot_index) else { return (0, 0) };
     slot.counter.add(demand.cost);
-    slot.expires_at = slot.expires_at.max(demand.expires_at);
+    slot.counter.raise(marks_of(demand.life));
     let charged = (slot.tag, slot.counter.generation());
     shard.mark_dirty(slot_index);
     charged

@@ -18,7 +18,7 @@ impl Table {
         let end = page_end(from, shard.slots());
         for slot_index in from.index()..end {
             let slot = shard.slot(slot_index);
-            let expired = slot.filter(|slot| slot.expires_at.plus(self.bounds.grace) <= now);
+            let expired = slot.filter(|slot| slot.ends().plus(self.bounds.grace) <= now);
             if let Some(key_hash) = expired.map(|slot| self.key_hash(&slot.key)) {
                 shard.remove(key_hash, slot_index);
                 self.release_counter();

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::{Admission, DirtySet, Op, SlotRef, Table};
 use crate::key::CounterKey;
 use crate::limit::{Demands, Limit, Matched, Policy, Request, Window};
-use crate::table::tests::table;
+use crate::table::tests::{table, ttl};
 use crate::time::Timestamp;
 
 const MINUTE_MS: u64 = 60_000;
@@ -102,8 +102,9 @@ proptest! {
                 }
                 Step::Wait { ms } => now += ms,
                 Step::Reset { session } => for table in [&one, &other] {
-                    let key = CounterKey::new("calls", &[sessions[session]]).unwrap();
-                    table.execute(Timestamp(now), &key, Op::Reset, Timestamp(now)).unwrap();
+                    let key = policy.key_under(0, [sessions[session]], Timestamp(now));
+                    let key = CounterKey::from_bytes(&key).unwrap();
+                    table.execute(Timestamp(now), &key, Op::Reset, ttl(1)).unwrap();
                 },
                 Step::Sweep => [&one, &other].iter().for_each(|table| sweep(table, now)),
                 Step::Harvest => [&one, &other].iter().for_each(|table| drop(table.harvest(DirtySet::All))),
@@ -165,7 +166,7 @@ fn a_counter_in_a_slot_used_before_is_not_taken_for_the_one_that_was_there() {
 #[test]
 fn try_add_counts_all_or_nothing_and_makes_no_counter_in_vain() {
     let (table, key) = (table("a"), CounterKey::new("tool per session", &["s", "t"]).unwrap());
-    let (now, ends) = (Timestamp(0), Timestamp(MINUTE_MS));
+    let (now, ends) = (Timestamp(0), ttl(MINUTE_MS));
     let add = |amount, max| {
         let result = table.execute(now, &key, Op::TryAdd { amount, max }, ends).unwrap();
         (result.applied, result.value)
@@ -178,7 +179,7 @@ fn try_add_counts_all_or_nothing_and_makes_no_counter_in_vain() {
     );
     let slot_ref = table.resolve(key.as_bytes());
     let op = Op::TryAdd { amount: 1, max: 4 };
-    let result = table.execute_by_ref(now, slot_ref, None, op, ends).unwrap().unwrap();
+    let result = table.execute_by_ref(now, slot_ref, &key, op, ends).unwrap().unwrap();
     assert_eq!((result.applied, result.value), (true, 4));
-    assert!(table.execute_by_ref(now, SlotRef::NONE, None, op, ends).unwrap().is_none());
+    assert!(table.execute_by_ref(now, SlotRef::NONE, &key, op, ends).unwrap().is_none());
 }

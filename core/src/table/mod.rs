@@ -20,6 +20,7 @@ mod replicas;
 mod replication;
 mod shard;
 mod slot;
+mod slot_key;
 #[cfg(feature = "serde")]
 mod state_form;
 #[cfg(test)]
@@ -134,6 +135,11 @@ impl Table {
     fn reserve_counter(&self) -> bool {
         let room = |held| (held < self.bounds.counters_max).then_some(held + 1);
         self.counters.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
+    }
+
+    /// Counts messages that were skipped because they are not known.
+    pub fn skipped_messages(&self, messages: u64) {
+        self.rejected.messages_unknown(messages);
     }
 
     fn release_counter(&self) {

@@ -2,9 +2,10 @@
 
 use super::shard::Shard;
 use super::{SlotRef, Table, shard_of};
-use crate::key::{CounterKey, WindowIndex};
-use crate::limit::WINDOW_MAX;
+use super::slot::{Slot, marks_of};
+use crate::key::{CounterKey, CounterKind, Ends};
 use crate::limit::rule::{self, Reading};
+use crate::limit::{Life, Lifetime};
 use crate::time::Timestamp;
 
 /// Why a counter was not changed.
@@ -32,6 +33,12 @@ pub enum CountError {
     NotThisWindow {
         /// Where the window begins.
         start: Timestamp,
+    },
+    /// The counter is of a kind that this version does not know.
+    #[error("the counter {key} is of a kind that this version does not know, and can only be read")]
+    OtherKind {
+        /// Which counter.
+        key: CounterKey,
     },
 }
 
@@ -66,69 +73,75 @@ pub struct OpResult {
 }
 
 impl Table {
-    /// Applies an operation to one counter, which is made if need be. `expires_at` matters for keys without a window only.
+    /// Applies an operation to one counter, which is made if need be. `lifetime` is for keys without a window. A session keeps
+    /// its own: nothing but its limit makes it live longer.
     ///
     /// # Errors
-    /// When the counter is new and there is no room, the key is too long, or its window is not the present one.
+    /// When the counter is new and there is no room, the key is too long, its window is not the present one, or it is of a
+    /// kind that is not known.
     pub fn execute(
         &self,
         now: Timestamp,
         key: &CounterKey,
         op: Op,
-        expires_at: Timestamp,
+        lifetime: Lifetime,
     ) -> Result<OpResult, CountError> {
         let bytes = key.as_bytes();
         if bytes.len() > self.bounds.key_bytes_max {
             let max = self.bounds.key_bytes_max;
             return Err(CountError::KeyTooLong { bytes: bytes.len(), max });
         }
-        let expires_at = self.end(now, key.window(), expires_at)?;
+        let life = self.life(now, key, lifetime)?;
         let key_hash = self.key_hash(bytes);
         let mut shard = self.lock(shard_of(key_hash));
         let slot_index = match shard.find(key_hash, bytes) {
             Some(slot_index) => slot_index,
             None if !op.makes_counter() => return Ok(OpResult::not_applied(0)),
-            None if self.reserve_counter() => shard.insert(key_hash, bytes, expires_at),
+            None if self.reserve_counter() => shard.insert(key_hash, bytes, marks_of(life)),
             None => {
                 self.rejected.counter_refused();
                 return Err(CountError::TooManyCounters { max: self.bounds.counters_max });
             }
         };
-        Ok(self.execute_at(now, &mut shard, slot_index, op, expires_at))
+        Ok(self.execute_at(now, &mut shard, slot_index, op, life))
     }
 
-    /// As [`execute`](Self::execute), with a reference to the counter; `None`, with nothing changed, if it is gone. `window`
-    /// is the one in its key.
+    /// As [`execute`](Self::execute), with a reference to the counter; `None`, with nothing changed, if it is gone.
     ///
     /// # Errors
-    /// When the window is not the present one.
+    /// When the window is not the present one, or the counter of a kind that is not known.
     pub fn execute_by_ref(
         &self,
         now: Timestamp,
         slot_ref: SlotRef,
-        window: Option<WindowIndex>,
+        key: &CounterKey,
         op: Op,
-        expires_at: Timestamp,
+        lifetime: Lifetime,
     ) -> Result<Option<OpResult>, CountError> {
-        let expires_at = self.end(now, window, expires_at)?;
+        let life = self.life(now, key, lifetime)?;
         let mut shard = self.lock(slot_ref.slot.shard());
         let slot_index = shard.index_of(slot_ref);
         Ok(slot_index
-            .map(|slot_index| self.execute_at(now, &mut shard, slot_index, op, expires_at)))
+            .map(|slot_index| self.execute_at(now, &mut shard, slot_index, op, life)))
     }
 
-    /// When a counter that is used now expires.
-    fn end(
+    /// How long a counter lives that is used now.
+    fn life(
         &self,
         now: Timestamp,
-        window: Option<WindowIndex>,
-        expires_at: Timestamp,
-    ) -> Result<Timestamp, CountError> {
-        let Some(window) = window else { return Ok(expires_at.min(now.plus(WINDOW_MAX))) };
-        if window.end() <= now || window.start() > now.plus(self.bounds.future_max) {
-            return Err(CountError::NotThisWindow { start: window.start() });
+        key: &CounterKey,
+        lifetime: Lifetime,
+    ) -> Result<Life, CountError> {
+        match (key.kind(), key.ends()) {
+            (CounterKind::Plain | CounterKind::Session, Ends::AfterUse) => Ok(lifetime.used(now)),
+            (CounterKind::FixedWindow, Ends::WithWindow(window)) => {
+                if window.end() <= now || window.start() > now.plus(self.bounds.future_max) {
+                    return Err(CountError::NotThisWindow { start: window.start() });
+                }
+                Ok(Life::Window(window))
+            }
+            _ => Err(CountError::OtherKind { key: key.clone() }),
         }
-        Ok(window.end())
     }
 
     fn execute_at(
@@ -137,24 +150,25 @@ impl Table {
         shard: &mut Shard,
         slot_index: u32,
         op: Op,
-        expires_at: Timestamp,
+        life: Life,
     ) -> OpResult {
+        let life = shard.slot(slot_index).map_or(life, |slot| slot.life_kept(now, life));
         if let Op::TryAdd { amount, max } = op {
             let used = shard.slot(slot_index).map_or(0, |slot| slot.value_at(now));
             if !rule::judge(Reading { used, max }, amount).is_room() {
                 // As with a limit, an attempt is use: it keeps the counter.
-                shard.touch(now, slot_index, expires_at);
+                shard.touch(now, slot_index, life);
                 return OpResult::not_applied(used);
             }
         }
-        shard.reset_if_expired(now, self.bounds.grace, slot_index);
+        shard.reset_if_ended(now, self.bounds.grace, slot_index, Slot::ends);
         let Some(slot) = shard.slot_mut(slot_index) else { return OpResult::not_applied(0) };
         match op {
             Op::Add(amount) | Op::TryAdd { amount, .. } => slot.counter.add(amount),
             Op::Subtract(amount) => slot.counter.subtract(amount),
             Op::Reset => slot.counter.reset(),
         }
-        slot.expires_at = slot.expires_at.max(expires_at);
+        slot.counter.raise(marks_of(life));
         let value = slot.value_at(now);
         shard.mark_dirty(slot_index);
         let urgent = match op {

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::replicas::Replicas;
 use super::shard::trim;
-use super::slot::{Slot, SlotKey};
+use super::slot::Slot;
+use super::slot_key::SlotKey;
 use super::{CounterState, SLOTS_PER_LOCK, SlotId, Table, cells_of, shard_of};
-use crate::crdt::{Cell, PnCounter, ReplicaIndex};
+use crate::crdt::{Cell, Marks, PnCounter, ReplicaIndex};
 use crate::id::{ReplicaId, Version};
 use crate::key::CounterKey;
-use crate::time::Timestamp;
 
 /// What is kept of a counter beside its key, wherever it rests: in a record, on its way there or back, or in an answer.
 /// The cells are in whatever form they have there.
@@ -22,8 +22,8 @@ use crate::time::Timestamp;
 pub struct AtRest<C> {
     /// How often the counter was reset.
     pub generation: u32,
-    /// When it ends.
-    pub expires_at: Timestamp,
+    /// Its three numbers that only grow.
+    pub marks: Marks,
     /// Every replica's cell.
     pub cells: C,
 }
@@ -31,7 +31,7 @@ pub struct AtRest<C> {
 impl<C> AtRest<C> {
     /// The same counter with its cells in another form.
     pub fn with_cells<D>(&self, cells: D) -> AtRest<D> {
-        AtRest { generation: self.generation, expires_at: self.expires_at, cells }
+        AtRest { generation: self.generation, marks: self.marks, cells }
     }
 }
 
@@ -54,8 +54,9 @@ impl StoredCounter<'_> {
             cells.iter().fold(0_u64, |sum, (_, cell)| sum.saturating_add(of(cell)))
         };
         let value = sum(|cell| cell.p).saturating_sub(sum(|cell| cell.n));
-        let AtRest { generation, expires_at, cells } = self.state.with_cells(cells);
-        Some(CounterState { key, value, generation, expires_at, cells })
+        let AtRest { generation, marks, cells } = self.state.with_cells(cells);
+        let expires_at = key.ends().end(marks.at, marks.p0);
+        Some(CounterState { key, value, generation, expires_at, marks, cells })
     }
 }
 
@@ -143,7 +144,7 @@ pub(super) fn at_rest(slot: &Slot, replicas: &Replicas) -> StoredCounter<'static
         key: Cow::Owned(slot.key.to_vec()),
         state: AtRest {
             generation: slot.counter.generation(),
-            expires_at: slot.expires_at,
+            marks: slot.counter.marks(),
             cells: Cow::Owned(cells.collect()),
         },
     }
@@ -171,7 +172,7 @@ impl<'a> Restore<'a> {
         let mut shard = self.table.lock(shard_index);
         // A bound that was lowered since must not cost counters that are held already.
         self.table.counters.fetch_add(1, Ordering::Relaxed);
-        let slot_index = shard.insert(key_hash, &stored.key, stored.state.expires_at);
+        let slot_index = shard.insert(key_hash, &stored.key, stored.state.marks);
         let Some(slot) = shard.slot_mut(slot_index) else { return };
         slot.persisted = true;
         let mut cells = Vec::with_capacity(stored.state.cells.len());
@@ -188,7 +189,7 @@ impl<'a> Restore<'a> {
                 }
             }
         }
-        slot.counter = PnCounter::of_peers(stored.state.generation, cells);
+        slot.counter = PnCounter::of_peers(stored.state.generation, stored.state.marks, cells);
     }
 
     /// Sets the watermarks, which makes the counters ready to be sent to peers.

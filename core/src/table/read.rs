@@ -8,7 +8,7 @@ use super::persistence::at_rest;
 use super::replicas::Replicas;
 use super::slot::Slot;
 use super::{Rejections, SHARDS, SLOTS_PER_LOCK, SlotId, SlotRef, Table, cells_of, shard_of};
-use crate::crdt::Cell;
+use crate::crdt::{Cell, Marks};
 use crate::id::{ReplicaId, Version};
 use crate::key::CounterKey;
 use crate::time::Timestamp;
@@ -23,8 +23,10 @@ pub struct CounterState {
     pub value: u64,
     /// How often it was reset.
     pub generation: u32,
-    /// When it expires.
+    /// When it expires. A limit with a shorter time to live than that of another node may end it sooner.
     pub expires_at: Timestamp,
+    /// Its three numbers that only grow.
+    pub marks: Marks,
     /// Every replica's cell, by replica id.
     pub cells: Vec<(ReplicaId, Cell)>,
 }
@@ -108,7 +110,7 @@ impl Table {
     /// the number of counters.
     ///
     /// It is the sum, modulo 2^64, of the SipHash-1-3 (with a key of zeroes) of each counter. Hashed are, integers in little
-    /// endian: the key's length in bytes (u32) and its byte form; `expires_at` (u64); the generation (u32); then for each
+    /// endian: the key's length in bytes (u32) and its byte form; the marks `at`, `p0` and `n0` (u64 each); the generation (u32); then for each
     /// replica whose cell has a version, in the order of the replica ids: the length of the node's name (u8) and the name,
     /// boot and nonce of the incarnation (u64 each), and the cell's version, `p` and `n` (u64 each).
     pub fn state_checksum(&self, now: Timestamp) -> u64 {
@@ -118,7 +120,7 @@ impl Table {
         for shard_index in 0..self.shards.len() {
             let shard = self.lock(shard_index);
             let slots = (0..shard.slots()).filter_map(|slot_index| shard.slot(slot_index));
-            for slot in slots.filter(|slot| slot.expires_at > now) {
+            for slot in slots.filter(|slot| slot.ends() > now) {
                 bytes.clear();
                 write_state(&mut bytes, slot, &replicas);
                 sum = sum.wrapping_add(SipHasher13::new().hash(&bytes));
@@ -151,7 +153,8 @@ fn state_of(slot: &Slot, replicas: &Replicas) -> CounterState {
 fn write_state(bytes: &mut Vec<u8>, slot: &Slot, replicas: &Replicas) {
     bytes.extend_from_slice(&(slot.key.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&slot.key);
-    bytes.extend_from_slice(&slot.expires_at.0.to_le_bytes());
+    let Marks { at, p0, n0 } = slot.counter.marks();
+    [at, p0, n0].iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
     bytes.extend_from_slice(&slot.counter.generation().to_le_bytes());
     let mut cells: Vec<_> = cells_of(&slot.counter)
         .filter(|(_, cell)| cell.version > Version::ZERO)
@@ -172,7 +175,7 @@ fn write_state(bytes: &mut Vec<u8>, slot: &Slot, replicas: &Replicas) {
 #[cfg(test)]
 mod tests {
     use crate::crdt::Update;
-    use crate::table::tests::{replica, table};
+    use crate::table::tests::{replica, table, ttl};
     use crate::table::{DirtySet, Op};
 
     use super::*;
@@ -180,7 +183,7 @@ mod tests {
     #[test]
     fn the_state_checksum_hashes_the_bytes_that_its_doc_lists() {
         let (table, key) = (table("a"), CounterKey::new("l", &["v"]).unwrap());
-        table.execute(Timestamp(0), &key, Op::Add(5), Timestamp(1_000)).unwrap();
+        table.execute(Timestamp(0), &key, Op::Add(5), ttl(1_000)).unwrap();
         table.harvest(DirtySet::All);
         let update = Update {
             key: key.as_bytes().into(),
@@ -188,12 +191,12 @@ mod tests {
             generation: 0,
             p: 3,
             n: 1,
-            expires_at: Timestamp(1_000),
+            marks: Marks { at: 62, p0: 1_000, n0: 0 },
         };
         table.apply(Timestamp(0), &replica("bc", 2), &[update]);
         let mut bytes = Vec::new();
-        bytes.extend_from_slice(&[6, 0, 0, 0, 0, 1, b'l', 1, 1, b'v']);
-        bytes.extend_from_slice(&1_000_u64.to_le_bytes());
+        bytes.extend_from_slice(&[8, 0, 0, 0, 0x20, 1, b'l', 0, 0, 1, 1, b'v']);
+        [62, 1_000, 0_u64].iter().for_each(|n| bytes.extend_from_slice(&n.to_le_bytes()));
         bytes.extend_from_slice(&[0, 0, 0, 0]);
         for (name, numbers) in [(&b"a"[..], [1, 7, 1, 5, 0]), (b"bc", [2, 7, 9, 3, 1_u64])] {
             bytes.push(name.len() as u8);
@@ -201,16 +204,16 @@ mod tests {
             numbers.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
         }
         assert_eq!(table.state_checksum(Timestamp(0)), SipHasher13::new().hash(&bytes));
-        assert_eq!(table.state_checksum(Timestamp(1_000)), 0, "an expired counter is not hashed");
+        assert_eq!(table.state_checksum(Timestamp(62 + 1_062)), 0, "an expired counter is not hashed");
     }
 
     #[test]
     fn cells_without_a_version_are_not_hashed() {
         let (one, other, key) = (table("a"), table("a"), CounterKey::new("l", &[]).unwrap());
         for table in [&one, &other] {
-            table.execute(Timestamp(0), &key, Op::Add(1), Timestamp(1_000)).unwrap();
+            table.execute(Timestamp(0), &key, Op::Add(1), ttl(1_000)).unwrap();
         }
-        one.execute(Timestamp(0), &key, Op::Add(1), Timestamp(1_000)).unwrap();
+        one.execute(Timestamp(0), &key, Op::Add(1), ttl(1_000)).unwrap();
         assert_eq!(one.state_checksum(Timestamp(0)), other.state_checksum(Timestamp(0)));
         [&one, &other].iter().for_each(|table| drop(table.harvest(DirtySet::All)));
         assert_ne!(one.state_checksum(Timestamp(0)), other.state_checksum(Timestamp(0)));

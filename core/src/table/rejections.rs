@@ -14,6 +14,8 @@ pub struct Rejections {
     pub cells_implausible: u64,
     /// Cells from peers that came after their counter's end and grace.
     pub cells_late: u64,
+    /// Messages from peers that this version does not know and skipped.
+    pub messages_unknown: u64,
 }
 
 /// The same, while it is counted.
@@ -22,6 +24,7 @@ pub(super) struct RejectionCounts {
     counters_refused: AtomicU64,
     cells_implausible: AtomicU64,
     cells_late: AtomicU64,
+    messages_unknown: AtomicU64,
 }
 
 impl RejectionCounts {
@@ -37,11 +40,16 @@ impl RejectionCounts {
         self.cells_late.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn messages_unknown(&self, messages: u64) {
+        self.messages_unknown.fetch_add(messages, Ordering::Relaxed);
+    }
+
     pub(super) fn read(&self) -> Rejections {
         Rejections {
             counters_refused: self.counters_refused.load(Ordering::Relaxed),
             cells_implausible: self.cells_implausible.load(Ordering::Relaxed),
             cells_late: self.cells_late.load(Ordering::Relaxed),
+            messages_unknown: self.messages_unknown.load(Ordering::Relaxed),
         }
     }
 }

@@ -7,11 +7,11 @@ use super::shard::{Shard, trim};
 use super::slot::Slot;
 use super::{SLOTS_PER_LOCK, SlotId, Table, shard_of};
 use crate::crdt::{
-    COUNT_MAX, DigestEntry, Merged, ReplicaIndex, UPDATE_BYTES_ESTIMATE, Update, VersionVector,
+    COUNT_MAX, DigestEntry, Marks, Merged, ReplicaIndex, UPDATE_BYTES_ESTIMATE, Update, VersionVector,
 };
 use crate::id::{ReplicaId, Version};
-use crate::key::{CounterKey, WindowIndex, window_of};
-use crate::limit::SESSION_END_MAX;
+use crate::key::{CounterKey, Ends, ends_of};
+use crate::limit::WINDOW_MAX;
 use crate::mutant::mutant;
 use crate::time::Timestamp;
 
@@ -223,14 +223,13 @@ impl Table {
         }
         let stamped = index == ReplicaIndex::OWN && replicas.stamp(id, slot);
         let cell = slot.counter.cell(index)?;
-        let windowed = matches!(window_of(&slot.key), Ok(Some(_)));
         let update = Update {
             key: slot.key.to_vec(),
             version: cell.version,
             generation: slot.counter.generation(),
             p: cell.p,
             n: cell.n,
-            expires_at: if windowed { Timestamp(0) } else { slot.expires_at },
+            marks: slot.counter.marks(),
         };
         if stamped {
             shard.mark_unpersisted(id.index());
@@ -295,12 +294,12 @@ impl Table {
         replica: ReplicaIndex,
         update: &Update,
     ) -> Result<(Merged, SlotId), Rejection> {
-        let expires_at = self.check(now, update)?;
+        let ends = self.check(now, update)?;
         let key_hash = self.key_hash(&update.key);
         let mut shard = self.lock(shard_of(key_hash));
         let slot_index = match shard.find(key_hash, &update.key) {
             Some(slot_index) => slot_index,
-            None if self.reserve_counter() => shard.insert(key_hash, &update.key, expires_at),
+            None if self.reserve_counter() => shard.insert(key_hash, &update.key, update.marks),
             None => {
                 self.rejected.counter_refused();
                 return Err(Rejection::Full);
@@ -308,8 +307,8 @@ impl Table {
         };
         // A node that swept a counter makes a new one with the same key only after the grace. Here the old one may not be
         // swept yet, and must not be merged with the new one; half the grace is left for clocks that differ.
-        let is_long_expired = |slot: &Slot| slot.expires_at.plus(self.bounds.grace / 2) <= now;
-        if expires_at > now && shard.slot(slot_index).is_some_and(is_long_expired) {
+        let is_long_expired = |slot: &Slot| slot.ends().plus(self.bounds.grace / 2) <= now;
+        if ends > now && shard.slot(slot_index).is_some_and(is_long_expired) {
             shard.recycle(slot_index);
         }
         let slot = shard.slot_mut(slot_index).expect("the slot holds a counter");
@@ -319,46 +318,47 @@ impl Table {
             return Err(Rejection::Implausible);
         }
         let generation = slot.counter.generation();
-        let merged = slot.counter.merge(replica, update.generation, update.cell());
-        let is_newer = slot.counter.generation() != generation;
-        let later = expires_at > slot.expires_at && update.generation == generation;
-        if is_newer || later {
-            slot.expires_at = expires_at;
-        }
-        if is_newer {
+        let (merged, marks_grew) =
+            slot.counter.merge(replica, update.generation, update.cell(), update.marks);
+        if slot.counter.generation() != generation {
             // The newer generation removed the own cell: nothing is left that needs a version.
             slot.dirty = false;
         }
-        if merged == Merged::New || later {
+        if merged == Merged::New || marks_grew {
             shard.mark_unpersisted(slot_index);
         }
         Ok((merged, SlotId::new(shard_of(key_hash), slot_index)))
     }
 
-    /// Checks that an update can be true and is still wanted; returns when its counter expires.
+    /// Checks that an update can be true and is still wanted; returns when its counter ends.
     fn check(&self, now: Timestamp, update: &Update) -> Result<Timestamp, Rejection> {
         let plausible = update.p <= COUNT_MAX
             && update.n <= COUNT_MAX
             && update.version > Version::ZERO
+            && update.marks.at <= Marks::AT_MAX
             && update.key.len() <= self.bounds.key_bytes_max
             && CounterKey::check(&update.key).is_ok();
         if !plausible && !mutant!(ForgedCellMerged) {
             return Err(Rejection::Implausible);
         }
-        let window = window_of(&update.key).ok().flatten();
-        let expires_at = window.map_or(update.expires_at, WindowIndex::end);
+        let Marks { at, p0, .. } = update.marks;
+        // What is no key has come here by a mutant only.
+        let ends = ends_of(&update.key).unwrap_or(Ends::AfterUse);
+        let ends_at = ends.end(at, p0);
         let latest_begin = now.plus(self.bounds.future_max);
-        let believable = match window {
-            Some(window) => window.start() <= latest_begin,
-            None => expires_at <= latest_begin.plus(SESSION_END_MAX),
+        let begins = match ends {
+            Ends::WithWindow(window) => window.start() <= latest_begin,
+            Ends::AfterUse => Timestamp(at) <= latest_begin && u128::from(p0) <= WINDOW_MAX.as_millis(),
+            Ends::AtNanos | Ends::Earliest | Ends::After(_) => true,
         };
+        let believable = begins && ends_at <= latest_begin.plus(WINDOW_MAX * 2);
         if !believable && !mutant!(ForgedCellMerged) {
             return Err(Rejection::Implausible);
         }
-        if expires_at.plus(self.bounds.grace) <= now && !mutant!(ExpiredRecreated) {
+        if ends_at.plus(self.bounds.grace) <= now && !mutant!(ExpiredRecreated) {
             return Err(Rejection::Late);
         }
-        Ok(expires_at)
+        Ok(ends_at)
     }
 
     fn is_live(&self, index: ReplicaIndex, version: Version, slot: SlotId) -> bool {

@@ -3,12 +3,12 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use smallvec::SmallVec;
-
 use super::SlotRef;
 use super::index::Index;
-use super::slot::{Slot, SlotKey};
-use crate::crdt::PnCounter;
+use super::slot::{Slot, marks_of};
+use super::slot_key::SlotKey;
+use crate::crdt::{Marks, PnCounter};
+use crate::limit::Life;
 use crate::mutant::mutant;
 use crate::time::Timestamp;
 
@@ -79,11 +79,12 @@ impl Shard {
     }
 
     /// Puts a new counter in a free slot. There must be none with this key yet.
-    pub(super) fn insert(&mut self, key_hash: u64, key: &[u8], expires_at: Timestamp) -> u32 {
+    pub(super) fn insert(&mut self, key_hash: u64, key: &[u8], marks: Marks) -> u32 {
+        let mut counter = PnCounter::default();
+        counter.raise(marks);
         let slot = Slot {
-            key: SmallVec::from_slice(key),
-            counter: PnCounter::default(),
-            expires_at,
+            key: SlotKey::of(key),
+            counter,
             tag: self.next_tag(),
             dirty: false,
             urgent: false,
@@ -104,14 +105,21 @@ impl Shard {
         self.last_tag
     }
 
-    /// Before a counter is used: resets it if it has expired. Within the grace it gets its next generation, which replaces
-    /// the old one on the nodes that still have it; after the grace no node may have it any more, and it is as new.
+    /// Before a counter is used that may have ended here: begins it anew. Until the grace after the end that all nodes reckon
+    /// with, it gets its next generation, which replaces the old one on the nodes that still have it; after that no node may
+    /// have it any more, and it is as new. Its marks must then be raised.
     #[inline]
-    pub(super) fn reset_if_expired(&mut self, now: Timestamp, grace: Duration, slot_index: u32) {
-        let Some(slot) = self.slot_mut(slot_index).filter(|slot| slot.expires_at <= now) else {
+    pub(super) fn reset_if_ended(
+        &mut self,
+        now: Timestamp,
+        grace: Duration,
+        slot_index: u32,
+        ends: impl FnOnce(&Slot) -> Timestamp,
+    ) {
+        let Some(slot) = self.slot_mut(slot_index).filter(|slot| ends(slot) <= now) else {
             return;
         };
-        if slot.expires_at.plus(grace) <= now {
+        if slot.ends().plus(grace) <= now {
             return self.recycle(slot_index);
         }
         if mutant!(OwnCellZeroed) {
@@ -125,7 +133,6 @@ impl Shard {
         let tag = self.next_tag();
         if let Some(slot) = self.slot_mut(slot_index) {
             slot.counter = PnCounter::default();
-            slot.expires_at = Timestamp(0);
             slot.tag = tag;
             slot.dirty = false;
         }
@@ -144,10 +151,9 @@ impl Shard {
     }
 
     /// Notes a denied use of a counter, where that moves its end: once a step of its lifetime, not once a call.
-    pub(super) fn touch(&mut self, now: Timestamp, slot_index: u32, expires_at: Timestamp) {
+    pub(super) fn touch(&mut self, now: Timestamp, slot_index: u32, life: Life) {
         let Some(slot) = self.slot_mut(slot_index) else { return };
-        if slot.value_at(now) > 0 && slot.expires_at < expires_at {
-            slot.expires_at = expires_at;
+        if slot.value_under(now, life) > 0 && slot.counter.raise(marks_of(life)) {
             self.mark_dirty(slot_index);
         }
     }

@@ -5,11 +5,13 @@
 //! never taken for it (a generational index, which guards against ABA).
 
 use core::sync::atomic::{AtomicU64, Ordering};
-
-use smallvec::SmallVec;
+use core::time::Duration;
 
 use super::{SHARD_BITS, SHARDS};
-use crate::crdt::PnCounter;
+use super::slot_key::SlotKey;
+use crate::crdt::{Marks, PnCounter};
+use crate::key::{CounterKind, end_after_use, ends_of, kind_of};
+use crate::limit::{Life, Lifetime};
 use crate::time::Timestamp;
 
 /// A counter in its slot. Two cache lines, side by side.
@@ -17,7 +19,6 @@ use crate::time::Timestamp;
 #[repr(C, align(64))]
 pub(super) struct Slot {
     pub key: SlotKey,
-    pub expires_at: Timestamp,
     pub counter: PnCounter,
     /// Tells this counter from earlier ones in the same slot.
     pub tag: u32,
@@ -31,14 +32,57 @@ pub(super) struct Slot {
     pub persisted: bool,
 }
 
-/// Keys of the usual length are in the slot itself, which saves a decision a cache miss.
-pub(super) type SlotKey = SmallVec<[u8; 40]>;
-
 impl Slot {
-    /// The counter's value now: 0 once it has expired, although its cells are kept for the grace.
+    /// When the counter ends, as all nodes reckon. It may be dropped a grace later.
+    #[inline]
+    pub(super) fn ends(&self) -> Timestamp {
+        let (at, p0) = self.counter.use_marks();
+        // No slot is filled with a key that was not checked.
+        ends_of(&self.key).map_or(Timestamp(0), |ends| ends.end(at, p0))
+    }
+
+    /// When it ends for a limit with this life: where nodes have different times to live, after the lesser of the own one and
+    /// that of whoever used it. A window must be the counter's.
     #[inline(always)]
+    pub(super) fn ends_under(&self, life: Life) -> Timestamp {
+        match life {
+            Life::Window(window) => window.end(),
+            Life::Use { ttl_ms, .. } => {
+                let (at, p0) = self.counter.use_marks();
+                end_after_use(at, p0.min(ttl_ms))
+            }
+        }
+    }
+
+    /// How long the counter lives after a use that is not its limit's: a session keeps its time to live.
+    pub(super) fn life_kept(&self, now: Timestamp, life: Life) -> Life {
+        match self.counter.use_marks() {
+            (_, ttl_ms) if ttl_ms > 0 && kind_of(&self.key) == CounterKind::Session => {
+                Lifetime::new(Duration::from_millis(ttl_ms)).used(now)
+            }
+            _ => life,
+        }
+    }
+
+    /// The counter's value now: 0 once it has ended, although its cells are kept for the grace.
+    #[inline]
     pub(super) fn value_at(&self, now: Timestamp) -> u64 {
-        if self.expires_at <= now { 0 } else { self.counter.value() }
+        if self.ends() <= now { 0 } else { self.counter.value() }
+    }
+
+    /// The same, for a limit with this life.
+    #[inline(always)]
+    pub(super) fn value_under(&self, now: Timestamp, life: Life) -> u64 {
+        if self.ends_under(life) <= now { 0 } else { self.counter.value() }
+    }
+}
+
+/// What a use adds to a counter's marks.
+#[inline(always)]
+pub(super) fn marks_of(life: Life) -> Marks {
+    match life {
+        Life::Window(_) => Marks::default(),
+        Life::Use { at, ttl_ms } => Marks { at, p0: ttl_ms, n0: 0 },
     }
 }
 

@@ -10,8 +10,8 @@ use core::time::Duration;
 
 use super::*;
 use crate::id::{Incarnation, Version};
-use crate::key::{CounterKey, WindowIndex};
-use crate::limit::{Demands, DenialReason, Limit, Policy, Request, Window};
+use crate::key::{CounterKey, WindowSpan};
+use crate::limit::{Demands, DenialReason, Lifetime, Limit, Policy, Request, Window};
 use crate::time::Timestamp;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -23,6 +23,11 @@ pub(super) fn replica(node: &str, boot: u64) -> ReplicaId {
 
 pub(super) fn table(node: &str) -> Table {
     Table::new(replica(node, 1), Bounds::default(), [1, 2, 3, 4])
+}
+
+/// A lifetime of so many milliseconds.
+pub(super) fn ttl(ms: u64) -> Lifetime {
+    Lifetime::new(Duration::from_millis(ms))
 }
 
 fn session_limits(max_tool: u64, max_user: u64) -> Policy {
@@ -176,14 +181,12 @@ fn windows_roll_over_while_peers_cells_are_there() {
     assert!(admits(&b, &policy, &request, 60_000));
     sync(&b, &a, 60_100);
     sync(&a, &b, 60_200);
-    let key = CounterKey::windowed("l", &[], WindowIndex::at(60_000, Timestamp(60_000)).unwrap())
-        .unwrap();
+    let key = policy.key_under(0, [], Timestamp(60_000));
     for table in [&a, &b] {
-        assert_eq!(table.value(Timestamp(60_300), key.as_bytes()), 1);
+        assert_eq!(table.value(Timestamp(60_300), &key), 1);
     }
-    let old =
-        CounterKey::windowed("l", &[], WindowIndex::at(60_000, Timestamp(0)).unwrap()).unwrap();
-    assert_eq!(a.value(Timestamp(60_300), old.as_bytes()), 0, "a closed window is not read again");
+    let old = policy.key_under(0, [], Timestamp(0));
+    assert_eq!(a.value(Timestamp(60_300), &old), 0, "a closed window is not read again");
     assert!(admits(&a, &policy, &request, 60_400) && admits(&a, &policy, &request, 60_400));
     assert!(!admits(&a, &policy, &request, 60_400));
 }
@@ -282,7 +285,7 @@ fn a_long_log_is_read_in_parts_of_bounded_size() {
     let (a, b) = (table("a"), table("b"));
     for n in 0..2_000 {
         let key = CounterKey::new("l", &[&n.to_string()]).unwrap();
-        a.execute(Timestamp(0), &key, Op::Add(n), Timestamp(9_000_000)).unwrap();
+        a.execute(Timestamp(0), &key, Op::Add(n), ttl(9_000_000)).unwrap();
     }
     a.harvest(DirtySet::All);
     let own = replica("a", 1);
@@ -314,7 +317,7 @@ fn what_comes_after_a_hole_counts_but_does_not_move_the_watermark() {
     let own = replica("a", 1);
     for n in 0..300 {
         let key = CounterKey::new("l", &[&n.to_string()]).unwrap();
-        a.execute(Timestamp(0), &key, Op::Add(1), Timestamp(9_000_000)).unwrap();
+        a.execute(Timestamp(0), &key, Op::Add(1), ttl(9_000_000)).unwrap();
     }
     a.harvest(DirtySet::All);
     let first = a.updates_after(&own, Version::ZERO, 4_000).unwrap();
@@ -333,7 +336,7 @@ fn what_is_pushed_out_of_order_reaches_third_parties_after_its_writer_is_gone() 
     let (a, b, c) = (table("a"), table("b"), table("c"));
     let own = replica("a", 1);
     let key = CounterKey::new("l", &[]).unwrap();
-    a.execute(Timestamp(0), &key, Op::Add(5), Timestamp(9_000_000)).unwrap();
+    a.execute(Timestamp(0), &key, Op::Add(5), ttl(9_000_000)).unwrap();
     let slots = a.harvest(DirtySet::All);
     b.apply(Timestamp(0), &own, &a.updates(&own, &slots));
     assert_eq!(b.watermark(&own), Version::ZERO);
@@ -350,7 +353,7 @@ fn a_cell_is_never_sent_with_values_that_its_version_did_not_have() {
     let (a, b) = (table("a"), table("b"));
     let own = replica("a", 1);
     let key = CounterKey::new("l", &[]).unwrap();
-    let add = || a.execute(Timestamp(0), &key, Op::Add(1), Timestamp(9_000_000)).unwrap();
+    let add = || a.execute(Timestamp(0), &key, Op::Add(1), ttl(9_000_000)).unwrap();
     add();
     a.harvest(DirtySet::All);
     let before = a.updates_after(&own, Version::ZERO, FRAME).unwrap();
@@ -368,7 +371,7 @@ fn a_cell_is_never_sent_with_values_that_its_version_did_not_have() {
 fn implausible_updates_are_dropped_and_counted() {
     let (a, b) = (table("a"), table("b"));
     let key = CounterKey::new("l", &[]).unwrap();
-    a.execute(Timestamp(0), &key, Op::Add(1), Timestamp(9_000_000)).unwrap();
+    a.execute(Timestamp(0), &key, Op::Add(1), ttl(9_000_000)).unwrap();
     a.harvest(DirtySet::All);
     let own = replica("a", 1);
     let honest = a.updates_after(&own, Version::ZERO, FRAME).unwrap().updates.remove(0);
@@ -382,8 +385,10 @@ fn implausible_updates_are_dropped_and_counted() {
     assert_eq!(forge(&|update| update.key = vec![0xff; 30]), 1);
     assert_eq!(forge(&|update| update.key = vec![0; 3000]), 1);
     assert_eq!(forge(&|update| update.version = Version::ZERO), 1);
-    assert_eq!(forge(&|update| update.expires_at = Timestamp(u64::MAX)), 1);
-    let far = WindowIndex::at(60_000, Timestamp(86_400_000)).unwrap();
+    assert_eq!(forge(&|update| update.marks.at = u64::MAX), 1);
+    assert_eq!(forge(&|update| update.marks.at = 600_001), 1, "a use in the future");
+    assert_eq!(forge(&|update| update.marks.p0 = 366 * 86_400_000 + 1), 1);
+    let far = WindowSpan::at(60_000, Timestamp(86_400_000)).unwrap();
     assert_eq!(
         forge(&|update| update.key = CounterKey::windowed("l", &[], far).unwrap().as_bytes().into()),
         1
@@ -392,7 +397,7 @@ fn implausible_updates_are_dropped_and_counted() {
     // Only we write our own cells: what a peer sends of them changes nothing.
     assert_eq!(b.apply(Timestamp(0), &replica("b", 1), &[honest]).implausible, 1);
     assert_eq!((b.len(), b.watermark(&replica("b", 1))), (0, Version::ZERO));
-    assert_eq!(b.rejections().cells_implausible, 8);
+    assert_eq!(b.rejections().cells_implausible, 10);
 }
 
 #[test]
@@ -401,7 +406,7 @@ fn a_restart_relearns_what_its_disk_had_lost() {
     let (a1, b) = (table("a"), table("b"));
     let key = CounterKey::new("l", &[]).unwrap();
     let add = |table: &Table, amount| {
-        table.execute(Timestamp(0), &key, Op::Add(amount), Timestamp(9_000_000)).unwrap()
+        table.execute(Timestamp(0), &key, Op::Add(amount), ttl(9_000_000)).unwrap()
     };
     add(&a1, 3);
     let mut disk = Vec::new();
@@ -434,7 +439,7 @@ fn a_restart_relearns_what_its_disk_had_lost() {
 fn a_reset_wins_over_what_it_replaces_in_any_order() {
     let (a, b) = (table("a"), table("b"));
     let key = CounterKey::new("l", &[]).unwrap();
-    let end = Timestamp(9_000_000);
+    let end = ttl(9_000_000);
     a.execute(Timestamp(0), &key, Op::Add(5), end).unwrap();
     sync(&a, &b, 0);
     b.execute(Timestamp(0), &key, Op::Reset, end).unwrap();
@@ -484,7 +489,7 @@ fn a_replica_can_be_read_to_its_end_however_many_updates_fill_a_part() {
     let own = a.own_replica();
     let key = CounterKey::new("x", &[]).unwrap();
     for count in 1..40_u64 {
-        a.execute(Timestamp(0), &key, Op::Add(1), Timestamp(9_000_000)).unwrap();
+        a.execute(Timestamp(0), &key, Op::Add(1), ttl(9_000_000)).unwrap();
         a.harvest(DirtySet::All);
         // All but the last are superseded, so that parts are filled by how many are looked at, not by their bytes.
         let (mut at, mut parts) = (Version::ZERO, 0);
@@ -504,7 +509,7 @@ fn a_replica_can_be_read_to_its_end_however_many_updates_fill_a_part() {
 fn an_expired_counter_is_not_merged_with_its_successor() {
     let (a, b) = (table("a"), table("b"));
     let key = CounterKey::new("x", &[]).unwrap();
-    a.execute(Timestamp(0), &key, Op::Add(3), Timestamp(1_000)).unwrap();
+    a.execute(Timestamp(0), &key, Op::Add(3), ttl(1_000)).unwrap();
     sync(&a, &b, 10);
     // Long after its end, and before it was swept anywhere but on b.
     let now = 100_000;
@@ -512,7 +517,7 @@ fn an_expired_counter_is_not_merged_with_its_successor() {
     while next.is_some() {
         next = b.sweep(Timestamp(now), next);
     }
-    b.execute(Timestamp(now), &key, Op::Add(1), Timestamp(now + 1_000)).unwrap();
+    b.execute(Timestamp(now), &key, Op::Add(1), ttl(1_000)).unwrap();
     sync(&b, &a, now);
     assert_eq!(a.value(Timestamp(now), key.as_bytes()), 1);
     sync(&a, &b, now);

@@ -8,8 +8,12 @@
 //! ```
 
 use alloc::vec::Vec;
+use core::fmt;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::Message;
+use super::message::NAMES;
 
 /// The length of a frame's header, in bytes: length and checksum of its payload.
 pub const FRAME_HEADER_BYTES: usize = 8;
@@ -44,11 +48,20 @@ pub fn payload_bytes(
     if length > bytes_max { Err(FrameError::TooLong(length, bytes_max)) } else { Ok(length) }
 }
 
+/// What a frame holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// Its messages, in order.
+    pub messages: Vec<Message>,
+    /// How many others were skipped, since this version does not know them.
+    pub unknown: u64,
+}
+
 /// The messages of a whole frame, with its header.
 ///
 /// # Errors
 /// When the bytes are not a frame of this protocol, or one with more than `bytes_max` bytes of payload.
-pub fn read_frame(frame: &[u8], bytes_max: usize) -> Result<Vec<Message>, FrameError> {
+pub fn read_frame(frame: &[u8], bytes_max: usize) -> Result<Received, FrameError> {
     let (header, payload) = frame.split_first_chunk().ok_or(FrameError::CutOff)?;
     if payload_bytes(*header, bytes_max)? != payload.len() {
         return Err(FrameError::CutOff);
@@ -58,11 +71,66 @@ pub fn read_frame(frame: &[u8], bytes_max: usize) -> Result<Vec<Message>, FrameE
         return Err(FrameError::Checksum);
     }
     let mut rest = payload;
-    let mut messages = Vec::new();
+    let mut received = Received::default();
     while !rest.is_empty() {
-        messages.push(rmp_serde::from_read(&mut rest)?);
+        if is_known(rest) {
+            received.messages.push(rmp_serde::from_read(&mut rest)?);
+        } else {
+            let Skipped {} = rmp_serde::from_read(&mut rest)?;
+            received.unknown += 1;
+        }
     }
-    Ok(messages)
+    Ok(received)
+}
+
+/// Whether a message begins as those do that are known: a map of one entry, whose key is a text of one letter.
+fn is_known(message: &[u8]) -> bool {
+    const MAP_OF_ONE: u8 = 0x81;
+    const TEXT_OF_ONE: u8 = 0xa1;
+    matches!(message, [MAP_OF_ONE, TEXT_OF_ONE, name, ..] if NAMES.contains(name))
+}
+
+/// A message that is not known: a map whose keys are texts.
+struct Skipped {}
+
+impl<'de> Deserialize<'de> for Skipped {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Skipped, D::Error> {
+        deserializer.deserialize_map(Skipped {})
+    }
+}
+
+impl<'de> Visitor<'de> for Skipped {
+    type Value = Skipped;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a message: a map from its name to its fields")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Skipped, A::Error> {
+        while map.next_entry::<Name, IgnoredAny>()?.is_some() {}
+        Ok(self)
+    }
+}
+
+/// A text that is not kept.
+struct Name;
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {
+        deserializer.deserialize_str(Name)
+    }
+}
+
+impl Visitor<'_> for Name {
+    type Value = Name;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Name, E> {
+        Ok(self)
+    }
 }
 
 /// Messages on their way into frames: as many to a frame as fit.
@@ -81,7 +149,7 @@ impl Outbox {
         reason = "messages hold nothing that MessagePack cannot express, and a Vec takes every byte"
     )]
     pub fn push(&mut self, message: &Message, bytes_max: usize) -> Option<Vec<u8>> {
-        let bytes = rmp_serde::to_vec(message).expect("a message is encodable");
+        let bytes = rmp_serde::to_vec_named(message).expect("a message is encodable");
         let full = self.frame.len() > FRAME_HEADER_BYTES
             && self.frame.len() - FRAME_HEADER_BYTES + bytes.len() > bytes_max;
         let finished = if full { self.finish() } else { None };
@@ -105,13 +173,16 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::ToString;
     use alloc::vec;
+
     use proptest::prelude::*;
 
     use super::*;
-    use crate::crdt::{Delta, DigestEntry, Update};
+    use crate::crdt::{Delta, DigestEntry, Marks, Update};
     use crate::id::{Incarnation, ReplicaId, Version};
     use crate::time::Timestamp;
+    use crate::limit::LimitHash;
     use crate::wire::CloseReason;
 
     const MAX: usize = 65_536;
@@ -125,14 +196,17 @@ mod tests {
 
     fn update() -> impl Strategy<Value = Update> {
         let key = prop::collection::vec(any::<u8>(), 0..40);
-        (key, any::<u64>(), any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>()).prop_map(
-            |(key, version, generation, p, n, end)| Update {
+        let number = || prop_oneof![Just(0), any::<u64>()];
+        let marks = (number(), number(), number()).prop_map(|(at, p0, n0)| Marks { at, p0, n0 });
+        let generation = prop_oneof![Just(0), any::<u32>()];
+        (key, number(), generation, number(), number(), marks).prop_map(
+            |(key, version, generation, p, n, marks)| Update {
                 key,
                 version: Version(version),
                 generation,
                 p,
                 n,
-                expires_at: Timestamp(end),
+                marks,
             },
         )
     }
@@ -140,8 +214,16 @@ mod tests {
     fn message() -> impl Strategy<Value = Message> {
         let updates = || prop::collection::vec(update(), 0..5);
         prop_oneof![
-            (any::<u32>(), replica())
-                .prop_map(|(protocol, replica)| Message::Hello { protocol, replica }),
+            (prop::collection::vec(any::<u32>(), 0..3), replica(), any::<u64>()).prop_map(
+                |(protocols, replica, limits_digest)| Message::Hello {
+                    protocols,
+                    replica,
+                    limits_digest
+                }
+            ),
+            (".{0,9}", any::<u32>()).prop_map(|(name, hash)| Message::Limits {
+                limits: vec![LimitHash { name: name.into(), hash }]
+            }),
             (replica(), any::<u64>(), any::<u32>(), prop::option::of(replica()), any::<bool>())
                 .prop_map(|(replica, watermark, ahead, after, last)| Message::Digest {
                     after,
@@ -160,10 +242,23 @@ mod tests {
             ),
             (replica(), updates())
                 .prop_map(|(replica, updates)| Message::Push { replica, updates }),
-            any::<u64>().prop_map(|version| Message::Ack(Version(version))),
-            Just(Message::Ping),
+            any::<u64>().prop_map(|version| Message::Ack { watermark: Version(version) }),
+            (replica(), any::<u64>()).prop_map(|(replica, from)| Message::Request {
+                replica,
+                from: Version(from)
+            }),
+            replica().prop_map(|other| Message::Conflict { other }),
+            Just(Message::Ping {}),
             any::<u64>().prop_map(|wall| Message::Pong { wall: Timestamp(wall) }),
-            Just(Message::Goodbye(CloseReason::Stopping)),
+            prop::sample::select(vec![
+                CloseReason::Stopping,
+                CloseReason::SecondLink,
+                CloseReason::Myself,
+                CloseReason::NodeIdInUse,
+                CloseReason::OtherProtocol,
+                CloseReason::Other,
+            ])
+            .prop_map(|reason| Message::Goodbye { reason }),
         ]
     }
 
@@ -180,7 +275,7 @@ mod tests {
         fn messages_come_out_as_they_went_in(messages in prop::collection::vec(message(), 0..20)) {
             let read: Vec<Message> = frames(&messages, 200)
                 .iter()
-                .flat_map(|frame| read_frame(frame, MAX).unwrap())
+                .flat_map(|frame| read_frame(frame, MAX).unwrap().messages)
                 .collect();
             prop_assert_eq!(read, messages);
         }
@@ -203,20 +298,98 @@ mod tests {
         }
     }
 
+    /// A frame of this payload.
+    fn frame_of(payload: &[u8]) -> Vec<u8> {
+        let mut frame = (payload.len() as u32).to_le_bytes().to_vec();
+        frame.extend(crc32fast::hash(payload).to_le_bytes());
+        frame.extend(payload);
+        frame
+    }
+
+    #[derive(serde::Serialize)]
+    struct Fields<'a> {
+        r: (&'a str, (u64, u64)),
+        p: Vec<u32>,
+        c: &'a str,
+        a: Vec<Option<&'a str>>,
+    }
+
+    fn named<T: serde::Serialize>(name: &str, content: T) -> Vec<u8> {
+        rmp_serde::to_vec_named(&std::collections::BTreeMap::from([(name, content)])).unwrap()
+    }
+
+    #[test]
+    fn unknown_fields_messages_and_reasons_are_skipped() {
+        let fields = || Fields { r: ("a", (1, 2)), p: vec![3, 2], c: "x", a: vec![None, Some("y")] };
+        let payload = [
+            named("h", fields()),
+            named("z", fields()),
+            named("later", 5),
+            named("b", std::collections::BTreeMap::from([("r", "tired"), ("why", "late")])),
+        ]
+        .concat();
+        let received = read_frame(&frame_of(&payload), MAX).unwrap();
+        let replica = ReplicaId {
+            node: "a".parse().unwrap(),
+            incarnation: Incarnation { boot: 1, nonce: 2 },
+        };
+        let hello = Message::Hello { protocols: vec![3, 2], replica, limits_digest: 0 };
+        let goodbye = Message::Goodbye { reason: CloseReason::Other };
+        assert_eq!(received, Received { messages: vec![hello, goodbye], unknown: 2 });
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        let cases = [
+            rmp_serde::to_vec(&5).unwrap(),
+            rmp_serde::to_vec("p").unwrap(),
+            rmp_serde::to_vec(&["z", "z"]).unwrap(),
+            rmp_serde::to_vec(&std::collections::BTreeMap::from([(1, 2)])).unwrap(),
+            named("r", 5),
+            named("z", 5)[..3].to_vec(),
+        ];
+        for payload in cases {
+            assert!(read_frame(&frame_of(&payload), MAX).is_err(), "{payload:x?}");
+        }
+    }
+
+    #[test]
+    fn every_name_is_a_message_and_every_message_is_named() {
+        // A message of each name lacks its fields, which is told apart from a name that is not known.
+        for name in NAMES {
+            let message = named(core::str::from_utf8(&[*name]).unwrap(), ());
+            let error = rmp_serde::from_slice::<Message>(&message).unwrap_err().to_string();
+            assert!(!error.contains("unknown variant"), "{error}");
+        }
+        let unknown = rmp_serde::from_slice::<Message>(&named("?", ())).unwrap_err().to_string();
+        let listed = unknown.matches('`').count() / 2 - 1;
+        assert_eq!(listed, NAMES.len(), "{unknown}");
+    }
+
     #[test]
     fn an_update_costs_its_key_and_little_more() {
-        let update = |expires_at, version| Update {
+        let update = |version, marks| Update {
             key: vec![7; 40],
             version: Version(version),
             generation: 0,
             p: 100,
             n: 0,
-            expires_at: Timestamp(expires_at),
+            marks,
         };
-        let bytes = |update: &Update| rmp_serde::to_vec(update).unwrap().len();
-        assert!(bytes(&update(0, 1_000_000)) <= 40 + 14);
-        assert!(
-            bytes(&update(1_790_000_000_000, 1_000_000)) <= 40 + crate::crdt::UPDATE_BYTES_USUAL
-        );
+        let bytes = |update: &Update| rmp_serde::to_vec_named(update).unwrap().len();
+        let used = Marks { at: 1_790_000_000_000, p0: 3_600_000, n0: 0 };
+        assert!(bytes(&update(1_000_000, Marks::default())) <= 40 + 10);
+        assert!(bytes(&update(1_000_000, used)) <= 40 + crate::crdt::UPDATE_BYTES_USUAL);
+        assert!(bytes(&update(u64::MAX, used)) <= 40 + crate::crdt::UPDATE_BYTES_ESTIMATE);
+        let greatest = Marks { at: u64::MAX, p0: u64::MAX, n0: u64::MAX };
+        let greatest = Update {
+            generation: u32::MAX,
+            p: u64::MAX,
+            n: u64::MAX,
+            key: vec![7; u16::MAX.into()],
+            ..update(u64::MAX, greatest)
+        };
+        let over = bytes(&greatest) - greatest.key.len();
+        assert!(over <= crate::crdt::UPDATE_BYTES_MAX, "{over}");
     }
 }

@@ -1,36 +1,54 @@
 //! What peers tell each other.
 
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::crdt::{Delta, DigestEntry, Update};
 use crate::id::{ReplicaId, Version};
+use crate::limit::LimitHash;
 use crate::time::Timestamp;
 
-/// The version of the protocol. Peers of another version are refused at the handshake.
-pub const PROTOCOL: u32 = 1;
+/// The versions of the protocol that are spoken here. The highest one in common is used; without one, the link is refused.
+pub const PROTOCOLS: &[u32] = &[2];
 
-/// One message. Encoded by MessagePack: structs as arrays, variants by the names of their `serde(rename)`.
+/// One message. In MessagePack a map of one entry, from the name to a map of the fields. What a receiver does not know, a
+/// message or a field, it skips.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
     /// The first message each way.
     #[serde(rename = "h")]
     Hello {
-        /// The sender's [`PROTOCOL`].
-        protocol: u32,
+        /// The sender's [`PROTOCOLS`].
+        #[serde(rename = "p")]
+        protocols: Vec<u32>,
         /// The sender.
+        #[serde(rename = "r", with = "crate::id::replica_form")]
         replica: ReplicaId,
+        /// A digest of the sender's limits: where it differs, each tells the other its [`Limits`](Message::Limits).
+        #[serde(rename = "d", default, skip_serializing_if = "is_zero")]
+        limits_digest: u64,
+    },
+    /// The sender's limits, or as many of them as fit.
+    #[serde(rename = "l")]
+    Limits {
+        /// Their names, with a hash of what each says.
+        #[serde(rename = "l")]
+        limits: Vec<LimitHash>,
     },
     /// What the sender has of the replicas whose ids come after `after`, up to the last one named, or of all that follow
     /// if this is the `last` part.
     #[serde(rename = "g")]
     Digest {
         /// The last replica of the part before; `None` in the first part.
+        #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+        #[serde(with = "crate::id::replica_form::optional")]
         after: Option<ReplicaId>,
         /// The replicas of this part, in the order of their ids.
+        #[serde(rename = "e")]
         entries: Vec<DigestEntry>,
         /// Whether no part follows.
+        #[serde(rename = "l")]
         last: bool,
     },
     /// A part of a chain of updates, which moves a watermark once the chain is whole.
@@ -40,57 +58,101 @@ pub enum Message {
     #[serde(rename = "u")]
     Push {
         /// The replica whose cells they are.
+        #[serde(rename = "r", with = "crate::id::replica_form")]
         replica: ReplicaId,
         /// The cells.
+        #[serde(rename = "u")]
         updates: Vec<Update>,
     },
     /// The sender's watermark of the receiver's own replica.
     #[serde(rename = "a")]
-    Ack(Version),
+    Ack {
+        /// The watermark.
+        #[serde(rename = "w")]
+        watermark: Version,
+    },
     /// Asks for a chain of deltas about a replica.
     #[serde(rename = "r")]
     Request {
         /// The replica.
+        #[serde(rename = "r", with = "crate::id::replica_form")]
         replica: ReplicaId,
         /// The chain is to send what follows this version.
+        #[serde(rename = "f")]
         from: Version,
     },
     /// Asks for a [`Pong`](Message::Pong), to see whether the peer is there and what its clock shows.
     #[serde(rename = "p")]
-    Ping,
+    Ping {},
     /// The answer to a [`Ping`](Message::Ping).
     #[serde(rename = "q")]
     Pong {
         /// The sender's wall clock.
+        #[serde(rename = "t")]
         wall: Timestamp,
     },
     /// Two live processes use the receiver's node id; this is the other one.
     #[serde(rename = "c")]
     Conflict {
         /// The other process.
+        #[serde(rename = "r", with = "crate::id::replica_form")]
         other: ReplicaId,
     },
     /// The last message; the sender closes the link.
     #[serde(rename = "b")]
-    Goodbye(CloseReason),
+    Goodbye {
+        /// Why.
+        #[serde(rename = "r")]
+        reason: CloseReason,
+    },
+}
+
+/// The names of all messages. One that is not among them is skipped.
+pub(super) const NAMES: &[u8] = b"hlgduarpqcb";
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Why a link is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseReason {
     /// The sender stops.
-    #[serde(rename = "s")]
     Stopping,
     /// There is another link between the two already.
-    #[serde(rename = "t")]
     SecondLink,
     /// The receiver is the sender.
-    #[serde(rename = "m")]
     Myself,
     /// Another live process uses the receiver's node id.
-    #[serde(rename = "n")]
     NodeIdInUse,
-    /// The receiver speaks another version of the protocol.
-    #[serde(rename = "v")]
+    /// The receiver speaks no version of the protocol that the sender does.
     OtherProtocol,
+    /// A reason that this version does not know.
+    Other,
+}
+
+impl CloseReason {
+    const NAMED: [(CloseReason, &str); 5] = [
+        (CloseReason::Stopping, "s"),
+        (CloseReason::SecondLink, "t"),
+        (CloseReason::Myself, "m"),
+        (CloseReason::NodeIdInUse, "n"),
+        (CloseReason::OtherProtocol, "v"),
+    ];
+}
+
+impl Serialize for CloseReason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let named = CloseReason::NAMED.iter().find(|(reason, _)| reason == self);
+        serializer.serialize_str(named.map_or("?", |(_, name)| *name))
+    }
+}
+
+impl<'de> Deserialize<'de> for CloseReason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<CloseReason, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let named = CloseReason::NAMED.iter().find(|(_, known)| *known == name);
+        Ok(named.map_or(CloseReason::Other, |(reason, _)| *reason))
+    }
 }

@@ -6,14 +6,17 @@
 //!
 //! To add a message:
 //!
-//! 1. a variant of [`Message`] with a new name of one letter. Peers of this protocol refuse a frame with a name that they do
-//!    not know, so that is a new [`PROTOCOL`] as well;
+//! 1. a variant of [`Message`] with a new name of one letter and named fields, and its name in `NAMES`. A receiver that does
+//!    not know it skips and counts it, so it needs no new protocol number unless that would be wrong;
 //! 2. what is done with it, in `Gossip::message` (`gossip/exchange.rs`);
 //! 3. a case in the tests of `wire/frame.rs`; it must fit in `frame_bytes_max`, or come in parts as digests and deltas do;
 //! 4. where it carries updates, the simulator's forger and its checker (`sim/src/world/network.rs`).
+//!
+//! To add a field, give it a default and leave it out where it has that.
 
 mod frame;
 mod message;
+mod update;
 
-pub use frame::{FRAME_HEADER_BYTES, Outbox, payload_bytes, read_frame};
-pub use message::{CloseReason, Message, PROTOCOL};
+pub use frame::{FRAME_HEADER_BYTES, Outbox, Received, payload_bytes, read_frame};
+pub use message::{CloseReason, Message, PROTOCOLS};

@@ -1,8 +1,8 @@
-//! Fixed windows, aligned to UTC: each has a counter of its own, whose key holds the window's index.
+//! Fixed windows, aligned to UTC: each has a counter of its own, whose key holds the window.
 
 use core::time::Duration;
 
-use crate::key::WindowIndex;
+use crate::key::WindowSpan;
 use crate::time::{Timestamp, whole_ms};
 
 /// Windows of one length, one after the other since 1970.
@@ -18,14 +18,8 @@ impl FixedWindow {
 
     /// The window that `now` is in.
     #[inline]
-    pub(crate) fn index(self, now: Timestamp) -> WindowIndex {
-        WindowIndex::within(self.length_ms, now)
-    }
-
-    /// The first moment after the window that `now` is in.
-    #[inline]
-    pub(crate) fn end(self, now: Timestamp) -> Timestamp {
-        self.index(now).end()
+    pub(crate) fn span(self, now: Timestamp) -> WindowSpan {
+        WindowSpan::within(self.length_ms, now)
     }
 }
 
@@ -36,10 +30,10 @@ mod tests {
     #[test]
     fn a_window_begins_where_the_one_before_it_ends() {
         let minute = FixedWindow::new(Duration::from_secs(60));
-        assert_eq!(minute.end(Timestamp(0)), Timestamp(60_000));
-        assert_eq!(minute.end(Timestamp(59_999)), Timestamp(60_000));
-        assert_eq!(minute.end(Timestamp(60_000)), Timestamp(120_000));
-        assert_eq!(minute.index(Timestamp(60_000)).start(), Timestamp(60_000));
-        assert_ne!(minute.index(Timestamp(59_999)), minute.index(Timestamp(60_000)));
+        assert_eq!(minute.span(Timestamp(0)).end(), Timestamp(60_000));
+        assert_eq!(minute.span(Timestamp(59_999)).end(), Timestamp(60_000));
+        assert_eq!(minute.span(Timestamp(60_000)).end(), Timestamp(120_000));
+        assert_eq!(minute.span(Timestamp(60_000)).start(), Timestamp(60_000));
+        assert_ne!(minute.span(Timestamp(59_999)), minute.span(Timestamp(60_000)));
     }
 }

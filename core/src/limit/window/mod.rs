@@ -1,7 +1,7 @@
 //! Over what time a limit counts: one file for each kind of window.
 //!
-//! From the time of a request, a kind computes three things: the index of its window (if the kind has numbered windows), when
-//! the charged counter expires, and whether that end is certain. A new kind is one more file and one more variant.
+//! From the time of a request, a kind computes what the key of the charged counter begins with, and that counter's [`Life`].
+//! A new kind is one more file and one more variant.
 
 mod fixed;
 mod session;
@@ -14,7 +14,7 @@ use fixed::FixedWindow;
 pub use session::Lifetime;
 pub use text::InvalidWindow;
 
-use crate::key::write_window;
+use crate::key::{CounterKind, Ends, WindowSpan, end_after_use, write_head};
 use crate::time::Timestamp;
 
 /// Over what time a limit counts.
@@ -25,8 +25,8 @@ pub enum Window {
     Fixed(Duration),
     /// For as long as the counter is used: it ends when no request, allowed or denied, has touched it for `ttl`.
     ///
-    /// The end is rounded up to a sixteenth of the ttl, so that the calls of a busy session need not each be sent to every
-    /// peer.
+    /// The end is up to a sixteenth of the ttl later, so that the calls of a busy session need not each be sent to every
+    /// peer. Where nodes have different ttls, the lesser counts on each.
     Session {
         /// Time to live after the last use: at least 1 ms, at most 366 days.
         ttl: Duration,
@@ -39,9 +39,30 @@ pub(super) const SESSION_TTL: Duration = Duration::from_secs(3600);
 /// The longest window and the longest time to live: 366 days.
 pub const WINDOW_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// The latest end that a session used now can have, from now: its time to live, and the rounding up by a sixteenth of that.
-pub(crate) const SESSION_END_MAX: Duration =
-    Duration::from_secs(WINDOW_MAX.as_secs() + WINDOW_MAX.as_secs() / 16);
+/// How long what is charged now lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// To the end of this window, for certain.
+    Window(WindowSpan),
+    /// For a while after its last use.
+    Use {
+        /// When it is used, rounded down to a sixteenth of the time to live.
+        at: u64,
+        /// The time to live.
+        ttl_ms: u64,
+    },
+}
+
+impl Life {
+    /// When a counter ends that is used now, unless it is used again.
+    #[inline(always)]
+    pub fn end(self) -> Timestamp {
+        match self {
+            Life::Window(window) => window.end(),
+            Life::Use { at, ttl_ms } => end_after_use(at, ttl_ms),
+        }
+    }
+}
 
 /// A window as decisions use it: what can be computed from the configured one is.
 #[derive(Debug)]
@@ -61,25 +82,20 @@ impl Kind {
     /// Appends the window's part of a counter's key.
     #[inline]
     pub(super) fn write(&self, key: &mut Vec<u8>, now: Timestamp) {
-        let index = match self {
-            Kind::Fixed(window) => Some(window.index(now)),
-            Kind::Session(_) => None,
-        };
-        write_window(key, index);
-    }
-
-    /// When a counter that is used now expires, unless it is used again.
-    #[inline]
-    pub(super) fn end(&self, now: Timestamp) -> Timestamp {
         match self {
-            Kind::Fixed(window) => window.end(now),
-            Kind::Session(lifetime) => lifetime.end(now),
+            Kind::Fixed(window) => {
+                write_head(key, CounterKind::FixedWindow, Ends::WithWindow(window.span(now)));
+            }
+            Kind::Session(_) => write_head(key, CounterKind::Session, Ends::AfterUse),
         }
     }
 
-    /// Whether a counter expires then for certain, however it is used: no other window has that end.
+    /// How long a counter lives that is charged now.
     #[inline]
-    pub(super) fn is_windowed(&self) -> bool {
-        matches!(self, Kind::Fixed(_))
+    pub(super) fn life(&self, now: Timestamp) -> Life {
+        match self {
+            Kind::Fixed(window) => Life::Window(window.span(now)),
+            Kind::Session(lifetime) => lifetime.used(now),
+        }
     }
 }

@@ -2,28 +2,27 @@
 
 use core::time::Duration;
 
+use super::{Life, WINDOW_MAX};
 use crate::time::{Timestamp, whole_ms};
 
-/// How long a counter lives after its last use. Its end is rounded up by at most a sixteenth of that, so that uses close to
-/// each other have one end, and only the first must be sent to the peers.
-#[derive(Debug, Clone, Copy)]
+/// How long a counter lives after its last use. The use is noted rounded down to a sixteenth of that, so that of uses close
+/// to each other only the first must be sent to the peers; the counter lives a sixteenth longer in return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetime {
     ttl_ms: u64,
-    step_ms: u64,
 }
 
 impl Lifetime {
-    /// A lifetime of `ttl` after the last use, in whole milliseconds.
+    /// A lifetime of `ttl` after the last use, in whole milliseconds: at least 1, at most 366 days.
     pub fn new(ttl: Duration) -> Lifetime {
-        let ttl_ms = whole_ms(ttl);
-        Lifetime { ttl_ms, step_ms: (ttl_ms / 16).max(1) }
+        Lifetime { ttl_ms: whole_ms(ttl.min(WINDOW_MAX)).max(1) }
     }
 
-    /// When a counter that is used now expires, unless it is used again.
+    /// How long a counter lives that is used now.
     #[inline]
-    pub fn end(self, now: Timestamp) -> Timestamp {
-        let end = now.0.saturating_add(self.ttl_ms);
-        Timestamp(end.div_ceil(self.step_ms).saturating_mul(self.step_ms))
+    pub fn used(self, now: Timestamp) -> Life {
+        let step_ms = (self.ttl_ms / 16).max(1);
+        Life::Use { at: now.0 - now.0 % step_ms, ttl_ms: self.ttl_ms }
     }
 }
 
@@ -33,18 +32,22 @@ mod tests {
 
     #[test]
     fn a_session_ends_at_most_a_sixteenth_late_and_never_early() {
-        let ttl = Duration::from_secs(16);
-        let lifetime = Lifetime::new(ttl);
-        for now in [0, 1, 999, 1000, 123_456] {
-            let left = lifetime.end(Timestamp(now)).since(Timestamp(now));
-            assert!(left >= ttl && left < ttl + Duration::from_secs(1), "{left:?} at {now}");
+        for ttl_ms in [1, 15, 16, 17, 16_000, 366 * 24 * 3_600_000] {
+            let ttl = Duration::from_millis(ttl_ms);
+            for now in [0, 1, 999, 1000, 123_456, 1_790_000_000_123] {
+                let left = Lifetime::new(ttl).used(Timestamp(now)).end().since(Timestamp(now));
+                // Both sixteenths are of whole milliseconds.
+                let latest = ttl + Duration::from_millis(ttl_ms / 16);
+                let early = Duration::from_millis(1).min(Duration::from_millis(ttl_ms / 16));
+                assert!(left + early >= ttl && left <= latest, "{left:?} of {ttl:?} at {now}");
+            }
         }
     }
 
     #[test]
-    fn uses_close_to_each_other_have_one_end() {
+    fn uses_close_to_each_other_are_one() {
         let lifetime = Lifetime::new(Duration::from_secs(16));
-        assert_eq!(lifetime.end(Timestamp(1)), lifetime.end(Timestamp(1_000)));
-        assert_ne!(lifetime.end(Timestamp(1_000)), lifetime.end(Timestamp(1_001)));
+        assert_eq!(lifetime.used(Timestamp(0)), lifetime.used(Timestamp(999)));
+        assert_ne!(lifetime.used(Timestamp(999)), lifetime.used(Timestamp(1_000)));
     }
 }
