@@ -5,7 +5,7 @@ use alloc::{boxed::Box, vec::Vec};
 use super::Limit;
 use super::limit_hash::tag_of;
 use super::window::Kind;
-use crate::key::write_limit;
+use crate::key::{CounterKey, write_limit, write_text};
 use crate::time::Timestamp;
 
 /// The window of a limit, and what follows it in every key: the limit's name and tag, and the number of values.
@@ -27,5 +27,18 @@ impl KeyPrefix {
     pub(super) fn write(&self, key: &mut Vec<u8>, now: Timestamp) {
         self.window.write(key, now);
         key.extend_from_slice(&self.behind);
+    }
+}
+
+impl Limit {
+    /// The key of its counter at this time for these values of its `per`; `None` if they are not as many, or too long.
+    pub(crate) fn key_at(&self, now: Timestamp, values: &[&str]) -> Option<CounterKey> {
+        if values.len() != self.labels_of_per().len() {
+            return None;
+        }
+        let mut key = Vec::new();
+        KeyPrefix::of(self).write(&mut key, now);
+        values.iter().for_each(|value| write_text(&mut key, value));
+        CounterKey::from_bytes(&key).ok()
     }
 }

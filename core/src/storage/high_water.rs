@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use super::recover::Recovered;
 use super::rejected::report;
 use super::{CheckpointWriter, DataDir, KvStore, StorageError};
+use crate::key::CounterKind;
 use crate::table::CounterState;
 use crate::time::Timestamp;
 
@@ -38,14 +39,16 @@ impl DataDir {
     /// When there is no database, or it is damaged, or the file system returns an error.
     pub fn high_water(&mut self, now: Timestamp, lowered: bool) -> Result<HighWater, StorageError> {
         let mut high_water = HighWater { mark: now, reopened: Vec::new(), used_ahead: Vec::new() };
-        let mut counters = Vec::new();
+        let mut counters: Vec<CounterState> = Vec::new();
         let (store, recovered) = self.read_and_keep(|stored| {
-            counters.extend(stored.to_state().map(|state| (state, stored.last_use())));
+            counters.extend(stored.to_state());
         })?;
         high_water.mark = recovered.clock();
-        counters.sort_by(|a, b| a.0.key.cmp(&b.0.key));
-        for (counter, last_use) in counters {
-            if last_use.is_some_and(|last_use| last_use > now) {
+        counters.sort_by(|a, b| a.key.cmp(&b.key));
+        for counter in counters {
+            let ends_after_use =
+                matches!(counter.key.kind(), CounterKind::Plain | CounterKind::Session);
+            if ends_after_use && counter.marks.at > now.0 {
                 high_water.used_ahead.push(counter);
             } else if now < counter.expires_at && counter.expires_at <= high_water.mark {
                 high_water.reopened.push(counter);

@@ -5,6 +5,8 @@
 //! beside it. The library brings sled and a file system, the simulator a disk that forgets, fails and rots.
 
 mod carry_over;
+#[cfg(test)]
+mod carry_over_tests;
 mod checkpoint;
 mod conformance;
 mod directory;
@@ -18,6 +20,8 @@ mod record;
 mod recover;
 mod rejected;
 mod state_store;
+#[cfg(test)]
+mod test_files;
 #[cfg(test)]
 mod tests;
 mod walk;

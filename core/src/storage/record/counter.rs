@@ -59,29 +59,25 @@ impl StateRecord {
 
 /// The epoch and the checksum that was replaced, of a record whose rest may be anything.
 pub(in crate::storage) fn head_of(record: &[u8]) -> Option<(u64, Option<u32>)> {
-    struct Head(u64, Option<u32>);
+    struct Reader<'a>(&'a mut Option<(u64, Option<u32>)>);
 
-    impl<'de> Deserialize<'de> for Head {
-        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Head, D::Error> {
-            struct Reader;
+    impl<'de> Visitor<'de> for Reader<'_> {
+        type Value = ();
 
-            impl<'de> Visitor<'de> for Reader {
-                type Value = Head;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a counter's record")
+        }
 
-                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    f.write_str("a counter's record")
-                }
-
-                fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Head, A::Error> {
-                    Ok(Head(next(&mut from)?, next(&mut from)?))
-                }
-            }
-            from.deserialize_any(Reader)
+        fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<(), A::Error> {
+            *self.0 = Some((next(&mut from)?, next(&mut from)?));
+            Ok(())
         }
     }
+    let mut head = None;
     let mut from = rmp_serde::Deserializer::from_read_ref(record);
-    // The rest is not read, and what is left of it is no error here.
-    Head::deserialize(&mut from).ok().map(|Head(checkpoint, replaced)| (checkpoint, replaced))
+    // The rest is not read; that it is left over is an error, which does not matter.
+    let _ = from.deserialize_any(Reader(&mut head));
+    head
 }
 
 impl Serialize for CounterRecord {
