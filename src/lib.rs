@@ -33,7 +33,7 @@ pub use reset::{Reset, ResetError};
 pub use runtime::{DurabilityError, OpenError};
 pub use status::{DurabilityState, Health, RunState, Status};
 pub use store::CounterStore;
-pub use tallymesh_core::crdt::{Cell, VersionVector};
+pub use tallymesh_core::crdt::{Cell, Marks, VersionVector};
 pub use tallymesh_core::gossip::PeerStatus;
 pub use tallymesh_core::id::{
     Incarnation, InvalidNodeId, InvalidReplicaId, NodeId, ReplicaId, Version,

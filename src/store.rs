@@ -79,12 +79,7 @@ impl CounterStore {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn add_for(
-        &self,
-        key: &CounterKey,
-        amount: u64,
-        ttl: Duration,
-    ) -> Result<u64, CountError> {
+    pub fn add_for(&self, key: &CounterKey, amount: u64, ttl: Duration) -> Result<u64, CountError> {
         self.execute_for(key, Op::Add(amount), Lifetime::new(ttl))
     }
 
@@ -108,12 +103,7 @@ impl CounterStore {
         self.execute_for(key, op, self.engine().counter_lifetime())
     }
 
-    fn execute_for(
-        &self,
-        key: &CounterKey,
-        op: Op,
-        lifetime: Lifetime,
-    ) -> Result<u64, CountError> {
+    fn execute_for(&self, key: &CounterKey, op: Op, lifetime: Lifetime) -> Result<u64, CountError> {
         let (engine, now) = (self.engine(), self.now());
         let result = engine.table().execute(now, key, op, lifetime)?;
         engine.executed(result);

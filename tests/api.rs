@@ -28,7 +28,6 @@ const WITHOUT_EXAMPLE: &[&str] = &[
     "Request::labels_count",
     "StorageError::is_corrupt",
     "Timestamp::plus",
-    "WindowIndex::start",
 ];
 
 /// Types of signatures that are not exported; each is to become private, or exported.

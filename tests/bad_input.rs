@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tallymesh::{
     Config, CounterKey, DenialReason, Durability, Limit, NodeId, ReplicaId, Timestamp, WhenFull,
-    Window, WindowIndex,
+    Window, WindowSpan,
 };
 
 fn limit(limit: Limit) -> String {
@@ -37,7 +37,7 @@ fn a_refusal_names_the_value_and_what_is_allowed() {
         (CounterKey::new("l", &many).unwrap_err().to_string(), &["33 values", "at most 32"]),
         (CounterKey::new(&long, &[]).unwrap_err().to_string(), &["8193 bytes", "at most 8192"]),
         (
-            WindowIndex::at(0, Timestamp(1)).unwrap_err().to_string(),
+            WindowSpan::at(0, Timestamp(1)).unwrap_err().to_string(),
             &["length_ms = 0", "at least 1"],
         ),
         (limit(Limit::new("", 1, hour)), &["name = \"\"", "1 to 128 bytes"]),

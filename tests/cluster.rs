@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tallymesh::{
-    Config, ConfigBuilder, CounterKey, CounterStore, Limit, Limiter, Peek, Request, Window,
-};
+use tallymesh::{Config, ConfigBuilder, CounterStore, Limit, Limiter, Peek, Request, Window};
 use tallymesh_test_support::{Proxy, copy_moment, until};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -112,8 +110,8 @@ async fn three_nodes_share_a_limit_and_agree_after_a_partition() {
     for index in 0..3 {
         assert_eq!(cluster.admits(index, "s", 1), 0);
         assert_eq!(cluster.admits(index, "other", 1), 0);
-        let key = CounterKey::new("calls per session", &["s"]).unwrap();
-        assert_eq!(cluster.nodes[index].counters().value(&key), 6, "one overshot, on each side");
+        let key = &cluster.nodes[0].keys(&Request::tool_call("s", "book"))[0];
+        assert_eq!(cluster.nodes[index].counters().value(key), 6, "one overshot, on each side");
     }
     cluster.close().await;
 }
@@ -165,9 +163,9 @@ async fn an_older_copy_of_the_disk_takes_no_count_from_what_the_peers_hold() {
     cluster.nodes[0] = cluster.open(0, 100).await;
     assert_eq!(cluster.admits(0, "s", 2), 2);
     cluster.converge().await;
-    let key = CounterKey::new("calls per session", &["s"]).unwrap();
+    let key = &cluster.nodes[0].keys(&Request::tool_call("s", "book"))[0];
     for node in &cluster.nodes {
-        assert_eq!(node.counters().value(&key), 10);
+        assert_eq!(node.counters().value(key), 10);
     }
     cluster.close().await;
 }
@@ -263,8 +261,8 @@ async fn a_name_given_twice_and_our_own_address_do_no_harm() {
     let b = config(dir.path(), "b").peers([address.clone(), by_name]).limit(limit());
     let b = Limiter::open(b.build().unwrap()).await.unwrap();
     assert!(b.acquire(&Request::tool_call("s", "t")).is_allowed());
-    let key = CounterKey::new("calls per session", &["s"]).unwrap();
-    until("a hears of it", PATIENCE, || a.counters().value(&key) == 1).await;
+    let key = &a.keys(&Request::tool_call("s", "t"))[0];
+    until("a hears of it", PATIENCE, || a.counters().value(key) == 1).await;
     a.close().await.unwrap();
     b.close().await.unwrap();
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tallymesh::{CounterKey, CounterState, CounterStore, inspect};
+use tallymesh::{CounterKey, CounterState, CounterStore, Marks, inspect};
 
 use crate::Size;
 use crate::measure::{MIB, config, disk_bytes, head, keys, now, resident_bytes, row};
@@ -110,14 +110,15 @@ fn raw_bytes(store: &CounterStore) -> f64 {
     store.iter().map(|counter| record_bytes(&counter)).sum::<usize>() as f64
 }
 
-/// Length of a record by the disk format: `c` and the key; a CRC, and `[epoch, replaced, [generation, expires_at, cells]]` in
+/// Length of a record by the disk format: `c` and the key; a CRC, and `[epoch, replaced, [generation, [at, p0, n0], cells]]` in
 /// MessagePack, with the epoch and the replica's number under 128 and a checksum in `replaced`.
 fn record_bytes(counter: &CounterState) -> usize {
     let cells = counter.cells.iter().map(|(_, cell)| {
         2 + integer_bytes(cell.version.0) + integer_bytes(cell.p) + integer_bytes(cell.n)
     });
-    let numbers =
-        integer_bytes(u64::from(counter.generation)) + integer_bytes(counter.expires_at.0);
+    let Marks { at, p0, n0 } = counter.marks;
+    let numbers = [u64::from(counter.generation), at, p0, n0].map(integer_bytes);
+    let numbers = 1 + numbers.iter().sum::<usize>();
     1 + counter.key.as_bytes().len() + 4 + 1 + 1 + 5 + 1 + numbers + 1 + cells.sum::<usize>()
 }
 

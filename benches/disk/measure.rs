@@ -82,7 +82,7 @@ pub fn milliseconds(nanoseconds: u64) -> String {
     format!("{:.2} ms", nanoseconds as f64 / 1e6)
 }
 
-/// Keys of 42 bytes, as a limit per session makes them.
+/// Keys of 44 bytes, as a limit per session makes them.
 pub fn keys(count: usize) -> Vec<CounterKey> {
     let key = |n| {
         CounterKey::new("tool calls per session", &[&format!("session-{n:08}")])

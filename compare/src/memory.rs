@@ -27,7 +27,7 @@ pub enum Subject {
     Limitador,
 }
 
-const KEY_BYTES: usize = 40;
+const KEY_BYTES: usize = 42;
 const REPLICAS: usize = 3;
 
 /// Each in a process of its own: what is resident after it was filled, less what was resident before.

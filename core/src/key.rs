@@ -52,7 +52,7 @@ pub enum CounterKind {
 }
 
 impl CounterKind {
-    const fn of(number: u8) -> CounterKind {
+    pub(crate) const fn of(number: u8) -> CounterKind {
         match number {
             0 => CounterKind::Plain,
             1 => CounterKind::Session,
@@ -84,7 +84,7 @@ impl CounterKind {
 const KIND_BITS: u32 = 5;
 const KIND_MASK: u8 = (1 << KIND_BITS) - 1;
 /// The tag of a counter that belongs to no limit.
-const NO_LIMIT: u16 = 0;
+pub(crate) const NO_LIMIT: u16 = 0;
 
 /// What is no counter's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -139,7 +139,7 @@ impl CounterKey {
     }
 
     /// The one spelling of a key. `numbers` are the kind's own; the kinds that are known have none.
-    fn spell(
+    pub(crate) fn spell(
         kind: CounterKind,
         ends: Ends,
         limit: &str,

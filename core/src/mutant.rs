@@ -35,6 +35,10 @@ pub enum Mutant {
     ForgedCellMerged,
     /// The wall clock is believed when it steps back.
     ClockStepsBack,
+    /// The marks of a counter are merged as one tuple, of which the greater wins.
+    MarksMergedAsOne,
+    /// A merge cuts the last use of a session to the own clock's time.
+    SessionCutAtMerge,
     /// A checkpoint writes the watermarks before the cells that they vouch for.
     WatermarkBeforeCells,
 }
@@ -42,7 +46,7 @@ pub enum Mutant {
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 9] = [
+    pub const ALL: [Mutant; 11] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -51,6 +55,8 @@ impl Mutant {
         Mutant::ExpiredRecreated,
         Mutant::ForgedCellMerged,
         Mutant::ClockStepsBack,
+        Mutant::MarksMergedAsOne,
+        Mutant::SessionCutAtMerge,
         Mutant::WatermarkBeforeCells,
     ];
 

@@ -41,7 +41,7 @@ export interface RateLimiterTallymeshOptions {
  *
  * It differs from the limiters of the package itself in what follows. Windows of `duration` are aligned to UTC, so that all
  * instances agree on them: a key's first window may end early. With `duration` 0, a key is forgotten when it was not changed
- * for `counters.ttl` (24 hours), and a block lasts at most so long. A key's points are never below 0. It waits for nothing
+ * for `counters.ttl` (24 hours); a block lasts as long as it was set for. A key's points are never below 0. It waits for nothing
  * that could fail, so it takes no insurance limiter.
  */
 export class RateLimiterTallymesh extends RateLimiterCompatibleAbstract {
@@ -145,7 +145,7 @@ export class RateLimiterTallymesh extends RateLimiterCompatibleAbstract {
   /**
    * Blocks a key on every instance. What it had consumed is forgotten: after the block it starts from 0.
    *
-   * @param secDuration - for how long, rounded up to a whole second; over 0, at most `counters.ttl`
+   * @param secDuration - for how long, rounded up to a whole second; over 0, at most 366 days
    */
   override async block(key: string | number, secDuration: number): Promise<RateLimiterRes> {
     checkSeconds('secDuration', secDuration);

@@ -28,6 +28,8 @@ export interface PeerReport {
   readonly clockOffsetMs?: number;
   /** How long a message to it and back took last, in milliseconds. */
   readonly roundTripMs?: number;
+  /** The limits of ours that say something else there: another maximum, window, `when` or `per` under the same name. */
+  readonly differentLimits: readonly string[];
   /** How long ago it was last heard, in milliseconds. */
   readonly lastHeardMs?: number;
 }
@@ -53,4 +55,6 @@ export interface HealthReport {
   readonly cellsImplausible: number;
   /** Cells from peers that came after their counter's end and grace. */
   readonly cellsLate: number;
+  /** Messages from peers that this version does not know and skipped. */
+  readonly messagesUnknown: number;
 }

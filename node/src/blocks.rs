@@ -23,7 +23,9 @@ pub fn block(handle: u32, limit: String, values: String, duration_ms: f64) -> Re
             let now = store.now();
             let end = now.0.saturating_add(duration_ms as u64).div_ceil(1000);
             for interval in cover(now.0 / 1000, end) {
-                store.add(&interval.key(&limit, &values)?, 1).map_err(counter)?;
+                // A mark must last as long as what it marks, whatever `counters.ttl` says.
+                let ttl = Timestamp(interval.end().saturating_mul(1000)).since(now);
+                store.add_for(&interval.key(&limit, &values)?, 1, ttl).map_err(counter)?;
             }
             blocked_for(store, now, &limit, &values)
         })

@@ -43,6 +43,8 @@ pub struct PeerReport {
     pub clock_offset_ms: Option<f64>,
     /// How long a message there and back took last, in milliseconds.
     pub round_trip_ms: Option<f64>,
+    /// The limits of ours that say something else there.
+    pub different_limits: Vec<String>,
     /// How long ago it was last heard, in milliseconds.
     pub last_heard_ms: Option<f64>,
 }
@@ -68,6 +70,8 @@ pub struct HealthReport {
     pub cells_implausible: f64,
     /// Cells from peers that came too late.
     pub cells_late: f64,
+    /// Messages from peers that this version does not know.
+    pub messages_unknown: f64,
 }
 
 /// Every counter that has not ended.
@@ -98,6 +102,7 @@ pub fn health(handle: u32) -> Result<HealthReport> {
                 counters_refused: number(status.rejections.counters_refused),
                 cells_implausible: number(status.rejections.cells_implausible),
                 cells_late: number(status.rejections.cells_late),
+                messages_unknown: number(status.rejections.messages_unknown),
             })
         })
     })
@@ -109,7 +114,7 @@ fn counter_report(state: CounterState) -> CounterReport {
         limit: state.key.limit().to_owned(),
         values: state.key.values().map(str::to_owned).collect(),
         window_start: window.map(|window| number(window.start().0)),
-        window_ms: window.map(|window| number(window.length_ms)),
+        window_ms: window.map(|window| window.length().as_millis() as f64),
         value: state.value.into(),
         expires_at: number(state.expires_at.0),
     }
@@ -124,6 +129,7 @@ fn peer_report(peer: PeerStatus) -> PeerReport {
         lag: number(peer.lag),
         clock_offset_ms: peer.clock_offset_ms.map(|offset| offset as f64),
         round_trip_ms: peer.round_trip.map(ms),
+        different_limits: peer.different_limits,
         last_heard_ms: peer.last_heard.map(ms),
     }
 }

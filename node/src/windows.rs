@@ -4,7 +4,7 @@ use napi::Env;
 use napi::Result;
 use napi::bindgen_prelude::PromiseRaw;
 use napi_derive::napi;
-use tallymesh::{CountError, CounterKey, CounterStore, WindowIndex};
+use tallymesh::{CountError, CounterKey, CounterStore, WindowSpan};
 
 use crate::counters::key;
 use crate::decisions::number;
@@ -115,7 +115,7 @@ fn change(
             let values: Vec<&str> = values.split('\0').collect();
             loop {
                 let now = store.now();
-                let window = WindowIndex::at(length_ms as u64, now).map_err(error::key)?;
+                let window = WindowSpan::at(length_ms as u64, now).map_err(error::key)?;
                 let key = CounterKey::windowed(limit, &values, window).map_err(error::key)?;
                 match make(store, &key) {
                     // It ended since the clock was read: the next one has begun.

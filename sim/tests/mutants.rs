@@ -4,7 +4,7 @@ use tallymesh_core::mutant::Mutant;
 use tallymesh_sim::{Faults, Options, run};
 
 /// Within how many seeds each mistake must be caught. Most take a handful; these are bounds, not averages.
-const CAUGHT_WITHIN: [(Mutant, u64); 9] = [
+const CAUGHT_WITHIN: [(Mutant, u64); 11] = [
     (Mutant::ReplicaIdReused, 10),
     (Mutant::WatermarkMovedByPush, 20),
     (Mutant::WatermarkMovedByPart, 60),
@@ -13,6 +13,8 @@ const CAUGHT_WITHIN: [(Mutant, u64); 9] = [
     (Mutant::ExpiredRecreated, 20),
     (Mutant::ForgedCellMerged, 10),
     (Mutant::ClockStepsBack, 10),
+    (Mutant::MarksMergedAsOne, 20),
+    (Mutant::SessionCutAtMerge, 60),
     (Mutant::WatermarkBeforeCells, 60),
 ];
 

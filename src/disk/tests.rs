@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tallymesh_core::id::{Incarnation, NodeId, ReplicaId};
 use tallymesh_core::key::CounterKey;
+use tallymesh_core::limit::Lifetime;
 use tallymesh_core::storage::{
     CarryOver, CheckpointWriter, Files, KvStore, Meta, OpenEvent, Opened, StateStore, StorageError, conforms,
     recover,
@@ -12,8 +13,9 @@ use tallymesh_core::table::{Bounds, Op, Restore, Table};
 use tallymesh_core::time::Timestamp;
 
 use super::*;
+use std::time::Duration;
 
-const END: Timestamp = Timestamp(9_000_000);
+const TTL: Duration = Duration::from_secs(9_000);
 
 fn node() -> NodeId {
     "a".parse().unwrap()
@@ -26,7 +28,7 @@ fn table(boot: u64) -> Table {
 
 fn add(table: &Table, name: &str, amount: u64) {
     let key = CounterKey::new(name, &[]).unwrap();
-    table.execute(Timestamp(0), &key, Op::Add(amount), END).unwrap();
+    table.execute(Timestamp(0), &key, Op::Add(amount), Lifetime::new(TTL)).unwrap();
 }
 
 fn value(table: &Table, name: &str) -> u64 {
@@ -59,8 +61,8 @@ fn a_rewrite_gives_disk_back_and_loses_nothing() {
     for n in 0..10_000 {
         let key =
             CounterKey::new(&n.to_string(), &["a value of some length, to fill the disk"]).unwrap();
-        let end = Timestamp(if n < 100 { END.0 } else { 1_000 });
-        table.execute(Timestamp(0), &key, Op::Add(1), end).unwrap();
+        let ttl = if n < 100 { TTL } else { Duration::from_secs(1) };
+        table.execute(Timestamp(0), &key, Op::Add(1), Lifetime::new(ttl)).unwrap();
     }
     writer.write(&table, Timestamp(0)).unwrap();
     sweep(&table, 70_000);

@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tallymesh::{
-    Config, ConfigBuilder, CounterKey, Durability, Limit, Limiter, OpenError, Request, Window,
-};
+use tallymesh::{Config, ConfigBuilder, Durability, Limit, Limiter, OpenError, Request, Window};
 use tallymesh_test_support::{copy_moment, until};
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -73,7 +71,7 @@ pub async fn open(dir: &Path, peer: Option<&Limiter>) -> Result<Limiter, OpenErr
 
 /// What a node counted in a session.
 pub fn value(node: &Limiter, session: &str) -> u64 {
-    node.counters().value(&CounterKey::new("calls", &[session]).unwrap())
+    node.counters().value(&node.keys(&Request::new().with("session", session))[0])
 }
 
 /// Whether an error says what to do.

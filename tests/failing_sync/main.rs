@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use tallymesh::{Config, CounterKey, Durability, DurabilityError, Limit, Limiter, Request, Window};
+use tallymesh::{Config, Durability, DurabilityError, Limit, Limiter, Request, Window};
 use tallymesh_test_support::{copy_moment, until};
 
 /// Set in the child process: the directory to work in.
@@ -88,5 +88,5 @@ async fn open(data_dir: &Path, durability: Durability) -> Limiter {
 }
 
 fn value(limiter: &Limiter) -> u64 {
-    limiter.counters().value(&CounterKey::new("calls", &["s"]).unwrap())
+    limiter.counters().value(&limiter.keys(&Request::new().with("session", "s"))[0])
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tallymesh::CounterKey;
 
 use super::nodes::{INTERVAL_MS, NORMAL, Nodes, URGENT, call};
 use crate::clock::{latencies, nanoseconds_since, now};
@@ -68,10 +67,11 @@ fn visible_after(nodes: &Nodes, limit: &str, changes: usize) -> Histogram<u64> {
         // At any moment between two rounds.
         thread::sleep(Duration::from_secs_f64(random.random_range(0.0..INTERVAL_MS / 1e3)));
         let session = format!("session-{change:08}");
-        let key = CounterKey::new(limit, &[&session]).expect("a short key");
+        let keys = here.keys(&call(limit, &session));
+        let value = || keys.iter().map(|key| there.value(key)).sum::<u64>();
         let begun = now();
         assert!(here.acquire(&call(limit, &session)).is_allowed(), "it is new");
-        while there.value(&key) == 0 {
+        while value() == 0 {
             thread::yield_now();
         }
         measured.saturating_record(nanoseconds_since(begun));

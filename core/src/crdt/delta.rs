@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Cell, Marks};
 use crate::id::{ReplicaId, Version};
+use crate::key::ends_of;
+use crate::time::Timestamp;
 
 /// Updates of one replica, each cell at its latest state, as in Scuttlebutt reconciliation (van Renesse et al., LADIS 2008).
 ///
@@ -68,6 +70,11 @@ const _: () = {
 };
 
 impl Update {
+    /// When its counter ends, as all nodes reckon; `None` if its key is none.
+    pub fn ends(&self) -> Option<Timestamp> {
+        Some(ends_of(&self.key).ok()?.end(self.marks.at, self.marks.p0))
+    }
+
     /// The cell that is carried.
     pub fn cell(&self) -> Cell {
         Cell { version: self.version, p: self.p, n: self.n }

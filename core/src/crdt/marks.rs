@@ -25,10 +25,6 @@ impl Marks {
     /// Each number's own maximum. As one tuple of which the greater wins, a number that grew elsewhere would be lost.
     #[must_use]
     pub fn merge(self, other: Marks) -> Marks {
-        Marks {
-            at: self.at.max(other.at),
-            p0: self.p0.max(other.p0),
-            n0: self.n0.max(other.n0),
-        }
+        Marks { at: self.at.max(other.at), p0: self.p0.max(other.p0), n0: self.n0.max(other.n0) }
     }
 }

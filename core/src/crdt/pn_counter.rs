@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::packed_cells::PackedCells;
 use super::{COUNT_MAX, Cell, Marks};
 use crate::id::Version;
+use crate::mutant::mutant;
 
 /// A replica's number in a table of this process; [`ReplicaIndex::OWN`] is the process itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -204,7 +205,12 @@ impl PnCounter {
         if generation > self.generation {
             self.enter(generation);
         }
-        let grew = self.raise(marks);
+        let grew = if mutant!(MarksMergedAsOne) && marks > self.marks() {
+            (self.at, self.p0) = (marks.at, marks.p0);
+            true
+        } else {
+            !mutant!(MarksMergedAsOne) && self.raise(marks)
+        };
         let held = self.peers.get(replica);
         let merged = held.map_or(cell, |held| held.merge(cell));
         if held != Some(merged) {
@@ -226,7 +232,9 @@ impl PnCounter {
     fn sum_up_change(&mut self, before: Cell, after: Cell) {
         match self.peers_net.abs() == NET_MAX {
             true => self.sum_up(),
-            false => self.peers_net = bounded(i128::from(self.peers_net) + net(after) - net(before)),
+            false => {
+                self.peers_net = bounded(i128::from(self.peers_net) + net(after) - net(before))
+            }
         }
     }
 
@@ -356,14 +364,47 @@ mod tests {
         counter.add(COUNT_MAX);
         counter.add(5);
         assert_eq!(counter.value(), COUNT_MAX);
-        counter.merge(ReplicaIndex(1), 0, Cell { version: Version(1), p: u64::MAX, n: 0 }, Marks::default());
+        counter.merge(
+            ReplicaIndex(1),
+            0,
+            Cell { version: Version(1), p: u64::MAX, n: 0 },
+            Marks::default(),
+        );
         assert_eq!(counter.value(), u64::MAX);
-        counter.merge(ReplicaIndex(2), 0, Cell { version: Version(1), p: 0, n: u64::MAX }, Marks::default());
+        counter.merge(
+            ReplicaIndex(2),
+            0,
+            Cell { version: Version(1), p: 0, n: u64::MAX },
+            Marks::default(),
+        );
         counter.subtract(1);
+        assert_eq!(
+            counter.value(),
+            COUNT_MAX - 1,
+            "what one adds and another subtracts is nothing"
+        );
+        let far_less = Cell { version: Version(1), p: 0, n: u64::MAX };
+        counter.merge(ReplicaIndex(3), 0, far_less, Marks::default());
         assert_eq!(counter.value(), 0);
+        counter.merge(
+            ReplicaIndex(3),
+            0,
+            Cell { version: Version(2), p: 0, n: 0 },
+            Marks::default(),
+        );
         // And they come back from there.
-        counter.merge(ReplicaIndex(1), 0, Cell { version: Version(2), p: 5, n: 0 }, Marks::default());
-        counter.merge(ReplicaIndex(2), 0, Cell { version: Version(2), p: 0, n: 2 }, Marks::default());
+        counter.merge(
+            ReplicaIndex(1),
+            0,
+            Cell { version: Version(2), p: 5, n: 0 },
+            Marks::default(),
+        );
+        counter.merge(
+            ReplicaIndex(2),
+            0,
+            Cell { version: Version(2), p: 0, n: 2 },
+            Marks::default(),
+        );
         assert_eq!(counter.value(), COUNT_MAX + 5 - 3);
     }
 

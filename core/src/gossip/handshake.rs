@@ -7,9 +7,9 @@ use rand::RngExt;
 use super::link::Link;
 use super::{Gossip, HandshakeFailure, Output, Report};
 use crate::id::ReplicaId;
+use crate::limit::LimitHash;
 use crate::link::LinkId;
 use crate::time::Now;
-use crate::limit::LimitHash;
 use crate::wire::{CloseReason, Message, PROTOCOLS};
 
 impl Gossip {

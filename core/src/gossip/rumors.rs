@@ -75,7 +75,14 @@ mod tests {
     fn a_slot() -> Vec<SlotId> {
         let table = Table::new(replica("own"), Bounds::default(), [1, 2, 3, 4]);
         let key = CounterKey::new("x", &[]).unwrap();
-        table.execute(Timestamp(1), &key, Op::Add(1), Lifetime::new(core::time::Duration::from_secs(90_000))).unwrap();
+        table
+            .execute(
+                Timestamp(1),
+                &key,
+                Op::Add(1),
+                Lifetime::new(core::time::Duration::from_secs(90_000)),
+            )
+            .unwrap();
         table.harvest(DirtySet::All);
         let update = table.updates_after(&replica("own"), Version::ZERO, 1_000).unwrap();
         table.apply(Timestamp(1), &replica("a"), &update.updates).new

@@ -151,7 +151,9 @@ mod tests {
     fn the_own_stream_follows_the_watermark_once_the_peer_has_said_where_to_begin() {
         let table = Table::new(own(), Bounds::default(), [1, 2, 3, 4]);
         let key = CounterKey::new("x", &[]).unwrap();
-        table.execute(Timestamp(1), &key, Op::Add(1), Lifetime::new(Duration::from_secs(90_000))).unwrap();
+        table
+            .execute(Timestamp(1), &key, Op::Add(1), Lifetime::new(Duration::from_secs(90_000)))
+            .unwrap();
         table.harvest(DirtySet::All);
         let watermark = table.own_watermark();
 

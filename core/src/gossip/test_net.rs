@@ -194,7 +194,10 @@ impl Net {
 
     pub(super) fn add_to(&mut self, index: usize, name: &str, amount: u64) {
         let wall = self.time().wall;
-        self.members[index].table.execute(wall, &key(name), Op::Add(amount), Lifetime::new(TTL)).unwrap();
+        self.members[index]
+            .table
+            .execute(wall, &key(name), Op::Add(amount), Lifetime::new(TTL))
+            .unwrap();
         if self.members[index].gossip.must_be_told() {
             self.input(index, Input::Changed);
         }

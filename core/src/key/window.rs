@@ -36,7 +36,7 @@ impl WindowSpan {
         }
     }
 
-    pub(super) fn new(start: Timestamp, length_ms: u64) -> Result<WindowSpan, InvalidKey> {
+    pub(crate) fn new(start: Timestamp, length_ms: u64) -> Result<WindowSpan, InvalidKey> {
         match length_ms {
             0 => Err(InvalidKey::WindowLength),
             _ if start.0 >= START_END => Err(InvalidKey::WindowStart(start)),

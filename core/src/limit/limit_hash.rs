@@ -120,14 +120,16 @@ mod tests {
         for (index, tag) in tags.iter().enumerate() {
             assert!(*tag > 0 && !tags[..index].contains(tag), "{tags:x?}");
         }
-        let other = Limit::new("m", 9, Window::Session { ttl: MINUTE }).when("tool", "*").per("user");
+        let other =
+            Limit::new("m", 9, Window::Session { ttl: MINUTE }).when("tool", "*").per("user");
         assert_eq!(tag_of(&other), tags[1], "what else a limit says is no matter of its values");
     }
 
     #[test]
     fn these_tags_stand_on_disks() {
-        let tags = [tag_of(&limit()), tag_of(&limit().per("session")), tag_of(&limit().per("user"))];
-        assert_eq!(tags, [1, 2, 3]);
+        let tags =
+            [tag_of(&limit()), tag_of(&limit().per("session")), tag_of(&limit().per("user"))];
+        assert_eq!(tags, [53_272, 54_688, 54_386]);
     }
 
     #[test]

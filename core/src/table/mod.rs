@@ -12,6 +12,8 @@ mod expiry;
 #[cfg(test)]
 mod handle_tests;
 mod index;
+#[cfg(test)]
+mod life_tests;
 mod op;
 mod persistence;
 mod read;

@@ -1,8 +1,8 @@
 //! Operations on one counter, without a policy.
 
 use super::shard::Shard;
-use super::{SlotRef, Table, shard_of};
 use super::slot::{Slot, marks_of};
+use super::{SlotRef, Table, shard_of};
 use crate::key::{CounterKey, CounterKind, Ends};
 use crate::limit::rule::{self, Reading};
 use crate::limit::{Life, Lifetime};
@@ -121,8 +121,7 @@ impl Table {
         let life = self.life(now, key, lifetime)?;
         let mut shard = self.lock(slot_ref.slot.shard());
         let slot_index = shard.index_of(slot_ref);
-        Ok(slot_index
-            .map(|slot_index| self.execute_at(now, &mut shard, slot_index, op, life)))
+        Ok(slot_index.map(|slot_index| self.execute_at(now, &mut shard, slot_index, op, life)))
     }
 
     /// How long a counter lives that is used now.

@@ -204,7 +204,11 @@ mod tests {
             numbers.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
         }
         assert_eq!(table.state_checksum(Timestamp(0)), SipHasher13::new().hash(&bytes));
-        assert_eq!(table.state_checksum(Timestamp(62 + 1_062)), 0, "an expired counter is not hashed");
+        assert_eq!(
+            table.state_checksum(Timestamp(62 + 1_062)),
+            0,
+            "an expired counter is not hashed"
+        );
     }
 
     #[test]

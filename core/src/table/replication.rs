@@ -7,7 +7,8 @@ use super::shard::{Shard, trim};
 use super::slot::Slot;
 use super::{SLOTS_PER_LOCK, SlotId, Table, shard_of};
 use crate::crdt::{
-    COUNT_MAX, DigestEntry, Marks, Merged, ReplicaIndex, UPDATE_BYTES_ESTIMATE, Update, VersionVector,
+    COUNT_MAX, DigestEntry, Marks, Merged, ReplicaIndex, UPDATE_BYTES_ESTIMATE, Update,
+    VersionVector,
 };
 use crate::id::{ReplicaId, Version};
 use crate::key::{CounterKey, Ends, ends_of};
@@ -318,8 +319,12 @@ impl Table {
             return Err(Rejection::Implausible);
         }
         let generation = slot.counter.generation();
+        let mut marks = update.marks;
+        if mutant!(SessionCutAtMerge) {
+            marks.at = marks.at.min(now.0);
+        }
         let (merged, marks_grew) =
-            slot.counter.merge(replica, update.generation, update.cell(), update.marks);
+            slot.counter.merge(replica, update.generation, update.cell(), marks);
         if slot.counter.generation() != generation {
             // The newer generation removed the own cell: nothing is left that needs a version.
             slot.dirty = false;
@@ -344,11 +349,13 @@ impl Table {
         let Marks { at, p0, .. } = update.marks;
         // What is no key has come here by a mutant only.
         let ends = ends_of(&update.key).unwrap_or(Ends::AfterUse);
-        let ends_at = ends.end(at, p0);
+        let ends_at = update.ends().unwrap_or(Timestamp(at));
         let latest_begin = now.plus(self.bounds.future_max);
         let begins = match ends {
             Ends::WithWindow(window) => window.start() <= latest_begin,
-            Ends::AfterUse => Timestamp(at) <= latest_begin && u128::from(p0) <= WINDOW_MAX.as_millis(),
+            Ends::AfterUse => {
+                Timestamp(at) <= latest_begin && u128::from(p0) <= WINDOW_MAX.as_millis()
+            }
             Ends::AtNanos | Ends::Earliest | Ends::After(_) => true,
         };
         let believable = begins && ends_at <= latest_begin.plus(WINDOW_MAX * 2);

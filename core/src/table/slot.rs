@@ -7,8 +7,8 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
-use super::{SHARD_BITS, SHARDS};
 use super::slot_key::SlotKey;
+use super::{SHARD_BITS, SHARDS};
 use crate::crdt::{Marks, PnCounter};
 use crate::key::{CounterKind, end_after_use, ends_of, kind_of};
 use crate::limit::{Life, Lifetime};

@@ -1,40 +1,46 @@
-//! A counter's state for serde: `{ key: { limit, values, window: { start, length_ms }, bytes }, value, generation, expires_at,
-//! marks: { at, p0, n0 }, cells: [{ replica, version, p, n }] }`, times in milliseconds since 1970. What makes the key are its
-//! bytes, in hexadecimal; the rest of it is for readers.
+//! A counter's state for serde: `{ key: { limit, values, window: { start, length_ms } }, value, generation, expires_at, marks:
+//! { at, p0, n0 }, cells: [{ replica, version, p, n }] }`, times in milliseconds since 1970. The key of a session says `kind:
+//! "session"`, that of a limit's counter its `tag`; one of a kind that is not known says its `bytes`, in hexadecimal.
 
 use alloc::{
+    format,
     string::{String, ToString},
     vec::Vec,
 };
-
-use core::fmt::Write;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use super::CounterState;
 use crate::crdt::{Cell, Marks};
 use crate::id::Version;
-use crate::key::{CounterKey, WindowSpan};
+use crate::key::{CounterKey, CounterKind, Ends, NO_LIMIT, WindowSpan};
 use crate::time::{Timestamp, whole_ms};
 
-#[derive(Serialize)]
-struct KeyForm<'a> {
-    limit: &'a str,
-    values: Vec<&'a str>,
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct KeyForm {
+    limit: String,
+    values: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     window: Option<WindowForm>,
-    bytes: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<KindForm>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum KindForm {
+    Session,
+}
+
+#[derive(Serialize, Deserialize)]
 struct WindowForm {
     start: Timestamp,
     length_ms: u64,
-}
-
-#[derive(Deserialize)]
-struct KeyBytes {
-    bytes: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -57,29 +63,59 @@ struct CellForm {
 
 impl Serialize for CounterKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let window = |span: WindowSpan| {
-            WindowForm { start: span.start(), length_ms: whole_ms(span.length()) }
+        let window = |span: WindowSpan| WindowForm {
+            start: span.start(),
+            length_ms: whole_ms(span.length()),
         };
-        let mut bytes = String::new();
-        for byte in self.as_bytes() {
-            write!(bytes, "{byte:02x}").map_err(serde::ser::Error::custom)?;
-        }
-        let (limit, values) = (self.limit(), self.values().collect());
-        KeyForm { limit, values, window: self.window().map(window), bytes }.serialize(serializer)
+        let (kind, bytes) = match self.kind() {
+            CounterKind::Plain | CounterKind::FixedWindow => (None, None),
+            CounterKind::Session => (Some(KindForm::Session), None),
+            CounterKind::Other(_) => (None, Some(to_hex(self.as_bytes()))),
+        };
+        let form = KeyForm {
+            limit: self.limit().to_string(),
+            values: self.values().map(ToString::to_string).collect(),
+            window: self.window().map(window),
+            kind,
+            tag: Some(self.tag()).filter(|tag| *tag != NO_LIMIT),
+            bytes,
+        };
+        form.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for CounterKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<CounterKey, D::Error> {
-        let KeyBytes { bytes: text } = KeyBytes::deserialize(deserializer)?;
-        let byte = |two: &[u8]| {
-            let two = core::str::from_utf8(two).ok().filter(|two| two.len() == 2)?;
-            u8::from_str_radix(two, 16).ok()
+        let form = KeyForm::deserialize(deserializer)?;
+        if let Some(text) = form.bytes {
+            let bytes = from_hex(&text);
+            let bytes = bytes.ok_or_else(|| D::Error::custom("a key's bytes are hexadecimal"))?;
+            return CounterKey::from_bytes(&bytes).map_err(D::Error::custom);
+        }
+        let (kind, ends) = match (form.kind, form.window) {
+            (Some(KindForm::Session), _) => (CounterKind::Session, Ends::AfterUse),
+            (None, None) => (CounterKind::Plain, Ends::AfterUse),
+            (None, Some(WindowForm { start, length_ms })) => {
+                let window = WindowSpan::new(start, length_ms).map_err(D::Error::custom)?;
+                (CounterKind::FixedWindow, Ends::WithWindow(window))
+            }
         };
-        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
-        let bytes = bytes.ok_or_else(|| D::Error::custom("the bytes of a key are hexadecimal"))?;
-        CounterKey::from_bytes(&bytes).map_err(D::Error::custom)
+        let values: Vec<&str> = form.values.iter().map(String::as_str).collect();
+        let tag = form.tag.unwrap_or(NO_LIMIT);
+        CounterKey::spell(kind, ends, &form.limit, tag, &values, &[]).map_err(D::Error::custom)
     }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let byte = |two: &[u8]| {
+        let two = core::str::from_utf8(two).ok().filter(|two| two.len() == 2)?;
+        u8::from_str_radix(two, 16).ok()
+    };
+    text.as_bytes().chunks(2).map(byte).collect()
 }
 
 impl Serialize for CounterState {

@@ -50,7 +50,7 @@ fn admits(table: &Table, policy: &Policy, request: &Request<'_>, now: u64) -> bo
 }
 
 /// Sends everything that `from` has of every replica to `to`.
-fn sync(from: &Table, to: &Table, now: u64) {
+pub(super) fn sync(from: &Table, to: &Table, now: u64) {
     from.harvest(DirtySet::All);
     for entry in from.digest() {
         let start = to.watermark(&entry.replica);

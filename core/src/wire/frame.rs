@@ -181,8 +181,8 @@ mod tests {
     use super::*;
     use crate::crdt::{Delta, DigestEntry, Marks, Update};
     use crate::id::{Incarnation, ReplicaId, Version};
-    use crate::time::Timestamp;
     use crate::limit::LimitHash;
+    use crate::time::Timestamp;
     use crate::wire::CloseReason;
 
     const MAX: usize = 65_536;
@@ -243,10 +243,8 @@ mod tests {
             (replica(), updates())
                 .prop_map(|(replica, updates)| Message::Push { replica, updates }),
             any::<u64>().prop_map(|version| Message::Ack { watermark: Version(version) }),
-            (replica(), any::<u64>()).prop_map(|(replica, from)| Message::Request {
-                replica,
-                from: Version(from)
-            }),
+            (replica(), any::<u64>())
+                .prop_map(|(replica, from)| Message::Request { replica, from: Version(from) }),
             replica().prop_map(|other| Message::Conflict { other }),
             Just(Message::Ping {}),
             any::<u64>().prop_map(|wall| Message::Pong { wall: Timestamp(wall) }),
@@ -320,7 +318,8 @@ mod tests {
 
     #[test]
     fn unknown_fields_messages_and_reasons_are_skipped() {
-        let fields = || Fields { r: ("a", (1, 2)), p: vec![3, 2], c: "x", a: vec![None, Some("y")] };
+        let fields =
+            || Fields { r: ("a", (1, 2)), p: vec![3, 2], c: "x", a: vec![None, Some("y")] };
         let payload = [
             named("h", fields()),
             named("z", fields()),

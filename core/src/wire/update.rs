@@ -39,7 +39,8 @@ impl<'de> Visitor<'de> for Fields {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Update, A::Error> {
-        let key: ByteBuf = seq.next_element()?.ok_or_else(|| de::Error::invalid_length(0, &self))?;
+        let key: ByteBuf =
+            seq.next_element()?.ok_or_else(|| de::Error::invalid_length(0, &self))?;
         let mut number = || Ok::<u64, A::Error>(seq.next_element()?.unwrap_or(0));
         let (version, generation) = (Version(number()?), number()?);
         let generation = u32::try_from(generation)

@@ -9,7 +9,7 @@ mod stamps;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use tallymesh_core::crdt::Cell;
+use tallymesh_core::crdt::{Cell, Marks};
 use tallymesh_core::id::ReplicaId;
 use tallymesh_core::key::CounterKey;
 use tallymesh_core::table::CounterState;
@@ -29,7 +29,6 @@ pub struct Violation {
 }
 
 pub type Checked = Result<(), Violation>;
-pub use stamps::ends;
 
 fn broken<T>(
     invariant: &'static str,
@@ -77,6 +76,8 @@ pub struct Checker {
     /// The latest time that each node, by its place, is known to have made durable.
     durable_clocks: BTreeMap<usize, Timestamp>,
     conflicts: BTreeSet<usize>,
+    /// The marks of each counter as each replica held them last, in which generation.
+    marks: HashMap<(ReplicaId, CounterKey), (u32, Marks)>,
 }
 
 /// One admitted charge of one counter.
@@ -103,6 +104,7 @@ impl Checker {
             may_lose: false,
             durable_clocks: BTreeMap::new(),
             conflicts: BTreeSet::new(),
+            marks: HashMap::new(),
         }
     }
 
@@ -274,8 +276,19 @@ impl Checker {
         Ok(())
     }
 
-    /// I2: no node has more of a cell than its owner ever counted.
+    /// I2: no node has more of a cell than its owner ever counted. I10: within a generation, no mark shrinks, unless the
+    /// counter had ended and began as a new one.
     pub fn holds(&mut self, holder: &ReplicaId, counter: &CounterState) -> Checked {
+        let held = (counter.generation, counter.marks);
+        let before = self.marks.insert((holder.clone(), counter.key.clone()), held);
+        if let Some((generation, before)) = before
+            && generation == counter.generation
+            && before.merge(counter.marks) != counter.marks
+            && counter.marks.at < before.at.saturating_add(before.p0)
+        {
+            let what = format!("{holder} held {before:?} and holds {:?}", counter.marks);
+            return broken("I10", Some(&counter.key), what);
+        }
         for (replica, cell) in &counter.cells {
             let (p, n) = self.ever_counted(&counter.key, counter.generation, replica);
             if cell.p > p || cell.n > n {

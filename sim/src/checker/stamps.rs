@@ -97,7 +97,7 @@ impl Checker {
         stamp: &Update,
     ) -> bool {
         // From half of the grace on, a node may take the counter for over, and so not pass it on.
-        let over = ends(stamp).is_some_and(|end| end.plus(self.grace / 2) <= now);
+        let over = stamp.ends().is_some_and(|end| end.plus(self.grace / 2) <= now);
         // A newer generation supersedes it wherever it is known, and is told here by its own writer.
         let superseded = self.generations.get(&stamp.key).is_some_and(|g| *g > stamp.generation)
             || self.was_reset(&stamp.key);
@@ -112,11 +112,14 @@ impl Checker {
     ///
     /// `now` is the latest time by any node's clock.
     pub fn frame(&self, now: Timestamp, frame: &[u8]) -> Checked {
-        let Ok(messages) = read_frame(frame, FRAME_BYTES_MAX) else {
+        let Ok(received) = read_frame(frame, FRAME_BYTES_MAX) else {
             return broken("I10", None, "a frame that was sent cannot be read".to_owned());
         };
+        if received.unknown > 0 {
+            return broken("I10", None, "a frame holds messages that are not known".to_owned());
+        }
         let mut outbox = Outbox::default();
-        for message in &messages {
+        for message in &received.messages {
             // One frame's messages fit in one frame.
             let _ = outbox.push(message, FRAME_BYTES_MAX);
             let (replica, updates) = match message {
@@ -146,7 +149,7 @@ impl Checker {
         };
         // What was given a version and was gone in one event, replaced or over, was never seen here.
         let replaced = self.generations.get(&update.key).is_some_and(|g| *g > update.generation);
-        let over = ends(update).is_some_and(|end| end.plus(self.grace / 2) <= now);
+        let over = update.ends().is_some_and(|end| end.plus(self.grace / 2) <= now);
         if stamp.map_or(replaced || over, is_same) {
             return Ok(());
         }
@@ -157,10 +160,4 @@ impl Checker {
         );
         broken("I2", key.as_ref(), what)
     }
-}
-
-/// When an update's counter ends.
-pub fn ends(update: &Update) -> Option<Timestamp> {
-    let window = CounterKey::from_bytes(&update.key).ok()?.window();
-    Some(window.map_or(update.expires_at, |window| window.end()))
 }

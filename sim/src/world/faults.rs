@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use tallymesh_core::key::CounterKey;
+use tallymesh_core::limit::Lifetime;
 use tallymesh_core::table::Op;
 
 use super::{Checked, Event, World};
@@ -170,13 +171,15 @@ impl World<'_> {
     fn reset(&mut self, place: usize) -> Checked {
         let session = self.random.get_mut().random_range(0..self.options.sessions);
         let tool = self.random.get_mut().random_range(0..3);
-        let key = CounterKey::new("tool", &[&format!("s{session}"), &format!("t{tool}")])
-            .expect("a short key");
         let now = self.wall(place);
-        if let Some(life) = self.life(place) {
-            let end = now.plus(Duration::from_secs(3600));
+        let values = [format!("s{session}"), format!("t{tool}")];
+        let values = values.iter().map(String::as_str);
+        let key = self.nodes[place].policy.key_for("tool", values, None);
+        let key = key.and_then(|key| CounterKey::from_bytes(&key).ok());
+        if let (Some(life), Some(key)) = (self.life(place), key) {
+            let lifetime = Lifetime::new(Duration::from_secs(3600));
             // There is room, the key is short, and it has no window: nothing is refused.
-            let _ = life.table.execute(now, &key, Op::Reset, end);
+            let _ = life.table.execute(now, &key, Op::Reset, lifetime);
             self.checker.reset(&key);
         }
         self.changed(place)

@@ -7,10 +7,10 @@ use tallymesh_core::crdt::Update;
 use tallymesh_core::gossip::{Input, Output, Report};
 use tallymesh_core::link::{LinkEvent, LinkId, Proven};
 use tallymesh_core::time::Timestamp;
-use tallymesh_core::wire::{Message, Outbox, read_frame};
+use tallymesh_core::wire::{Message, Outbox, Received, read_frame};
 
 use super::{Checked, Event, World};
-use crate::checker::{Violation, ends};
+use crate::checker::Violation;
 use crate::faults::Fault;
 use crate::options::Checks;
 
@@ -227,7 +227,7 @@ impl World<'_> {
 
     /// Makes updates in a frame such that they cannot be true; says whether there were any.
     fn forge(&mut self, to: usize, frame: &mut Vec<u8>) -> bool {
-        let Ok(mut messages) = read_frame(frame, usize::MAX) else { return false };
+        let Ok(Received { mut messages, .. }) = read_frame(frame, usize::MAX) else { return false };
         let now = self.nodes[to].clock.reading(self.now);
         let random = self.random.get_mut();
         let mut forged = false;
@@ -301,14 +301,16 @@ impl World<'_> {
     ) -> Vec<tallymesh_core::key::CounterKey> {
         let now = self.wall(place);
         let Some(life) = self.life(place) else { return Vec::new() };
-        let Ok(messages) = read_frame(frame, usize::MAX) else { return Vec::new() };
+        let Ok(Received { messages, .. }) = read_frame(frame, usize::MAX) else {
+            return Vec::new();
+        };
         let updates = messages.iter().flat_map(|message| match message {
             Message::Delta(delta) => &delta.updates[..],
             Message::Push { updates, .. } => &updates[..],
             _ => &[],
         });
         let ended = updates
-            .filter(|update| ends(update).is_some_and(|end| end.plus(super::GRACE) <= now))
+            .filter(|update| update.ends().is_some_and(|end| end.plus(super::GRACE) <= now))
             .filter(|update| life.table.counter(&update.key).is_none());
         ended
             .filter_map(|update| tallymesh_core::key::CounterKey::from_bytes(&update.key).ok())
@@ -323,7 +325,7 @@ fn forge_update(update: &mut Update, now: Timestamp, kind: u32) {
         _ => {
             let day = Duration::from_secs(24 * 3600);
             let window =
-                tallymesh_core::key::WindowIndex::at(60_000, now.plus(day)).expect("a short key");
+                tallymesh_core::key::WindowSpan::at(60_000, now.plus(day)).expect("a short key");
             let key = tallymesh_core::key::CounterKey::windowed("window", &["u0"], window)
                 .expect("a short key");
             update.key = key.as_bytes().to_vec();

@@ -157,7 +157,7 @@ impl Node {
 /// The limits in force; `differs` has some of them otherwise than the other nodes do.
 fn policy(limits: Limits, differs: bool) -> Policy {
     let hour = Window::Session { ttl: Duration::from_secs(3600) };
-    let brief = Window::Session { ttl: Duration::from_secs(1) };
+    let brief = Window::Session { ttl: Duration::from_secs(if differs { 2 } else { 1 }) };
     let two_seconds = Window::Fixed(Duration::from_secs(2));
     let policy = match limits {
         Limits::Single { max } => Policy::new([Limit::new("all", max, hour)]),

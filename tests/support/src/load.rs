@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tallymesh::{Config, CounterKey, Durability, Limit, Limiter, Request, Window};
+use tallymesh::{Config, Durability, Limit, Limiter, Request, Window};
 use tokio::task::JoinSet;
 
 /// The sessions that are called in.
@@ -156,7 +156,7 @@ async fn flush(limiter: &Limiter, report: &Report, counted: &[AtomicU64]) {
 
 /// What a node holds of a session.
 pub fn value(limiter: &Limiter, session: &str) -> u64 {
-    limiter.counters().value(&CounterKey::new(LIMIT, &[session]).unwrap())
+    limiter.counters().value(&limiter.keys(&Request::new().with("session", session))[0])
 }
 
 struct Report(File);

@@ -14,6 +14,7 @@ use tallymesh_core::crdt::Cell;
 use tallymesh_core::gossip::{Gossip, GossipSettings, Input, Output};
 use tallymesh_core::id::{Incarnation, NodeId, ReplicaId};
 use tallymesh_core::key::CounterKey;
+use tallymesh_core::limit::Lifetime;
 use tallymesh_core::link::{LinkEvent, LinkId, Proven};
 use tallymesh_core::table::{Bounds, CounterState, Op, Table};
 use tallymesh_core::time::Now;
@@ -90,7 +91,7 @@ impl Replica {
             let why = format!("a node counts up to {CELL_MAX} each way, and {counted} are counted");
             return Err(Refusal::abort(why));
         }
-        let changed = self.table.execute(now.wall, &self.key, change, now.wall.plus(LIFETIME));
+        let changed = self.table.execute(now.wall, &self.key, change, Lifetime::new(LIFETIME));
         changed.map_err(Refusal::temporarily_unavailable)?;
         if self.gossip.must_be_told() {
             self.gossip.handle_input(now, Input::Changed);
