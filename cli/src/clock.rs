@@ -47,11 +47,16 @@ fn print(out: &mut impl Write, report: &ClockReport) -> io::Result<()> {
     writeln!(out, "system clock     {}", report.now)?;
     let ahead = report.mark.since(report.now);
     if ahead.is_zero() {
-        return writeln!(out, "the mark is not ahead of the system clock: there is nothing to lower");
+        return writeln!(
+            out,
+            "the mark is not ahead of the system clock: there is nothing to lower"
+        );
     }
     let ahead = humantime::format_duration(ahead);
     match report.lowered {
-        true => writeln!(out, "the mark was {ahead} ahead, and is the time of the system clock now")?,
+        true => {
+            writeln!(out, "the mark was {ahead} ahead, and is the time of the system clock now")?
+        }
         false => writeln!(
             out,
             "time stands still for {ahead}; if the system clock is right, --lower ends that"

@@ -6,8 +6,8 @@ use tallymesh_core::id::{Incarnation, NodeId, ReplicaId};
 use tallymesh_core::key::CounterKey;
 use tallymesh_core::limit::Lifetime;
 use tallymesh_core::storage::{
-    CarryOver, CheckpointWriter, Files, KvStore, Meta, OpenEvent, Opened, StateStore, StorageError, conforms,
-    recover,
+    CarryOver, CheckpointWriter, Files, KvStore, Meta, OpenEvent, Opened, StateStore, StorageError,
+    conforms, recover,
 };
 use tallymesh_core::table::{Bounds, Op, Restore, Table};
 use tallymesh_core::time::Timestamp;
@@ -116,8 +116,14 @@ fn sled_conforms() {
 /// One life on a directory, which counts 1: what was set aside, the boot number, and what it found.
 fn start(path: &Path, name: &str) -> Result<(Option<String>, u64, u64), StorageError> {
     let name: NodeId = name.parse().unwrap();
-    let opened =
-        StateStore::open(super::open(path)?, &name, &Bounds::default(), &CarryOver::default(), (7, [1, 2, 3, 4]), |_| {})?;
+    let opened = StateStore::open(
+        super::open(path)?,
+        &name,
+        &Bounds::default(),
+        &CarryOver::default(),
+        (7, [1, 2, 3, 4]),
+        |_| {},
+    )?;
     let Opened { mut store, table, set_aside, .. } = opened;
     let (boot, before) = (table.own_replica().incarnation.boot, value(&table, "x"));
     add(&table, "x", 1);
@@ -146,8 +152,15 @@ fn after_a_failure_everything_is_written_into_a_new_database() {
     let dir = tempfile::tempdir().unwrap();
     let node = node();
     let data_dir = super::open(dir.path()).unwrap();
-    let opened =
-        StateStore::open(data_dir, &node, &Bounds::default(), &CarryOver::default(), (7, [1, 2, 3, 4]), |_| {}).unwrap();
+    let opened = StateStore::open(
+        data_dir,
+        &node,
+        &Bounds::default(),
+        &CarryOver::default(),
+        (7, [1, 2, 3, 4]),
+        |_| {},
+    )
+    .unwrap();
     let Opened { mut store, table, .. } = opened;
     add(&table, "x", 1);
     store.write(&table, Timestamp(0)).unwrap();
@@ -233,7 +246,7 @@ fn what_is_not_ours_is_left_alone() {
     )
     .unwrap();
     let error = start(dir.path(), "a").unwrap_err().to_string();
-    assert!(error.contains("format 9"), "{error}");
+    assert!(error.contains("format 9") && error.contains("a later one"), "{error}");
     let nothing = tempfile::tempdir().unwrap();
     assert!(crate::inspect(nothing.path()).is_err());
     assert_eq!(
@@ -245,7 +258,7 @@ fn what_is_not_ours_is_left_alone() {
 
 #[test]
 fn an_identity_is_written_to_the_byte_as_it_always_was() {
-    let fixture = include_bytes!("../../tests/fixtures/format-1/lives/identity.toml");
+    let fixture = include_bytes!("../../tests/fixtures/format-2/lives/identity.toml");
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("identity.toml"), fixture).unwrap();
     let mut files = FileSystem::open(dir.path()).unwrap();
@@ -262,13 +275,19 @@ fn damage_is_told_before_the_database_is_set_aside() {
     std::fs::write(dir.path().join("db/db"), [0x5a; 100_000]).unwrap();
     let data_dir = super::open(dir.path()).unwrap();
     let mut told = Vec::new();
-    let opened =
-        StateStore::open(data_dir, &node(), &Bounds::default(), &CarryOver::default(), (7, [1, 2, 3, 4]), |event| {
+    let opened = StateStore::open(
+        data_dir,
+        &node(),
+        &Bounds::default(),
+        &CarryOver::default(),
+        (7, [1, 2, 3, 4]),
+        |event| {
             if let OpenEvent::SettingAside { place, damage } = event {
                 let is_still_there = Path::new(place).join("db/db").exists();
                 told.push((is_still_there, damage.to_string()));
             }
-        });
+        },
+    );
     let (name, _) = opened.unwrap().set_aside.unwrap();
     let [(is_still_there, damage)] = &told[..] else { panic!("told {} times", told.len()) };
     assert!(*is_still_there && !damage.is_empty());

@@ -34,7 +34,9 @@ pub enum ClockError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// The system's clock shows no time that can be believed.
-    #[error("the system clock shows {now}, which cannot be: set it before the mark of {mark} is lowered to it")]
+    #[error(
+        "the system clock shows {now}, which cannot be: set it before the mark of {mark} is lowered to it"
+    )]
     SystemClock {
         /// What it shows.
         now: Timestamp,

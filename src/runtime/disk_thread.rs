@@ -14,7 +14,9 @@ use crate::clock::{Clock, system_wall};
 use crate::config::{Config, Durability};
 use crate::disk::{self, ReadProgress};
 use tallymesh_core::id::{Incarnation, ReplicaId};
-use tallymesh_core::storage::{CarriedOver, CarryOver, OpenEvent, Opened, StateStore, StorageError};
+use tallymesh_core::storage::{
+    CarriedOver, CarryOver, OpenEvent, Opened, StateStore, StorageError,
+};
 use tallymesh_core::table::Table;
 use tallymesh_core::time::Timestamp;
 
@@ -142,7 +144,12 @@ fn log_opening(event: OpenEvent<'_>, progress: &mut ReadProgress<impl Fn() -> Du
         ),
         OpenEvent::CarriedOver(carried) => {
             let CarriedOver { of_limits, of_no_limit, left_out, .. } = carried;
-            tracing::info!(of_limits, of_no_limit, left_out, "the database is carried over to the present disk format");
+            tracing::info!(
+                of_limits,
+                of_no_limit,
+                left_out,
+                "the database is carried over to the present disk format"
+            );
             if of_no_limit > 0 {
                 tracing::warn!(
                     counters = of_no_limit,
@@ -151,7 +158,10 @@ fn log_opening(event: OpenEvent<'_>, progress: &mut ReadProgress<impl Fn() -> Du
                 );
             }
             if left_out > 0 {
-                tracing::warn!(counters = left_out, "counters of the former disk format have a key that is none, and are left out");
+                tracing::warn!(
+                    counters = left_out,
+                    "counters of the former disk format have a key that is none, and are left out"
+                );
             }
         }
         OpenEvent::Rejected { what, why, copy } => tracing::error!(

@@ -80,9 +80,9 @@ pub(super) fn carried_over(
     written?;
     // What was left out may be held by the peers under a better key.
     watermarks.retain(|(number, _)| !forgotten.contains(number));
-    let watermarks = watermarks.iter().filter_map(|(number, watermark)| {
-        Some((replicas.get(number)?.clone(), *watermark))
-    });
+    let watermarks = watermarks
+        .iter()
+        .filter_map(|(number, watermark)| Some((replicas.get(number)?.clone(), *watermark)));
     let watermarks: VersionVector = watermarks.collect();
     writer.finish_copy(replicas.values(), &watermarks, clock)?;
     Ok((writer, carried))

@@ -35,7 +35,6 @@ fn text(text: &str) -> Vec<u8> {
     [&[text.len() as u8], text.as_bytes()].concat()
 }
 
-
 /// A key of format 1, with the window of this length that has this index.
 fn key(window: Option<(u64, u64)>, limit: &str, values: &[&str]) -> Vec<u8> {
     let mut key = Vec::new();

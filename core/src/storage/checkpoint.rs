@@ -11,11 +11,11 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::record::{
-    COUNTER_PREFIX, CounterRecord, FORMAT, META_KEY, Meta, ReplicaRecord, StateRecord, Totals, counter_key, decode,
-    encode, replica_key,
+    COUNTER_PREFIX, CounterRecord, FORMAT, META_KEY, Meta, NOBODY, ReplicaRecord, StateRecord,
+    Totals, counter_key, decode, encode, replica_key, wrapped,
 };
 use super::recover::Kept;
-use super::walk::Rejected;
+use super::walk::{Rejected, number_of};
 use super::{Fields, Files, KvStore, Recovered, StorageError};
 use crate::crdt::VersionVector;
 use crate::id::{NodeId, ReplicaId, Version};
@@ -120,8 +120,11 @@ impl CheckpointWriter {
         self.meta.checkpoint += 1;
         for Rejected { key, crc, .. } in rejected {
             if key.first() != Some(&COUNTER_PREFIX) {
-                // Replicas are in no totals.
-                self.store.remove(key)?;
+                // Replicas are in no totals, and counters may still name the number.
+                match number_of(key) {
+                    Some(_) => _ = self.store.put(key, &wrapped(key, NOBODY).0)?,
+                    None => self.store.remove(key)?,
+                }
                 continue;
             }
             let (checkpoint, replaced) = (self.meta.checkpoint, Some(*crc));

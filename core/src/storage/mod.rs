@@ -19,6 +19,8 @@ mod memory;
 mod record;
 mod recover;
 mod rejected;
+#[cfg(test)]
+mod rejected_tests;
 mod state_store;
 #[cfg(test)]
 mod test_files;

@@ -86,6 +86,10 @@ pub(super) struct ReplicaRecord {
     pub others: Fields,
 }
 
+/// The record of a number that is nobody's any more, since its record was rejected: an empty map. Counters may still hold cells
+/// of it.
+pub(super) const NOBODY: &[u8] = &[0x80];
+
 impl ReplicaRecord {
     pub(super) fn of(replica: &ReplicaId, others: Fields) -> ReplicaRecord {
         let Incarnation { boot, nonce } = replica.incarnation;
@@ -109,9 +113,13 @@ pub(super) enum DamagedRecord {
 
 /// A value with its checksum before it; the checksum is over the key too, so that no value passes under another key.
 pub(super) fn encode(key: &[u8], value: &impl Serialize) -> (Vec<u8>, u32) {
-    let rest = to_messagepack(value);
-    let crc = checksum(key, &rest);
-    ([&crc.to_le_bytes()[..], &rest].concat(), crc)
+    wrapped(key, &to_messagepack(value))
+}
+
+/// MessagePack with its checksum before it.
+pub(super) fn wrapped(key: &[u8], rest: &[u8]) -> (Vec<u8>, u32) {
+    let crc = checksum(key, rest);
+    ([&crc.to_le_bytes()[..], rest].concat(), crc)
 }
 
 #[expect(
@@ -132,10 +140,7 @@ pub(super) fn decode<T: DeserializeOwned>(
 }
 
 /// The MessagePack of a value whose checksum is right, and the checksum.
-pub(super) fn unwrapped<'a>(
-    key: &[u8],
-    bytes: &'a [u8],
-) -> Result<(&'a [u8], u32), DamagedRecord> {
+pub(super) fn unwrapped<'a>(key: &[u8], bytes: &'a [u8]) -> Result<(&'a [u8], u32), DamagedRecord> {
     let (crc, rest) = bytes.split_first_chunk().ok_or(DamagedRecord::Checksum)?;
     let crc = u32::from_le_bytes(*crc);
     if crc == checksum(key, rest) { Ok((rest, crc)) } else { Err(DamagedRecord::Checksum) }
@@ -173,4 +178,38 @@ pub(super) fn replica_key(number: u32) -> Vec<u8> {
     let mut bytes = vec![REPLICA_PREFIX];
     bytes.extend_from_slice(&number.to_be_bytes());
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_counter_is_a_map_to_the_byte() {
+        let node: NodeId = "a".parse().unwrap();
+        let incarnation = Incarnation { boot: 1, nonce: 7 };
+        let replica = ReplicaId { node: node.clone(), incarnation };
+        let bytes = to_messagepack(&ReplicaRecord::of(&replica, Fields::default()));
+        assert_eq!(bytes, b"\x83\xa4node\xa1a\xa4boot\x01\xa5nonce\x07");
+        let meta = Meta {
+            format: FORMAT,
+            node,
+            checkpoint: 3,
+            totals: Totals { count: 1, sum: 5 },
+            clock: Timestamp(9),
+            next_replica: 1,
+            watermarks: vec![(0, Version(4))],
+            ends: vec![(0, 8)],
+            others: Fields::default(),
+        };
+        let expected = [
+            &b"\x89\xa6format\x02\xa4node\xa1a\xa5epoch\x03\xa5count\x01\xa3sum\x05"[..],
+            b"\xa5clock\x09\xacnext_replica\x01\xaawatermarks\x91\x92\x00\x04",
+            b"\xa4ends\x91\x92\x00\x08",
+        ];
+        assert_eq!(to_messagepack(&meta), expected.concat());
+        assert_eq!(read::<Meta>(&expected.concat()).unwrap(), meta);
+    }
 }

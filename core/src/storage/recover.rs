@@ -4,9 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::format_1;
-use super::record::{
-    DamagedRecord, FORMAT, Meta, REPLICA_PREFIX, ReplicaRecord, decode,
-};
+use super::record::{DamagedRecord, FORMAT, Meta, REPLICA_PREFIX, ReplicaRecord, decode};
 use super::walk::{BadCounter, BadMeta, Rejected, Visitor, Walked, number_of, walk, walk_unknown};
 use super::{Fields, KvStore, StorageError};
 use crate::id::{NodeId, ReplicaId, Version};

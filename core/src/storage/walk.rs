@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 
 use super::format_1;
 use super::record::{
-    COUNTER_PREFIX, CounterRecord, DamagedRecord, FORMAT, META_KEY, Meta, REPLICA_PREFIX,
+    COUNTER_PREFIX, CounterRecord, DamagedRecord, FORMAT, META_KEY, Meta, NOBODY, REPLICA_PREFIX,
     ReplicaRecord, StateRecord, Totals, format_of, head_of, read, unwrapped,
 };
 use super::{KvStore, StorageError};
@@ -102,7 +102,7 @@ pub(super) struct Walked {
     pub live_bytes: u64,
     /// For each replica by its number, the latest end of a counter that holds a cell of it, in seconds since 1970.
     pub ends: BTreeMap<u32, u64>,
-    /// Numbers whose replica record was rejected: their cells are nobody's.
+    /// Numbers whose replica record was rejected, now or earlier: their cells are nobody's.
     nameless: BTreeSet<u32>,
 }
 
@@ -130,7 +130,8 @@ pub(super) fn walk_unknown<V: Visitor>(
 ) -> Result<(), V::Stop> {
     // By their first letters, so that the counters are not read once more.
     let known = [META_KEY, &[COUNTER_PREFIX], &[REPLICA_PREFIX]];
-    for first in (0..=u8::MAX).filter(|first| *first != COUNTER_PREFIX && *first != REPLICA_PREFIX) {
+    for first in (0..=u8::MAX).filter(|first| *first != COUNTER_PREFIX && *first != REPLICA_PREFIX)
+    {
         let scanned = store.scan(&[first], &mut |key, value| {
             if !known.contains(&key) {
                 visitor.unknown(key, value);
@@ -166,6 +167,9 @@ impl Walked {
             Err(damage) => return visitor.bad_replica(key, damage),
         };
         let number = number_of(key);
+        if record == NOBODY {
+            return self.nameless.extend(number);
+        }
         let why = match (number, read::<ReplicaRecord>(record)) {
             (Some(number), Ok(record)) => {
                 self.replicas.insert(number, record.replica());

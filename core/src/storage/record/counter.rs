@@ -211,11 +211,8 @@ mod tests {
             marks: Marks { at: 7, p0: 0, n0: 0 },
         };
         let record = CounterRecord { checkpoint: 9, replaced: None, state: Some(state) };
-        let expected = [
-            &[0x95, 9, 0xc0, 0, 0x93][..],
-            &[0x94, 0, 2, 5, 1, 0x93, 1, 3, 4, 0x92, 2, 1],
-            &[7],
-        ];
+        let expected =
+            [&[0x95, 9, 0xc0, 0, 0x93][..], &[0x94, 0, 2, 5, 1, 0x93, 1, 3, 4, 0x92, 2, 1], &[7]];
         assert_eq!(bytes(&record), expected.concat());
         let tombstone = CounterRecord { checkpoint: 9, replaced: Some(8), state: None };
         assert_eq!(bytes(&tombstone), [0x92, 9, 8]);
