@@ -156,6 +156,7 @@ impl Control<'_> {
             "counters_refused": rejections.counters_refused,
             "cells_implausible": rejections.cells_implausible,
             "cells_late": rejections.cells_late,
+            "messages_unknown": rejections.messages_unknown,
         })
     }
 }
@@ -199,6 +200,7 @@ fn peer_json(peer: &PeerStatus) -> Value {
         "connected": peer.connected,
         "lag": peer.lag,
         "clock_offset_ms": peer.clock_offset_ms,
+        "different_limits": peer.different_limits,
         "round_trip_us": peer.round_trip.map(|time| time.as_micros() as u64),
         "last_heard_ms": peer.last_heard.map(|time| time.as_millis() as u64),
     })

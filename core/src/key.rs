@@ -26,7 +26,7 @@ use crate::varint::{self, InvalidVarint};
 /// use tallymesh::{CounterKey, CounterKind, Timestamp, WindowSpan};
 ///
 /// let key = CounterKey::new("calls per user", &["u7"])?;
-/// assert_eq!((key.limit(), key.kind(), key.window()), ("calls per user", CounterKind::Plain, None));
+/// assert_eq!((key.limit(), key.kind(), key.tag()), ("calls per user", CounterKind::Plain, 0));
 ///
 /// let minute = WindowSpan::at(60_000, Timestamp(125_000))?;
 /// let key = CounterKey::windowed("calls per user", &["u7"], minute)?;

@@ -428,4 +428,13 @@ describe('two limiters in one process', () => {
     await until('the other has heard of it', () => b.counters()[0]?.value === 3n);
     expect(b.acquire(booking).limit).toBe('bookings');
   });
+
+  it('tell which of their limits say different things', async () => {
+    const config = (id: string, max: number) => ({ ...inMemory({ ...BOOKINGS, max }), node: { id } });
+    await using a = await Limiter.open({ ...config('a', 3), gossip: { listen: '127.0.0.1:0' } });
+    await using b = await Limiter.open({ ...config('b', 4), gossip: { peers: [a.address ?? ''] } });
+    for (const limiter of [a, b])
+      await until('it is told', () => limiter.peers().some((peer) => peer.differentLimits.includes('bookings')));
+    expect(a.health().messagesUnknown).toBe(0);
+  });
 });

@@ -148,6 +148,19 @@ describe('a limiter of rate-limiter-flexible', () => {
     await rejection(there.consume('l'));
   });
 
+  it('blocks for as long as it was told, whatever `counters.ttl` says', async () => {
+    await using limiter = await Limiter.open({ ...inMemory(), counters: { ttl: '2s' } });
+    const blocking = new RateLimiterTallymesh({ limiter, points: 1, duration: HOUR });
+    const { msBeforeNext } = await blocking.block('k', 12);
+    expect(msBeforeNext).toBeGreaterThan(11_000);
+    const marks = limiter.counters().filter(({ limit }) => limit === 'rate-limiter-flexible block');
+    expect(marks.length).toBeGreaterThan(0);
+    for (const { values, expiresAt } of marks) {
+      const [level = 0, index = 0] = values.slice(2).map(Number);
+      expect(expiresAt).toBeGreaterThanOrEqual((index + 1) * 2 ** level * 1000);
+    }
+  });
+
   it("works within the package's own combinations", async () => {
     const limiter = await open();
     const second = new RateLimiterTallymesh({ limiter, keyPrefix: 'second', points: 1, duration: HOUR });

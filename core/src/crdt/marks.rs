@@ -6,6 +6,14 @@ use serde::{Deserialize, Serialize};
 ///
 /// What they mean depends on the counter's kind: of a session and of a plain counter, `at` is the last use and `p0` the time
 /// to live, both in milliseconds. How they merge does not depend on it, so a node merges kinds that it does not know.
+///
+/// ```
+/// use tallymesh::Marks;
+///
+/// let (here, there) = (Marks { at: 100, p0: 9, n0: 0 }, Marks { at: 200, p0: 5, n0: 0 });
+/// assert_eq!(here.merge(there), Marks { at: 200, p0: 9, n0: 0 });
+/// assert!(here.at <= Marks::AT_MAX);
+/// ```
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

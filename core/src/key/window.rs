@@ -15,6 +15,7 @@ const START_END: u64 = 1 << 48;
 ///
 /// let minute = WindowSpan::at(60_000, Timestamp(125_000))?;
 /// assert_eq!((minute.start(), minute.end()), (Timestamp(120_000), Timestamp(180_000)));
+/// assert_eq!(minute.length().as_secs(), 60);
 /// # Ok::<(), tallymesh::InvalidKey>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -218,7 +218,9 @@ fn a_counter_of_an_unknown_kind_is_carried_told_on_and_stored() {
 
     // And each is dropped at its own time.
     let grace = 60_000;
-    for (update, end) in updates.iter().zip(ends) {
+    let mut by_end: Vec<(u64, &Update)> = ends.into_iter().zip(&updates).collect();
+    by_end.sort_by_key(|(end, _)| *end);
+    for (end, update) in by_end {
         sweep(&b, end + grace - 1);
         assert!(b.counter(&update.key).is_some(), "{:?}", update.key);
         let fresh = table("d");
