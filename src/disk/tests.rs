@@ -293,3 +293,68 @@ fn damage_is_told_before_the_database_is_set_aside() {
     assert!(*is_still_there && !damage.is_empty());
     assert!(dir.path().join(name).exists());
 }
+
+#[test]
+fn a_database_that_is_still_locked_is_busy_and_not_set_aside() {
+    // A small one is opened at once, and a large one copied first.
+    for values in [1, 3_000] {
+        let dir = tempfile::tempdir().unwrap();
+        start(dir.path(), "a").unwrap();
+        let db = ::sled::open(dir.path().join("db")).unwrap();
+        (0..values).for_each(|n: u32| _ = db.insert(n.to_be_bytes(), vec![7; 400]).unwrap());
+        db.flush().unwrap();
+        drop(db);
+        // What else may hold it: a thread of sled's that has not ended yet, or another program.
+        let file = std::fs::File::open(dir.path().join("db/db")).unwrap();
+        while file.try_lock().is_err() {
+            std::thread::yield_now();
+        }
+        let error = start(dir.path(), "a").unwrap_err();
+        assert!(matches!(error, StorageError::Busy { .. }) && !error.is_corrupt(), "{error}");
+        assert!(error.to_string().contains("try again"), "{error}");
+        file.unlock().unwrap();
+        let (set_aside, _, before) = start(dir.path(), "a").unwrap();
+        assert_eq!((set_aside, before), (None, 1));
+    }
+}
+
+#[test]
+fn fields_that_a_newer_version_added_to_the_identity_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    start(dir.path(), "a").unwrap();
+    let path = dir.path().join("identity.toml");
+    let read = || std::fs::read_to_string(&path).unwrap();
+    let newer = "cluster = \"default\"\n[advertise]\naddress = \"10.0.0.7:7946\"\nports = [1, 2]\n";
+    std::fs::write(&path, read() + newer).unwrap();
+    assert_eq!(start(dir.path(), "a").unwrap(), (None, 2, 1));
+    let kept: toml::Table = read().parse().unwrap();
+    let expected: toml::Table = newer.parse().unwrap();
+    for (field, value) in &expected {
+        assert_eq!(kept.get(field), Some(value), "{}", read());
+    }
+    assert_eq!(kept["boot"].as_integer(), Some(2));
+}
+
+#[test]
+fn a_later_identity_is_refused_by_its_number_whatever_else_it_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    start(dir.path(), "a").unwrap();
+    let path = dir.path().join("identity.toml");
+    std::fs::write(&path, "format = 3\nname = \"a\"\n").unwrap();
+    let error = start(dir.path(), "a").unwrap_err();
+    assert!(matches!(error, StorageError::OtherFormat { found: 3, .. }), "{error}");
+}
+
+#[test]
+fn copies_of_rejected_records_are_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut files = FileSystem::open(dir.path()).unwrap();
+    for number in 0..300 {
+        let kept = files.keep_rejected(&format!("record {number}"), "text").unwrap();
+        assert_eq!(kept.is_some(), number < 256, "{number}");
+    }
+    let again = files.keep_rejected("record 7", "other").unwrap().unwrap();
+    assert_eq!(std::fs::read_to_string(again).unwrap(), "text");
+    assert_eq!(std::fs::read_dir(dir.path().join("rejected")).unwrap().count(), 256);
+    assert_eq!(files.kept_aside().unwrap(), [(dir.path().join("rejected"), 256 * 4)]);
+}

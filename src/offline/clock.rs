@@ -94,3 +94,73 @@ fn report(path: &Path, now: Timestamp, lower: bool) -> Result<ClockReport, Clock
     let lowered = lower && mark > now;
     Ok(ClockReport { mark, now, lowered, reopened, used_ahead })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tallymesh_core::key::CounterKey;
+    use tallymesh_core::limit::Lifetime;
+    use tallymesh_core::storage::{CarryOver, Opened, StateStore};
+    use tallymesh_core::table::{Bounds, Op};
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// A life that counts a session now, and acts on a time that is so far ahead.
+    fn live(path: &Path, ahead: Duration) -> (Timestamp, u64) {
+        let node = "a".parse().unwrap();
+        let (bounds, rules) = (Bounds::default(), CarryOver::default());
+        let opened =
+            StateStore::open(disk::open(path).unwrap(), &node, &bounds, &rules, (7, [1; 4]), |_| {});
+        let Opened { mut store, table, clock, .. } = opened.unwrap();
+        let now = system_wall().max(clock);
+        let key = CounterKey::new("s", &[]).unwrap();
+        table.execute(now, &key, Op::Add(1), Lifetime::new(HOUR)).unwrap();
+        store.write(&table, now.plus(ahead)).unwrap();
+        store.sync_meta().unwrap();
+        (clock, table.value(now, key.as_bytes()))
+    }
+
+    #[test]
+    fn a_mark_that_is_ahead_is_shown_lowered_and_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        live(dir.path(), 24 * HOUR);
+        for lower in [false, false, true] {
+            let report = match lower {
+                true => lower_clock(dir.path()).unwrap(),
+                false => show_clock(dir.path()).unwrap(),
+            };
+            assert!(report.mark.since(report.now) > 23 * HOUR, "{report:?}");
+            assert_eq!((report.reopened.len(), report.used_ahead.len()), (1, 0));
+            assert_eq!(report.lowered, lower);
+        }
+        let report = lower_clock(dir.path()).unwrap();
+        assert!(!report.lowered && report.mark <= report.now, "{report:?}");
+        let (clock, value) = live(dir.path(), Duration::ZERO);
+        assert!(clock <= system_wall());
+        assert_eq!(value, 2, "what was counted is open again");
+    }
+
+    #[test]
+    fn a_system_clock_that_cannot_be_lowers_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        live(dir.path(), Duration::ZERO);
+        let mark = show_clock(dir.path()).unwrap().mark;
+        let error = report(dir.path(), Timestamp(5_000), true).unwrap_err();
+        assert!(error.to_string().contains("1970-01-01T00:00:05"), "{error}");
+        assert_eq!(show_clock(dir.path()).unwrap().mark, mark);
+    }
+
+    #[test]
+    fn a_directory_in_use_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        live(dir.path(), HOUR);
+        let held = disk::open(dir.path()).unwrap();
+        let refused = lower_clock(dir.path()).unwrap_err();
+        assert!(matches!(refused, ClockError::Storage(StorageError::Held { .. })), "{refused}");
+        drop(held);
+        assert!(lower_clock(dir.path()).unwrap().lowered);
+    }
+}

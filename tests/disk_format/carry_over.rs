@@ -85,7 +85,7 @@ async fn counters_that_fit_no_limit_any_more_belong_to_none_and_stay() {
     let dir = temp.path().join("a");
     unpack(&fixture, &dir);
     let limit = Limit::new(LIMIT, MAX, Window::Fixed(Duration::from_secs(60))).per("session");
-    let config = Config::builder("a").data_dir(&dir).limit(limit).build().unwrap();
+    let config = Config::builder("a").data_dir(&dir).limit(limit).counters_ttl(TTL).build().unwrap();
     let limiter = Limiter::open(config).await.unwrap();
     let key = tallymesh::CounterKey::new(LIMIT, &["s0"]).unwrap();
     assert_eq!(limiter.counters().value(&key), 7);
