@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tallymesh_core::storage::{HighWater, StorageError};
+use tallymesh_core::storage::{ClockMark, StorageError};
 use tallymesh_core::table::CounterState;
 use tallymesh_core::time::Timestamp;
 
@@ -86,8 +86,8 @@ pub fn lower_clock(data_dir: impl AsRef<Path>) -> Result<ClockReport, ClockError
 fn report(path: &Path, now: Timestamp, lower: bool) -> Result<ClockReport, ClockError> {
     let mut dir = disk::open_existing(path)?;
     let is_believable = now >= BELIEVABLE_FROM;
-    let high_water = dir.high_water(now, lower && is_believable)?;
-    let HighWater { mark, reopened, used_ahead, .. } = high_water;
+    let found = dir.clock_mark(now, lower && is_believable)?;
+    let ClockMark { mark, reopened, used_ahead, .. } = found;
     if lower && !is_believable && mark > now {
         return Err(ClockError::SystemClock { now, mark });
     }
@@ -112,8 +112,14 @@ mod tests {
     fn live(path: &Path, ahead: Duration) -> (Timestamp, u64) {
         let node = "a".parse().unwrap();
         let (bounds, rules) = (Bounds::default(), CarryOver::default());
-        let opened =
-            StateStore::open(disk::open(path).unwrap(), &node, &bounds, &rules, (7, [1; 4]), |_| {});
+        let opened = StateStore::open(
+            disk::open(path).unwrap(),
+            &node,
+            &bounds,
+            &rules,
+            (7, [1; 4]),
+            |_| {},
+        );
         let Opened { mut store, table, clock, .. } = opened.unwrap();
         let now = system_wall().max(clock);
         let key = CounterKey::new("s", &[]).unwrap();

@@ -31,7 +31,7 @@ fn is_as_it_was(dir: &Path, expected: &Value, context: &str) {
     }
 }
 
-/// Whether the sessions of a fixture have ended by now: then nobody can tell what a start would have found.
+/// Whether the sessions of a fixture have ended by now: then it is not known what a start would have found.
 fn has_ended(expected: &Value) -> bool {
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
     let ends = expected["counters"].as_array().unwrap().iter();
@@ -85,7 +85,8 @@ async fn counters_that_fit_no_limit_any_more_belong_to_none_and_stay() {
     let dir = temp.path().join("a");
     unpack(&fixture, &dir);
     let limit = Limit::new(LIMIT, MAX, Window::Fixed(Duration::from_secs(60))).per("session");
-    let config = Config::builder("a").data_dir(&dir).limit(limit).counters_ttl(TTL).build().unwrap();
+    let config =
+        Config::builder("a").data_dir(&dir).limit(limit).counters_ttl(TTL).build().unwrap();
     let limiter = Limiter::open(config).await.unwrap();
     let key = tallymesh::CounterKey::new(LIMIT, &["s0"]).unwrap();
     assert_eq!(limiter.counters().value(&key), 7);

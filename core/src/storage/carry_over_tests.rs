@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::test_files::{OldCounter, TestFiles, format_1};
+use super::files_for_tests::{OldCounter, TestFiles, format_1};
 use super::*;
 use crate::crdt::Cell;
 use crate::id::{NodeId, ReplicaId, Version};

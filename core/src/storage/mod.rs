@@ -8,13 +8,15 @@ mod carry_over;
 #[cfg(test)]
 mod carry_over_tests;
 mod checkpoint;
+mod clock_mark;
 mod conformance;
 mod directory;
 mod error;
 mod examine;
 mod fields;
+#[cfg(test)]
+mod files_for_tests;
 mod format_1;
-mod high_water;
 mod memory;
 mod record;
 mod recover;
@@ -22,8 +24,6 @@ mod rejected;
 #[cfg(test)]
 mod rejected_tests;
 mod state_store;
-#[cfg(test)]
-mod test_files;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -34,12 +34,12 @@ use alloc::vec::Vec;
 
 pub use carry_over::{CarriedOver, CarryOver};
 pub use checkpoint::CheckpointWriter;
+pub use clock_mark::ClockMark;
 pub use conformance::conforms;
 pub use directory::{DataDir, Identity, Note};
 pub use error::StorageError;
 pub use examine::{Consequence, Examination, Finding};
 pub use fields::Fields;
-pub use high_water::HighWater;
 pub use memory::MemoryStore;
 pub use record::{FORMAT, Meta};
 pub use recover::{Damage, RecoverError, Recovered, recover};

@@ -10,8 +10,8 @@ use core::time::Duration;
 
 use serde::Serialize;
 
+use super::files_for_tests::TestFiles;
 use super::record::{META_KEY, Meta, counter_key, decode, encode, replica_key};
-use super::test_files::TestFiles;
 use super::*;
 use crate::crdt::COUNT_MAX;
 use crate::id::{NodeId, ReplicaId, Version};
@@ -350,7 +350,7 @@ fn a_mark_that_is_ahead_is_shown_and_lowered_and_says_what_opens_again() {
 
     let look = |lowered| {
         let mut dir = DataDir::on(Box::new(files.clone())).unwrap();
-        dir.high_water(NOW, lowered)
+        dir.clock_mark(NOW, lowered)
     };
     for lowered in [false, false, true] {
         let found = look(lowered).unwrap();
@@ -382,7 +382,7 @@ fn a_kill_while_the_mark_is_lowered_leaves_it_or_has_lowered_it() {
     drop(store);
     let lower = |files: &TestFiles| {
         let mut dir = DataDir::on(Box::new(files.clone())).unwrap();
-        dir.high_water(NOW, true).map(drop)
+        dir.clock_mark(NOW, true).map(drop)
     };
     let operations = {
         let files = whole.copied();

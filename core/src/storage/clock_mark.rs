@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 /// A high-water mark, and what depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct HighWater {
+pub struct ClockMark {
     /// The latest time that the node has acted on.
     pub mark: Timestamp,
     /// Counters that have ended by the mark and have not by the present time, by key: these open again where the mark is lowered.
@@ -37,27 +37,27 @@ impl DataDir {
     ///
     /// # Errors
     /// When there is no database, or it is damaged, or the file system returns an error.
-    pub fn high_water(&mut self, now: Timestamp, lowered: bool) -> Result<HighWater, StorageError> {
-        let mut high_water = HighWater { mark: now, reopened: Vec::new(), used_ahead: Vec::new() };
+    pub fn clock_mark(&mut self, now: Timestamp, lowered: bool) -> Result<ClockMark, StorageError> {
+        let mut found = ClockMark { mark: now, reopened: Vec::new(), used_ahead: Vec::new() };
         let mut counters: Vec<CounterState> = Vec::new();
         let (store, recovered) = self.read_and_keep(|stored| {
             counters.extend(stored.to_state());
         })?;
-        high_water.mark = recovered.clock();
+        found.mark = recovered.clock();
         counters.sort_by(|a, b| a.key.cmp(&b.key));
         for counter in counters {
             let ends_after_use =
                 matches!(counter.key.kind(), CounterKind::Plain | CounterKind::Session);
             if ends_after_use && counter.marks.at > now.0 {
-                high_water.used_ahead.push(counter);
-            } else if now < counter.expires_at && counter.expires_at <= high_water.mark {
-                high_water.reopened.push(counter);
+                found.used_ahead.push(counter);
+            } else if now < counter.expires_at && counter.expires_at <= found.mark {
+                found.reopened.push(counter);
             }
         }
-        if lowered && high_water.mark > now {
+        if lowered && found.mark > now {
             self.lower(store, recovered, now)?;
         }
-        Ok(high_water)
+        Ok(found)
     }
 
     fn lower(

@@ -11,10 +11,10 @@ use super::{Files, Identity, KvStore, MemoryStore, StorageError};
 
 /// Handles share what is on the disk, as the lives of a node do.
 #[derive(Clone, Default)]
-pub(super) struct TestFiles(Arc<Mutex<Disk>>);
+pub(super) struct TestFiles(Arc<Mutex<Platter>>);
 
 #[derive(Default)]
-struct Disk {
+struct Platter {
     identity: Option<Identity>,
     note: Option<Vec<u8>>,
     databases: BTreeMap<u32, Database>,
@@ -35,25 +35,25 @@ struct Database {
 }
 
 impl TestFiles {
-    fn disk(&self) -> MutexGuard<'_, Disk> {
+    fn platter(&self) -> MutexGuard<'_, Platter> {
         self.0.lock().unwrap()
     }
 
     /// A directory with this database, as a closed node left it.
     pub(super) fn with(identity: Identity, note: Vec<u8>, store: MemoryStore) -> TestFiles {
         let files = TestFiles::default();
-        let mut disk = files.disk();
-        (disk.identity, disk.note) = (Some(identity), Some(note));
-        disk.databases.insert(1, Database { durable: store.clone(), shown: store });
-        (disk.present, disk.last) = (Some(1), 1);
-        drop(disk);
+        let mut platter = files.platter();
+        (platter.identity, platter.note) = (Some(identity), Some(note));
+        platter.databases.insert(1, Database { durable: store.clone(), shown: store });
+        (platter.present, platter.last) = (Some(1), 1);
+        drop(platter);
         files
     }
 
     /// Another directory with the same in it.
     pub(super) fn copied(&self) -> TestFiles {
-        let (files, from) = (TestFiles::default(), self.disk());
-        let mut to = files.disk();
+        let (files, from) = (TestFiles::default(), self.platter());
+        let mut to = files.platter();
         (to.identity, to.note) = (from.identity.clone(), from.note.clone());
         (to.databases, to.present, to.last) = (from.databases.clone(), from.present, from.last);
         drop(to);
@@ -62,46 +62,46 @@ impl TestFiles {
 
     /// Kills the process at so many operations from now.
     pub(super) fn kill_at(&self, operation: usize) {
-        self.disk().fuse = Some(operation);
+        self.platter().fuse = Some(operation);
     }
 
     /// How many operations there have been.
     pub(super) fn operations(&self) -> usize {
-        self.disk().operations
+        self.platter().operations
     }
 
     /// What the next process finds: all that was written, or only what was synced.
     pub(super) fn crash(&self, loses_unsynced: bool) {
-        let mut disk = self.disk();
-        disk.fuse = None;
-        for database in disk.databases.values_mut() {
+        let mut platter = self.platter();
+        platter.fuse = None;
+        for database in platter.databases.values_mut() {
             match loses_unsynced {
                 true => database.shown = database.durable.clone(),
                 false => database.durable = database.shown.clone(),
             }
         }
-        disk.begun = None;
+        platter.begun = None;
     }
 
     pub(super) fn identity(&self) -> Option<Identity> {
-        self.disk().identity.clone()
+        self.platter().identity.clone()
     }
 
     /// How many databases were set aside.
     pub(super) fn aside(&self) -> usize {
-        self.disk().aside.len()
+        self.platter().aside.len()
     }
 
     /// Copies of rejected records by their names.
     pub(super) fn rejected(&self) -> BTreeMap<String, String> {
-        self.disk().rejected.clone()
+        self.platter().rejected.clone()
     }
 
     /// The present database, while no process uses it.
     pub(super) fn with_database<T>(&self, with: impl FnOnce(&mut MemoryStore) -> T) -> T {
-        let mut disk = self.disk();
-        let present = disk.present.unwrap();
-        let database = disk.databases.get_mut(&present).unwrap();
+        let mut platter = self.platter();
+        let present = platter.present.unwrap();
+        let database = platter.databases.get_mut(&present).unwrap();
         let done = with(&mut database.shown);
         database.durable = database.shown.clone();
         done
@@ -112,7 +112,7 @@ impl TestFiles {
     }
 }
 
-impl Disk {
+impl Platter {
     fn step(&mut self) -> Result<(), StorageError> {
         self.operations += 1;
         let Some(left) = &mut self.fuse else { return Ok(()) };
@@ -141,71 +141,71 @@ impl Files for TestFiles {
     }
 
     fn write_identity(&mut self, identity: &Identity) -> Result<(), StorageError> {
-        let mut disk = self.disk();
-        disk.step()?;
-        disk.identity = Some(identity.clone());
+        let mut platter = self.platter();
+        platter.step()?;
+        platter.identity = Some(identity.clone());
         Ok(())
     }
 
     fn read_note(&self) -> Result<Option<Vec<u8>>, StorageError> {
-        Ok(self.disk().note.clone())
+        Ok(self.platter().note.clone())
     }
 
     fn write_note(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
-        let mut disk = self.disk();
-        disk.step()?;
-        disk.note = Some(bytes.to_vec());
+        let mut platter = self.platter();
+        platter.step()?;
+        platter.note = Some(bytes.to_vec());
         Ok(())
     }
 
     fn has_database(&self) -> bool {
-        self.disk().present.is_some()
+        self.platter().present.is_some()
     }
 
     fn open_database(&mut self) -> Result<Box<dyn KvStore>, StorageError> {
-        let mut disk = self.disk();
-        disk.step()?;
-        let present = disk.present.unwrap_or_else(|| disk.make());
-        disk.present = Some(present);
-        drop(disk);
+        let mut platter = self.platter();
+        platter.step()?;
+        let present = platter.present.unwrap_or_else(|| platter.make());
+        platter.present = Some(present);
+        drop(platter);
         Ok(self.store(present))
     }
 
     fn set_database_aside(&mut self, number: u64) -> Result<String, StorageError> {
-        let mut disk = self.disk();
-        disk.step()?;
-        let present = disk.present.take();
-        disk.aside.extend(present);
+        let mut platter = self.platter();
+        platter.step()?;
+        let present = platter.present.take();
+        platter.aside.extend(present);
         Ok(number.to_string())
     }
 
     fn begin_database(&mut self) -> Result<Box<dyn KvStore>, StorageError> {
-        let mut disk = self.disk();
-        disk.step()?;
-        let begun = disk.make();
-        disk.begun = Some(begun);
-        drop(disk);
+        let mut platter = self.platter();
+        platter.step()?;
+        let begun = platter.make();
+        platter.begun = Some(begun);
+        drop(platter);
         Ok(self.store(begun))
     }
 
     fn install_database(&mut self) -> Result<Box<dyn KvStore>, StorageError> {
-        let mut disk = self.disk();
-        disk.step()?;
-        let begun = disk.begun.take().unwrap();
-        disk.present = Some(begun);
-        drop(disk);
+        let mut platter = self.platter();
+        platter.step()?;
+        let begun = platter.begun.take().unwrap();
+        platter.present = Some(begun);
+        drop(platter);
         Ok(self.store(begun))
     }
 
     fn keep_rejected(&mut self, name: &str, text: &str) -> Result<Option<String>, StorageError> {
-        let mut disk = self.disk();
-        disk.step()?;
-        disk.rejected.insert(name.into(), text.into());
+        let mut platter = self.platter();
+        platter.step()?;
+        platter.rejected.insert(name.into(), text.into());
         Ok(Some(name.into()))
     }
 
     fn abandon_database(&mut self) {
-        self.disk().begun = None;
+        self.platter().begun = None;
     }
 }
 
@@ -219,15 +219,15 @@ impl TestStore {
         &self,
         run: impl FnOnce(&mut Database) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        let mut disk = self.files.disk();
-        run(disk.databases.get_mut(&self.number).unwrap())
+        let mut platter = self.files.platter();
+        run(platter.databases.get_mut(&self.number).unwrap())
     }
 
     fn changing<T>(
         &self,
         run: impl FnOnce(&mut Database) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        self.files.disk().step()?;
+        self.files.platter().step()?;
         self.with(run)
     }
 }
