@@ -97,7 +97,7 @@ impl Clock {
 
 /// What the system's wall clock shows, forwards or backwards; on Linux as of the last tick of the kernel, at most 10 ms ago.
 #[inline]
-fn coarse_wall() -> Timestamp {
+pub(crate) fn coarse_wall() -> Timestamp {
     #[cfg(target_os = "linux")]
     {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);

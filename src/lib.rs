@@ -27,7 +27,9 @@ pub use denial::Denial;
 pub use handle::CounterHandle;
 pub use limiter::Limiter;
 pub use meter::{Meter, Session};
-pub use offline::{CheckReport, Contents, check, inspect};
+pub use offline::{
+    CheckReport, ClockError, ClockReport, Contents, check, inspect, lower_clock, show_clock,
+};
 pub use receipt::{Receipt, RefundError};
 pub use reset::{Reset, ResetError};
 pub use runtime::{DurabilityError, OpenError};

@@ -85,6 +85,53 @@ async fn every_damaged_record_is_named_and_the_others_are_read() {
     assert!(tallymesh::inspect(temp.path()).is_err(), "inspect is strict");
 }
 
+/// A record whose checksum is right, and which no version writes: `p` is 2^53. A later checkpoint wrote it, so that the totals
+/// hold what it replaced.
+fn forged(key: &[u8], replaced: &[u8]) -> Vec<u8> {
+    let p = 1_u64 << 53;
+    let replaced = u32::from_le_bytes(replaced[..4].try_into().unwrap());
+    let record = [
+        &[0x94, 0xcd, 0x7f, 0xff, 0xce][..],
+        &replaced.to_be_bytes(),
+        &[0, 0x91, 0x93, 0, 1, 0xcf],
+        &p.to_be_bytes(),
+    ];
+    let record = record.concat();
+    let crc = crc32fast::hash(&[key, &record].concat());
+    [&crc.to_le_bytes()[..], &record].concat()
+}
+
+#[tokio::test]
+async fn a_forged_record_costs_itself_and_is_said_and_copied() {
+    let temp = tempfile::tempdir().unwrap();
+    live(temp.path(), 1).await;
+    let key = |session: &str| CounterKey::new("calls", &[session]).unwrap();
+    let record = [b"c", key("s3").as_bytes()].concat();
+    {
+        let db = sled::open(temp.path().join("db")).unwrap();
+        let held = db.get(&record).unwrap().unwrap();
+        db.insert(&record, forged(&record, &held)).unwrap();
+        db.flush().unwrap();
+    }
+    let report = tallymesh::check(temp.path()).unwrap();
+    let [finding] = &report.damage[..] else { panic!("{:?}", report.damage) };
+    assert_eq!(finding.consequence, Consequence::Rejected);
+    assert!(finding.what.contains("calls of \"s3\": a cell counts more"), "{finding:?}");
+    assert_eq!(report.contents.counters.len(), 299);
+    assert_eq!(tallymesh::inspect(temp.path()).unwrap().counters.len(), 299);
+
+    let store = open(temp.path()).await.unwrap();
+    assert_eq!(store.set_aside(), None);
+    assert_eq!((store.len(), store.value(&key("s3")), store.value(&key("s4"))), (299, 0, 5));
+    let copies: Vec<_> = std::fs::read_dir(temp.path().join("rejected")).unwrap().collect();
+    let [Ok(copy)] = &copies[..] else { panic!("{copies:?}") };
+    let copy = std::fs::read_to_string(copy.path()).unwrap();
+    assert!(copy.contains("calls of \"s3\"") && copy.contains("2^53"), "{copy}");
+    store.close().await.unwrap();
+    let report = tallymesh::check(temp.path()).unwrap();
+    assert_eq!((report.damage.len(), report.kept_aside.len()), (0, 1), "{:?}", report.damage);
+}
+
 #[tokio::test]
 async fn a_record_that_is_lost_or_old_is_noticed_by_the_totals() {
     let temp = tempfile::tempdir().unwrap();

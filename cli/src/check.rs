@@ -119,6 +119,9 @@ fn fate(consequence: Consequence) -> &'static str {
         Consequence::SetAside => "the database will be set aside; the peers bring the state back",
         Consequence::Refused => "the node will refuse to open the directory",
         Consequence::Rewritten => "it will be written again",
+        Consequence::Rejected => {
+            "it alone will be left out and copied to `rejected`; the peers bring back what it held"
+        }
         _ => "it will be skipped",
     }
 }

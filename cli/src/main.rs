@@ -1,6 +1,8 @@
-//! The `tallymesh` program: a demonstration, a replay, a node to try things on, and a look into data directories and a check of them.
+//! The `tallymesh` program: a demonstration, a replay, a node to try things on, and a look into data directories, a check
+//! of them, and their clock.
 
 mod check;
+mod clock;
 mod command;
 mod demo;
 mod inspect;
@@ -28,6 +30,7 @@ enum Command {
     Node(node::NodeArgs),
     Inspect(inspect::InspectArgs),
     Check(check::CheckArgs),
+    Clock(clock::ClockArgs),
 }
 
 impl Command {
@@ -52,6 +55,7 @@ async fn main() -> ExitCode {
         Command::Node(args) => node::run(args).await,
         Command::Inspect(args) => inspect::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Clock(args) => clock::run(&args),
     };
     match result {
         Ok(code) => code,

@@ -167,6 +167,26 @@ fn a_directory_is_checked_and_a_damaged_one_still_inspected() {
 }
 
 #[test]
+fn the_clock_of_a_closed_directory_is_shown_and_is_not_lowered_where_it_is_not_ahead() {
+    let dir = tempfile::tempdir().unwrap();
+    node(dir.path(), "acquire session=s\nflush\n");
+    let data = dir.path().join("data");
+    let path = data.to_str().unwrap();
+    for args in [&["clock", path][..], &["clock", path, "--lower"]] {
+        let shown = tallymesh(args);
+        assert!(shown.status.success(), "{}", text(&shown.stderr));
+        let shown = text(&shown.stdout);
+        assert!(shown.contains("high-water mark") && shown.contains("nothing to lower"), "{shown}");
+    }
+    let shown = tallymesh(&["clock", path, "--json"]);
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert!(shown["mark_unix_ms"].as_u64().unwrap() <= shown["now_unix_ms"].as_u64().unwrap());
+    assert_eq!(shown["lowered"], false);
+    let missing = tallymesh(&["clock", "no/such/dir", "--lower"]);
+    assert!(!missing.status.success() && text(&missing.stderr).contains("no/such/dir"));
+}
+
+#[test]
 fn bad_input_fails_with_a_message_that_names_it() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("bad.toml");

@@ -414,6 +414,11 @@ impl Files for SimDisk {
         Ok(self.open(number))
     }
 
+    fn keep_rejected(&mut self, name: &str, _text: &str) -> Result<Option<String>, StorageError> {
+        self.platter().write()?;
+        Ok(Some(name.to_owned()))
+    }
+
     fn abandon_database(&mut self) {
         let mut platter = self.platter();
         if let Some(number) = platter.begun.take() {

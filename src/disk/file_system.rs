@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use tallymesh_core::storage::{Files, Identity, KvStore, StorageError};
+use tallymesh_core::storage::{FORMAT, Files, Identity, KvStore, StorageError};
 
 use super::lock::DirectoryLock;
 use super::sled::{SledStore, wait_until_closed};
@@ -26,6 +26,10 @@ pub(super) const DATABASE: &str = "db";
 /// A database on its way to the place of the present one, and the present one until the other has its name.
 const DATABASE_NEW: &str = "db.new";
 const DATABASE_OLD: &str = "db.old";
+/// Copies of records that were left out of the database.
+const REJECTED: &str = "rejected";
+/// How many there may be: enough to see what is wrong.
+const REJECTED_MAX: usize = 256;
 
 impl FileSystem {
     /// Makes the directory if need be, and locks it.
@@ -62,15 +66,16 @@ impl FileSystem {
         }
     }
 
-    /// The databases that were set aside, with their sizes in bytes.
+    /// What was set aside, databases and rejected records, with its size in bytes.
     ///
     /// # Errors
     /// When the file system returns an error.
-    pub(crate) fn databases_aside(&self) -> Result<Vec<(PathBuf, u64)>, StorageError> {
+    pub(crate) fn kept_aside(&self) -> Result<Vec<(PathBuf, u64)>, StorageError> {
         let mut aside = Vec::new();
         for entry in fs::read_dir(&self.path).map_err(io_error("list", &self.path))? {
             let entry = entry.map_err(io_error("list", &self.path))?;
-            if entry.file_name().to_string_lossy().starts_with("db.damaged-") {
+            let name = entry.file_name();
+            if name == REJECTED || name.to_string_lossy().starts_with("db.damaged-") {
                 let path = entry.path();
                 aside.push((path.clone(), size_of(&path).map_err(io_error("measure", &path))?));
             }
@@ -122,7 +127,8 @@ impl Files for FileSystem {
     fn read_identity(&self) -> Result<Option<Identity>, StorageError> {
         let Some(bytes) = self.read(IDENTITY)? else { return Ok(None) };
         let text = String::from_utf8_lossy(&bytes);
-        let identity = toml::from_str(&text).map_err(|error| {
+        let identity = toml::from_str(&text).or_else(|error| newer_identity(&text).ok_or(error));
+        let identity = identity.map_err(|error| {
             let why = format!(
                 "{IDENTITY} cannot be read ({}); if the directory is this node's, delete that file and the boot number is \
                  taken from the database",
@@ -203,10 +209,34 @@ impl Files for FileSystem {
         Ok(Box::new(storage))
     }
 
+    fn keep_rejected(&mut self, name: &str, text: &str) -> Result<Option<String>, StorageError> {
+        let dir = self.path.join(REJECTED);
+        fs::create_dir_all(&dir).map_err(io_error("create", &dir))?;
+        let path = dir.join(name);
+        let place = path.display().to_string();
+        if !path.exists() {
+            let held = fs::read_dir(&dir).map_err(io_error("list", &dir))?.count();
+            if held >= REJECTED_MAX {
+                return Ok(None);
+            }
+            self.replace(&format!("{REJECTED}/{name}"), text.as_bytes())?;
+            sync_dir(&dir)?;
+        }
+        Ok(Some(place))
+    }
+
     fn abandon_database(&mut self) {
         // What cannot be removed now is removed at the next start.
         let _ = remove_dir(&self.path.join(DATABASE_NEW));
     }
+}
+
+/// An identity of a later format, of which nothing but the number can be relied upon: that is enough to refuse it by name.
+fn newer_identity(text: &str) -> Option<Identity> {
+    let fields: toml::Table = text.parse().ok()?;
+    let format = u32::try_from(fields.get("format")?.as_integer()?).ok()?;
+    let is_newer = format > FORMAT;
+    is_newer.then(|| Identity { format, ..Identity::default() })
 }
 
 #[expect(clippy::expect_used, reason = "plain fields are always valid TOML")]

@@ -50,6 +50,9 @@ impl SledStore {
                 Err(error) if attempts_left > 0 && is_locked(&error) => {
                     std::thread::sleep(LOCK_WAIT);
                 }
+                Err(error) if is_locked(&error) => {
+                    return Err(StorageError::Busy { place: path.display().to_string() });
+                }
                 opened => break opened.map_err(sled_error)?,
             }
         };
@@ -148,8 +151,8 @@ pub(super) fn wait_until_closed(path: &Path) -> Result<(), StorageError> {
         }
         std::thread::sleep(LOCK_WAIT);
     }
-    let what = "sled does not let go of a database that was closed".to_owned();
-    Err(StorageError::Corrupt { what, source: None })
+    // Who holds it says nothing of what is in it.
+    Err(StorageError::Busy { place: path.display().to_string() })
 }
 
 /// A database that is closed without a panic: sled's own closing panics where a sync fails.

@@ -6,8 +6,8 @@ use tallymesh_core::id::{Incarnation, NodeId, ReplicaId};
 use tallymesh_core::key::CounterKey;
 use tallymesh_core::limit::Lifetime;
 use tallymesh_core::storage::{
-    CheckpointWriter, Files, KvStore, Meta, OpenEvent, Opened, StateStore, StorageError, conforms,
-    recover,
+    CarryOver, CheckpointWriter, Files, KvStore, Meta, OpenEvent, Opened, StateStore, StorageError,
+    conforms, recover,
 };
 use tallymesh_core::table::{Bounds, Op, Restore, Table};
 use tallymesh_core::time::Timestamp;
@@ -116,8 +116,14 @@ fn sled_conforms() {
 /// One life on a directory, which counts 1: what was set aside, the boot number, and what it found.
 fn start(path: &Path, name: &str) -> Result<(Option<String>, u64, u64), StorageError> {
     let name: NodeId = name.parse().unwrap();
-    let opened =
-        StateStore::open(super::open(path)?, &name, &Bounds::default(), (7, [1, 2, 3, 4]), |_| {})?;
+    let opened = StateStore::open(
+        super::open(path)?,
+        &name,
+        &Bounds::default(),
+        &CarryOver::default(),
+        (7, [1, 2, 3, 4]),
+        |_| {},
+    )?;
     let Opened { mut store, table, set_aside, .. } = opened;
     let (boot, before) = (table.own_replica().incarnation.boot, value(&table, "x"));
     add(&table, "x", 1);
@@ -146,8 +152,15 @@ fn after_a_failure_everything_is_written_into_a_new_database() {
     let dir = tempfile::tempdir().unwrap();
     let node = node();
     let data_dir = super::open(dir.path()).unwrap();
-    let opened =
-        StateStore::open(data_dir, &node, &Bounds::default(), (7, [1, 2, 3, 4]), |_| {}).unwrap();
+    let opened = StateStore::open(
+        data_dir,
+        &node,
+        &Bounds::default(),
+        &CarryOver::default(),
+        (7, [1, 2, 3, 4]),
+        |_| {},
+    )
+    .unwrap();
     let Opened { mut store, table, .. } = opened;
     add(&table, "x", 1);
     store.write(&table, Timestamp(0)).unwrap();
@@ -233,7 +246,7 @@ fn what_is_not_ours_is_left_alone() {
     )
     .unwrap();
     let error = start(dir.path(), "a").unwrap_err().to_string();
-    assert!(error.contains("format 9"), "{error}");
+    assert!(error.contains("format 9") && error.contains("a later one"), "{error}");
     let nothing = tempfile::tempdir().unwrap();
     assert!(crate::inspect(nothing.path()).is_err());
     assert_eq!(
@@ -245,7 +258,7 @@ fn what_is_not_ours_is_left_alone() {
 
 #[test]
 fn an_identity_is_written_to_the_byte_as_it_always_was() {
-    let fixture = include_bytes!("../../tests/fixtures/format-1/lives/identity.toml");
+    let fixture = include_bytes!("../../tests/fixtures/format-2/lives/identity.toml");
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("identity.toml"), fixture).unwrap();
     let mut files = FileSystem::open(dir.path()).unwrap();
@@ -262,15 +275,86 @@ fn damage_is_told_before_the_database_is_set_aside() {
     std::fs::write(dir.path().join("db/db"), [0x5a; 100_000]).unwrap();
     let data_dir = super::open(dir.path()).unwrap();
     let mut told = Vec::new();
-    let opened =
-        StateStore::open(data_dir, &node(), &Bounds::default(), (7, [1, 2, 3, 4]), |event| {
+    let opened = StateStore::open(
+        data_dir,
+        &node(),
+        &Bounds::default(),
+        &CarryOver::default(),
+        (7, [1, 2, 3, 4]),
+        |event| {
             if let OpenEvent::SettingAside { place, damage } = event {
                 let is_still_there = Path::new(place).join("db/db").exists();
                 told.push((is_still_there, damage.to_string()));
             }
-        });
+        },
+    );
     let (name, _) = opened.unwrap().set_aside.unwrap();
     let [(is_still_there, damage)] = &told[..] else { panic!("told {} times", told.len()) };
     assert!(*is_still_there && !damage.is_empty());
     assert!(dir.path().join(name).exists());
+}
+
+#[test]
+fn a_database_that_is_still_locked_is_busy_and_not_set_aside() {
+    // A small one is opened at once, and a large one copied first.
+    for values in [1, 3_000] {
+        let dir = tempfile::tempdir().unwrap();
+        start(dir.path(), "a").unwrap();
+        let db = ::sled::open(dir.path().join("db")).unwrap();
+        (0..values).for_each(|n: u32| _ = db.insert(n.to_be_bytes(), vec![7; 400]).unwrap());
+        db.flush().unwrap();
+        drop(db);
+        // What else may hold it: a thread of sled's that has not ended yet, or another program.
+        let file = std::fs::File::open(dir.path().join("db/db")).unwrap();
+        while file.try_lock().is_err() {
+            std::thread::yield_now();
+        }
+        let error = start(dir.path(), "a").unwrap_err();
+        assert!(matches!(error, StorageError::Busy { .. }) && !error.is_corrupt(), "{error}");
+        assert!(error.to_string().contains("try again"), "{error}");
+        file.unlock().unwrap();
+        let (set_aside, _, before) = start(dir.path(), "a").unwrap();
+        assert_eq!((set_aside, before), (None, 1));
+    }
+}
+
+#[test]
+fn fields_that_a_newer_version_added_to_the_identity_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    start(dir.path(), "a").unwrap();
+    let path = dir.path().join("identity.toml");
+    let read = || std::fs::read_to_string(&path).unwrap();
+    let newer = "cluster = \"default\"\n[advertise]\naddress = \"10.0.0.7:7946\"\nports = [1, 2]\n";
+    std::fs::write(&path, read() + newer).unwrap();
+    assert_eq!(start(dir.path(), "a").unwrap(), (None, 2, 1));
+    let kept: toml::Table = read().parse().unwrap();
+    let expected: toml::Table = newer.parse().unwrap();
+    for (field, value) in &expected {
+        assert_eq!(kept.get(field), Some(value), "{}", read());
+    }
+    assert_eq!(kept["boot"].as_integer(), Some(2));
+}
+
+#[test]
+fn a_later_identity_is_refused_by_its_number_whatever_else_it_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    start(dir.path(), "a").unwrap();
+    let path = dir.path().join("identity.toml");
+    std::fs::write(&path, "format = 3\nname = \"a\"\n").unwrap();
+    let error = start(dir.path(), "a").unwrap_err();
+    assert!(matches!(error, StorageError::OtherFormat { found: 3, .. }), "{error}");
+}
+
+#[test]
+fn copies_of_rejected_records_are_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut files = FileSystem::open(dir.path()).unwrap();
+    for number in 0..300 {
+        let kept = files.keep_rejected(&format!("record {number}"), "text").unwrap();
+        assert_eq!(kept.is_some(), number < 256, "{number}");
+    }
+    let again = files.keep_rejected("record 7", "other").unwrap().unwrap();
+    assert_eq!(std::fs::read_to_string(again).unwrap(), "text");
+    assert_eq!(std::fs::read_dir(dir.path().join("rejected")).unwrap().count(), 256);
+    assert_eq!(files.kept_aside().unwrap(), [(dir.path().join("rejected"), 256 * 4)]);
 }

@@ -23,7 +23,8 @@ pub struct CheckReport {
     pub tombstones: u64,
     /// Everything that is wrong, one entry for each damaged piece.
     pub damage: Vec<Finding>,
-    /// Databases that were set aside earlier, with their size in bytes. They are no damage; delete them when done with them.
+    /// Databases that were set aside earlier, and the directory of rejected records, with their size in bytes. They are no
+    /// damage; delete them when done with them.
     pub kept_aside: Vec<(PathBuf, u64)>,
 }
 
@@ -32,7 +33,8 @@ pub struct CheckReport {
 /// system's directory for temporary files, which needs room for it.
 ///
 /// # Errors
-/// When there is no data directory, a process holds it, or its files cannot be copied. Damage is no error.
+/// When there is no data directory, a process holds it, it has another format than this version's, or its files cannot be
+/// copied. Damage is no error.
 ///
 /// ```no_run
 /// use tallymesh::{CheckReport, Consequence, Finding, check};
@@ -49,7 +51,7 @@ pub fn check(data_dir: impl AsRef<Path>) -> Result<CheckReport, StorageError> {
     let path = data_dir.as_ref();
     must_exist(path)?;
     let files = FileSystem::lock(path)?;
-    let kept_aside = files.databases_aside()?;
+    let kept_aside = files.kept_aside()?;
     let mut examination = Examination::of(&files)?;
     match files.has_database() {
         true => examine_database(&files, path, &mut examination)?,
@@ -69,9 +71,10 @@ fn examine_database(
     files.copy_database(&copy)?;
     match SledStore::open(&copy) {
         Ok(store) => {
-            examination.read_database(&store);
+            let read = examination.read_database(&store);
             // sled may panic once more when it lets go.
             let _ = without_panic(|| drop(store));
+            read?;
         }
         Err(error) => {
             let (copy, original) = (copy.display().to_string(), path.join("db"));

@@ -13,7 +13,9 @@ use crate::clock::Clock;
 use crate::config::{Config, Durability};
 use crate::disk::{self, ReadProgress};
 use tallymesh_core::id::{Incarnation, ReplicaId};
-use tallymesh_core::storage::{OpenEvent, Opened, StateStore, StorageError};
+use tallymesh_core::storage::{
+    CarriedOver, CarryOver, OpenEvent, Opened, StateStore, StorageError,
+};
 use tallymesh_core::table::Table;
 use tallymesh_core::time::Timestamp;
 
@@ -114,7 +116,8 @@ fn open(config: &Config) -> Result<(Started, Option<StateStore>), OpenError> {
     };
     let process_clock = Clock::new(Timestamp(0));
     let mut progress = ReadProgress::begin(|| process_clock.monotonic());
-    let opened = StateStore::open(disk::open(path)?, node, bounds, random, |event| {
+    let rules = CarryOver { limits: &config.limits, counters_ttl: config.counter_ttl };
+    let opened = StateStore::open(disk::open(path)?, node, bounds, &rules, random, |event| {
         log_opening(event, &mut progress);
     })?;
     let Opened { store, table, clock: high_water, set_aside, .. } = opened;
@@ -141,6 +144,35 @@ fn log_opening(event: OpenEvent<'_>, progress: &mut ReadProgress<impl Fn() -> Du
             %damage,
             "the database is damaged and is set aside as db.damaged-N; starting empty and relearning the state from the \
              peers. Check the disk; delete what was set aside when it is no longer wanted"
+        ),
+        OpenEvent::CarriedOver(carried) => {
+            let CarriedOver { of_limits, of_no_limit, left_out, .. } = carried;
+            tracing::info!(
+                of_limits,
+                of_no_limit,
+                left_out,
+                "the database is carried over to the present disk format"
+            );
+            if of_no_limit > 0 {
+                tracing::warn!(
+                    counters = of_no_limit,
+                    "counters of the former disk format fit no limit of the config, and count for none; that is right for \
+                     counters of a CounterStore, and for limits that were removed or changed"
+                );
+            }
+            if left_out > 0 {
+                tracing::warn!(
+                    counters = left_out,
+                    "counters of the former disk format have a key that is none, and are left out"
+                );
+            }
+        }
+        OpenEvent::Rejected { what, why, copy } => tracing::error!(
+            record = what,
+            why,
+            copy = copy.unwrap_or("none, there are too many"),
+            "a record holds what no version writes, and is left out; what it held is relearned from the peers. Please report \
+             it, with the copy"
         ),
         _ => {}
     }

@@ -5,7 +5,8 @@ use alloc::{boxed::Box, vec::Vec};
 use super::Limit;
 use super::limit_hash::tag_of;
 use super::window::{Kind, Term};
-use crate::key::write_limit;
+use crate::key::{CounterKey, write_limit, write_text};
+use crate::time::Timestamp;
 
 /// The window of a limit, and what follows it in every key: the limit's name and tag, and the number of values.
 #[derive(Debug)]
@@ -26,5 +27,19 @@ impl KeyPrefix {
     pub(super) fn write(&self, key: &mut Vec<u8>, term: Term) {
         term.write(key);
         key.extend_from_slice(&self.behind);
+    }
+}
+
+impl Limit {
+    /// The key of its counter at this time for these values of its `per`; `None` if they are not as many, or too long.
+    pub(crate) fn key_at(&self, now: Timestamp, values: &[&str]) -> Option<CounterKey> {
+        if values.len() != self.labels_of_per().len() {
+            return None;
+        }
+        let mut key = Vec::new();
+        let key_prefix = KeyPrefix::of(self);
+        key_prefix.write(&mut key, key_prefix.window.term(now));
+        values.iter().for_each(|value| write_text(&mut key, value));
+        CounterKey::from_bytes(&key).ok()
     }
 }

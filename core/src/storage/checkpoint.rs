@@ -4,20 +4,23 @@
 //! written. A crash in between leaves cells newer than the watermarks: peers send some of them again, and nothing is
 //! missing.
 
+use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::record::{
-    CellsRecord, CounterRecord, FORMAT, META_KEY, Meta, Totals, counter_key, decode, encode,
-    replica_key,
+    COUNTER_PREFIX, CounterRecord, FORMAT, META_KEY, Meta, NOBODY, ReplicaRecord, StateRecord,
+    Totals, counter_key, decode, encode, replica_key, wrapped,
 };
-use super::{Files, KvStore, Recovered, StorageError};
+use super::recover::Kept;
+use super::walk::{Rejected, number_of};
+use super::{Fields, Files, KvStore, Recovered, StorageError};
 use crate::crdt::VersionVector;
 use crate::id::{NodeId, ReplicaId, Version};
 use crate::mutant::mutant;
-use crate::table::{DirtySet, StoredCounter, Table};
+use crate::table::{AtRest, DirtySet, StoredCounter, Table};
 use crate::time::Timestamp;
 
 /// How often the clock alone is worth a write to disk: well within the grace for which closed windows are kept.
@@ -27,7 +30,9 @@ const CLOCK_EVERY: Duration = Duration::from_secs(10);
 pub struct CheckpointWriter {
     store: Box<dyn KvStore>,
     meta: Meta,
-    replica_numbers: BTreeMap<ReplicaId, u32>,
+    replicas: BTreeMap<ReplicaId, Numbered>,
+    /// Fields of replicas that this version does not know, for those whose records are still to be written.
+    replica_fields: BTreeMap<ReplicaId, Fields>,
     /// Keys of counters that ended by a time which the last checkpoint's entry holds. They are buried in the next, when that
     /// entry is certain to stay: a clock that steps back at a crash must not find them gone and their window open.
     ended: BTreeSet<Vec<u8>>,
@@ -38,6 +43,14 @@ pub struct CheckpointWriter {
     durable: u64,
     /// Bytes of keys and values in storage.
     live_bytes: u64,
+}
+
+/// A replica in this database.
+#[derive(Debug, Clone, Copy)]
+struct Numbered {
+    number: u32,
+    /// When the last counter ends that holds, or held, a cell of it, in seconds since 1970.
+    end_s: u64,
 }
 
 impl CheckpointWriter {
@@ -54,7 +67,8 @@ impl CheckpointWriter {
         let mut writer = CheckpointWriter {
             store,
             meta,
-            replica_numbers: BTreeMap::new(),
+            replicas: BTreeMap::new(),
+            replica_fields: BTreeMap::new(),
             ended: BTreeSet::new(),
             tombstones: BTreeSet::new(),
             written: 0,
@@ -62,16 +76,66 @@ impl CheckpointWriter {
             live_bytes: 0,
         };
         if let Some(recovered) = recovered {
-            let numbers = recovered.replicas.iter();
-            writer.replica_numbers =
-                numbers.map(|(number, replica)| (replica.clone(), *number)).collect();
+            let ends: BTreeMap<u32, u64> = writer.meta.ends.iter().copied().collect();
+            let numbers = recovered.replicas.iter().map(|(number, replica)| {
+                let end_s = ends.get(number).copied().unwrap_or_default();
+                (replica.clone(), Numbered { number: *number, end_s })
+            });
+            writer.replicas = numbers.collect();
             writer.tombstones = recovered.tombstones.iter().cloned().collect();
             writer.live_bytes = recovered.live_bytes;
         }
         writer.store.sync()?;
         writer.write_meta()?;
         writer.sync_meta()?;
+        if let Some(recovered) = recovered {
+            writer.bury(&recovered.rejected)?;
+        }
         Ok(writer)
+    }
+
+    /// Begins a database in the place of another, of which it keeps what this version does not know.
+    ///
+    /// # Errors
+    /// As [`on`](Self::on).
+    pub(super) fn in_place_of(
+        store: Box<dyn KvStore>,
+        meta: Meta,
+        kept: &Kept,
+    ) -> Result<CheckpointWriter, StorageError> {
+        let mut writer =
+            CheckpointWriter::on(store, Meta { others: kept.meta.clone(), ..meta }, None)?;
+        writer.replica_fields.clone_from(&kept.replicas);
+        for (key, value) in &kept.records {
+            writer.store.put(key, value)?;
+        }
+        Ok(writer)
+    }
+
+    /// Puts tombstones in the place of records that were rejected, in a checkpoint of their own.
+    fn bury(&mut self, rejected: &[Rejected]) -> Result<(), StorageError> {
+        if rejected.is_empty() {
+            return Ok(());
+        }
+        self.meta.checkpoint += 1;
+        for Rejected { key, crc, .. } in rejected {
+            if key.first() != Some(&COUNTER_PREFIX) {
+                // Replicas are in no totals, and counters may still name the number.
+                match number_of(key) {
+                    Some(_) => _ = self.store.put(key, &wrapped(key, NOBODY).0)?,
+                    None => self.store.remove(key)?,
+                }
+                continue;
+            }
+            let (checkpoint, replaced) = (self.meta.checkpoint, Some(*crc));
+            let (bytes, _) = encode(key, &CounterRecord { checkpoint, replaced, state: None });
+            self.store.put(key, &bytes)?;
+            self.meta.totals.remove(*crc);
+            self.tombstones.insert(key.clone());
+        }
+        self.sync_meta()?;
+        self.write_meta()?;
+        self.sync_meta()
     }
 
     /// Makes all that the table counted before this call durable; says whether there was anything. `clock` is the latest time
@@ -116,6 +180,28 @@ impl CheckpointWriter {
         self.meta.clock = self.meta.clock.max(clock);
         self.write_meta()?;
         Ok(wrote)
+    }
+
+    /// Writes down one counter of another database, before there is any table; [`finish_copy`](Self::finish_copy) follows.
+    pub(super) fn copy(&mut self, counter: &StoredCounter<'_>) -> Result<(), StorageError> {
+        self.put(counter)
+    }
+
+    /// Ends a copy: names these replicas, vouches for these watermarks, and makes all of it durable.
+    pub(super) fn finish_copy<'a>(
+        &mut self,
+        replicas: impl IntoIterator<Item = &'a ReplicaId>,
+        watermarks: &VersionVector,
+        clock: Timestamp,
+    ) -> Result<(), StorageError> {
+        for replica in replicas {
+            self.replica_number(replica)?;
+        }
+        self.meta.watermarks = self.numbered(watermarks)?;
+        self.meta.clock = clock;
+        self.sync_meta()?;
+        self.write_meta()?;
+        self.sync_meta()
     }
 
     /// Makes the last checkpoint's own entry durable. [`write`](Self::write) leaves that to a moment when no caller waits: its
@@ -165,6 +251,11 @@ impl CheckpointWriter {
         Ok(CheckpointWriter { store: files.install_database()?, ..self })
     }
 
+    /// The storage that it wrote to.
+    pub(super) fn into_store(self) -> Box<dyn KvStore> {
+        self.store
+    }
+
     /// Number of the last checkpoint that was begun.
     pub fn checkpoint(&self) -> u64 {
         self.meta.checkpoint
@@ -184,6 +275,8 @@ impl CheckpointWriter {
     }
 
     fn write_meta(&mut self) -> Result<(), StorageError> {
+        let ends = self.replicas.values().filter(|replica| replica.end_s > 0);
+        self.meta.ends = ends.map(|replica| (replica.number, replica.end_s)).collect();
         let (bytes, _) = encode(META_KEY, &self.meta);
         self.store.put(META_KEY, &bytes)?;
         self.written = self.meta.checkpoint;
@@ -193,14 +286,20 @@ impl CheckpointWriter {
     fn put(&mut self, counter: &StoredCounter<'_>) -> Result<(), StorageError> {
         // A counter may come back between two checkpoints.
         self.ended.remove(&*counter.key);
+        let end_s = counter.end_s();
         let mut cells = Vec::with_capacity(counter.state.cells.len());
         for (replica, cell) in &*counter.state.cells {
-            cells.push((self.replica_number(replica)?, cell.version, cell.p, cell.n));
+            let number = self.replica_number(replica)?;
+            if let Some(numbered) = self.replicas.get_mut(replica) {
+                numbered.end_s = numbered.end_s.max(end_s);
+            }
+            cells.push((number, *cell));
         }
-        self.put_counter(&counter.key, Some(counter.state.with_cells(cells)))
+        let AtRest { generation, marks, .. } = counter.state;
+        self.put_counter(&counter.key, Some(StateRecord { generation, cells, marks }))
     }
 
-    fn put_counter(&mut self, key: &[u8], state: Option<CellsRecord>) -> Result<(), StorageError> {
+    fn put_counter(&mut self, key: &[u8], state: Option<StateRecord>) -> Result<(), StorageError> {
         let key = counter_key(key);
         let held = self.store.get(&key)?;
         let held_bytes = held.as_ref().map_or(0, |bytes| key.len() + bytes.len());
@@ -235,16 +334,24 @@ impl CheckpointWriter {
     }
 
     fn replica_number(&mut self, replica: &ReplicaId) -> Result<u32, StorageError> {
-        if let Some(number) = self.replica_numbers.get(replica) {
+        if let Some(Numbered { number, .. }) = self.replicas.get(replica) {
             return Ok(*number);
         }
-        let number = self.replica_numbers.values().max().map_or(0, |last| last + 1);
+        let number = self.meta.next_replica;
+        // A new database, in which all is written after an error, begins with 0 again.
+        let used_up = || StorageError::Corrupt {
+            what: "all replica numbers of the database are used up".to_owned(),
+            source: None,
+        };
+        let next = number.checked_add(1).ok_or_else(used_up)?;
         let key = replica_key(number);
-        let (bytes, _) = encode(&key, replica);
+        let others = self.replica_fields.remove(replica).unwrap_or_default();
+        let (bytes, _) = encode(&key, &ReplicaRecord::of(replica, others));
         self.store.put(&key, &bytes)?;
         // No counter may name it before it is certain to be there. New replicas are rare.
         self.store.sync()?;
-        self.replica_numbers.insert(replica.clone(), number);
+        self.meta.next_replica = next;
+        self.replicas.insert(replica.clone(), Numbered { number, end_s: 0 });
         Ok(number)
     }
 }
@@ -258,7 +365,10 @@ impl Meta {
             checkpoint,
             totals: Totals::default(),
             clock: Timestamp(0),
+            next_replica: 0,
             watermarks: Vec::new(),
+            ends: Vec::new(),
+            others: Fields::default(),
         }
     }
 }

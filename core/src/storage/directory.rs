@@ -9,6 +9,7 @@
 //! db.opening/      a copy of the database, for sled to make a snapshot of
 //! db.new/, db.old/ a rewrite of the database under way
 //! db.damaged-N/    a database that could not be trusted, set aside
+//! rejected/        copies of single records that no version writes
 //! ```
 
 use alloc::borrow::ToOwned;
@@ -19,9 +20,12 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::carry_over::{CarriedOver, CarryOver, carried_over};
+use super::format_1;
 use super::record::FORMAT;
 use super::recover::{Damage, RecoverError, Recovered, boots_of, recover};
-use super::{Files, KvStore, StorageError};
+use super::walk::{BadMeta, read_meta};
+use super::{Fields, Files, KvStore, StorageError};
 use crate::id::NodeId;
 use crate::mutant::mutant;
 use crate::table::StoredCounter;
@@ -34,7 +38,7 @@ pub struct DataDir {
 }
 
 /// What a directory says of itself outside the database, so that a lost database is never taken for a new one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
     /// The version of the disk format, [`FORMAT`].
     pub format: u32,
@@ -44,6 +48,9 @@ pub struct Identity {
     pub boot: u64,
     /// Whether there has been a database in it.
     pub database: bool,
+    /// What a newer version added.
+    #[serde(flatten)]
+    pub others: Fields,
 }
 
 /// The number of the last checkpoint that is certain to be in the database, as the file beside it holds it.
@@ -141,13 +148,67 @@ impl DataDir {
         };
         let step = if mutant!(ReplicaIdReused) { 0 } else { 1 };
         let boot = in_identity.max(in_database).saturating_add(step).max(1);
+        let known = self.identity.as_ref();
         self.write_identity(Identity {
-            format: FORMAT,
+            // It stays until the database has another.
+            format: known.map_or(FORMAT, |identity| identity.format),
             node: node.as_str().to_owned(),
             boot,
             database: self.was_used(),
+            others: known.map_or_else(Fields::default, |identity| identity.others.clone()),
         })?;
         Ok(boot)
+    }
+
+    /// If the database has format 1, puts one of the present format in its place that holds the same; otherwise returns it as it is.
+    ///
+    /// # Errors
+    /// When it is another node's, or the file system returns an error. A damaged database is none.
+    pub(super) fn carry_over(
+        &mut self,
+        node: &NodeId,
+        opening: Opening,
+        by: &CarryOver<'_>,
+    ) -> Result<(Opening, Option<CarriedOver>), StorageError> {
+        let old = match opening {
+            Opening::Open(store) if matches!(read_meta(&*store), Err(BadMeta::OtherFormat(1))) => {
+                store
+            }
+            opening => return Ok((opening, None)),
+        };
+        let contents = match format_1::read(&*old, |_| {}) {
+            Ok(contents) => contents,
+            Err(damage) => return Ok((Opening::Damaged(damage), None)),
+        };
+        self.check_node(node.as_str(), Some(contents.node.as_str()))?;
+        if contents.checkpoint < self.noted {
+            let (expected, found) = (self.noted, contents.checkpoint);
+            return Ok((Opening::Damaged(Damage::Older { expected, found }), None));
+        }
+        let new = self.files.begin_database()?;
+        let (writer, carried) = match carried_over(&*old, contents, new, by) {
+            Ok(carried) => carried,
+            Err(error) => {
+                self.files.abandon_database();
+                return Err(error);
+            }
+        };
+        drop(old);
+        // Before the new database is in place: a version that reads format 1 only must not open that, and take it for damaged.
+        self.adopt_format()?;
+        let store = writer.installed(&mut *self.files)?.into_store();
+        Ok((Opening::Open(store), Some(carried)))
+    }
+
+    /// Says that the directory has the present format, before a database of that is put in it.
+    ///
+    /// # Errors
+    /// When the file system returns an error.
+    pub(super) fn adopt_format(&mut self) -> Result<(), StorageError> {
+        match self.identity.clone().filter(|identity| identity.format != FORMAT) {
+            Some(identity) => self.write_identity(Identity { format: FORMAT, ..identity }),
+            None => Ok(()),
+        }
     }
 
     /// Checks all that is in an opened database, and passes each counter in it to `visit`.
@@ -182,7 +243,7 @@ impl DataDir {
                 Err(foreign("its db is not tallymesh's".to_owned()))
             }
             Err(RecoverError::Damage(damage)) => Ok(Found::Damaged(damage)),
-            Err(error @ RecoverError::OtherFormat { .. }) => Err(foreign(error.to_string())),
+            Err(RecoverError::OtherFormat { found }) => Err(self.other_format(found)),
         }
     }
 
@@ -194,6 +255,14 @@ impl DataDir {
         &mut self,
         visit: impl FnMut(StoredCounter<'_>),
     ) -> Result<Recovered, StorageError> {
+        self.read_and_keep(visit).map(|(_, recovered)| recovered)
+    }
+
+    /// As [`read`](Self::read), for what goes on to write.
+    pub(super) fn read_and_keep(
+        &mut self,
+        visit: impl FnMut(StoredCounter<'_>),
+    ) -> Result<(Box<dyn KvStore>, Recovered), StorageError> {
         let damaged = |dir: &DataDir, damage: &Damage| {
             let place = format!("{}/db", dir.place());
             StorageError::Damaged { place, why: damage.to_string() }
@@ -207,7 +276,7 @@ impl DataDir {
             Err(error) => return Err(error),
         };
         match self.read_database(opening, None, visit)? {
-            Found::Whole(_, recovered) => Ok(recovered),
+            Found::Whole(store, recovered) => Ok((store, recovered)),
             Found::New(_) => Err(damaged(self, &Damage::NoMeta)),
             Found::Damaged(damage) => Err(damaged(self, &damage)),
         }
@@ -263,6 +332,10 @@ impl DataDir {
         Ok(())
     }
 
+    fn other_format(&self, found: u32) -> StorageError {
+        other_format(self.place(), found)
+    }
+
     fn check_node(&self, expected: &str, found: Option<&str>) -> Result<(), StorageError> {
         match found.filter(|found| *found != expected) {
             None => Ok(()),
@@ -278,10 +351,12 @@ impl DataDir {
 /// What the directory says of itself, if this version can read it.
 pub(super) fn read_identity(files: &dyn Files) -> Result<Option<Identity>, StorageError> {
     let Some(identity) = files.read_identity()? else { return Ok(None) };
-    if identity.format != FORMAT {
-        let (place, found) = (files.place().to_owned(), identity.format);
-        let why = format!("it has format {found}, and this version reads {FORMAT}");
-        return Err(StorageError::Foreign { place, why });
+    if (1..=FORMAT).contains(&identity.format) {
+        return Ok(Some(identity));
     }
-    Ok(Some(identity))
+    Err(other_format(files.place(), identity.format))
+}
+
+fn other_format(place: &str, found: u32) -> StorageError {
+    StorageError::OtherFormat { place: place.to_owned(), found, read: FORMAT }
 }

@@ -74,6 +74,28 @@ pub enum StorageError {
         /// What was found.
         why: String,
     },
+    /// The directory has another format than this version reads or, offline, than it looks into.
+    #[error(
+        "data directory {place} has disk format {found}, and this version has format {read}; {}",
+        match found > read {
+            true => "use the version that wrote it, or a later one, or choose another data_dir",
+            false => "start its node with this version, which carries the directory over",
+        }
+    )]
+    OtherFormat {
+        /// The directory.
+        place: String,
+        /// The format that it has.
+        found: u32,
+        /// The format of this version.
+        read: u32,
+    },
+    /// A database that was closed is still locked, by a thread that has not ended or by another program; what it holds is not in question.
+    #[error("{place} is still in use after it was closed; try again, or stop what else uses it")]
+    Busy {
+        /// The database.
+        place: String,
+    },
     /// What the directory holds cannot be trusted.
     #[error(
         "{place} is damaged: {why}; when its node starts, it sets the damaged database aside and relearns the state from \

@@ -12,12 +12,12 @@ use alloc::vec::Vec;
 use core::convert::Infallible;
 
 use super::directory::{Identity, Note, read_identity};
-use super::record::{COUNTER_PREFIX, FORMAT, META_KEY, Meta, REPLICA_PREFIX};
+use super::record::{DamagedRecord, FORMAT, Meta, ReplicaRecord};
 use super::recover::Damage;
-use super::walk::{BadCounter, BadMeta, BadReplica, Visitor, walk};
+use super::rejected::{hex, name_of};
+use super::walk::{BadCounter, BadMeta, Rejected, Visitor, read_meta, walk, walk_unknown};
 use super::{Files, KvStore, StorageError};
 use crate::id::ReplicaId;
-use crate::key::{CounterKey, InvalidKey};
 use crate::table::{CounterState, StoredCounter};
 
 /// What is wrong with one piece of a data directory.
@@ -40,6 +40,8 @@ pub enum Consequence {
     Refused,
     /// The file is written again from what is in the database.
     Rewritten,
+    /// That record alone is left out, and copied to `rejected`; the peers bring back what it may have held.
+    Rejected,
     /// None.
     Ignored,
 }
@@ -64,6 +66,7 @@ pub struct Examination {
     pub damage: Vec<Finding>,
     /// The last checkpoint that is certain to have been in the database.
     noted: u64,
+    place: String,
 }
 
 impl Examination {
@@ -72,7 +75,8 @@ impl Examination {
     /// # Errors
     /// When the note of the last checkpoint cannot be read at all. Damage is no error.
     pub fn of(files: &dyn Files) -> Result<Examination, StorageError> {
-        let mut examination = Examination::default();
+        let place = files.place().to_owned();
+        let mut examination = Examination { place, ..Examination::default() };
         examination.read_identity(files);
         examination.read_note(files)?;
         Ok(examination)
@@ -92,10 +96,28 @@ impl Examination {
     }
 
     /// Reads the database.
-    pub fn read_database(&mut self, store: &dyn KvStore) {
-        self.read_other_records(store);
+    ///
+    /// # Errors
+    /// When it has an earlier format, which the next start carries over. Damage is no error.
+    pub fn read_database(&mut self, store: &dyn KvStore) -> Result<(), StorageError> {
+        if let Err(BadMeta::OtherFormat(found)) = read_meta(store)
+            && found < FORMAT
+        {
+            let place = self.place.clone();
+            return Err(StorageError::OtherFormat { place, found, read: FORMAT });
+        }
         let mut lenient = Lenient { examination: self, damaged_counters: false };
-        let walked = match walk(store, &mut lenient) {
+        // The number of records tells whether nothing was ever stored.
+        let counted = store.scan(&[], &mut |_, _| lenient.examination.records += 1);
+        if counted.is_err() {
+            // It is found again, and named, where the kinds of record are read.
+            lenient.examination.records += 1;
+        }
+        let walked = walk(store, &mut lenient).and_then(|walked| {
+            walk_unknown(store, &mut lenient)?;
+            Ok(walked)
+        });
+        let walked = match walked {
             Ok(walked) => walked,
             Err(never) => match never {},
         };
@@ -103,13 +125,14 @@ impl Examination {
         self.replicas = walked.replicas;
         let Some(meta) = self.meta.as_ref().filter(|_| !counters_are_damaged) else {
             // The sum cannot be right without the damaged records, and says nothing more.
-            return;
+            return Ok(());
         };
         if walked.at_checkpoint != meta.totals {
             let (expected, found) = (meta.totals.count, walked.at_checkpoint.count);
             let damage = Damage::Totals { expected, found };
             self.found(format!("db: {damage}"), Consequence::SetAside);
         }
+        Ok(())
     }
 
     /// Whether a database was in use here before.
@@ -145,30 +168,7 @@ impl Examination {
         Ok(())
     }
 
-    /// Counts all records, and finds those that this format knows nothing of.
-    fn read_other_records(&mut self, store: &dyn KvStore) {
-        let mut records = 0;
-        let scanned = store.scan(&[], &mut |key, _| {
-            records += 1;
-            let kind = key.first().copied();
-            if key != META_KEY && kind != Some(COUNTER_PREFIX) && kind != Some(REPLICA_PREFIX) {
-                let what = format!("record {}: no record of this format has such a key", hex(key));
-                self.found(what, Consequence::Ignored);
-            }
-        });
-        if scanned.is_err() {
-            // It is found again, and named, where the kinds of record are read.
-            records += 1;
-        }
-        self.records = records;
-    }
-
     fn check_meta(&mut self, meta: Meta) {
-        if meta.format != FORMAT {
-            let found = meta.format;
-            let what = format!("db: it has format {found}, and this version reads {FORMAT}");
-            return self.found(what, Consequence::Refused);
-        }
         let node = self.identity.as_ref().map(|identity| identity.node.clone());
         if let Some(node) = node.filter(|node| node != meta.node.as_str()) {
             let found = &meta.node;
@@ -214,19 +214,18 @@ impl Visitor for Lenient<'_> {
                 let what = format!("db: {}: {error}", Damage::Meta);
                 self.found(what, Consequence::SetAside);
             }
+            Err(BadMeta::OtherFormat(found)) => {
+                let what = format!("db: it has format {found}, and this version reads {FORMAT}");
+                self.found(what, Consequence::Refused);
+            }
         }
         Ok(self.examination.meta.clone())
     }
 
-    fn replica(&mut self, key: &[u8], replica: Result<(u32, &ReplicaId), BadReplica>) {
-        let what = match replica {
-            Ok(_) => return,
-            Err(BadReplica::Key) => {
-                format!("replica record {}: its key is not 4 bytes of number", hex(key))
-            }
-            Err(BadReplica::Record(number, error)) => format!("replica {number}: {error}"),
-        };
-        self.found(what, Consequence::SetAside);
+    fn replica(&mut self, _: u32, _: ReplicaRecord) {}
+
+    fn bad_replica(&mut self, key: &[u8], why: DamagedRecord) {
+        self.found(format!("{}: {why}", name_of(key)), Consequence::SetAside);
     }
 
     fn replicas_end(&mut self, replicas: &BTreeMap<u32, ReplicaId>, meta: Option<&Meta>) {
@@ -241,12 +240,8 @@ impl Visitor for Lenient<'_> {
         self.examination.counters.extend(counter.to_state());
     }
 
-    fn tombstone(&mut self, key: &[u8], bad: Option<InvalidKey>) {
+    fn tombstone(&mut self, _: &[u8]) {
         self.examination.tombstones += 1;
-        if let Some(error) = bad {
-            self.damaged_counters = true;
-            self.found(format!("{}: {error}", name_of(key)), Consequence::Ignored);
-        }
     }
 
     fn bad_counter(&mut self, key: &[u8], why: BadCounter, rest: Option<StoredCounter<'_>>) {
@@ -256,11 +251,8 @@ impl Visitor for Lenient<'_> {
             BadCounter::Record(error) => {
                 self.found(format!("{name}: {error}"), Consequence::SetAside);
             }
-            BadCounter::Content { key, unknown_replicas } => {
-                if let Some(error) = key {
-                    self.found(format!("{name}: {error}"), Consequence::SetAside);
-                }
-                for number in unknown_replicas {
+            BadCounter::UnknownReplicas(numbers) => {
+                for number in numbers {
                     let what = format!(
                         "{name}: it has a cell of replica {number}, which has no record that can be read"
                     );
@@ -272,22 +264,20 @@ impl Visitor for Lenient<'_> {
         self.examination.counters.extend(state);
     }
 
+    fn rejected(&mut self, rejected: Rejected) {
+        let Rejected { key, why, .. } = rejected;
+        self.found(format!("{}: {why}", name_of(&key)), Consequence::Rejected);
+    }
+
+    fn unknown(&mut self, key: &[u8], _: &[u8]) {
+        let what = format!("record {}: this version knows no such record", hex(key));
+        self.found(what, Consequence::Ignored);
+    }
+
     fn unreadable(&mut self, kind: &'static str, error: StorageError) -> Result<(), Infallible> {
         self.damaged_counters |= kind == "the counters";
         let what = format!("db: not all of {kind} can be read: {error}");
         self.found(what, Consequence::SetAside);
         Ok(())
     }
-}
-
-/// A counter by its record's key, in words.
-fn name_of(key: &[u8]) -> String {
-    match CounterKey::from_bytes(key.get(1..).unwrap_or_default()) {
-        Ok(key) => format!("counter {key}"),
-        Err(_) => format!("counter record {}", hex(key)),
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,14 +4,25 @@
 //! The bytes themselves are kept by a backend behind two traits: [`KvStore`] for the database, [`Files`] for what stands
 //! beside it. The library brings sled and a file system, the simulator a disk that forgets, fails and rots.
 
+mod carry_over;
+#[cfg(test)]
+mod carry_over_tests;
 mod checkpoint;
+mod clock_mark;
 mod conformance;
 mod directory;
 mod error;
 mod examine;
+mod fields;
+#[cfg(test)]
+mod files_for_tests;
+mod format_1;
 mod memory;
 mod record;
 mod recover;
+mod rejected;
+#[cfg(test)]
+mod rejected_tests;
 mod state_store;
 #[cfg(test)]
 mod tests;
@@ -21,11 +32,14 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+pub use carry_over::{CarriedOver, CarryOver};
 pub use checkpoint::CheckpointWriter;
+pub use clock_mark::ClockMark;
 pub use conformance::conforms;
 pub use directory::{DataDir, Identity, Note};
 pub use error::{Holder, StorageError};
 pub use examine::{Consequence, Examination, Finding};
+pub use fields::Fields;
 pub use memory::MemoryStore;
 pub use record::{FORMAT, Meta};
 pub use recover::{Damage, RecoverError, Recovered, recover};
@@ -130,6 +144,13 @@ pub trait Files: Send {
     /// # Errors
     /// As [`open_database`](Self::open_database).
     fn install_database(&mut self) -> Result<Box<dyn KvStore>, StorageError>;
+
+    /// Keeps a copy of a rejected record under this name, durably, in a place that is bounded. Returns where that is; `None` if
+    /// there is no room.
+    ///
+    /// # Errors
+    /// When the file system returns an error.
+    fn keep_rejected(&mut self, name: &str, text: &str) -> Result<Option<String>, StorageError>;
 
     /// Removes a database that was begun and will not be installed.
     fn abandon_database(&mut self);

@@ -1,4 +1,4 @@
-//! The byte form of what storage holds.
+//! The byte form of what storage holds; `docs/disk-format.md` is about every byte of it.
 //!
 //! ```text
 //! key                      value
@@ -6,14 +6,19 @@
 //! "r" number, 4 bytes BE   a replica id, named by its number in the counters
 //! "m"                      meta: the last checkpoint
 //! ```
-//! Every value is `CRC-32 of key and rest (4 bytes LE)`, then the rest in MessagePack (structs as arrays).
+//! Every value is `CRC-32 of key and rest (4 bytes LE)`, then the rest in MessagePack. Counters are arrays of fixed places;
+//! all else is a map, in which what this version does not know is kept.
+
+mod counter;
 
 use alloc::{vec, vec::Vec};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::id::{NodeId, Version};
-use crate::table::AtRest;
+pub(super) use counter::{CounterRecord, StateRecord, head_of};
+
+use super::Fields;
+use crate::id::{Incarnation, NodeId, ReplicaId, Version};
 use crate::time::Timestamp;
 
 pub(super) const COUNTER_PREFIX: u8 = b'c';
@@ -23,21 +28,30 @@ pub(super) const META_KEY: &[u8] = b"m";
 /// The version of this format.
 pub const FORMAT: u32 = 2;
 
-/// The last completed checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The last completed checkpoint, and what else there is one of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Meta {
     /// The version of the format, [`FORMAT`].
     pub format: u32,
     /// The node that the database belongs to.
     pub node: NodeId,
     /// Number of the checkpoint.
+    #[serde(rename = "epoch")]
     pub checkpoint: u64,
     /// What is stored, as of this checkpoint.
+    #[serde(flatten)]
     pub totals: Totals,
     /// No clock of this node may fall behind this.
     pub clock: Timestamp,
+    /// The number of the next replica: none is given twice.
+    pub next_replica: u32,
     /// The watermark of each replica by its number.
     pub watermarks: Vec<(u32, Version)>,
+    /// When the last counter ends that holds, or held, a cell of a replica, in seconds since 1970, by the replica's number.
+    pub ends: Vec<(u32, u64)>,
+    /// What a newer version added.
+    #[serde(flatten)]
+    pub others: Fields,
 }
 
 /// How many counters there are, and a sum of their checksums, which does not depend on their order.
@@ -61,19 +75,31 @@ impl Totals {
     }
 }
 
-/// A counter at rest, its cells as replica number, version, p, n.
-pub(super) type CellsRecord = AtRest<Vec<(u32, Version, u64, u64)>>;
+/// The writer of cells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct ReplicaRecord {
+    node: NodeId,
+    boot: u64,
+    nonce: u64,
+    /// What a newer version added.
+    #[serde(flatten)]
+    pub others: Fields,
+}
 
-/// A stored counter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct CounterRecord {
-    /// The checkpoint that wrote it.
-    pub checkpoint: u64,
-    /// The checksum of the live record that it replaced, so that the totals of the checkpoint before can be checked even
-    /// when a crash left this one half written.
-    pub replaced: Option<u32>,
-    /// `None` is a tombstone, which a later checkpoint removes.
-    pub state: Option<CellsRecord>,
+/// The record of a number that is nobody's any more, since its record was rejected: an empty map. Counters may still hold cells
+/// of it.
+pub(super) const NOBODY: &[u8] = &[0x80];
+
+impl ReplicaRecord {
+    pub(super) fn of(replica: &ReplicaId, others: Fields) -> ReplicaRecord {
+        let Incarnation { boot, nonce } = replica.incarnation;
+        ReplicaRecord { node: replica.node.clone(), boot, nonce, others }
+    }
+
+    pub(super) fn replica(&self) -> ReplicaId {
+        let incarnation = Incarnation { boot: self.boot, nonce: self.nonce };
+        ReplicaId { node: self.node.clone(), incarnation }
+    }
 }
 
 /// A value that is not what was written.
@@ -87,9 +113,13 @@ pub(super) enum DamagedRecord {
 
 /// A value with its checksum before it; the checksum is over the key too, so that no value passes under another key.
 pub(super) fn encode(key: &[u8], value: &impl Serialize) -> (Vec<u8>, u32) {
-    let rest = to_messagepack(value);
-    let crc = checksum(key, &rest);
-    ([&crc.to_le_bytes()[..], &rest].concat(), crc)
+    wrapped(key, &to_messagepack(value))
+}
+
+/// MessagePack with its checksum before it.
+pub(super) fn wrapped(key: &[u8], rest: &[u8]) -> (Vec<u8>, u32) {
+    let crc = checksum(key, rest);
+    ([&crc.to_le_bytes()[..], rest].concat(), crc)
 }
 
 #[expect(
@@ -97,7 +127,7 @@ pub(super) fn encode(key: &[u8], value: &impl Serialize) -> (Vec<u8>, u32) {
     reason = "our records hold nothing that MessagePack cannot express, and a Vec takes every byte"
 )]
 fn to_messagepack(value: &impl Serialize) -> Vec<u8> {
-    rmp_serde::to_vec(value).expect("a record is encodable")
+    rmp_serde::to_vec_named(value).expect("a record is encodable")
 }
 
 /// The value, if it is what was written under this key, and its checksum.
@@ -105,13 +135,29 @@ pub(super) fn decode<T: DeserializeOwned>(
     key: &[u8],
     bytes: &[u8],
 ) -> Result<(T, u32), DamagedRecord> {
+    let (rest, crc) = unwrapped(key, bytes)?;
+    Ok((read(rest)?, crc))
+}
+
+/// The MessagePack of a value whose checksum is right, and the checksum.
+pub(super) fn unwrapped<'a>(key: &[u8], bytes: &'a [u8]) -> Result<(&'a [u8], u32), DamagedRecord> {
     let (crc, rest) = bytes.split_first_chunk().ok_or(DamagedRecord::Checksum)?;
     let crc = u32::from_le_bytes(*crc);
-    if crc != checksum(key, rest) {
-        return Err(DamagedRecord::Checksum);
+    if crc == checksum(key, rest) { Ok((rest, crc)) } else { Err(DamagedRecord::Checksum) }
+}
+
+/// What the MessagePack holds.
+pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DamagedRecord> {
+    rmp_serde::from_slice(bytes).map_err(|_| DamagedRecord::Content)
+}
+
+/// The format that an entry of a checkpoint says it has: from 2 on it is a map, and was an array before.
+pub(super) fn format_of(meta: &[u8]) -> Result<u32, DamagedRecord> {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
     }
-    let value = rmp_serde::from_slice(rest).map_err(|_| DamagedRecord::Content)?;
-    Ok((value, crc))
+    read(meta).map(|Format { format }| format)
 }
 
 fn checksum(key: &[u8], rest: &[u8]) -> u32 {
@@ -132,4 +178,38 @@ pub(super) fn replica_key(number: u32) -> Vec<u8> {
     let mut bytes = vec![REPLICA_PREFIX];
     bytes.extend_from_slice(&number.to_be_bytes());
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_counter_is_a_map_to_the_byte() {
+        let node: NodeId = "a".parse().unwrap();
+        let incarnation = Incarnation { boot: 1, nonce: 7 };
+        let replica = ReplicaId { node: node.clone(), incarnation };
+        let bytes = to_messagepack(&ReplicaRecord::of(&replica, Fields::default()));
+        assert_eq!(bytes, b"\x83\xa4node\xa1a\xa4boot\x01\xa5nonce\x07");
+        let meta = Meta {
+            format: FORMAT,
+            node,
+            checkpoint: 3,
+            totals: Totals { count: 1, sum: 5 },
+            clock: Timestamp(9),
+            next_replica: 1,
+            watermarks: vec![(0, Version(4))],
+            ends: vec![(0, 8)],
+            others: Fields::default(),
+        };
+        let expected = [
+            &b"\x89\xa6format\x02\xa4node\xa1a\xa5epoch\x03\xa5count\x01\xa3sum\x05"[..],
+            b"\xa5clock\x09\xacnext_replica\x01\xaawatermarks\x91\x92\x00\x04",
+            b"\xa4ends\x91\x92\x00\x08",
+        ];
+        assert_eq!(to_messagepack(&meta), expected.concat());
+        assert_eq!(read::<Meta>(&expected.concat()).unwrap(), meta);
+    }
 }

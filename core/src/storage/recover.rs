@@ -1,13 +1,13 @@
 //! Reading back what was stored, and telling whether it is all there: the strict visitor of the [walk](super::walk).
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::record::{FORMAT, Meta, REPLICA_PREFIX};
-use super::walk::{BadCounter, BadMeta, BadReplica, Visitor, Walked, read_replica, walk};
-use super::{KvStore, StorageError};
+use super::format_1;
+use super::record::{DamagedRecord, FORMAT, Meta, REPLICA_PREFIX, ReplicaRecord, decode};
+use super::walk::{BadCounter, BadMeta, Rejected, Visitor, Walked, number_of, walk, walk_unknown};
+use super::{Fields, KvStore, StorageError};
 use crate::id::{NodeId, ReplicaId, Version};
-use crate::key::InvalidKey;
 use crate::table::StoredCounter;
 use crate::time::Timestamp;
 
@@ -24,6 +24,21 @@ pub struct Recovered {
     pub tombstones: Vec<Vec<u8>>,
     /// Bytes of keys and values of counters.
     pub live_bytes: u64,
+    /// What this version does not know, and keeps.
+    pub(super) kept: Kept,
+    /// Records that no version writes.
+    pub(super) rejected: Vec<Rejected>,
+}
+
+/// What a newer version wrote beside what this one knows: to be written again wherever the database is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Kept {
+    /// Further fields of the checkpoint's entry.
+    pub meta: Fields,
+    /// Further fields of replicas.
+    pub replicas: BTreeMap<ReplicaId, Fields>,
+    /// Records of kinds that this version has none of.
+    pub records: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Recovered {
@@ -91,7 +106,7 @@ pub enum RecoverError {
     #[error("{0}")]
     Damage(#[from] Damage),
     /// Another version wrote it.
-    #[error("it has format {found}, and this version reads format {FORMAT}")]
+    #[error("it has format {found}, and this version reads formats up to {FORMAT}")]
     OtherFormat {
         /// The format that it has.
         found: u32,
@@ -106,38 +121,81 @@ pub fn recover(
     store: &dyn KvStore,
     visit: impl FnMut(StoredCounter<'_>),
 ) -> Result<Option<Recovered>, RecoverError> {
-    let mut strict = Strict { store, visit, records: 0, damaged: 0, tombstones: Vec::new() };
-    let walked = match walk(store, &mut strict) {
+    let mut strict = Strict {
+        store,
+        visit,
+        records: 0,
+        damaged: 0,
+        tombstones: Vec::new(),
+        kept: Kept::default(),
+        rejected: Vec::new(),
+    };
+    let walked = walk(store, &mut strict).and_then(|walked| {
+        walk_unknown(store, &mut strict)?;
+        Ok(walked)
+    });
+    let walked = match walked {
         Ok(walked) => walked,
         Err(Stop::Empty) => return Ok(None),
         Err(Stop::Failed(error)) => return Err(error),
     };
-    let Strict { records: all, damaged, tombstones, .. } = strict;
+    let Strict { records: all, damaged, tombstones, mut kept, rejected, .. } = strict;
     if damaged > 0 {
         return Err(Damage::Records { damaged, all }.into());
     }
-    let Walked { meta, replicas, at_checkpoint, now, latest, live_bytes } = walked;
+    let Walked { meta, replicas, at_checkpoint, now, latest, live_bytes, ends, .. } = walked;
     let Some(meta) = meta else { return Ok(None) };
     if at_checkpoint != meta.totals {
         let (expected, found) = (meta.totals.count, at_checkpoint.count);
         return Err(Damage::Totals { expected, found }.into());
     }
+    kept.meta = meta.others.clone();
     let checkpoint = meta.checkpoint;
-    let meta = Meta { totals: now, checkpoint: checkpoint.max(latest), ..meta };
-    Ok(Some(Recovered { meta, checkpoint, replicas, tombstones, live_bytes }))
+    let mut meta = Meta { totals: now, checkpoint: checkpoint.max(latest), ..meta };
+    // A crash may have left cells and replicas that are newer than the entry.
+    let last_number = replicas.keys().next_back();
+    meta.next_replica = meta.next_replica.max(last_number.map_or(0, |last| last.saturating_add(1)));
+    meta.ends = later_of(meta.ends, ends);
+    forget_watermarks(&mut meta, &rejected);
+    let recovered =
+        Recovered { meta, checkpoint, replicas, tombstones, live_bytes, kept, rejected };
+    Ok(Some(recovered))
 }
 
-/// The highest boot number among a node's incarnations in the database, as far as it can be read.
+/// For each replica, the later of two ends.
+fn later_of(stored: Vec<(u32, u64)>, mut found: BTreeMap<u32, u64>) -> Vec<(u32, u64)> {
+    for (number, end) in stored {
+        let latest = found.entry(number).or_default();
+        *latest = (*latest).max(end);
+    }
+    found.into_iter().collect()
+}
+
+/// What a rejected record may have held of a replica is to be learned from the peers, so it is not vouched for any more.
+fn forget_watermarks(meta: &mut Meta, rejected: &[Rejected]) {
+    let named: Option<Vec<&[u32]>> = rejected.iter().map(|one| one.replicas.as_deref()).collect();
+    let Some(named) = named else { return meta.watermarks.clear() };
+    let named: BTreeSet<u32> = named.concat().into_iter().collect();
+    meta.watermarks.retain(|(number, _)| !named.contains(number));
+}
+
+/// The highest boot number among a node's incarnations in the database, of whichever format, as far as it can be read.
 pub(super) fn boots_of(store: &dyn KvStore, node: &NodeId) -> u64 {
     let mut boot = 0;
-    // What cannot be read is found, and dealt with, when everything is read.
-    let _ = store.scan(&[REPLICA_PREFIX], &mut |key, value| {
-        if let Ok((_, replica)) = read_replica(key, value)
-            && replica.node == *node
-        {
+    let mut look = |replica: &ReplicaId| {
+        if replica.node == *node {
             boot = boot.max(replica.incarnation.boot);
         }
+    };
+    // What cannot be read is found, and dealt with, when everything is read.
+    let _ = store.scan(&[REPLICA_PREFIX], &mut |key, value| {
+        if let (Some(_), Ok((record, _))) = (number_of(key), decode::<ReplicaRecord>(key, value)) {
+            look(&record.replica());
+        }
     });
+    if let Ok(old) = format_1::read_replicas(store, |_| {}) {
+        old.values().for_each(look);
+    }
     boot
 }
 
@@ -148,6 +206,8 @@ struct Strict<'a, F> {
     records: u64,
     damaged: u64,
     tombstones: Vec<Vec<u8>>,
+    kept: Kept,
+    rejected: Vec<Rejected>,
 }
 
 enum Stop {
@@ -167,8 +227,7 @@ impl<F: FnMut(StoredCounter<'_>)> Visitor for Strict<'_, F> {
 
     fn meta(&mut self, meta: Result<Option<Meta>, BadMeta>) -> Result<Option<Meta>, Stop> {
         match meta {
-            Ok(Some(meta)) if meta.format == FORMAT => Ok(Some(meta)),
-            Ok(Some(meta)) => Err(Stop::Failed(RecoverError::OtherFormat { found: meta.format })),
+            Ok(Some(meta)) => Ok(Some(meta)),
             Ok(None) => {
                 let mut entries = 0_u64;
                 let scanned = self.store.scan(&[], &mut |_, _| entries += 1);
@@ -177,12 +236,22 @@ impl<F: FnMut(StoredCounter<'_>)> Visitor for Strict<'_, F> {
             }
             Err(BadMeta::Unreadable(error)) => Err(Damage::Unreadable(error).into()),
             Err(BadMeta::Record(_)) => Err(Damage::Meta.into()),
+            Err(BadMeta::OtherFormat(found)) => {
+                Err(Stop::Failed(RecoverError::OtherFormat { found }))
+            }
         }
     }
 
-    fn replica(&mut self, _: &[u8], replica: Result<(u32, &ReplicaId), BadReplica>) {
+    fn replica(&mut self, _: u32, record: ReplicaRecord) {
         self.records += 1;
-        self.damaged += u64::from(replica.is_err());
+        if !record.others.is_empty() {
+            self.kept.replicas.insert(record.replica(), record.others);
+        }
+    }
+
+    fn bad_replica(&mut self, _: &[u8], _: DamagedRecord) {
+        self.records += 1;
+        self.damaged += 1;
     }
 
     fn counter(&mut self, counter: StoredCounter<'_>) {
@@ -190,7 +259,7 @@ impl<F: FnMut(StoredCounter<'_>)> Visitor for Strict<'_, F> {
         (self.visit)(counter);
     }
 
-    fn tombstone(&mut self, key: &[u8], _: Option<InvalidKey>) {
+    fn tombstone(&mut self, key: &[u8]) {
         self.records += 1;
         self.tombstones.push(key.to_vec());
     }
@@ -198,6 +267,15 @@ impl<F: FnMut(StoredCounter<'_>)> Visitor for Strict<'_, F> {
     fn bad_counter(&mut self, _: &[u8], _: BadCounter, _: Option<StoredCounter<'_>>) {
         self.records += 1;
         self.damaged += 1;
+    }
+
+    fn rejected(&mut self, rejected: Rejected) {
+        self.records += 1;
+        self.rejected.push(rejected);
+    }
+
+    fn unknown(&mut self, key: &[u8], value: &[u8]) {
+        self.kept.records.push((key.to_vec(), value.to_vec()));
     }
 
     fn unreadable(&mut self, _: &'static str, error: StorageError) -> Result<(), Stop> {

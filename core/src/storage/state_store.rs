@@ -5,8 +5,9 @@ use alloc::string::String;
 
 use super::directory::Found;
 use super::record::Meta;
-use super::recover::Damage;
-use super::{CheckpointWriter, DataDir, StorageError};
+use super::recover::{Damage, Kept};
+use super::rejected::report;
+use super::{CarriedOver, CarryOver, CheckpointWriter, DataDir, StorageError};
 use crate::id::{Incarnation, NodeId, ReplicaId};
 use crate::table::{Bounds, Restore, Table};
 use crate::time::Timestamp;
@@ -17,6 +18,8 @@ pub struct StateStore {
     dir: DataDir,
     /// Gone once the disk has failed, until [`rebuild`](StateStore::rebuild).
     writer: Option<CheckpointWriter>,
+    /// What a newer version wrote, to be kept in a new database too.
+    kept: Kept,
     /// Number of the last checkpoint that was begun.
     checkpoint: u64,
 }
@@ -47,11 +50,23 @@ pub enum OpenEvent<'a> {
         /// What is wrong with the database.
         damage: &'a Damage,
     },
+    /// The database had an earlier format, and has the present one now.
+    CarriedOver(CarriedOver),
+    /// A record that no version writes is left out; what it may have held is learned from the peers.
+    Rejected {
+        /// Which record it is.
+        what: &'a str,
+        /// What is wrong with it.
+        why: &'a str,
+        /// Where the copy of it is; `None` if there are too many copies already.
+        copy: Option<&'a str>,
+    },
 }
 
 impl StateStore {
     /// Takes the next incarnation, durably, and fills a new table with what is stored. `random` is the incarnation's nonce and
-    /// the seeds of the table's hash. `tell` is called as things happen.
+    /// the seeds of the table's hash. A database of an earlier format is carried over by `rules`. `tell` is called as things
+    /// happen.
     ///
     /// # Errors
     /// When the directory is another node's or another version's, or the file system returns an error. A damaged database is none:
@@ -60,11 +75,14 @@ impl StateStore {
         mut dir: DataDir,
         node: &NodeId,
         bounds: &Bounds,
+        rules: &CarryOver<'_>,
         (nonce, seeds): (u64, [u64; 4]),
         mut tell: impl FnMut(OpenEvent<'_>),
     ) -> Result<Opened, StorageError> {
         let opening = dir.open_database(node)?;
         let boot = dir.next_boot(node, &opening)?;
+        let (opening, carried) = dir.carry_over(node, opening, rules)?;
+        carried.into_iter().for_each(|carried| tell(OpenEvent::CarriedOver(carried)));
         let own = ReplicaId { node: node.clone(), incarnation: Incarnation { boot, nonce } };
         let mut table = Table::new(own.clone(), bounds.clone(), seeds);
         let mut restore = Restore::into(&table);
@@ -72,6 +90,7 @@ impl StateStore {
             restore.add(&counter);
             tell(OpenEvent::CounterRead);
         })?;
+        dir.adopt_format()?;
         let (storage, recovered, set_aside) = match found {
             Found::Whole(storage, recovered) => {
                 restore.finish(recovered.watermarks());
@@ -90,12 +109,17 @@ impl StateStore {
             None => Meta::first(node.clone(), dir.noted_checkpoint()),
         };
         let clock = meta.clock;
+        let kept = recovered.as_ref().map(|recovered| recovered.kept.clone()).unwrap_or_default();
+        if let Some(recovered) = &recovered {
+            // Before anything takes their place.
+            report(&recovered.rejected, dir.files(), &mut tell)?;
+        }
         let writer = CheckpointWriter::on(storage, meta, recovered.as_ref())?;
         dir.note_database()?;
         dir.note_checkpoint(writer.durable())?;
         let checkpoint = writer.checkpoint();
         let writer = Some(writer);
-        let store = StateStore { node: node.clone(), dir, writer, checkpoint };
+        let store = StateStore { node: node.clone(), dir, writer, kept, checkpoint };
         Ok(Opened { store, table, clock, set_aside })
     }
 
@@ -140,12 +164,12 @@ impl StateStore {
     /// # Errors
     /// When the disk still fails; to be tried again later.
     pub fn rebuild(&mut self, table: &Table, clock: Timestamp) -> Result<(), StorageError> {
-        let dir = &mut self.dir;
+        let (dir, kept) = (&mut self.dir, &self.kept);
         self.writer = None;
         self.checkpoint += 1;
         let meta = Meta::first(self.node.clone(), self.checkpoint);
         let begun = dir.files().begin_database().and_then(|storage| {
-            let mut writer = CheckpointWriter::on(storage, meta, None)?;
+            let mut writer = CheckpointWriter::in_place_of(storage, meta, kept)?;
             table.mark_all_unpersisted();
             writer.write(table, clock)?;
             writer.sync_meta()?;

@@ -1,21 +1,28 @@
 //! The one reader of the database's format.
 //!
 //! It goes over all records once, in the order in which they depend on each other: the last checkpoint's entry, the replicas,
-//! the counters. What it finds, good or damaged, it tells a [`Visitor`]. There are two: a start of the node, which stops at
+//! the counters. What it finds, good or not, it tells a [`Visitor`]. There are two: a start of the node, which stops at
 //! the first thing that cannot be trusted, and an examination, which goes on and names everything.
+//!
+//! A record may be wrong in two ways. If its checksum is wrong, something changed it on the disk, and nothing else that is
+//! stored can be trusted either: that is damage. If its checksum is right, it is what some program meant to write; when no version
+//! of this one makes such content, that record alone is rejected, and its neighbours are as good as ever.
 
-use alloc::borrow::Cow;
-use alloc::collections::BTreeMap;
+use alloc::borrow::{Cow, ToOwned};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::format_1;
 use super::record::{
-    COUNTER_PREFIX, CounterRecord, DamagedRecord, META_KEY, Meta, REPLICA_PREFIX, Totals, decode,
+    COUNTER_PREFIX, CounterRecord, DamagedRecord, FORMAT, META_KEY, Meta, NOBODY, REPLICA_PREFIX,
+    ReplicaRecord, StateRecord, Totals, format_of, head_of, read, unwrapped,
 };
 use super::{KvStore, StorageError};
 use crate::crdt::Cell;
 use crate::id::ReplicaId;
-use crate::key::{CounterKey, InvalidKey};
-use crate::table::StoredCounter;
+use crate::key::CounterKey;
+use crate::table::{AtRest, StoredCounter};
 
 /// What is made of the records.
 pub(super) trait Visitor {
@@ -26,7 +33,10 @@ pub(super) trait Visitor {
     fn meta(&mut self, meta: Result<Option<Meta>, BadMeta>) -> Result<Option<Meta>, Self::Stop>;
 
     /// One replica, by its number.
-    fn replica(&mut self, key: &[u8], replica: Result<(u32, &ReplicaId), BadReplica>);
+    fn replica(&mut self, number: u32, replica: ReplicaRecord);
+
+    /// A replica's record that is damaged.
+    fn bad_replica(&mut self, key: &[u8], why: DamagedRecord);
 
     /// All replicas have been read.
     fn replicas_end(&mut self, _replicas: &BTreeMap<u32, ReplicaId>, _meta: Option<&Meta>) {}
@@ -34,11 +44,17 @@ pub(super) trait Visitor {
     /// One counter that is whole.
     fn counter(&mut self, counter: StoredCounter<'_>);
 
-    /// A tombstone. The key is none if it is `bad`, which does not matter: a tombstone is only ever removed.
-    fn tombstone(&mut self, key: &[u8], bad: Option<InvalidKey>);
+    /// A tombstone. That its key may be none does not matter: a tombstone is only ever removed.
+    fn tombstone(&mut self, key: &[u8]);
 
     /// A counter's record that is damaged, and as much of it as can be read.
     fn bad_counter(&mut self, key: &[u8], why: BadCounter, rest: Option<StoredCounter<'_>>);
+
+    /// A record of a counter or a replica that is whole, and holds what no version writes.
+    fn rejected(&mut self, rejected: Rejected);
+
+    /// A record whose key tells that this version does not know what it is.
+    fn unknown(&mut self, _key: &[u8], _value: &[u8]) {}
 
     /// Not all records of this kind can be read.
     fn unreadable(&mut self, kind: &'static str, error: StorageError) -> Result<(), Self::Stop>;
@@ -48,23 +64,26 @@ pub(super) trait Visitor {
 pub(super) enum BadMeta {
     Unreadable(StorageError),
     Record(DamagedRecord),
-}
-
-/// Why a replica's record cannot be used.
-pub(super) enum BadReplica {
-    /// The key has no number of four bytes.
-    Key,
-    Record(u32, DamagedRecord),
+    /// It is of another format, which has this number.
+    OtherFormat(u32),
 }
 
 /// Why a counter's record cannot be used.
 pub(super) enum BadCounter {
     Record(DamagedRecord),
-    /// The record is whole, and its key is not a counter's, or some of its cells are of replicas that have no record.
-    Content {
-        key: Option<InvalidKey>,
-        unknown_replicas: Vec<u32>,
-    },
+    /// Some of its cells are of replicas that have no record.
+    UnknownReplicas(Vec<u32>),
+}
+
+/// A record whose checksum is right and whose content no version writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rejected {
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+    pub crc: u32,
+    pub why: String,
+    /// The numbers of the replicas whose cells it holds; `None` if it does not even tell that.
+    pub replicas: Option<Vec<u32>>,
 }
 
 /// What the walk itself adds up.
@@ -81,20 +100,17 @@ pub(super) struct Walked {
     pub latest: u64,
     /// Bytes of keys and values of counters.
     pub live_bytes: u64,
+    /// For each replica by its number, the latest end of a counter that holds a cell of it, in seconds since 1970.
+    pub ends: BTreeMap<u32, u64>,
+    /// Numbers whose replica record was rejected, now or earlier: their cells are nobody's.
+    nameless: BTreeSet<u32>,
 }
 
 /// Reads everything.
 pub(super) fn walk<V: Visitor>(store: &dyn KvStore, visitor: &mut V) -> Result<Walked, V::Stop> {
     let mut walked = Walked { meta: visitor.meta(read_meta(store))?, ..Walked::default() };
-    let replicas = &mut walked.replicas;
     let scanned = store.scan(&[REPLICA_PREFIX], &mut |key, value| {
-        match read_replica(key, value) {
-            Ok((number, replica)) => {
-                visitor.replica(key, Ok((number, &replica)));
-                replicas.insert(number, replica);
-            }
-            Err(bad) => visitor.replica(key, Err(bad)),
-        };
+        walked.replica(key, value, visitor);
     });
     scanned.or_else(|error| visitor.unreadable("the replicas", error))?;
     visitor.replicas_end(&walked.replicas, walked.meta.as_ref());
@@ -107,22 +123,66 @@ pub(super) fn walk<V: Visitor>(store: &dyn KvStore, visitor: &mut V) -> Result<W
     Ok(walked)
 }
 
-fn read_meta(store: &dyn KvStore) -> Result<Option<Meta>, BadMeta> {
-    let Some(bytes) = store.get(META_KEY).map_err(BadMeta::Unreadable)? else { return Ok(None) };
-    let (meta, _) = decode::<Meta>(META_KEY, &bytes).map_err(BadMeta::Record)?;
-    Ok(Some(meta))
+/// Passes on every record that this version does not know.
+pub(super) fn walk_unknown<V: Visitor>(
+    store: &dyn KvStore,
+    visitor: &mut V,
+) -> Result<(), V::Stop> {
+    // By their first letters, so that the counters are not read once more.
+    let known = [META_KEY, &[COUNTER_PREFIX], &[REPLICA_PREFIX]];
+    for first in (0..=u8::MAX).filter(|first| *first != COUNTER_PREFIX && *first != REPLICA_PREFIX)
+    {
+        let scanned = store.scan(&[first], &mut |key, value| {
+            if !known.contains(&key) {
+                visitor.unknown(key, value);
+            }
+        });
+        scanned.or_else(|error| visitor.unreadable("the other records", error))?;
+    }
+    Ok(())
 }
 
-pub(super) fn read_replica(key: &[u8], value: &[u8]) -> Result<(u32, ReplicaId), BadReplica> {
-    let number = key.get(1..).and_then(|number| number.try_into().ok());
-    let number = u32::from_be_bytes(number.ok_or(BadReplica::Key)?);
-    match decode::<ReplicaId>(key, value) {
-        Ok((replica, _)) => Ok((number, replica)),
-        Err(error) => Err(BadReplica::Record(number, error)),
+pub(super) fn read_meta(store: &dyn KvStore) -> Result<Option<Meta>, BadMeta> {
+    let Some(bytes) = store.get(META_KEY).map_err(BadMeta::Unreadable)? else { return Ok(None) };
+    let (record, _) = unwrapped(META_KEY, &bytes).map_err(BadMeta::Record)?;
+    if format_1::is_meta(record) {
+        return Err(BadMeta::OtherFormat(1));
+    }
+    // Of another format, nothing but its number can be relied upon.
+    match format_of(record).map_err(BadMeta::Record)? {
+        FORMAT => read(record).map(Some).map_err(BadMeta::Record),
+        other => Err(BadMeta::OtherFormat(other)),
     }
 }
 
+/// The number in the key of a replica's record.
+pub(super) fn number_of(key: &[u8]) -> Option<u32> {
+    key.get(1..).and_then(|number| number.try_into().ok()).map(u32::from_be_bytes)
+}
+
 impl Walked {
+    fn replica(&mut self, key: &[u8], value: &[u8], visitor: &mut impl Visitor) {
+        let (record, crc) = match unwrapped(key, value) {
+            Ok(unwrapped) => unwrapped,
+            Err(damage) => return visitor.bad_replica(key, damage),
+        };
+        let number = number_of(key);
+        if record == NOBODY {
+            return self.nameless.extend(number);
+        }
+        let why = match (number, read::<ReplicaRecord>(record)) {
+            (Some(number), Ok(record)) => {
+                self.replicas.insert(number, record.replica());
+                return visitor.replica(number, record);
+            }
+            (None, _) => "its key is not 4 bytes of number",
+            (_, Err(_)) => "it is no replica",
+        };
+        self.nameless.extend(number);
+        let replicas = Some(number.into_iter().collect());
+        visitor.rejected(Rejected::of(key, value, crc, why.to_owned(), replicas));
+    }
+
     fn counter(
         &mut self,
         key: &[u8],
@@ -130,43 +190,69 @@ impl Walked {
         cells: &mut Vec<(ReplicaId, Cell)>,
         visitor: &mut impl Visitor,
     ) {
-        let (record, crc) = match decode::<CounterRecord>(key, value) {
-            Ok(decoded) => decoded,
-            Err(error) => return visitor.bad_counter(key, BadCounter::Record(error), None),
+        let (record, crc) = match unwrapped(key, value) {
+            Ok(unwrapped) => unwrapped,
+            Err(damage) => return visitor.bad_counter(key, BadCounter::Record(damage), None),
         };
-        let is_newer = self.meta.as_ref().is_some_and(|meta| record.checkpoint > meta.checkpoint);
-        let counted = match is_newer {
-            true => record.replaced,
-            false => record.state.is_some().then_some(crc),
-        };
-        counted.into_iter().for_each(|crc| self.at_checkpoint.add(crc));
-        self.latest = self.latest.max(record.checkpoint);
         self.live_bytes += (key.len() + value.len()) as u64;
+        let Ok(CounterRecord { checkpoint, replaced, state }) = read(record) else {
+            // It is counted, as well as can be: by what it says of its age, or as it stands.
+            let (checkpoint, replaced) = head_of(record).unwrap_or((0, None));
+            self.count(checkpoint, replaced, Some(crc));
+            let why = "it has the shape of no counter".to_owned();
+            return visitor.rejected(Rejected::of(key, value, crc, why, None));
+        };
+        self.count(checkpoint, replaced, state.as_ref().map(|_| crc));
         let counter_key = key.get(1..).unwrap_or_default();
-        let bad_key = CounterKey::check(counter_key).err();
-        let Some(state) = record.state else { return visitor.tombstone(key, bad_key) };
-        self.now.add(crc);
+        let Some(state) = state else { return visitor.tombstone(key) };
+        let fault = CounterKey::check(counter_key).err().map(|error| error.to_string());
+        let fault = fault.or_else(|| state.fault().map(ToOwned::to_owned));
+        if let Some(why) = fault {
+            let replicas = state.cells.iter().map(|(number, _)| *number).collect();
+            return visitor.rejected(Rejected::of(key, value, crc, why, Some(replicas)));
+        }
+        let unknown_replicas = self.name_cells(&state, cells);
+        let StateRecord { generation, marks, .. } = state;
+        let rest = AtRest { generation, marks, cells: Cow::Borrowed(&cells[..]) };
+        let stored = StoredCounter { key: Cow::Borrowed(counter_key), state: rest };
+        if unknown_replicas.is_empty() {
+            let end = stored.end_s();
+            for (number, _) in &state.cells {
+                let latest = self.ends.entry(*number).or_default();
+                *latest = (*latest).max(end);
+            }
+            visitor.counter(stored);
+        } else {
+            visitor.bad_counter(key, BadCounter::UnknownReplicas(unknown_replicas), Some(stored));
+        }
+    }
+
+    /// Adds a record to the totals.
+    fn count(&mut self, checkpoint: u64, replaced: Option<u32>, live: Option<u32>) {
+        let is_newer = self.meta.as_ref().is_some_and(|meta| checkpoint > meta.checkpoint);
+        let counted = if is_newer { replaced } else { live };
+        counted.into_iter().for_each(|crc| self.at_checkpoint.add(crc));
+        live.into_iter().for_each(|crc| self.now.add(crc));
+        self.latest = self.latest.max(checkpoint);
+    }
+
+    /// Puts the cells down under their replicas' ids; returns the numbers that no replica has.
+    fn name_cells(&self, state: &StateRecord, cells: &mut Vec<(ReplicaId, Cell)>) -> Vec<u32> {
         cells.clear();
         let mut unknown_replicas = Vec::new();
-        for (number, version, p, n) in &state.cells {
+        for (number, cell) in &state.cells {
             match self.replicas.get(number) {
-                Some(replica) => {
-                    cells.push((replica.clone(), Cell { version: *version, p: *p, n: *n }));
-                }
+                Some(replica) => cells.push((replica.clone(), *cell)),
+                None if self.nameless.contains(number) => {}
                 None => unknown_replicas.push(*number),
             }
         }
-        let stored = StoredCounter {
-            key: Cow::Borrowed(counter_key),
-            state: state.with_cells(Cow::Borrowed(&cells[..])),
-        };
-        match (bad_key, unknown_replicas.is_empty()) {
-            (None, true) => visitor.counter(stored),
-            (bad_key, _) => {
-                let rest = bad_key.is_none().then_some(stored);
-                let why = BadCounter::Content { key: bad_key, unknown_replicas };
-                visitor.bad_counter(key, why, rest);
-            }
-        }
+        unknown_replicas
+    }
+}
+
+impl Rejected {
+    fn of(key: &[u8], value: &[u8], crc: u32, why: String, replicas: Option<Vec<u32>>) -> Rejected {
+        Rejected { key: key.to_vec(), value: value.to_vec(), crc, why, replicas }
     }
 }

@@ -5,8 +5,6 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
-use serde::{Deserialize, Serialize};
-
 use super::replicas::Replicas;
 use super::shard::trim;
 use super::slot::Slot;
@@ -14,11 +12,11 @@ use super::slot_key::SlotKey;
 use super::{CounterState, SLOTS_PER_LOCK, SlotId, Table, cells_of, shard_of};
 use crate::crdt::{Cell, Marks, PnCounter, ReplicaIndex};
 use crate::id::{ReplicaId, Version};
-use crate::key::CounterKey;
+use crate::key::{CounterKey, ends_of};
 
 /// What is kept of a counter beside its key, wherever it rests: in a record, on its way there or back, or in an answer.
 /// The cells are in whatever form they have there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AtRest<C> {
     /// How often the counter was reset.
     pub generation: u32,
@@ -57,6 +55,12 @@ impl StoredCounter<'_> {
         let AtRest { generation, marks, cells } = self.state.with_cells(cells);
         let expires_at = key.ends().end(marks.at, marks.p0);
         Some(CounterState { key, value, generation, expires_at, marks, cells })
+    }
+
+    /// When it ends, in whole seconds since 1970, rounded up; 0 if its key does not tell.
+    pub(crate) fn end_s(&self) -> u64 {
+        let Marks { at, p0, .. } = self.state.marks;
+        ends_of(&self.key).map_or(0, |ends| ends.end(at, p0).0.div_ceil(1_000))
     }
 }
 

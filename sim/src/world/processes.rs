@@ -12,7 +12,7 @@ use tallymesh_core::id::{ReplicaId, Version};
 use tallymesh_core::link::LinkId;
 use tallymesh_core::mutant::Mutant;
 use tallymesh_core::storage::StorageError;
-use tallymesh_core::storage::{DataDir, Opened, StateStore};
+use tallymesh_core::storage::{CarryOver, DataDir, Opened, StateStore};
 use tallymesh_core::table::Bounds;
 use tallymesh_core::time::MonotonicWall;
 use tallymesh_core::time::Timestamp;
@@ -46,8 +46,10 @@ impl World<'_> {
             ..Bounds::default()
         };
         let (disk, name) = (self.nodes[place].disk.clone(), self.nodes[place].name.clone());
+        // No disk has an earlier format.
+        let rules = CarryOver::default();
         let opened = DataDir::on(Box::new(disk.clone()))
-            .and_then(|dir| StateStore::open(dir, &name, &bounds, (nonce, seeds), |_| {}));
+            .and_then(|dir| StateStore::open(dir, &name, &bounds, &rules, (nonce, seeds), |_| {}));
         let opened = match opened {
             Ok(opened) => opened,
             Err(error) => return self.cannot_start(place, &error),
