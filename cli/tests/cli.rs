@@ -275,7 +275,7 @@ fn a_peer_that_is_halted_stays_listed_with_what_it_had_confirmed() {
     use std::io::{BufRead, BufReader};
     use std::time::Duration;
 
-    use tallymesh::{Config, CounterStore, PeerAbsence};
+    use tallymesh::{Config, CounterKey, CounterStore, PeerAbsence};
 
     async fn until(what: &str, patience: Duration, mut holds: impl FnMut() -> bool) {
         let waiting = async {
