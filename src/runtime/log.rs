@@ -78,9 +78,8 @@ impl Reporter {
             Report::LimitsDiffer { replica, limits } => self.complain(
                 now,
                 &format!(
-                    "{} of the same name say something else at {} than here: {limits:?}. Each instance decides by its own, \
-                     and where the window or `per` differs they do not count together",
-                    if limits.len() == 1 { "a limit" } else { "limits" },
+                    "these limits say something else at {} than here, under the same names: {limits:?}. Each instance decides \
+                     by its own, and where the window or `per` differs they do not count together",
                     replica.node
                 ),
             ),
