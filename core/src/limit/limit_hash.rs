@@ -42,10 +42,13 @@ impl LimitHash {
         let mut said = Said::default();
         said.text(UNIT);
         limit.per_labels().for_each(|label| said.text(label));
-        said.number(limit.patterns().count() as u64);
-        for (label, pattern) in limit.patterns() {
+        // All patterns must fit, so their order says nothing.
+        let mut patterns: Vec<(&str, String)> = limit.patterns().collect();
+        patterns.sort_unstable();
+        said.number(patterns.len() as u64);
+        for (label, pattern) in &patterns {
             said.text(label);
-            said.text(&pattern);
+            said.text(pattern);
         }
         said.number(limit.max());
         let (kind, length) = match limit.window() {
@@ -151,6 +154,11 @@ mod tests {
             assert!(!hashes[..index].contains(hash), "{hashes:x?}");
         }
         assert_eq!(of(limit()), hashes[0]);
+        let [one, other] = [("a", "1"), ("b", "2")];
+        assert_eq!(
+            of(limit().when(one.0, one.1).when(other.0, other.1)),
+            of(limit().when(other.0, other.1).when(one.0, one.1))
+        );
     }
 
     #[test]

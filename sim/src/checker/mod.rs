@@ -9,7 +9,7 @@ mod stamps;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use tallymesh_core::crdt::{Cell, Marks};
+use tallymesh_core::crdt::Cell;
 use tallymesh_core::id::ReplicaId;
 use tallymesh_core::key::CounterKey;
 use tallymesh_core::table::CounterState;
@@ -76,8 +76,8 @@ pub struct Checker {
     /// The latest time that each node, by its place, is known to have made durable.
     durable_clocks: BTreeMap<usize, Timestamp>,
     conflicts: BTreeSet<usize>,
-    /// The marks of each counter as each replica held them last, in which generation.
-    marks: HashMap<(ReplicaId, CounterKey), (u32, Marks)>,
+    /// Each counter as each replica held it when it was looked at last.
+    held: HashMap<(ReplicaId, CounterKey), CounterState>,
 }
 
 /// One admitted charge of one counter.
@@ -104,7 +104,7 @@ impl Checker {
             may_lose: false,
             durable_clocks: BTreeMap::new(),
             conflicts: BTreeSet::new(),
-            marks: HashMap::new(),
+            held: HashMap::new(),
         }
     }
 
@@ -306,14 +306,13 @@ impl Checker {
     /// I2: no node has more of a cell than its owner ever counted. I10: within a generation, no mark shrinks, unless the
     /// counter had ended and began as a new one.
     pub fn holds(&mut self, holder: &ReplicaId, counter: &CounterState) -> Checked {
-        let held = (counter.generation, counter.marks);
-        let before = self.marks.insert((holder.clone(), counter.key.clone()), held);
-        if let Some((generation, before)) = before
-            && generation == counter.generation
-            && before.merge(counter.marks) != counter.marks
-            && counter.marks.at < before.at.saturating_add(before.p0)
+        let before = self.held.insert((holder.clone(), counter.key.clone()), counter.clone());
+        if let Some(before) = before
+            && before.marks.merge(counter.marks) != counter.marks
+            && counter.marks.at < before.expires_at.0
+            && goes_on(&before, counter)
         {
-            let what = format!("{holder} held {before:?} and holds {:?}", counter.marks);
+            let what = format!("{holder} held {:?} and holds {:?}", before.marks, counter.marks);
             return broken("I10", Some(&counter.key), what);
         }
         for (replica, cell) in &counter.cells {
@@ -377,6 +376,14 @@ impl Truth {
     fn of_generation(&self, generation: u32) -> impl Iterator<Item = &Ledger> {
         self.counted.range((generation, 0)..=(generation, usize::MAX)).map(|(_, ledger)| ledger)
     }
+}
+
+/// Whether a counter is still the one that it was: of the same generation, with every cell that it had.
+fn goes_on(before: &CounterState, after: &CounterState) -> bool {
+    let is_kept = |(replica, cell): &(ReplicaId, Cell)| {
+        after.cells.iter().any(|(held, now)| held == replica && now.version >= cell.version)
+    };
+    before.generation == after.generation && before.cells.iter().all(is_kept)
 }
 
 fn own_cell(state: &CounterState, replica: &ReplicaId) -> Option<Cell> {
