@@ -20,7 +20,6 @@ const WITHOUT_EXAMPLE: &[&str] = &[
     "InvalidWindow",
     "LimitError",
     "Limiter::life",
-    "OpenError",
     "PeerStatus",
     "Rejections",
     "Request::charged_cost",
