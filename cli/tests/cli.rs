@@ -304,6 +304,14 @@ fn a_peer_that_is_halted_stays_listed_with_what_it_had_confirmed() {
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
     let ready: Value = serde_json::from_str(&ready).unwrap();
     let address = ready["listen"].as_str().unwrap().to_owned();
+    // Halted, it would outlive a test that fails.
+    struct Kill(u32);
+    impl Drop for Kill {
+        fn drop(&mut self) {
+            let _ = Command::new("kill").args(["-KILL", &self.0.to_string()]).status();
+        }
+    }
+    let kill = Kill(child.id());
     let signal = |name: &str| {
         let sent = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
         assert!(sent.success());
@@ -326,10 +334,10 @@ fn a_peer_that_is_halted_stays_listed_with_what_it_had_confirmed() {
         };
         add(0, 10);
         let has_counted = || store.version_vector().iter().any(|(_, version)| version.0 == 10);
-        until("it has confirmed", PATIENCE, || {
-            has_counted() && peer().connected && peer().lag == 0
-        })
-        .await;
+        until("the changes have versions", PATIENCE, has_counted).await;
+        let before = peer().last_heard;
+        until("what is shown is of after that", PATIENCE, || peer().last_heard != before).await;
+        until("it has confirmed", PATIENCE, || peer().connected && peer().lag == 0).await;
         signal("-STOP");
         add(10, 19);
         until("it is given up", PATIENCE, || !peer().connected).await;
@@ -342,4 +350,5 @@ fn a_peer_that_is_halted_stays_listed_with_what_it_had_confirmed() {
     });
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
+    std::mem::forget(kill);
 }

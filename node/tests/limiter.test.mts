@@ -474,6 +474,18 @@ describe('close', () => {
 });
 
 describe('two limiters in one process', () => {
+  it('say why a peer is not there', async () => {
+    const listening = { ...inMemory(), node: { id: 'b' }, gossip: { listen: '127.0.0.1:0' } };
+    const other = await Limiter.open(listening);
+    const peers = ['not-yet.invalid:7946', other.address ?? ''];
+    await using limiter = await Limiter.open({ ...inMemory(), node: { id: 'a' }, gossip: { peers, syncTimeout: '50ms' } });
+    const absence = (address: string | undefined) => limiter.peers().find((peer) => peer.address === address)?.absence;
+    await until('they have met', () => limiter.peers().some((peer) => peer.connected));
+    expect([absence('not-yet.invalid:7946'), absence(other.address)]).toStrictEqual(['unresolved', undefined]);
+    await other.close();
+    await until('it is told why', () => absence(other.address) === 'stopped');
+  });
+
   it('gossip', async () => {
     await using a = await Limiter.open({ ...inMemory(BOOKINGS), node: { id: 'a' }, gossip: { listen: '127.0.0.1:0' } });
     const peers = [a.address ?? ''];
