@@ -64,7 +64,11 @@ fn print(out: &mut impl Write, report: &ClockReport) -> io::Result<()> {
     }
     let opens = if report.lowered { "open again" } else { "would open again" };
     list(out, &report.reopened, opens)?;
-    list(out, &report.used_ahead, "were used by the clock that was ahead; a reset ends them")
+    let ahead = match report.lowered {
+        true => "of a time to come: sessions count as used now, and windows are dropped",
+        false => "of a time to come: sessions would count as used now, and windows be dropped",
+    };
+    list(out, &report.ahead, ahead)
 }
 
 fn list(out: &mut impl Write, counters: &[CounterState], what: &str) -> io::Result<()> {
@@ -82,6 +86,6 @@ fn as_json(report: &ClockReport) -> serde_json::Value {
         "now_unix_ms": report.now.0,
         "lowered": report.lowered,
         "reopened": list(&report.reopened),
-        "used_ahead": list(&report.used_ahead),
+        "ahead": list(&report.ahead),
     })
 }

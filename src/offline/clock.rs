@@ -21,9 +21,9 @@ pub struct ClockReport {
     pub lowered: bool,
     /// What opens again where the mark is lowered: counters that have ended by the mark and have not by the system's clock, by key.
     pub reopened: Vec<CounterState>,
-    /// Counters whose last use was at a time that is still to come, by key: they end as late as that says, wherever the mark
-    /// is, unless they are reset.
-    pub used_ahead: Vec<CounterState>,
+    /// Counters of a time that is still to come, by key: sessions that were used then, and windows that begin then. Where the
+    /// mark is lowered, the sessions count as used at `now`, and the windows are dropped.
+    pub ahead: Vec<CounterState>,
 }
 
 /// Why the clock of a data directory cannot be shown or lowered. The directory is then as it was.
@@ -87,12 +87,12 @@ fn report(path: &Path, now: Timestamp, lower: bool) -> Result<ClockReport, Clock
     let mut dir = disk::open_existing(path)?;
     let is_believable = now >= BELIEVABLE_FROM;
     let found = dir.clock_mark(now, lower && is_believable)?;
-    let ClockMark { mark, reopened, used_ahead, .. } = found;
+    let ClockMark { mark, reopened, ahead, .. } = found;
     if lower && !is_believable && mark > now {
         return Err(ClockError::SystemClock { now, mark });
     }
     let lowered = lower && mark > now;
-    Ok(ClockReport { mark, now, lowered, reopened, used_ahead })
+    Ok(ClockReport { mark, now, lowered, reopened, ahead })
 }
 
 #[cfg(test)]
@@ -139,7 +139,7 @@ mod tests {
                 false => show_clock(dir.path()).unwrap(),
             };
             assert!(report.mark.since(report.now) > 23 * HOUR, "{report:?}");
-            assert_eq!((report.reopened.len(), report.used_ahead.len()), (1, 0));
+            assert_eq!((report.reopened.len(), report.ahead.len()), (1, 0));
             assert_eq!(report.lowered, lower);
         }
         let report = lower_clock(dir.path()).unwrap();

@@ -138,6 +138,22 @@ impl CheckpointWriter {
         self.sync_meta()
     }
 
+    /// Puts counters in the place of what they were, and buries others, in a checkpoint of their own.
+    pub(super) fn correct<'a>(
+        &mut self,
+        changed: &[StoredCounter<'_>],
+        dropped: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(), StorageError> {
+        self.meta.checkpoint += 1;
+        changed.iter().try_for_each(|counter| self.put(counter))?;
+        for key in dropped {
+            self.put_counter(key, None)?;
+        }
+        self.sync_meta()?;
+        self.write_meta()?;
+        self.sync_meta()
+    }
+
     /// Makes all that the table counted before this call durable; says whether there was anything. `clock` is the latest time
     /// that was acted on.
     ///

@@ -5,14 +5,16 @@
 //! then from one that is wrong now. Lowering the mark is the one exception to "what has ended stays ended", so it says what it
 //! reopens.
 
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::recover::Recovered;
 use super::rejected::report;
 use super::{CheckpointWriter, DataDir, KvStore, StorageError};
+use crate::crdt::Marks;
 use crate::key::CounterKind;
-use crate::table::CounterState;
+use crate::table::{AtRest, CounterState, StoredCounter};
 use crate::time::Timestamp;
 
 /// A high-water mark, and what depends on it.
@@ -23,13 +25,13 @@ pub struct ClockMark {
     pub mark: Timestamp,
     /// Counters that have ended by the mark and have not by the present time, by key: these open again where the mark is lowered.
     pub reopened: Vec<CounterState>,
-    /// Counters whose last use was at a time that is still to come, by key: they end as late as that says, wherever the mark is,
-    /// unless they are reset.
-    pub used_ahead: Vec<CounterState>,
+    /// Counters of a time that is still to come, by key: sessions that were used then, and windows that begin then. Where the mark is
+    /// lowered, the sessions were used now, and the windows are dropped: the peers refuse both as they are.
+    pub ahead: Vec<CounterState>,
 }
 
 impl DataDir {
-    /// Looks at the high-water mark of a closed directory. If it is after `now` and is to be `lowered`, makes `now` the mark, durably: a
+    /// Looks at the high-water mark of a closed directory. If it is after `now` and is to be lowered, makes `now` the mark, durably: a
     /// crash leaves one or the other.
     ///
     /// The watermarks then drop to 0. What had ended by the mark may have been dropped or refused here, and the peers are to
@@ -37,8 +39,8 @@ impl DataDir {
     ///
     /// # Errors
     /// When there is no database, or it is damaged, or the file system returns an error.
-    pub fn clock_mark(&mut self, now: Timestamp, lowered: bool) -> Result<ClockMark, StorageError> {
-        let mut found = ClockMark { mark: now, reopened: Vec::new(), used_ahead: Vec::new() };
+    pub fn clock_mark(&mut self, now: Timestamp, lowers: bool) -> Result<ClockMark, StorageError> {
+        let mut found = ClockMark { mark: now, reopened: Vec::new(), ahead: Vec::new() };
         let mut counters: Vec<CounterState> = Vec::new();
         let (store, recovered) = self.read_and_keep(|stored| {
             counters.extend(stored.to_state());
@@ -46,16 +48,14 @@ impl DataDir {
         found.mark = recovered.clock();
         counters.sort_by(|a, b| a.key.cmp(&b.key));
         for counter in counters {
-            let ends_after_use =
-                matches!(counter.key.kind(), CounterKind::Plain | CounterKind::Session);
-            if ends_after_use && counter.marks.at > now.0 {
-                found.used_ahead.push(counter);
+            if began(&counter) > now {
+                found.ahead.push(counter);
             } else if now < counter.expires_at && counter.expires_at <= found.mark {
                 found.reopened.push(counter);
             }
         }
-        if lowered && found.mark > now {
-            self.lower(store, recovered, now)?;
+        if lowers && found.mark > now {
+            self.lower(store, recovered, now, &found.ahead)?;
         }
         Ok(found)
     }
@@ -65,11 +65,35 @@ impl DataDir {
         store: Box<dyn KvStore>,
         mut recovered: Recovered,
         now: Timestamp,
+        ahead: &[CounterState],
     ) -> Result<(), StorageError> {
         report(&recovered.rejected, self.files(), &mut |_| {})?;
         recovered.meta.clock = now;
         recovered.meta.watermarks.clear();
-        let writer = CheckpointWriter::on(store, recovered.meta.clone(), Some(&recovered))?;
+        let mut writer = CheckpointWriter::on(store, recovered.meta.clone(), Some(&recovered))?;
+        let used = ahead.iter().filter(|counter| counter.key.window().is_none());
+        let used: Vec<StoredCounter<'_>> = used.map(|counter| used_at(counter, now)).collect();
+        let not_begun = ahead.iter().filter(|counter| counter.key.window().is_some());
+        writer.correct(&used, not_begun.map(|counter| counter.key.as_bytes()))?;
         self.note_checkpoint(writer.durable())
     }
+}
+
+/// The time that a counter is of, at the earliest: its last use, or its window's start.
+fn began(counter: &CounterState) -> Timestamp {
+    match (counter.key.kind(), counter.key.window()) {
+        (_, Some(window)) => window.start(),
+        (CounterKind::Plain | CounterKind::Session, None) => Timestamp(counter.marks.at),
+        // What its marks mean is not known.
+        (_, None) => Timestamp(0),
+    }
+}
+
+/// The counter as if it had been used last at this time, rounded down as uses are.
+fn used_at(counter: &CounterState, now: Timestamp) -> StoredCounter<'_> {
+    let step = (counter.marks.p0 / 16).max(1);
+    let marks = Marks { at: now.0 / step * step, ..counter.marks };
+    let cells = Cow::Borrowed(&counter.cells[..]);
+    let state = AtRest { generation: counter.generation, marks, cells };
+    StoredCounter { key: Cow::Borrowed(counter.key.as_bytes()), state }
 }

@@ -344,6 +344,9 @@ fn a_mark_that_is_ahead_is_shown_and_lowered_and_says_what_opens_again() {
     store.write(&table, NOW).unwrap();
     let later = NOW.plus(AHEAD);
     table.execute(later, &plain("ahead"), Op::Add(1), Lifetime::new(TTL)).unwrap();
+    let to_come = CounterKey::windowed("to come", &[], WindowSpan::at(60_000, later).unwrap());
+    let to_come = to_come.unwrap();
+    table.execute(later, &to_come, Op::Add(1), Lifetime::new(TTL)).unwrap();
     store.write(&table, later).unwrap();
     store.sync_meta().unwrap();
     drop(store);
@@ -360,12 +363,16 @@ fn a_mark_that_is_ahead_is_shown_and_lowered_and_says_what_opens_again() {
         };
         assert_eq!(names(&found.reopened), ["hour", "x", "y"]);
         assert_eq!(found.reopened[0].key.kind(), CounterKind::FixedWindow);
-        assert_eq!(names(&found.used_ahead), ["ahead"]);
+        assert_eq!(names(&found.ahead), ["to come", "ahead"]);
     }
     let (opened, _) = open(&files);
     assert_eq!(opened.clock, NOW);
     assert_eq!(opened.table.value(NOW, windows[0].as_bytes()), 1, "it is open again");
     assert_eq!(opened.table.watermark(&former), Version::ZERO, "the peers are to tell it all");
+    let ahead = opened.table.counter(plain("ahead").as_bytes()).unwrap();
+    assert_eq!((ahead.value, ahead.cells.len()), (1, 1), "nothing that it counted is lost");
+    assert!(ahead.marks.at <= NOW.0 && ahead.expires_at >= NOW.plus(TTL), "{ahead:?}");
+    assert!(opened.table.counter(to_come.as_bytes()).is_none());
     drop(opened);
     let found = look(true).unwrap();
     assert_eq!((found.mark, found.reopened.len()), (NOW, 0), "there is nothing left to lower");
@@ -377,7 +384,10 @@ fn a_kill_while_the_mark_is_lowered_leaves_it_or_has_lowered_it() {
     live(&whole);
     let (Opened { mut store, table, .. }, _) = open(&whole);
     add(&table, "x");
-    store.write(&table, NOW.plus(AHEAD)).unwrap();
+    let later = NOW.plus(AHEAD);
+    table.execute(later, &plain("y"), Op::Add(1), Lifetime::new(TTL)).unwrap();
+    table.execute(later, &plain("ahead"), Op::Add(1), Lifetime::new(TTL)).unwrap();
+    store.write(&table, later).unwrap();
     store.sync_meta().unwrap();
     drop(store);
     let lower = |files: &TestFiles| {
@@ -399,6 +409,7 @@ fn a_kill_while_the_mark_is_lowered_leaves_it_or_has_lowered_it() {
             assert!(opened.set_aside.is_none(), "at {operation}");
             assert!([NOW, NOW.plus(AHEAD)].contains(&opened.clock), "at {operation}");
             assert_eq!(value(&opened.table, "x"), 2, "at {operation}");
+            assert_eq!(value(&opened.table, "ahead"), 1, "at {operation}");
         }
     }
 }
