@@ -84,10 +84,8 @@ impl Limiter {
     /// one time share one write.
     ///
     /// # Errors
-    /// When the limiter is closed; nothing is charged then, nor when the future is dropped before it resolves. And when the disk
-    /// has failed: the charge then counts in memory and is sent to the peers all the same, and to refuse the call is up to the
-    /// caller. Who wants the receipt then, to take the charge back, calls [`acquire`](Self::acquire) and waits for
-    /// [`flush`](CounterStore::flush) itself.
+    /// When the limiter is closed, or the disk has failed. Nothing is charged then, nor when the future is dropped before it
+    /// resolves. To go on without the disk, call [`acquire`](Self::acquire).
     pub async fn acquire_durable(
         &self,
         request: &Request<'_>,
@@ -100,9 +98,8 @@ impl Limiter {
             denied => return Ok(denied),
         };
         let mut charge = Provisional { limiter: self, receipt: Some(receipt) };
-        let written = self.engine().runtime().disk.flush_charge().await;
-        let receipt = charge.receipt.take();
-        written.and_then(|()| receipt.map(Decision::Allowed).ok_or(DurabilityError::Closed))
+        self.engine().runtime().disk.flush_charge().await?;
+        charge.receipt.take().map(Decision::Allowed).ok_or(DurabilityError::Closed)
     }
 
     /// Takes a charge back, because the call did not count after all. A counter that has expired or was reset since is left
@@ -303,7 +300,7 @@ impl Limiter {
     }
 }
 
-/// A charge whose caller has no answer yet: dropped before it has, it is taken back.
+/// A charge whose caller has no answer yet: dropped before it has, or with an error for an answer, it is taken back.
 struct Provisional<'a> {
     limiter: &'a Limiter,
     receipt: Option<Receipt>,

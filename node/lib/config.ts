@@ -135,6 +135,7 @@ const LIMIT_KEYS = Object.keys({
   name: true,
   when: true,
   per: true,
+  whenLabelMissing: true,
   max: true,
   window: true,
   sessionTtl: true,

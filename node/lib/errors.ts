@@ -1,4 +1,4 @@
-import type { DenialCause, Peek, Receipt } from './decision.js';
+import type { DenialCause, Peek } from './decision.js';
 
 /** Why a refund is refused, for programs: see {@link RefundError}. */
 export type RefundErrorCode =
@@ -43,18 +43,9 @@ export class OpenError extends TallymeshError {
   readonly code = 'TALLYMESH_OPEN';
 }
 
-/** What was counted could not be made durable. It is counted in memory and told to the peers all the same. */
+/** What was counted could not be made durable: it is in memory, and known to the peers. What `acquireDurable` charged is taken back. */
 export class DurabilityError extends TallymeshError {
   readonly code = 'TALLYMESH_DURABILITY';
-
-  /** @internal */
-  constructor(
-    message: string,
-    /** Of `acquireDurable`: what takes the charge back. */
-    readonly receipt?: Receipt,
-  ) {
-    super(message);
-  }
 }
 
 /** The limiter is closed. */

@@ -122,8 +122,8 @@ export class Limiter implements AsyncDisposable {
    * Like {@link acquire}, and resolves only when the charge survives a crash and a loss of power. Callers at one time share
    * one write.
    *
-   * @throws {@link DurabilityError} when it cannot be made durable; it is then counted in memory all the same, and to refuse
-   * the call is up to the caller: the error's `receipt` takes the charge back
+   * @throws {@link DurabilityError} when the disk has failed; nothing is charged then. To go on without the disk, call
+   * {@link acquire}
    * @throws {@link ClosedError} when the limiter is closed; nothing is charged then
    */
   async acquireDurable(request: Request): Promise<Decision> {
@@ -132,7 +132,7 @@ export class Limiter implements AsyncDisposable {
     try {
       await this.flush();
     } catch (thrown) {
-      if (thrown instanceof DurabilityError) throw new DurabilityError(thrown.message, decision.receipt);
+      if (thrown instanceof DurabilityError && decision.receipt !== undefined) this.refund(decision.receipt);
       if (!(thrown instanceof ClosedError)) throw thrown;
       // It was admitted before the limiter was closed, so the last checkpoint has it.
       await this.close();
