@@ -7,7 +7,7 @@ use tallymesh_core::storage::DataDir;
 use super::World;
 
 /// So far ahead a node may stay: waiting is then as good.
-const WAITED_OUT: Duration = Duration::from_secs(2);
+const WAITED_OUT: Duration = Duration::from_secs(1);
 
 impl World<'_> {
     /// If a repaired node acts on a time that is far ahead of its clock, or would when it starts, its process ends, and its mark
