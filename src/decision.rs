@@ -145,6 +145,15 @@ impl Engine {
         Denial { reason, label_index: 0, limit, remaining: 0, retry_after: None }
     }
 
+    /// A denial that was made before, unless the limiter is closed by now: it says that before anything else.
+    #[cold]
+    pub(crate) fn closed_or(&self, denial: &Denial) -> Denial {
+        match self.is_closed() {
+            true => self.refusal(None, DenialReason::Closed),
+            false => denial.clone(),
+        }
+    }
+
     /// The denial of a request that a limit matches and cannot count.
     #[cold]
     pub(crate) fn uncountable(&self, error: DemandError) -> Denial {

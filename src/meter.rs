@@ -88,7 +88,7 @@ impl Meter {
         let engine = self.limiter.engine();
         let counters = match &self.shared.counters {
             Ok(counters) => counters,
-            Err(denial) => return Decision::Denied(denial.clone()),
+            Err(denial) => return Decision::Denied(engine.closed_or(denial)),
         };
         if counters.is_empty() {
             engine.note_unmatched();
@@ -115,7 +115,7 @@ impl Meter {
         let engine = self.limiter.engine();
         let counters = match &self.shared.counters {
             Ok(counters) => counters,
-            Err(denial) => return Peek::Denied(denial.clone()),
+            Err(denial) => return Peek::Denied(engine.closed_or(denial)),
         };
         if counters.is_empty() {
             return engine.unmatched(cost).into();

@@ -95,7 +95,7 @@ fn of_a_limit() {
         (limit(Limit::new("l", 1, Window::Fixed(short))), &["\"l\": window = 999us", "1ms to 366"]),
         (
             limit(Limit::new("l", 1, Window::Fixed(hour * 9000))),
-            &["\"l\": window = 1year", "1ms to 366 days"],
+            &["\"l\": window = 375days", "1ms to 366 days"],
         ),
         (limit(session(Duration::ZERO)), &["\"l\": session_ttl = 0s", "1ms to 366 days"]),
         (limit(labels(33)), &["\"l\": per = 33 labels", "at most 32 labels"]),
@@ -149,7 +149,7 @@ fn of_a_builder() {
         ),
         (built(|c| c.counters_grace(least)), &["counters.grace = 0s", "100ms to 1day"]),
         (built(|c| c.future_max(day * 2)), &["counters.future_max = 2days", "100ms to 1day"]),
-        (built(|c| c.counters_ttl(day * 367)), &["counters.ttl = 1year", "1ms to 366days"]),
+        (built(|c| c.counters_ttl(day * 367)), &["counters.ttl = 367days", "1ms to 366days"]),
     ]);
 }
 
@@ -178,7 +178,7 @@ fn of_a_file() {
 
 #[tokio::test]
 async fn of_what_an_open_limiter_is_asked() {
-    let config = Config::builder("a").in_memory().max_counters(1).max_key_bytes(16);
+    let config = Config::builder("a").in_memory().max_counters(1).max_key_bytes(24);
     let config = config.limit(Limit::new("l", 1, HOUR).per("session")).build().unwrap();
     let limiter = Limiter::open(config).await.unwrap();
     let store: &CounterStore = limiter.counters();
@@ -198,7 +198,7 @@ async fn of_what_an_open_limiter_is_asked() {
             &["\"l\"", "\"tool\"", "leave it out"],
         ),
         (add(&key("two")), &["1 counters", "counters.max_counters", "raise it"]),
-        (add(&key("a longer name than this")), &["26 bytes", "counters.max_key_bytes allows 16"]),
+        (add(&key("a longer name than this")), &["28 bytes", "counters.max_key_bytes allows 24"]),
         (add(&old), &["1970-01-01T00:00:00.000Z", "the present one"]),
         (limiter.refund(receipt).unwrap_err().to_string(), &["another limiter", "refund it where"]),
         (limiter.refund_token("made up").unwrap_err().to_string(), &["no token of a receipt"]),
@@ -223,7 +223,7 @@ async fn of_a_place() {
     let listen = Limiter::open(config).await.unwrap_err().to_string();
     assert!(listen.contains(&address), "{listen}");
     pass(&[
-        (held, &["is held by another process", "its own data_dir"]),
+        (held, &["is open in this process already", "close it first"]),
         (
             open("b").await.unwrap_err().to_string(),
             &["node \"a\"", "node \"b\"", "node.id to match"],

@@ -44,14 +44,14 @@ fn request() -> Request<'static> {
 }
 
 fn used(limiter: &Limiter) -> u64 {
-    limiter.counters().value(&CounterKey::new("calls", &["s"]).unwrap())
+    limiter.counters().value(&limiter.keys(&request())[0])
 }
 
 fn is_closed(decision: tallymesh::Decision) -> bool {
     decision.into_denied().is_some_and(|denial| {
         (denial.reason(), denial.limit_name(), denial.retry_after())
             == (DenialReason::Closed, None, None)
-            && denial.to_string() == "the limiter is closed"
+            && denial.to_string() == "the limiter is closed; waiting does not help"
     })
 }
 

@@ -26,7 +26,7 @@
 //! | I5 | at most `M * limit` is admitted, for `M` incarnations; without faults, overshoot is near its formula |
 //! | I7 | a denial implies that what is believed, plus the cost, exceeds the limit |
 //! | I8 | a watermark `v` of a replica means that every update up to `v` is present, superseded or expired |
-//! | I9 | an expired counter is neither read nor written |
+//! | I9 | an expired counter is neither read nor written, and time never steps back; the one exception is a mark that an operator lowers |
 //! | I10 | merging is commutative, associative and idempotent; any bytes may arrive, and none panic |
 //! | I11 | nothing of an expired window remains after its grace |
 //! | I13 | who waits as a denial tells is admitted, if nothing else happens to the counter; what ends does not end before that, by more than two ticks of the clock |

@@ -58,8 +58,13 @@ pub struct InvalidTimestamp(String);
 impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
-    /// Reads RFC 3339, such as `2026-01-31T12:00:00.250Z`; what is less than a millisecond is cut off.
+    /// Reads RFC 3339, such as `2026-01-31T12:00:00.250Z`; what is less than a millisecond is cut off. Reads what is written,
+    /// also of moments after the year 9999.
     fn from_str(text: &str) -> Result<Timestamp, InvalidTimestamp> {
+        // As a moment after the year 9999 is written.
+        if let Some(ms) = text.strip_suffix(AFTER_1970).and_then(|ms| ms.parse().ok()) {
+            return Ok(Timestamp(ms));
+        }
         let moment = text.parse::<jiff::Timestamp>().ok();
         let ms = moment.and_then(|moment| u64::try_from(moment.as_millisecond()).ok());
         ms.map(Timestamp).ok_or_else(|| InvalidTimestamp(format!("{text:?}")))
@@ -89,6 +94,9 @@ impl From<Timestamp> for SystemTime {
     }
 }
 
+/// What stands behind the number of a moment that has no date.
+const AFTER_1970: &str = " ms after 1970";
+
 const END_OF_9999: Duration = Duration::from_secs(253_402_300_799);
 
 impl fmt::Display for Timestamp {
@@ -97,7 +105,7 @@ impl fmt::Display for Timestamp {
         let ms = i64::try_from(self.0).ok();
         match ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()) {
             Some(moment) => write!(f, "{moment:.3}"),
-            None => write!(f, "{} ms after 1970", self.0),
+            None => write!(f, "{}{AFTER_1970}", self.0),
         }
     }
 }
@@ -259,6 +267,9 @@ mod tests {
         let moment = Timestamp(1_769_860_800_250);
         assert_eq!(moment.to_string().parse(), Ok(moment));
         assert_eq!("1970-01-01T01:00:01+01:00".parse(), Ok(Timestamp(1_000)));
+        for ms in [0, 1, 253_402_300_799_999, 253_402_300_800_000, u64::MAX - 1, u64::MAX] {
+            assert_eq!(Timestamp(ms).to_string().parse(), Ok(Timestamp(ms)));
+        }
         for bad in ["", "now", "2026-01-31", "1969-12-31T23:59:59Z"] {
             let message = bad.parse::<Timestamp>().unwrap_err().to_string();
             assert!(message.contains(bad) && message.contains("RFC 3339"), "{message}");

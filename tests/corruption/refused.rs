@@ -62,13 +62,13 @@ async fn a_file_where_the_directory_should_be_is_refused() {
 }
 
 #[tokio::test]
-async fn a_directory_that_another_process_holds_is_refused_until_it_lets_go() {
+async fn a_directory_that_is_open_already_is_refused_until_it_is_closed() {
     let temp = tempfile::tempdir().unwrap();
     let holder = open(temp.path(), None).await.unwrap();
     assert!(holder.acquire(&Request::tool_call("s", "tool")).is_allowed());
     for _ in 0..3 {
-        let error = refusal(temp.path()).await;
-        assert!(error.contains(&std::process::id().to_string()), "it names the holder: {error}");
+        let error = open(temp.path(), None).await.expect_err("it is refused").to_string();
+        assert!(error.contains("open in this process already: close it first"), "{error}");
     }
     let durable = holder.acquire_durable(&Request::tool_call("s", "tool")).await;
     assert!(durable.unwrap().is_allowed(), "the attempts do the holder no harm");

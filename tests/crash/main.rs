@@ -133,7 +133,7 @@ fn a_kill_under_relaxed_durability_loses_the_calls_of_one_checkpoint_at_the_most
 async fn nothing_that_a_live_peer_had_heard_of_is_missing_after_a_kill() {
     let (seed, mut random) = seed::generator();
     let dir = tempfile::tempdir().unwrap();
-    let settings = Config::builder("b").in_memory().listen("127.0.0.1:0");
+    let settings = Config::builder("b").in_memory().listen("127.0.0.1:0").limit(load::limit());
     let peer = settings.gossip_interval(Duration::from_millis(5)).build().unwrap();
     let peer = Limiter::open(peer).await.unwrap();
     let address = peer.counters().address().unwrap().to_string();

@@ -76,7 +76,7 @@ impl Note {
 /// A database as it was found.
 pub(super) enum Found {
     /// It passed every check.
-    Whole(Box<dyn KvStore>, Recovered),
+    Whole(Box<dyn KvStore>, Box<Recovered>),
     /// There was none.
     New(Box<dyn KvStore>),
     /// It cannot be trusted; what was visited must be thrown away.
@@ -235,7 +235,7 @@ impl DataDir {
                     let (expected, found) = (self.noted, recovered.checkpoint);
                     return Ok(Found::Damaged(Damage::Older { expected, found }));
                 }
-                Ok(Found::Whole(storage, recovered))
+                Ok(Found::Whole(storage, Box::new(recovered)))
             }
             Ok(None) if !self.was_used() => Ok(Found::New(storage)),
             Ok(None) => Ok(Found::Damaged(Damage::NoMeta)),
@@ -276,7 +276,7 @@ impl DataDir {
             Err(error) => return Err(error),
         };
         match self.read_database(opening, None, visit)? {
-            Found::Whole(store, recovered) => Ok((store, recovered)),
+            Found::Whole(store, recovered) => Ok((store, *recovered)),
             Found::New(_) => Err(damaged(self, &Damage::NoMeta)),
             Found::Damaged(damage) => Err(damaged(self, &damage)),
         }

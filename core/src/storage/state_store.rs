@@ -114,7 +114,7 @@ impl StateStore {
             // Before anything takes their place.
             report(&recovered.rejected, dir.files(), &mut tell)?;
         }
-        let writer = CheckpointWriter::on(storage, meta, recovered.as_ref())?;
+        let writer = CheckpointWriter::on(storage, meta, recovered.as_deref())?;
         dir.note_database()?;
         dir.note_checkpoint(writer.durable())?;
         let checkpoint = writer.checkpoint();

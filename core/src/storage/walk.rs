@@ -206,7 +206,7 @@ impl Walked {
         let counter_key = key.get(1..).unwrap_or_default();
         let Some(state) = state else { return visitor.tombstone(key) };
         let fault = CounterKey::check(counter_key).err().map(|error| error.to_string());
-        let fault = fault.or_else(|| state.fault().map(ToOwned::to_owned));
+        let fault = fault.or_else(|| state.fault(counter_key).map(ToOwned::to_owned));
         if let Some(why) = fault {
             let replicas = state.cells.iter().map(|(number, _)| *number).collect();
             return visitor.rejected(Rejected::of(key, value, crc, why, Some(replicas)));

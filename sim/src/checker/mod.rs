@@ -248,6 +248,7 @@ impl Checker {
         let (number, generation) = (self.number(key), after.map_or(0, |state| state.generation));
         let ledger = self.truths[number].counted.entry((generation, writer)).or_default();
         ledger.n = (ledger.n + taken).max(n_after);
+        ledger.ends = after.map_or(ledger.ends, |state| state.expires_at.max(ledger.ends));
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! A cluster in virtual time: production machines, a simulated network, simulated disks, and one queue of events.
 
 mod checks;
+mod clock;
 mod closing;
 mod faults;
 mod lone;

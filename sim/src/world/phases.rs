@@ -149,7 +149,8 @@ impl World<'_> {
             node.clock.correct(self.now);
             node.sends_left = None;
             node.mend_disk();
-            if node.life.is_none() {
+            self.lower_mark(place);
+            if self.life(place).is_none() {
                 self.after(Duration::from_millis(1), Event::Start { node: place });
             }
         }

@@ -27,6 +27,12 @@ pub const SESSIONS: [&str; 4] = ["s0", "s1", "s2", "s3"];
 const OTHERS: u64 = 500;
 const LIMIT: &str = "calls per session";
 
+/// The limit under which a node and its peer count; never reached.
+pub fn limit() -> Limit {
+    let ttl = Duration::from_secs(24 * 3600);
+    Limit::new(LIMIT, u64::from(u32::MAX), Window::Session { ttl }).per("session")
+}
+
 /// What to do; handed to the child process as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Load {
@@ -55,8 +61,6 @@ pub struct Load {
 impl Load {
     /// The settings of the node.
     pub fn config(&self) -> Config {
-        let ttl = Duration::from_secs(24 * 3600);
-        let limit = Limit::new(LIMIT, u64::from(u32::MAX), Window::Session { ttl });
         let config = match self.every {
             Some(every) => Config::builder("a").persist_every(every),
             None => Config::builder("a").durability(Durability::Sync),
@@ -66,7 +70,7 @@ impl Load {
             .peers(self.peer.clone())
             .gossip_interval(Duration::from_millis(5))
             .sync_timeout(Duration::from_secs(30))
-            .limit(limit.per("session"))
+            .limit(limit())
             .build()
             .unwrap()
     }

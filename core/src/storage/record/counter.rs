@@ -16,6 +16,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::crdt::{COUNT_MAX, Cell, Marks};
 use crate::id::Version;
+use crate::key::{Ends, ends_of};
+use crate::limit::WINDOW_MAX;
 
 /// A stored counter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +41,8 @@ pub(in crate::storage) struct StateRecord {
 }
 
 impl StateRecord {
-    /// What no version writes, if it is that.
-    pub(in crate::storage) fn fault(&self) -> Option<&'static str> {
+    /// What no version writes under this key, if it is that.
+    pub(in crate::storage) fn fault(&self, key: &[u8]) -> Option<&'static str> {
         let mut numbers = BTreeSet::new();
         for (number, Cell { version, p, n }) in &self.cells {
             if *p > COUNT_MAX || *n > COUNT_MAX {
@@ -53,7 +55,13 @@ impl StateRecord {
                 return Some("two cells are of one replica");
             }
         }
-        (self.marks.at > Marks::AT_MAX).then_some("its time is over 2^63 - 1")
+        let Marks { at, p0, .. } = self.marks;
+        if at > Marks::AT_MAX {
+            return Some("its time is over 2^63 - 1");
+        }
+        let ends_after_use = matches!(ends_of(key), Ok(Ends::AfterUse));
+        let is_long = ends_after_use && u128::from(p0) > WINDOW_MAX.as_millis();
+        is_long.then_some("it lives for more than 366 days after its use")
     }
 }
 
@@ -220,11 +228,17 @@ mod tests {
 
     #[test]
     fn what_no_version_writes_is_a_fault() {
+        let key = crate::key::CounterKey::new("l", &[]).unwrap();
+        let days = |days: u64| days * 24 * 3_600_000;
         let state = |cells, at| {
-            let marks = Marks { at, ..Marks::default() };
+            let marks = Marks { at, p0: days(366), n0: u64::MAX };
             StateRecord { generation: 0, cells, marks }
         };
-        assert_eq!(state(vec![(0, cell(1, COUNT_MAX, 0))], Marks::AT_MAX).fault(), None);
+        let fault = |state: &StateRecord| state.fault(key.as_bytes());
+        assert_eq!(fault(&state(vec![(0, cell(1, COUNT_MAX, 0))], Marks::AT_MAX)), None);
+        let mut long = state(vec![], 0);
+        long.marks.p0 = days(367);
+        assert!(fault(&long).is_some_and(|fault| fault.contains("366 days")));
         for (faulty, part) in [
             (state(vec![(0, cell(1, COUNT_MAX + 1, 0))], 0), "2^53"),
             (state(vec![(0, cell(1, 0, COUNT_MAX + 1))], 0), "2^53"),
@@ -232,7 +246,7 @@ mod tests {
             (state(vec![(0, cell(1, 1, 0)), (0, cell(2, 1, 0))], 0), "one replica"),
             (state(vec![], Marks::AT_MAX + 1), "2^63"),
         ] {
-            assert!(faulty.fault().is_some_and(|fault| fault.contains(part)), "{faulty:?}");
+            assert!(fault(&faulty).is_some_and(|fault| fault.contains(part)), "{faulty:?}");
         }
     }
 

@@ -1,0 +1,64 @@
+import { describe, expect, it } from 'vitest';
+import { Limiter, type LimitConfig } from 'tallymesh';
+
+import { inMemory, until } from './support.mjs';
+
+const BOOKINGS: LimitConfig = { name: 'bookings', when: { tool: 'book_*' }, per: ['session'], max: 3, window: 'session' };
+const booking = { session: 's', tool: 'book_service' };
+
+describe('two limiters in one process', () => {
+  it('say why a peer is not there', async () => {
+    const listening = { ...inMemory(), node: { id: 'b' }, gossip: { listen: '127.0.0.1:0' } };
+    const other = await Limiter.open(listening);
+    const peers = ['not-yet.invalid:7946', other.address ?? ''];
+    await using limiter = await Limiter.open({ ...inMemory(), node: { id: 'a' }, gossip: { peers, syncTimeout: '50ms' } });
+    const absence = (address: string | undefined) => limiter.peers().find((peer) => peer.address === address)?.absence;
+    await until('they have met', () => limiter.peers().some((peer) => peer.connected));
+    expect([absence('not-yet.invalid:7946'), absence(other.address)]).toStrictEqual(['unresolved', undefined]);
+    await other.close();
+    await until('it is told why', () => absence(other.address) === 'stopped');
+  });
+
+  it('gossip', async () => {
+    await using a = await Limiter.open({ ...inMemory(BOOKINGS), node: { id: 'a' }, gossip: { listen: '127.0.0.1:0' } });
+    const peers = [a.address ?? ''];
+    await using b = await Limiter.open({ ...inMemory(BOOKINGS), node: { id: 'b' }, gossip: { peers, interval: '5ms' } });
+    await until(
+      'they are connected',
+      () => a.peers().some((peer) => peer.connected) && b.peers().some((peer) => peer.connected),
+    );
+    for (let call = 0; call < 3; call += 1) a.acquire(booking);
+    await until('the other has heard of it', () => b.counters()[0]?.value === 3n);
+    expect(b.status()).toStrictEqual({
+      replica: expect.stringMatching(/^b#1\.[0-9a-f]{16}$/),
+      health: { state: 'running', durable: false, durability: 'in_memory', reasons: [] },
+      peers: [
+        {
+          address: a.address,
+          replica: a.status().replica,
+          connected: true,
+          lag: expect.any(Number),
+          clockOffsetMs: expect.any(Number),
+          roundTripMs: expect.any(Number),
+          differentLimits: [],
+          lastHeardMs: expect.any(Number),
+        },
+      ],
+      counters: 1,
+      rejections: { countersRefused: 0, cellsImplausible: 0, cellsLate: 0, messagesUnknown: 0 },
+      clockBehindMs: expect.any(Number),
+      requestsUnmatched: 0,
+    });
+    expect(a.status()).toMatchObject({ address: a.address, peers: [{ replica: b.status().replica }] });
+    expect(b.acquire(booking).limit).toBe('bookings');
+  });
+
+  it('tell which of their limits say different things', async () => {
+    const config = (id: string, max: number) => ({ ...inMemory({ ...BOOKINGS, max }), node: { id } });
+    await using a = await Limiter.open({ ...config('a', 3), gossip: { listen: '127.0.0.1:0' } });
+    await using b = await Limiter.open({ ...config('b', 4), gossip: { peers: [a.address ?? ''] } });
+    for (const limiter of [a, b])
+      await until('it is told', () => limiter.peers().some((peer) => peer.differentLimits.includes('bookings')));
+    expect(a.health().messagesUnknown).toBe(0);
+  });
+});
