@@ -174,9 +174,7 @@ impl Checker {
                 );
                 return broken("I1", Some(charge.key), what);
             }
-            ledger.earlier.0 = ledger.earlier.0.max(ledger.p);
-            ledger.earlier.1 = ledger.earlier.1.max(ledger.n);
-            (ledger.p, ledger.n) = (0, 0);
+            ledger.begin_again();
             truth.restarted = true;
         }
         let ledger = truth.counted.entry((charge.generation, writer)).or_default();
@@ -246,7 +244,16 @@ impl Checker {
         }
         let Some(writer) = self.writer(replica).filter(|_| taken > 0) else { return Ok(()) };
         let (number, generation) = (self.number(key), after.map_or(0, |state| state.generation));
-        let ledger = self.truths[number].counted.entry((generation, writer)).or_default();
+        let newest = self.generations.get(key.as_bytes()).copied().unwrap_or(0);
+        let p = after.and_then(|state| own_cell(state, replica)).map_or(0, |cell| cell.p);
+        let truth = &mut self.truths[number];
+        let ledger = truth.counted.entry((generation, writer)).or_default();
+        let over = ledger.ends.plus(self.grace / 2) <= now;
+        if p != ledger.p && (over || newest > generation) {
+            // As where something is counted: the counter was forgotten, and has begun again.
+            ledger.begin_again();
+            truth.restarted = true;
+        }
         ledger.n = (ledger.n + taken).max(n_after);
         ledger.ends = after.map_or(ledger.ends, |state| state.expires_at.max(ledger.ends));
         Ok(())
@@ -370,6 +377,14 @@ impl Checker {
     pub fn admitted(&self) -> u64 {
         let ledgers = self.truths.iter().flat_map(|truth| truth.counted.values());
         ledgers.map(|ledger| ledger.p.saturating_sub(ledger.n)).sum()
+    }
+}
+
+impl Ledger {
+    /// The writer's cell is a new one.
+    fn begin_again(&mut self) {
+        self.earlier = (self.earlier.0.max(self.p), self.earlier.1.max(self.n));
+        (self.p, self.n) = (0, 0);
     }
 }
 
