@@ -135,10 +135,10 @@ const LIMIT_KEYS = Object.keys({
   name: true,
   when: true,
   per: true,
-  whenLabelMissing: true,
   max: true,
   window: true,
   sessionTtl: true,
+  whenLabelMissing: true,
 } satisfies Record<keyof LimitConfig, true>);
 
 /**

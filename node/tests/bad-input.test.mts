@@ -203,7 +203,7 @@ describe('a config', () => {
     [
       'with an unknown word for missing labels',
       inMemory({ name: 'l', whenLabelMissing: 'ignore' as never, max: 1, window: '1h' }),
-      /when_label_missing = "ignore" is not allowed: "deny" or "skip"/,
+      /whenLabelMissing = "ignore" is not allowed: "deny" or "skip"/,
     ],
     ['with an unknown word for the unmatched', { ...inMemory(), counters: { unmatched: 'warn' } }, /"allow" or "deny"/],
     [

@@ -219,7 +219,7 @@ describe('a ToolRateLimiter with a store that cannot count', () => {
     const limiter = await open();
     const make = (session: string) => limiter.toolRateLimiter({ session, limits });
     expect(() => make('j'.repeat(600))).toThrow(CounterError);
-    expect(() => make('j'.repeat(600))).toThrow(/the key has \d+ bytes, max_key_bytes allows 512/);
+    expect(() => make('j'.repeat(600))).toThrow(/the key has \d+ bytes, counters.max_key_bytes allows 512/);
     // Bytes count, not characters, and those of the longest tool too.
     expect(() => make('\u00e9'.repeat(240))).toThrow(CounterError);
     expect(() => limiter.toolRateLimiter({ session: 'j'.repeat(400), limits: { ['t'.repeat(100)]: limits.book } })).toThrow(
