@@ -345,8 +345,10 @@ impl Table {
             && CounterKey::check(&update.key).is_ok();
         // In a limit's counter no cell takes back more than it charged; a plain one may take what another added.
         let is_unbalanced = update.n > update.p && is_of_limit(&update.key);
-        let believes = mutant!(ForgedCellMerged) || mutant!(CellBelowZeroMerged) && plausible;
-        if (!plausible || is_unbalanced) && !believes {
+        if is_unbalanced && !mutant!(CellBelowZeroMerged) && !mutant!(ForgedCellMerged) {
+            return Err(Rejection::Implausible);
+        }
+        if !plausible && !mutant!(ForgedCellMerged) {
             return Err(Rejection::Implausible);
         }
         let Marks { at, p0, .. } = update.marks;
