@@ -345,7 +345,7 @@ impl Table {
             && CounterKey::check(&update.key).is_ok();
         // In a limit's counter no cell takes back more than it charged; a plain one may take what another added.
         let is_unbalanced = update.n > update.p && is_of_limit(&update.key);
-        if is_unbalanced && !mutant!(CellBelowZeroMerged) && !mutant!(ForgedCellMerged) {
+        if is_unbalanced && !mutant!(CellBelowZeroMerged) {
             return Err(Rejection::Implausible);
         }
         if !plausible && !mutant!(ForgedCellMerged) {
