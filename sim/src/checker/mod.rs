@@ -73,6 +73,8 @@ pub struct Checker {
     grace: Duration,
     /// Something that was counted may be lost: a process was killed, or a disk failed.
     pub may_lose: bool,
+    /// An operator has lowered a node's high-water mark.
+    mark_lowered: bool,
     /// The latest time that each node, by its place, is known to have made durable.
     durable_clocks: BTreeMap<usize, Timestamp>,
     conflicts: BTreeSet<usize>,
@@ -102,6 +104,7 @@ impl Checker {
             generations: HashMap::new(),
             grace,
             may_lose: false,
+            mark_lowered: false,
             durable_clocks: BTreeMap::new(),
             conflicts: BTreeSet::new(),
             held: HashMap::new(),
@@ -311,6 +314,12 @@ impl Checker {
         Ok(())
     }
 
+    /// A node's high-water mark was lowered: what was used at a time to come counts as used now, so such marks are lower there,
+    /// and reach nodes on which the counter had ended.
+    pub fn lowered(&mut self) {
+        self.mark_lowered = true;
+    }
+
     /// I2: no node has more of a cell than its owner ever counted. I10: within a generation, no mark shrinks, unless the
     /// counter had ended and began as a new one.
     pub fn holds(&mut self, holder: &ReplicaId, counter: &CounterState) -> Checked {
@@ -319,6 +328,7 @@ impl Checker {
             && before.marks.merge(counter.marks) != counter.marks
             && counter.marks.at < before.expires_at.0
             && goes_on(&before, counter)
+            && !self.mark_lowered
         {
             let what = format!("{holder} held {:?} and holds {:?}", before.marks, counter.marks);
             return broken("I10", Some(&counter.key), what);

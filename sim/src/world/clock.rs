@@ -33,6 +33,7 @@ impl World<'_> {
         if look(false).is_some_and(|found| found.mark > latest) && look(true).is_some() {
             // Windows to come are dropped, and no watermark vouches for anything.
             self.forget_disk(place);
+            self.checker.lowered();
         }
     }
 }
