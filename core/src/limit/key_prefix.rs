@@ -4,9 +4,9 @@ use alloc::{boxed::Box, vec::Vec};
 
 use super::Limit;
 use super::limit_hash::tag_of;
-use super::window::{Kind, Term};
-use crate::key::{CounterKey, write_limit, write_text};
-use crate::time::Timestamp;
+use super::window::{Kind, Term, Window};
+use crate::key::{CounterKey, WindowSpan, write_limit, write_text};
+use crate::time::{Timestamp, whole_ms};
 
 /// The window of a limit, and what follows it in every key: the limit's name and tag, and the number of values.
 #[derive(Debug)]
@@ -31,15 +31,63 @@ impl KeyPrefix {
 }
 
 impl Limit {
-    /// The key of its counter at this time for these values of its `per`; `None` if they are not as many, or too long.
-    pub(crate) fn key_at(&self, now: Timestamp, values: &[&str]) -> Option<CounterKey> {
-        if values.len() != self.labels_of_per().len() {
+    /// The key that it counts under in the place of one that said only these values and this window: `None` if it counts by
+    /// other values or over another time, or the key is too long.
+    pub(crate) fn key_for(
+        &self,
+        values: &[&str],
+        window: Option<WindowSpan>,
+    ) -> Option<CounterKey> {
+        let fits = match (self.window(), window) {
+            (Window::Fixed(length), Some(window)) => {
+                WindowSpan::at(whole_ms(length), window.start()) == Ok(window)
+            }
+            (Window::Session { .. }, None) => true,
+            _ => false,
+        };
+        if !fits || values.len() != self.labels_of_per().len() {
             return None;
         }
-        let mut key = Vec::new();
-        let key_prefix = KeyPrefix::of(self);
+        let (mut key, key_prefix) = (Vec::new(), KeyPrefix::of(self));
+        let now = window.map_or(Timestamp(0), WindowSpan::start);
         key_prefix.write(&mut key, key_prefix.window.term(now));
         values.iter().for_each(|value| write_text(&mut key, value));
         CounterKey::from_bytes(&key).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use super::*;
+    use crate::limit::{Demands, Policy, Request};
+
+    #[test]
+    fn a_key_that_said_less_is_the_limits_if_it_fits() {
+        let hour = Duration::from_secs(3600);
+        let limits = [
+            Limit::new("rate", 9, Window::Fixed(Duration::from_secs(60))).per("tool"),
+            Limit::new("booking", 3, Window::Session { ttl: hour }).per("session"),
+        ];
+        let policy = Policy::new(limits.clone()).unwrap();
+        let (request, mut now) = (Request::tool_call("s1", "t"), Demands::default());
+        policy.find_demands(&request, Timestamp(61_000), 512, &mut now).unwrap();
+        let [rate, booking] = limits;
+        let minute = WindowSpan::at(60_000, Timestamp(61_000)).unwrap();
+        let bytes = |key: Option<CounterKey>| key.map(|key| key.as_bytes().to_vec());
+        let expected = |index: usize| Some(now.key(&now.list[index]).to_vec());
+        assert_eq!(bytes(rate.key_for(&["t"], Some(minute))), expected(0));
+        assert_eq!(bytes(booking.key_for(&["s1"], None)), expected(1));
+        let second = WindowSpan::at(1_000, Timestamp(61_000)).unwrap();
+        for (limit, values, window) in [
+            (&rate, &["t"][..], None),
+            (&rate, &["t"], Some(second)),
+            (&rate, &["t", "s"], Some(minute)),
+            (&booking, &["s1"], Some(minute)),
+            (&booking, &[], None),
+        ] {
+            assert_eq!(limit.key_for(values, window), None, "{limit:?} {values:?} {window:?}");
+        }
     }
 }

@@ -8,10 +8,10 @@ use super::key_prefix::KeyPrefix;
 use super::window::Term;
 use super::{
     Demand, DemandError, Demands, Limit, LimitError, LimitHash, Matched, MissingLabel, Request,
-    WhenLabelMissing, Window, cost_of,
+    WhenLabelMissing, cost_of,
 };
-use crate::key::{WindowSpan, write_text};
-use crate::time::{Timestamp, whole_ms};
+use crate::key::write_text;
+use crate::time::Timestamp;
 
 /// All limits in force. A request must pass every limit that matches it.
 #[derive(Debug, Default)]
@@ -208,28 +208,6 @@ impl Policy {
         key
     }
 
-    /// The key that a limit of this name counts under now in the place of one that said only these values and this window:
-    /// `None` if there is no such limit, or it counts by other values or over another time.
-    pub fn key_for<'a>(
-        &self,
-        name: &str,
-        values: impl ExactSizeIterator<Item = &'a str>,
-        window: Option<WindowSpan>,
-    ) -> Option<Vec<u8>> {
-        let limit_index = self.limits.iter().position(|limit| limit.name() == name)?;
-        let limit = self.limits.get(limit_index)?;
-        let fits = match (limit.window(), window) {
-            (Window::Fixed(length), Some(window)) => {
-                WindowSpan::at(whole_ms(length), window.start()) == Ok(window)
-            }
-            (Window::Session { .. }, None) => true,
-            _ => false,
-        };
-        let fits = fits && limit.labels_of_per().len() == values.len();
-        let now = window.map_or(Timestamp(0), WindowSpan::start);
-        fits.then(|| self.key_under(limit_index, values, now))
-    }
-
     fn write_window(&self, limit_index: usize, key: &mut Vec<u8>, now: Timestamp) {
         if let Some(key_prefix) = self.key_prefixes.get(limit_index) {
             key_prefix.window.term(now).write(key);
@@ -304,34 +282,6 @@ mod tests {
                 demands.list.iter().map(|demand| demand.term.end()).collect()
             };
             assert_eq!(ends(&found), ends(&expected));
-        }
-    }
-
-    #[test]
-    fn a_key_that_said_less_is_the_limits_if_it_fits() {
-        let policy = Policy::new([
-            Limit::new("rate", 9, Window::Fixed(Duration::from_secs(60))).per("tool"),
-            Limit::new("booking", 3, Window::Session { ttl: HOUR }).per("session"),
-        ])
-        .unwrap();
-        let request = Request::tool_call("s1", "t");
-        let now = demands(&policy, &request, 61_000);
-        let minute = WindowSpan::at(60_000, Timestamp(61_000)).unwrap();
-        let key = |name, values: &[&'static str], window| {
-            policy.key_for(name, values.iter().copied(), window)
-        };
-        assert_eq!(key("rate", &["t"], Some(minute)).as_deref(), Some(now.key(&now.list[0])));
-        assert_eq!(key("booking", &["s1"], None).as_deref(), Some(now.key(&now.list[1])));
-        let second = WindowSpan::at(1_000, Timestamp(61_000)).unwrap();
-        for (name, values, window) in [
-            ("rate", &["t"][..], None),
-            ("rate", &["t"], Some(second)),
-            ("rate", &["t", "s"], Some(minute)),
-            ("booking", &["s1"], Some(minute)),
-            ("booking", &[], None),
-            ("other", &["s1"], None),
-        ] {
-            assert_eq!(key(name, values, window), None, "{name} {values:?} {window:?}");
         }
     }
 

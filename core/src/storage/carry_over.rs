@@ -97,7 +97,7 @@ impl CarryOver<'_> {
         match *window {
             None => {
                 let session = named.and_then(|limit| match limit.window() {
-                    Window::Session { ttl } => Some((limit.key_at(Timestamp(0), values)?, ttl)),
+                    Window::Session { ttl } => Some((limit.key_for(values, None)?, ttl)),
                     _ => None,
                 });
                 let (key, ttl) = match session {
@@ -109,12 +109,7 @@ impl CarryOver<'_> {
             Some((length_ms, index)) => {
                 let start = Timestamp(index.checked_mul(length_ms)?);
                 let span = WindowSpan::at(length_ms, start).ok()?;
-                let of_limit = named.and_then(|limit| match limit.window() {
-                    Window::Fixed(length) if whole_ms(length) == length_ms => {
-                        limit.key_at(start, values)
-                    }
-                    _ => None,
-                });
+                let of_limit = named.and_then(|limit| limit.key_for(values, Some(span)));
                 let key = of_limit.or_else(|| CounterKey::windowed(limit, values, span).ok())?;
                 Some((key, Marks::default()))
             }

@@ -111,18 +111,19 @@ fn check(opened: &Opened) {
     assert_eq!(counters.len(), 7);
     let minute = Timestamp(MINUTE * 60_000);
     let limits = limits();
-    let of_limit = |limit: usize, values: &[&str]| limits[limit].key_at(minute, values).unwrap();
     let plain = |name: &str, values: &[&str]| CounterKey::new(name, values).unwrap();
     let window = |length_ms| crate::key::WindowSpan::at(length_ms, minute).unwrap();
+    let of_limit =
+        |limit: usize, values: &[&str], window| limits[limit].key_for(values, window).unwrap();
     let windowed = |length_ms, values: &[&str]| {
         CounterKey::windowed("a minute", values, window(length_ms)).unwrap()
     };
     for (key, p) in [
-        (of_limit(0, &["s0"]), 1),
-        (of_limit(0, &["s1"]), 2),
+        (of_limit(0, &["s0"], None), 1),
+        (of_limit(0, &["s1"], None), 2),
         (plain("calls", &["s0", "t"]), 3),
         (plain("gone", &[]), 4),
-        (of_limit(1, &["u", "t"]), 5),
+        (of_limit(1, &["u", "t"], Some(window(60_000))), 5),
         (windowed(60_000, &["u"]), 6),
         (windowed(30_000, &["u", "t"]), 7),
     ] {

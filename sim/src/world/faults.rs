@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use tallymesh_core::key::CounterKey;
-use tallymesh_core::limit::Lifetime;
+use tallymesh_core::limit::{Demand, Lifetime, Request};
 use tallymesh_core::table::Op;
 
 use super::{Checked, Event, World};
@@ -187,10 +187,12 @@ impl World<'_> {
         let session = self.random.get_mut().random_range(0..self.options.sessions);
         let tool = self.random.get_mut().random_range(0..3);
         let now = self.wall(place);
-        let values = [format!("s{session}"), format!("t{tool}")];
-        let values = values.iter().map(String::as_str);
-        let key = self.nodes[place].policy.key_for("tool", values, None);
-        let key = key.and_then(|key| CounterKey::from_bytes(&key).ok());
+        let (session, tool) = (format!("s{session}"), format!("t{tool}"));
+        let policy = &self.nodes[place].policy;
+        let demands = policy.demands_with_labels(&Request::tool_call(&session, &tool), now);
+        let is_of_tool = |demand: &&Demand| policy.limits()[demand.limit_index].name() == "tool";
+        let key = demands.list.iter().find(is_of_tool).map(|demand| demands.key(demand));
+        let key = key.and_then(|key| CounterKey::from_bytes(key).ok());
         if let (Some(life), Some(key)) = (self.life(place), key) {
             let lifetime = Lifetime::new(Duration::from_secs(3600));
             // There is room, the key is short, and it has no window: only a node that closes refuses it.
