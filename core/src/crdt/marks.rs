@@ -36,3 +36,9 @@ impl Marks {
         Marks { at: self.at.max(other.at), p0: self.p0.max(other.p0), n0: self.n0.max(other.n0) }
     }
 }
+
+/// Numbers as they are written on the wire and on disk: without the zeroes at their end.
+pub(crate) fn without_trailing_zeroes(numbers: &[u64]) -> &[u64] {
+    let last = numbers.iter().rposition(|number| *number != 0);
+    numbers.get(..last.map_or(0, |last| last + 1)).unwrap_or_default()
+}

@@ -16,5 +16,6 @@ pub use cell::{COUNT_MAX, Cell};
 pub use delta::{Delta, DigestEntry, Update};
 pub use delta::{UPDATE_BYTES_ESTIMATE, UPDATE_BYTES_MAX, UPDATE_BYTES_USUAL};
 pub use marks::Marks;
+pub(crate) use marks::without_trailing_zeroes;
 pub use pn_counter::{Merged, PnCounter, ReplicaIndex};
 pub use version_vector::VersionVector;

@@ -7,18 +7,17 @@ use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 use serde_bytes::{ByteBuf, Bytes};
 
-use crate::crdt::{Marks, Update};
+use crate::crdt::{Marks, Update, without_trailing_zeroes};
 use crate::id::Version;
 
 impl Serialize for Update {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Marks { at, p0, n0 } = self.marks;
         let numbers = [self.version.0, self.generation.into(), self.p, self.n, at, p0, n0];
-        let left_out = numbers.iter().rev().take_while(|number| **number == 0).count();
-        let written = numbers.len() - left_out;
-        let mut seq = serializer.serialize_seq(Some(1 + written))?;
+        let numbers = without_trailing_zeroes(&numbers);
+        let mut seq = serializer.serialize_seq(Some(1 + numbers.len()))?;
         seq.serialize_element(Bytes::new(&self.key))?;
-        numbers.iter().take(written).try_for_each(|number| seq.serialize_element(number))?;
+        numbers.iter().try_for_each(|number| seq.serialize_element(number))?;
         seq.end()
     }
 }

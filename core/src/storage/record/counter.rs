@@ -14,7 +14,7 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::crdt::{COUNT_MAX, Cell, Marks};
+use crate::crdt::{COUNT_MAX, Cell, Marks, without_trailing_zeroes};
 use crate::id::Version;
 use crate::key::{Ends, ends_of};
 use crate::limit::WINDOW_MAX;
@@ -94,14 +94,14 @@ impl Serialize for CounterRecord {
         let Some(StateRecord { generation, cells, marks: Marks { at, p0, n0 } }) = state else {
             return (checkpoint, replaced).serialize(to);
         };
-        let numbers = &[*at, *p0, *n0];
-        let length = written(numbers);
-        let mut to = to.serialize_tuple(4 + length)?;
+        let numbers = [*at, *p0, *n0];
+        let numbers = without_trailing_zeroes(&numbers);
+        let mut to = to.serialize_tuple(4 + numbers.len())?;
         to.serialize_element(checkpoint)?;
         to.serialize_element(replaced)?;
         to.serialize_element(generation)?;
         to.serialize_element(&Cells(cells))?;
-        numbers.iter().take(length).try_for_each(|number| to.serialize_element(number))?;
+        numbers.iter().try_for_each(|number| to.serialize_element(number))?;
         to.end()
     }
 }
@@ -120,18 +120,13 @@ impl Serialize for CellRecord<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let (number, Cell { version, p, n }) = self.0;
         let counts = [*p, *n];
-        let length = written(&counts);
-        let mut to = to.serialize_tuple(2 + length)?;
+        let counts = without_trailing_zeroes(&counts);
+        let mut to = to.serialize_tuple(2 + counts.len())?;
         to.serialize_element(number)?;
         to.serialize_element(version)?;
-        counts.iter().take(length).try_for_each(|count| to.serialize_element(count))?;
+        counts.iter().try_for_each(|count| to.serialize_element(count))?;
         to.end()
     }
-}
-
-/// How many numbers there are up to the last that is not 0.
-fn written(numbers: &[u64]) -> usize {
-    numbers.iter().rposition(|number| *number != 0).map_or(0, |last| last + 1)
 }
 
 impl<'de> Deserialize<'de> for CounterRecord {
