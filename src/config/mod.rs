@@ -111,9 +111,7 @@ impl FromStr for Durability {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Durability, ConfigError> {
-        let known = [Durability::Relaxed, Durability::Sync];
-        let found = known.into_iter().find(|durability| durability.word() == text);
-        found.ok_or_else(|| not_allowed("storage.durability", format!("{text:?}")))
+        by_word("storage.durability", [Durability::Relaxed, Durability::Sync], text)
     }
 }
 
@@ -127,9 +125,7 @@ impl FromStr for WhenFull {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<WhenFull, ConfigError> {
-        let known = [WhenFull::Deny, WhenFull::Allow];
-        let found = known.into_iter().find(|action| action.word() == text);
-        found.ok_or_else(|| not_allowed("counters.when_full", format!("{text:?}")))
+        by_word("counters.when_full", [WhenFull::Deny, WhenFull::Allow], text)
     }
 }
 
@@ -143,9 +139,7 @@ impl FromStr for Unmatched {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Unmatched, ConfigError> {
-        let known = [Unmatched::Allow, Unmatched::Deny];
-        let found = known.into_iter().find(|action| action.word() == text);
-        found.ok_or_else(|| not_allowed("counters.unmatched", format!("{text:?}")))
+        by_word("counters.unmatched", [Unmatched::Allow, Unmatched::Deny], text)
     }
 }
 
@@ -207,4 +201,14 @@ impl Config {
     pub fn limits(&self) -> &[Limit] {
         &self.limits
     }
+}
+
+/// Reads a setting that is one of a few words.
+fn by_word<T: fmt::Display>(
+    setting: &str,
+    known: impl IntoIterator<Item = T>,
+    text: &str,
+) -> Result<T, ConfigError> {
+    let found = known.into_iter().find(|known| known.to_string() == text);
+    found.ok_or_else(|| not_allowed(setting, format!("{text:?}")))
 }
