@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -15,6 +15,16 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// Starts a node with these settings, to be talked to.
+fn start(config: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_tallymesh"))
+        .args(["node", "--config", config.to_str().unwrap()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
 /// Runs a node on these commands, and returns its answers.
 fn node(dir: &Path, commands: &str) -> Vec<Value> {
     let config = dir.join("a.toml");
@@ -24,12 +34,7 @@ fn node(dir: &Path, commands: &str) -> Vec<Value> {
          [[limit]]\nname = \"calls\"\nper = [\"session\"]\nmax = 2\nwindow = \"session\"\n"
     );
     std::fs::write(&config, settings).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tallymesh"))
-        .args(["node", "--config", config.to_str().unwrap()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = start(&config);
     child.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
@@ -86,12 +91,7 @@ fn of_a_thousand_waits_none_is_denied_again() {
     let settings = "[node]\nid = \"a\"\n[storage]\nin_memory = true\n\
          [[limit]]\nname = \"once\"\nper = [\"key\"]\nmax = 1\nwindow = \"197ms\"\n";
     std::fs::write(&config, settings).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tallymesh"))
-        .args(["node", "--config", config.to_str().unwrap()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = start(&config);
     let mut commands = child.stdin.take().unwrap();
     let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(answers.next().unwrap().unwrap().contains("ready"));
@@ -294,12 +294,7 @@ fn a_peer_that_is_halted_stays_listed_with_what_it_had_confirmed() {
         "[node]\nid = \"b\"\n[storage]\nin_memory = true\n[gossip]\nlisten = \"127.0.0.1:0\"\n",
     )
     .unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tallymesh"))
-        .args(["node", "--config", config.to_str().unwrap()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = start(&config);
     let mut ready = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
     let ready: Value = serde_json::from_str(&ready).unwrap();
