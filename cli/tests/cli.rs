@@ -276,15 +276,7 @@ fn a_peer_that_is_halted_stays_listed_with_what_it_had_confirmed() {
     use std::time::Duration;
 
     use tallymesh::{Config, CounterKey, CounterStore, PeerAbsence};
-
-    async fn until(what: &str, patience: Duration, mut holds: impl FnMut() -> bool) {
-        let waiting = async {
-            while !holds() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(patience, waiting).await.expect(what);
-    }
+    use tallymesh_test_support::until;
 
     const PATIENCE: Duration = Duration::from_secs(20);
     let dir = tempfile::tempdir().unwrap();
