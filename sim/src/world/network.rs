@@ -229,7 +229,8 @@ impl World<'_> {
     /// Makes updates in a frame such that they cannot be true; says whether there were any.
     fn forge(&mut self, to: usize, frame: &mut Vec<u8>) -> bool {
         let Ok(Received { mut messages, .. }) = read_frame(frame, usize::MAX) else { return false };
-        let now = self.nodes[to].clock.reading(self.now);
+        // Beyond what is believed by the time that the node acts on, which its clock may be behind.
+        let now = self.nodes[to].moment(self.now).wall;
         let random = self.random.get_mut();
         let mut forged = false;
         for message in &mut messages {
