@@ -10,6 +10,9 @@ use tallymesh_core::time::{Moment, MonotonicWall, Now, Timestamp, whole_ms};
 /// set right takes back every now and then.
 pub(crate) const STANDS_STILL_FROM: Duration = Duration::from_secs(1);
 
+/// Between two readings of a clock that go on at the same time.
+const MOMENT: Duration = Duration::from_millis(10);
+
 /// The system's clocks; the wall clock never steps back, so that a closed window stays closed.
 #[derive(Debug)]
 pub(crate) struct Clock {
@@ -20,28 +23,25 @@ pub(crate) struct Clock {
     set_off_ms: AtomicI64,
 }
 
-/// The longest tick of a kernel.
-const TICK_MAX: Duration = Duration::from_millis(10);
-
 impl Clock {
     /// A clock that starts at `high_water` if the system's is behind that.
     #[allow(clippy::disallowed_methods)]
     pub(crate) fn new(high_water: Timestamp) -> Clock {
         Clock {
             start: Instant::now(),
-            wall: MonotonicWall::at(high_water).with_tick(tick()),
+            wall: MonotonicWall::at(high_water),
             #[cfg(test)]
             set_off_ms: AtomicI64::new(0),
         }
     }
 
-    /// The wall clock, or the latest time it ever showed if that is later.
+    /// The wall clock, or the latest time it ever showed if that is later; on Linux up to [`COARSE_LATE_MAX`](tallymesh_core::time::COARSE_LATE_MAX) late.
     #[inline]
     pub(crate) fn wall(&self) -> Timestamp {
         self.moment().wall
     }
 
-    /// As [`wall`](Self::wall), with what [`wait`](Self::wait) needs.
+    /// As [`wall`](Self::wall), with what a wait is told by.
     #[inline]
     pub(crate) fn moment(&self) -> Moment {
         self.wall.read(self.shown(coarse_wall()))
@@ -53,17 +53,11 @@ impl Clock {
         self.wall.read(self.shown(exact_wall()))
     }
 
-    /// How long to wait from a [`moment`](Self::moment) on until the wall clock shows a time that is `later`; it takes in how
-    /// far the system's clock is behind, and how coarse it is.
-    pub(crate) fn wait(&self, moment: Moment, later: Duration) -> Duration {
-        self.wall.wait(moment, later)
-    }
-
-    /// How far the system's clock is behind the time that is acted on: zero, unless it was set back by more than a tick, since
-    /// another thread may have read a later time just now.
+    /// How far the system's clock is behind the time that is acted on: zero, unless it was set back by more than a
+    /// moment, since another thread may have read a later time just now.
     pub(crate) fn behind(&self) -> Duration {
         let behind = self.exact().behind();
-        if behind > TICK_MAX { behind } else { Duration::ZERO }
+        if behind > MOMENT { behind } else { Duration::ZERO }
     }
 
     /// Both clocks.
@@ -95,7 +89,8 @@ impl Clock {
     }
 }
 
-/// What the system's wall clock shows, forwards or backwards; on Linux as of the last tick of the kernel, at most 10 ms ago.
+/// What the system's wall clock shows, forwards or backwards; on Linux as of the last tick of the kernel, up to
+/// [`COARSE_LATE_MAX`](tallymesh_core::time::COARSE_LATE_MAX) ago.
 #[inline]
 pub(crate) fn coarse_wall() -> Timestamp {
     #[cfg(target_os = "linux")]
@@ -115,19 +110,6 @@ fn exact_wall() -> Timestamp {
     Timestamp(time.map_or(0, whole_ms))
 }
 
-/// How long what [`coarse_wall`] shows stays the same.
-fn tick() -> Duration {
-    #[cfg(target_os = "linux")]
-    {
-        let time = rustix::time::clock_getres(rustix::time::ClockId::RealtimeCoarse);
-        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-        Duration::from_secs(seconds) + Duration::from_nanos(time.tv_nsec as u64)
-    }
-    // Elsewhere the clock is the exact one, of 1 us on macOS and 100 ns on Windows.
-    #[cfg(not(target_os = "linux"))]
-    Duration::from_micros(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,15 +127,10 @@ mod tests {
         clock.wall();
         clock.set_off(0);
         assert!(clock.behind() > seconds(80) && clock.behind() <= seconds(90));
-        let wait = clock.wait(clock.moment(), seconds(4));
+        let wait = clock.moment().wait(seconds(4));
         assert!(wait > seconds(84) && wait <= seconds(95), "{wait:?}");
         clock.set_off(90_000);
         assert_eq!(clock.behind(), Duration::ZERO);
-    }
-
-    #[test]
-    fn no_tick_is_longer_than_one_of_the_kernel() {
-        assert!(tick() > Duration::ZERO && tick() <= TICK_MAX, "{:?}", tick());
     }
 
     #[test]

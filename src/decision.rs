@@ -116,7 +116,7 @@ impl Engine {
             Admission::Denied { limit_index, reason, remaining, retry_after } => {
                 self.touched();
                 let limit = self.limit_record(limit_index);
-                let retry_after = retry_after.map(|later| self.wait(moment, later));
+                let retry_after = retry_after.map(|later| moment.wait(later));
                 Decision::Denied(Denial { reason, label_index: 0, limit, remaining, retry_after })
             }
         }

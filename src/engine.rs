@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use tallymesh_core::limit::{Lifetime, Policy};
 use tallymesh_core::table::{OpResult, Table};
@@ -113,7 +112,7 @@ impl Engine {
         self.clock.wall()
     }
 
-    /// As [`now`](Self::now), with what [`wait`](Self::wait) needs.
+    /// As [`now`](Self::now), with what a wait is told by.
     #[inline]
     pub(crate) fn moment(&self) -> Moment {
         self.clock.moment()
@@ -122,11 +121,6 @@ impl Engine {
     /// The time of this very moment, by a clock that is exact.
     pub(crate) fn exact(&self) -> Moment {
         self.clock.exact()
-    }
-
-    /// How long to wait from a moment on until this instance decides by a time that is `later`.
-    pub(crate) fn wait(&self, moment: Moment, later: Duration) -> Duration {
-        self.clock.wait(moment, later)
     }
 
     /// The threads, for what is no part of a decision.

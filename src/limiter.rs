@@ -9,7 +9,7 @@ use tallymesh_core::limit::{
     DemandError, Demands, DenialReason, Limit, Request, WhenLabelMissing, cost_of, labels_count,
 };
 use tallymesh_core::table::{Admission, Table};
-use tallymesh_core::time::Timestamp;
+use tallymesh_core::time::{Moment, Timestamp};
 
 use crate::config::Config;
 use crate::decision::{Decision, Peek};
@@ -22,6 +22,18 @@ use crate::store::CounterStore;
 thread_local! {
     /// Room for the keys of a request's counters, used again and again, so that a decision need not allocate.
     static KEYS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Asks again, by the exact clock, by which a window may have ended.
+#[cold]
+fn ask_exactly(
+    engine: &Engine,
+    request: &Request<'_>,
+    ask: fn(&Table, Timestamp, &Demands) -> Admission,
+) -> (Moment, Admission) {
+    let moment = engine.exact();
+    let demands = engine.policy().demands_with_labels(request, moment.wall);
+    (moment, ask(engine.table(), moment.wall, &demands))
 }
 
 /// Decides whether requests may go ahead, under limits that apply across instances and restarts.
@@ -69,15 +81,13 @@ impl Limiter {
     /// Never waits for the disk or a peer. Instances that admit at one moment may together go past a limit, by what they
     /// admit before they hear of each other; each by itself never does.
     pub fn acquire(&self, request: &Request<'_>) -> Decision {
-        self.decide(request, Engine::note_unmatched, |table, now, demands| {
-            table.acquire(now, demands)
-        })
+        self.decide(request, Engine::note_unmatched, Table::acquire_early, Table::acquire)
     }
 
     /// What [`acquire`](Self::acquire) would answer now, with nothing charged and no session kept alive. The wait of a denial is
     /// the one that a call would be told, which is use of a session.
     pub fn peek(&self, request: &Request<'_>) -> Peek {
-        self.decide(request, |_| {}, |table, now, demands| table.peek(now, demands)).into()
+        self.decide(request, |_| {}, Table::peek_early, Table::peek).into()
     }
 
     /// Like [`acquire`](Self::acquire), and resolves only when the charge survives a crash and a loss of power. Callers at
@@ -204,7 +214,8 @@ impl Limiter {
         &self,
         request: &Request<'_>,
         note_unmatched: impl Fn(&Engine),
-        ask: impl Fn(&Table, Timestamp, &Demands) -> Admission,
+        ask_early: impl Fn(&Table, Timestamp, &Demands) -> Option<Admission>,
+        ask: fn(&Table, Timestamp, &Demands) -> Admission,
     ) -> Decision {
         let engine = self.engine();
         if labels_count(request) > engine.labels_max {
@@ -221,7 +232,10 @@ impl Limiter {
                 engine.unmatched(cost_of(request))
             }
             Ok(()) => {
-                let admission = ask(engine.table(), now, &demands);
+                let (moment, admission) = match ask_early(engine.table(), now, &demands) {
+                    Some(admission) => (moment, admission),
+                    None => ask_exactly(engine, request, ask),
+                };
                 engine.decision(moment, admission, cost_of(request))
             }
             Err(error) => Decision::Denied(engine.uncountable(error)),

@@ -9,7 +9,7 @@ use crate::denial::Denial;
 use crate::limiter::Limiter;
 use tallymesh_core::limit::{Demand, Demands, DenialReason, Matched, Request, labels_count};
 use tallymesh_core::table::{Admission, CachedSlot};
-use tallymesh_core::time::Timestamp;
+use tallymesh_core::time::{Moment, Timestamp};
 
 /// Decides about requests with the same labels, without a look at strings or a search for counters each time.
 ///
@@ -106,7 +106,10 @@ impl Meter {
                 table.acquire_by_ref(now, &demands, all.iter().map(|one| one.cached_slot.get()))
             }
         };
-        let admission = admission.unwrap_or_else(|| self.acquire_by_key(counters, now, cost));
+        let (moment, admission) = match admission {
+            Some(admission) => (moment, admission),
+            None => self.acquire_by_key(counters, cost),
+        };
         engine.decision(moment, admission, cost)
     }
 
@@ -120,21 +123,22 @@ impl Meter {
         if counters.is_empty() {
             return engine.unmatched(cost).into();
         }
-        let moment = engine.moment();
+        let moment = engine.exact();
         let demands = self.demands(counters, moment.wall, cost);
         engine.decision(moment, engine.table().peek(moment.wall, &demands), cost).into()
     }
 
-    /// Decides as if there were no handle, and notes in which slots the counters are now.
+    /// Decides as if there were no handle, by the exact clock, and notes in which slots the counters are now.
     #[cold]
-    fn acquire_by_key(&self, counters: &Counters, now: Timestamp, cost: u64) -> Admission {
-        let table = self.limiter.engine().table();
-        let demands = self.demands(counters, now, cost);
-        let admission = table.acquire(now, &demands);
+    fn acquire_by_key(&self, counters: &Counters, cost: u64) -> (Moment, Admission) {
+        let engine = self.limiter.engine();
+        let (table, moment) = (engine.table(), engine.exact());
+        let demands = self.demands(counters, moment.wall, cost);
+        let admission = table.acquire(moment.wall, &demands);
         for (demand, counter) in demands.list.iter().zip(counters) {
             counter.cached_slot.set(table.resolve(demands.key(demand)));
         }
-        admission
+        (moment, admission)
     }
 
     fn demands(&self, counters: &Counters, now: Timestamp, cost: u64) -> Demands {

@@ -198,8 +198,8 @@ impl CounterStore {
         self.engine.table().state_checksum(self.engine.now())
     }
 
-    /// The time by which this instance decides: the system's, unless that stepped back. Exact, where decisions may be behind it
-    /// by a tick of the kernel; those after this call are made no earlier than what it returns.
+    /// The time by which this instance decides: the system's, unless that stepped back. Exact, where a decision may be behind it
+    /// by a tick of the kernel or a few; those after this call are made no earlier than what it returns.
     pub fn now(&self) -> Timestamp {
         self.engine.exact().wall
     }

@@ -35,8 +35,8 @@ pub enum Mutant {
     ForgedCellMerged,
     /// The wall clock is believed when it steps back.
     ClockStepsBack,
-    /// A wait takes the wall clock for exact, although it shows a new time only every tick.
-    TickForgotten,
+    /// A clock that shows a new time only every tick is taken for exact.
+    CoarseTakenForExact,
     /// A subtraction takes more than there is.
     TakenBelowZero,
     /// A cell of a limit's counter that holds less than nothing is believed.
@@ -63,7 +63,7 @@ impl Mutant {
         Mutant::ExpiredRecreated,
         Mutant::ForgedCellMerged,
         Mutant::ClockStepsBack,
-        Mutant::TickForgotten,
+        Mutant::CoarseTakenForExact,
         Mutant::TakenBelowZero,
         Mutant::CellBelowZeroMerged,
         Mutant::MarksMergedAsOne,

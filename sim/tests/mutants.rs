@@ -13,7 +13,7 @@ const CAUGHT_WITHIN: [(Mutant, u64); 15] = [
     (Mutant::ExpiredRecreated, 20),
     (Mutant::ForgedCellMerged, 10),
     (Mutant::ClockStepsBack, 10),
-    (Mutant::TickForgotten, 5),
+    (Mutant::CoarseTakenForExact, 5),
     (Mutant::TakenBelowZero, 10),
     (Mutant::CellBelowZeroMerged, 10),
     (Mutant::MarksMergedAsOne, 20),

@@ -247,6 +247,10 @@ fn what_is_not_ours_is_left_alone() {
     .unwrap();
     let error = start(dir.path(), "a").unwrap_err().to_string();
     assert!(error.contains("format 9") && error.contains("a later one"), "{error}");
+    let identity = "format = 0\nnode = \"a\"\nboot = 1\ndatabase = true";
+    std::fs::write(dir.path().join("identity.toml"), identity).unwrap();
+    let error = start(dir.path(), "a").unwrap_err().to_string();
+    assert!(error.contains("format 0, which no version writes"), "{error}");
     let nothing = tempfile::tempdir().unwrap();
     assert!(crate::inspect(nothing.path()).is_err());
     assert_eq!(

@@ -351,10 +351,14 @@ impl DataDir {
 /// What the directory says of itself, if this version can read it.
 pub(super) fn read_identity(files: &dyn Files) -> Result<Option<Identity>, StorageError> {
     let Some(identity) = files.read_identity()? else { return Ok(None) };
-    if (1..=FORMAT).contains(&identity.format) {
-        return Ok(Some(identity));
+    match identity.format {
+        0 => {
+            let why = "its identity says format 0, which no version writes".to_owned();
+            Err(StorageError::Foreign { place: files.place().to_owned(), why })
+        }
+        1..=FORMAT => Ok(Some(identity)),
+        later => Err(other_format(files.place(), later)),
     }
-    Err(other_format(files.place(), identity.format))
 }
 
 fn other_format(place: &str, found: u32) -> StorageError {

@@ -16,7 +16,8 @@ use crate::crdt::COUNT_MAX;
 use crate::key::is_of_window;
 use crate::limit::rule::{self, Reading};
 use crate::limit::{Demand, Demands, DenialReason, Term};
-use crate::time::Timestamp;
+use crate::mutant::mutant;
+use crate::time::{COARSE_LATE_MAX, Timestamp};
 
 /// The answer to a request.
 #[derive(Debug)]
@@ -40,9 +41,9 @@ pub enum Admission {
         /// What is left under that limit.
         remaining: u64,
         /// How long until its counter expires, now that this request has used it, by a clock that is exact; `None` where
-        /// waiting does not help. What there is to wait for by the system's clock, [`MonotonicWall::wait`] tells.
+        /// waiting does not help. What there is to wait for by the system's clock, [`Moment::wait`] tells.
         ///
-        /// [`MonotonicWall::wait`]: crate::time::MonotonicWall::wait
+        /// [`Moment::wait`]: crate::time::Moment::wait
         retry_after: Option<Duration>,
     },
 }
@@ -112,40 +113,64 @@ struct Found {
     used: u64,
     /// How much the own cell can still count.
     room: u64,
-    /// When the counter that was read expires if this request uses it, allowed or denied.
+    /// When the counter that was read expires if nothing uses it any more.
+    ends_at: Timestamp,
+    /// When it expires if this request uses it, allowed or denied.
     expires_at: Timestamp,
+}
+
+/// What a decision takes the time that it is made at for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Clock {
+    /// The time.
+    Exact,
+    /// A time that was, at most [`COARSE_LATE_MAX`] ago.
+    Coarse,
 }
 
 impl Table {
     /// Admits a request and charges every counter, or denies it and charges none.
     ///
     /// A denied attempt is use all the same: it keeps a session's counters alive.
-    #[inline(always)]
     #[expect(clippy::expect_used, reason = "what is looked up by its key is never gone, but new")]
     pub fn acquire(&self, now: Timestamp, demands: &Demands) -> Admission {
-        let admission = match &demands.list[..] {
-            [demand] => self.acquire_one(now, demand, self.target(demands, demand)),
-            list => self.acquire_all(now, list, &self.targets(demands)),
-        };
+        let admission = self.acquire_by_key(now, Clock::Exact, demands);
         admission.expect("a counter can always be found by its key")
     }
 
-    /// As [`acquire`](Self::acquire), with references to the counters that were found before, one for each demand. `None`,
-    /// with nothing charged, if one of them is gone.
+    /// As [`acquire`](Self::acquire), by a clock that may be late by up to [`COARSE_LATE_MAX`]. `None`, with nothing charged and
+    /// nothing used, if it would be denied by a counter that may have ended meanwhile: then ask again by a clock that is exact.
+    #[inline(always)]
+    pub fn acquire_early(&self, coarse: Timestamp, demands: &Demands) -> Option<Admission> {
+        self.acquire_by_key(coarse, Clock::Coarse, demands)
+    }
+
+    /// As [`acquire_early`](Self::acquire_early), with references to the counters that were found before, one for each demand.
+    /// `None` also if one of them is gone.
     #[inline]
     pub fn acquire_by_ref(
         &self,
-        now: Timestamp,
+        coarse: Timestamp,
         demands: &[Demand],
         counters: impl IntoIterator<Item = SlotRef>,
     ) -> Option<Admission> {
         let mut counters = counters.into_iter();
         match demands {
-            [demand] => self.acquire_one(now, demand, Target::Slot(counters.next()?)),
+            [demand] => {
+                self.acquire_one(coarse, Clock::Coarse, demand, Target::Slot(counters.next()?))
+            }
             _ => {
                 let targets: Targets<'_> = counters.map(Target::Slot).collect();
-                self.acquire_all(now, demands, &targets)
+                self.acquire_all(coarse, Clock::Coarse, demands, &targets)
             }
+        }
+    }
+
+    #[inline(always)]
+    fn acquire_by_key(&self, now: Timestamp, clock: Clock, demands: &Demands) -> Option<Admission> {
+        match &demands.list[..] {
+            [demand] => self.acquire_one(now, clock, demand, self.target(demands, demand)),
+            list => self.acquire_all(now, clock, list, &self.targets(demands)),
         }
     }
 
@@ -154,6 +179,7 @@ impl Table {
     fn acquire_one(
         &self,
         now: Timestamp,
+        clock: Clock,
         demand: &Demand,
         target: Target<'_>,
     ) -> Option<Admission> {
@@ -164,6 +190,9 @@ impl Table {
         }
         let found = find(now, demand, target, 0, &shard)?;
         if !found.fits(demand) {
+            if clock.may_have_passed(now, &found) {
+                return None;
+            }
             if let Some(slot_index) = found.slot_index {
                 shard.touch(now, slot_index, demand.term);
             }
@@ -212,6 +241,7 @@ impl Table {
     fn acquire_all(
         &self,
         now: Timestamp,
+        clock: Clock,
         demands: &[Demand],
         targets: &[Target<'_>],
     ) -> Option<Admission> {
@@ -220,6 +250,9 @@ impl Table {
             return Some(denied_as_closed());
         }
         if let Some(denied) = self.deny(now, demands, &found) {
+            if clock.may_have_passed_one(now, demands, &found) {
+                return None;
+            }
             if matches!(denied, Admission::Denied { reason: DenialReason::TooManyCounters, .. }) {
                 self.rejected.counter_refused();
             }
@@ -267,22 +300,31 @@ impl Table {
     /// What [`acquire`](Self::acquire) would answer, with nothing charged and nothing touched.
     #[expect(clippy::expect_used, reason = "what is looked up by its key is never gone, but new")]
     pub fn peek(&self, now: Timestamp, demands: &Demands) -> Admission {
+        let admission = self.peek_by(now, Clock::Exact, demands);
+        admission.expect("a counter can always be found by its key")
+    }
+
+    /// What [`acquire_early`](Self::acquire_early) would answer.
+    pub fn peek_early(&self, coarse: Timestamp, demands: &Demands) -> Option<Admission> {
+        self.peek_by(coarse, Clock::Coarse, demands)
+    }
+
+    fn peek_by(&self, now: Timestamp, clock: Clock, demands: &Demands) -> Option<Admission> {
         if self.is_closed() {
-            return denied_as_closed();
+            return Some(denied_as_closed());
         }
-        let locked = self.lock_all(now, &demands.list, &self.targets(demands));
-        let Locked { found, .. } = locked.expect("a counter can always be found by its key");
+        let Locked { found, .. } = self.lock_all(now, &demands.list, &self.targets(demands))?;
         let demands = &demands.list[..];
         if let Some(denied) =
             self.deny(now, demands, &found).or_else(|| self.deny_for_room(demands, &found))
         {
-            return denied;
+            return (!clock.may_have_passed_one(now, demands, &found)).then_some(denied);
         }
         let left = |(demand, found): (&Demand, &Found)| {
             found.reading(demand).after(demand.cost).remaining()
         };
         let remaining = demands.iter().zip(&found).map(left).min().unwrap_or(u64::MAX);
-        Admission::Allowed { debits: SmallVec::new(), remaining, urgent: false }
+        Some(Admission::Allowed { debits: SmallVec::new(), remaining, urgent: false })
     }
 
     /// The denial with the longest wait, if any counter has no room for its demand. Where waiting does not help, the wait
@@ -391,21 +433,37 @@ fn find(
         Target::Slot(slot_ref) => Some(shard.index_of(slot_ref)?),
     };
     let Some(slot) = slot_index.and_then(|slot_index| shard.slot(slot_index)) else {
-        let (used, room, expires_at) = (0, COUNT_MAX, demand.term.end());
-        return Some(Found { guard, slot_index, used, room, expires_at });
+        let (used, room, end) = (0, COUNT_MAX, demand.term.end());
+        return Some(Found { guard, slot_index, used, room, ends_at: end, expires_at: end });
     };
     if let (Term::Window(window), Target::Slot(_)) = (demand.term, target)
         && !is_of_window(&slot.key, window)
     {
         return None;
     }
-    let (used, room) = match slot.ends_under(demand.term) <= now {
+    let ends_at = slot.ends_under(demand.term);
+    let (used, room) = match ends_at <= now {
         true => (0, COUNT_MAX),
         false => (slot.counter.value(), slot.counter.room()),
     };
     // A denied request touches what it found, so a wait is told from the end that this makes.
     let expires_at = slot.ends_once_used(demand.term);
-    Some(Found { guard, slot_index, used, room, expires_at })
+    Some(Found { guard, slot_index, used, room, ends_at, expires_at })
+}
+
+impl Clock {
+    /// Whether a counter that was read may have ended by now, though by this clock it has not.
+    #[inline]
+    fn may_have_passed(self, now: Timestamp, found: &Found) -> bool {
+        let is_exact = self == Clock::Exact || mutant!(CoarseTakenForExact);
+        !is_exact && found.ends_at > now && found.ends_at.since(now) <= COARSE_LATE_MAX
+    }
+
+    /// Whether one of the counters that have no room for their demands may have.
+    fn may_have_passed_one(self, now: Timestamp, demands: &[Demand], found: &[Found]) -> bool {
+        let mut pairs = demands.iter().zip(found);
+        pairs.any(|(demand, found)| !found.fits(demand) && self.may_have_passed(now, found))
+    }
 }
 
 impl Found {

@@ -6,7 +6,7 @@ use core::time::Duration;
 use proptest::prelude::*;
 
 use super::tests::{replica, table};
-use super::{Admission, Bounds, Table};
+use super::{Admission, Bounds, SlotRef, Table};
 use crate::limit::{Demands, DenialReason, Limit, Policy, Request, Window};
 use crate::time::Timestamp;
 
@@ -33,10 +33,16 @@ fn said(admission: &Admission) -> Said {
     }
 }
 
-/// Asks as a look and then for good; both must say the same.
+/// Asks as a look and then for good; both must say the same, and so must a clock that may be late, where it answers at all.
 fn ask(table: &Table, policy: &Policy, request: &Request<'_>, now: u64) -> Said {
     let demands = demands(policy, request, now);
     let peeked = said(&table.peek(Timestamp(now), &demands));
+    if let Some(early) = table.peek_early(Timestamp(now), &demands) {
+        assert_eq!(said(&early), peeked, "an early look at {now}");
+    } else {
+        assert!(table.acquire_early(Timestamp(now), &demands).is_none());
+        assert!(!peeked.0, "what there is room for is told early");
+    }
     let acquired = said(&table.acquire(Timestamp(now), &demands));
     assert_eq!(peeked, acquired, "a look and a call at {now}");
     if !acquired.0 {
@@ -58,6 +64,36 @@ fn a_denial_tells_the_end_that_its_own_use_makes() {
     assert!(!ask(&table, &policy, &request, obeyed - 1).0, "who comes too early waits again");
     let (_, _, _, again) = ask(&table, &policy, &request, obeyed - 1);
     assert!(ask(&table, &policy, &request, obeyed - 1 + again.unwrap()).0);
+}
+
+#[test]
+fn by_a_clock_that_may_be_late_none_is_denied_whose_wait_may_be_over() {
+    let policy = Policy::new([
+        Limit::new("session", 1, session(16_000)).per("session"),
+        Limit::new("minute", 2, Window::Fixed(Duration::from_secs(60))),
+    ])
+    .unwrap();
+    let (table, request) = (table("a"), Request::tool_call("s", "t"));
+    assert!(ask(&table, &policy, &request, 0).0);
+    let by_ref = |now, found: &[SlotRef]| {
+        let demands = demands(&policy, &request, now);
+        table.acquire_by_ref(Timestamp(now), &demands.list, found.iter().copied())
+    };
+    let found: Vec<_> = {
+        let demands = demands(&policy, &request, 0);
+        demands.list.iter().map(|demand| table.resolve(demands.key(demand))).collect()
+    };
+    // The session ends at 17 s. A clock that says 16,750 and is late may say so after that.
+    assert!(by_ref(16_750, &found).is_none());
+    let early = demands(&policy, &request, 16_750);
+    assert!(table.acquire_early(Timestamp(16_750), &early).is_none());
+    // None of that was use of the session: by an exact clock it has ended.
+    assert!(ask(&table, &policy, &request, 17_000).0);
+    // Both are full, and neither ends soon; then one of them does.
+    assert!(by_ref(31_000, &found).is_some_and(|denied| !said(&denied).0));
+    assert!(by_ref(59_800, &found).is_none());
+    let (allowed, _, _, wait) = ask(&table, &policy, &request, 59_800);
+    assert_eq!((allowed, wait), (false, Some(200)));
 }
 
 #[test]

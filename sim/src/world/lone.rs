@@ -59,7 +59,7 @@ impl World<'_> {
         }
         let client = format!("c{place}");
         let request = Request::new().with("client", &client);
-        let moment = self.nodes[place].moment(self.now);
+        let mut moment = self.nodes[place].moment(self.now);
         let mut demands = Demands::default();
         // Proven: the keys are short.
         let policy = self.nodes[place].policy.clone();
@@ -67,18 +67,29 @@ impl World<'_> {
         let Some(life) = &self.nodes[place].life else { return Ok(()) };
         let (table, shown) = (life.table.clone(), life.shown);
         self.checker.shown(place, shown, moment.wall)?;
+        let promise = self.nodes[place].promise.take();
+        let promise = promise.filter(|promise| promise.is_due_from(&self.nodes[place], &table));
+        let answer = match early {
+            true => table.peek_early(moment.wall, &demands),
+            false => table.acquire_early(moment.wall, &demands),
+        };
+        let admission = answer.unwrap_or_else(|| {
+            moment = self.nodes[place].exact(self.now);
+            demands = policy.demands_with_labels(&request, moment.wall);
+            match early {
+                true => table.peek(moment.wall, &demands),
+                false => table.acquire(moment.wall, &demands),
+            }
+        });
+        if early {
+            return self.not_yet(place, promise, &admission);
+        }
         let keys: Vec<CounterKey> = demands
             .list
             .iter()
             // Proven: demands are made of valid keys.
             .map(|demand| CounterKey::from_bytes(demands.key(demand)).expect("a key"))
             .collect();
-        let promise = self.nodes[place].promise.take();
-        let promise = promise.filter(|promise| promise.is_due_from(&self.nodes[place], &table));
-        if early {
-            return self.not_yet(place, promise, &table.peek(moment.wall, &demands));
-        }
-        let admission = table.acquire(moment.wall, &demands);
         self.calls += 1;
         self.record.decides(place, matches!(admission, Admission::Allowed { .. }), &keys);
         match admission {
@@ -125,7 +136,7 @@ impl World<'_> {
     ) -> Checked {
         let node = &mut self.nodes[place];
         let Some(life) = &node.life else { return Ok(()) };
-        let wait = life.monotonic_wall.wait(moment, later);
+        let wait = moment.wait(later);
         let counters = keys.iter().filter_map(|key| held(&life.table, key)).collect();
         let (number, sets, clock) = (life.number, node.clock.sets, node.clock);
         node.promise = Some(Promise { life: number, clock_sets: sets, wait, counters });

@@ -90,8 +90,13 @@ const UNIX_START_MS: i64 = 1_790_000_000_000;
 
 impl NodeClock {
     pub fn reading(&self, now: Duration) -> Timestamp {
+        Timestamp(self.exact(now).0 / self.tick_ms * self.tick_ms)
+    }
+
+    /// What is read where the time of the last tick will not do.
+    pub fn exact(&self, now: Duration) -> Timestamp {
         let ms = UNIX_START_MS + self.monotonic(now).as_millis() as i64 + self.offset_ms;
-        Timestamp(ms as u64 / self.tick_ms * self.tick_ms)
+        Timestamp(ms as u64)
     }
 
     pub fn monotonic(&self, now: Duration) -> Duration {
@@ -120,7 +125,8 @@ impl Node {
     pub fn new(place: usize, options: &Options, random: &mut StdRng) -> Node {
         let drifts = options.faults.has(Fault::Clock);
         let rate = if drifts { random.random_range(0.97..1.03) } else { 1.0 };
-        let tick_ms = if random.random_bool(0.5) { 4 } else { 10 };
+        // A kernel's, and that of a virtual machine that loses its processor.
+        let tick_ms = if random.random_bool(0.5) { 4 } else { 60 };
         let differs = options.faults.has(Fault::Limits) && random.random_bool(0.3);
         let peers = match options.peers_known {
             None => (0..options.nodes).collect(),
@@ -174,7 +180,15 @@ impl Node {
 
     /// As [`wall`](Self::wall), with what a wait is told by.
     pub fn moment(&self, now: Duration) -> Moment {
-        let reading = self.clock.reading(now);
+        self.read(self.clock.reading(now))
+    }
+
+    /// As [`moment`](Self::moment), by the exact clock.
+    pub fn exact(&self, now: Duration) -> Moment {
+        self.read(self.clock.exact(now))
+    }
+
+    fn read(&self, reading: Timestamp) -> Moment {
         match &self.life {
             None => MonotonicWall::at(reading).read(reading),
             Some(life) => life.monotonic_wall.read(reading),

@@ -58,8 +58,7 @@ impl World<'_> {
         let table = Arc::new(table);
         let replica = table.own_replica();
         self.checker.born(&replica)?;
-        let tick = Duration::from_millis(self.nodes[place].clock.tick_ms);
-        let monotonic_wall = MonotonicWall::at(clock).with_tick(tick);
+        let monotonic_wall = MonotonicWall::at(clock);
         let shown = monotonic_wall.observe(self.nodes[place].clock.reading(self.now));
         let formers = self.nodes[place].formers.clone();
         match set_aside {
@@ -122,7 +121,9 @@ impl World<'_> {
         let disk = self.nodes[place].disk.clone();
         let is_explained = match error {
             StorageError::Io { .. } => true,
-            StorageError::Foreign { .. } | StorageError::OtherNode { .. } => {
+            StorageError::Foreign { .. }
+            | StorageError::OtherNode { .. }
+            | StorageError::OtherFormat { .. } => {
                 disk.remove_identity();
                 disk.is_tampered()
             }

@@ -108,7 +108,7 @@ impl World<'_> {
         let request = Request::tool_call(&texts[0], &texts[1]).cost(cost);
         let is_labelled = is_single || !random.random_bool(0.02);
         let request = if is_labelled { request.with("user", &texts[2]) } else { request };
-        let now = self.wall(place);
+        let mut now = self.wall(place);
         let mut demands = Demands::default();
         self.calls += 1;
         let found = self.nodes[place].policy.find_demands(&request, now, 512, &mut demands);
@@ -123,7 +123,15 @@ impl World<'_> {
         let Some(life) = &self.nodes[place].life else { return Ok(()) };
         self.checker.shown(place, life.shown, now)?;
         let table = life.table.clone();
-        let admission = self.acquire(place, &texts, now, &demands);
+        let admission = match self.acquire_early(place, &texts, now, &demands) {
+            Some(admission) => admission,
+            None => {
+                let exact = self.nodes[place].exact(self.now).wall;
+                demands = self.nodes[place].policy.demands_with_labels(&request, exact);
+                now = exact;
+                table.acquire(exact, &demands)
+            }
+        };
         let keys: Vec<CounterKey> = demands
             .list
             .iter()
@@ -166,21 +174,22 @@ impl World<'_> {
         self.look_at(place)
     }
 
-    /// Decides by handle where the counters were seen before, as a meter does, and by their keys otherwise.
-    fn acquire(
+    /// Decides by handle where the counters were seen before, as a meter does, and by their keys otherwise. `None` where the exact
+    /// clock must tell.
+    fn acquire_early(
         &mut self,
         place: usize,
         labels: &[String; 3],
         now: Timestamp,
         demands: &Demands,
-    ) -> Admission {
+    ) -> Option<Admission> {
         // Proven: the caller has looked at the node's life.
         let life = self.nodes[place].life.as_mut().expect("a node that is called lives");
         let seen = life.seen.get(labels).filter(|seen| seen.len() == demands.list.len());
         let by_handle = seen
             .and_then(|seen| life.table.acquire_by_ref(now, &demands.list, seen.iter().copied()));
-        by_handle.unwrap_or_else(|| {
-            let admission = life.table.acquire(now, demands);
+        by_handle.or_else(|| {
+            let admission = life.table.acquire_early(now, demands);
             let found = demands.list.iter().map(|demand| life.table.resolve(demands.key(demand)));
             life.seen.insert(labels.clone(), found.collect());
             admission
