@@ -33,7 +33,7 @@ export class ClusterToolRateLimiter extends ToolRateLimiter {
     const values = `${this.#session}\0${toolName}`;
     const counter = call(() => {
       native.counterCheck(this.#limiter, TOOL_CALLS_PER_SESSION, values);
-      return native.counterOpen(this.#limiter, TOOL_CALLS_PER_SESSION, values);
+      return native.counterOpen(this.#limiter, TOOL_CALLS_PER_SESSION, values, 0);
     });
     this.#counters.push(counter);
     return new ClusterSessionCounter(counter);

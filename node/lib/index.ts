@@ -6,6 +6,7 @@
 export { Limiter } from './limiter.js';
 export type { AttachedId, ToolRateLimiterOptions } from './limiter.js';
 export type { Labels, LimitReset, Request } from './request.js';
+export { CounterListing } from './counter-listing.js';
 export { Decision, Peek } from './decision.js';
 export type { AllowedDecision, DenialCause, Receipt } from './decision.js';
 export { DEFAULT_TOOL_RATE_LIMITS, ToolRateLimiter } from './tool-rate-limiter.js';
@@ -19,6 +20,7 @@ export {
   InvalidInputError,
   OpenError,
   PanicError,
+  PeerPackageError,
   RefundError,
   TallymeshError,
 } from './errors.js';

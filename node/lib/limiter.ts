@@ -1,10 +1,11 @@
 import { inConfig, settingsJson, type Config } from './config.js';
+import { CounterListing } from './counter-listing.js';
 import { Decision, Peek, type LimitInForce, type Receipt } from './decision.js';
 import { limiterClosed, limiterOpened } from './end.js';
 import { ClosedError, DurabilityError, InvalidInputError, asTallymeshError, call, settled } from './errors.js';
 import { explained, isLimitReset, joinLabels, type Labels, type LimitReset, type Request } from './request.js';
 import { native } from './native.js';
-import type { CounterReport, HealthReport, PeerReport, StatusReport } from './reports.js';
+import type { HealthReport, PeerReport, StatusReport } from './reports.js';
 import { ClusterToolRateLimiter, TOOL_CALLS_PER_SESSION } from './cluster-tool-rate-limiter.js';
 import type { ToolRateLimiter, ToolRateLimits } from './tool-rate-limiter.js';
 import { checkCount, checkObject, checkText, show } from './validate.js';
@@ -237,9 +238,12 @@ export class Limiter implements AsyncDisposable {
     return new ClusterToolRateLimiter(this.#handleFor(TOOL_CALLS_PER_SESSION), options.session, options.limits);
   }
 
-  /** Every counter that has not ended, in no particular order. Takes time in proportion to their number. */
-  counters(): CounterReport[] {
-    return call(() => native.counters(this.#handle));
+  /**
+   * Every counter that has not ended, in no particular order, read a page at a time: `for await (const counter of
+   * limiter.counters())`, or `await limiter.counters().toArray()`.
+   */
+  counters(): CounterListing {
+    return new CounterListing(this.#handle);
   }
 
   /** Who is connected, how far they lag, and how their clocks differ. */

@@ -276,7 +276,7 @@ describe('an argument', () => {
   it.each(rows)('%s is refused', async (_what, ask, ...parts) => {
     const limiter = await open(...limits);
     await expectRefused(() => ask(limiter), InvalidInputError, 'TALLYMESH_INVALID_INPUT', parts);
-    expect(limiter.counters()).toStrictEqual([]);
+    expect(await limiter.counters().toArray()).toStrictEqual([]);
   });
 
   it('that the config has taken is refused', async () => {
