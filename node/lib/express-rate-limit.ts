@@ -7,8 +7,7 @@ import type { ClientRateLimitInfo, Options, Store } from 'express-rate-limit';
 
 import { ClosedError, CounterError, InvalidInputError, call, settled } from './errors.js';
 import { Increments } from './increments.js';
-import { LimiterHandle } from './limiter-handle.js';
-import type { Limiter } from './limiter.js';
+import { LimiterHandle, type LimiterSource } from './limiter-handle.js';
 import { native } from './native.js';
 import { checkVersion, type PeerRange } from './peer.js';
 import { checkKeys, checkObject, checkText, show } from './validate.js';
@@ -21,8 +20,11 @@ const WINDOW_MAX_MS = 366 * 86_400_000;
 
 /** What {@link TallymeshStore} needs to know. */
 export interface TallymeshStoreOptions {
-  /** The open limiter; its own limits do not matter here. Who opened it closes it. */
-  readonly limiter: Limiter;
+  /**
+   * The limiter, or a promise of it: what is asked before it is open waits for it. Its own limits do not matter here. Who opened it
+   * closes it.
+   */
+  readonly limiter: LimiterSource;
   /**
    * Tells this store's keys from those of others in the cluster: give each `rateLimit()` its own, and the same one on every
    * instance. 1 to 8,192 characters. Default: `'default'`.

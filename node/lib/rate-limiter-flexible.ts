@@ -9,8 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { RateLimiterRes } from 'rate-limiter-flexible';
 
 import { InvalidInputError, call } from './errors.js';
-import { LimiterHandle } from './limiter-handle.js';
-import type { Limiter } from './limiter.js';
+import { LimiterHandle, type LimiterSource } from './limiter-handle.js';
 import { native } from './native.js';
 import { checkVersion, loaded, type PeerRange } from './peer.js';
 import { checkCount, checkFlag, checkKeys, checkObject, checkText, show } from './validate.js';
@@ -34,8 +33,11 @@ const BLOCKS = 'rate-limiter-flexible block';
 
 /** What {@link RateLimiterTallymesh} needs to know. Durations are in seconds, from 0.001 to those of 366 days. */
 export interface RateLimiterTallymeshOptions {
-  /** The open limiter; its own limits do not matter here. Who opened it closes it. */
-  readonly limiter: Limiter;
+  /**
+   * The limiter, or a promise of it: what is asked before it is open waits for it. Its own limits do not matter here. Who opened it
+   * closes it.
+   */
+  readonly limiter: LimiterSource;
   /** How many points may be consumed in a window; a whole number from 0 to 2^53 - 1. */
   readonly points: number;
   /** How long a window is; 0 for no windows: then points are consumed for good. */
