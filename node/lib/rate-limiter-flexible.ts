@@ -22,7 +22,7 @@ const flexible = loaded(PEER, () => require('rate-limiter-flexible') as typeof i
 
 /**
  * What the package's own combinations ask of a limiter that it be: the class for limiters that are not the package's, and before
- * there was one (in versions 5 to 7) the class that all of its limiters extend.
+ * there was one, in older versions, the class that all of its limiters extend.
  */
 const Base = ((flexible as Partial<typeof flexible>).RateLimiterCompatibleAbstract ??
   Object.getPrototypeOf(flexible.RateLimiterMemory)) as new (options: object) => object;

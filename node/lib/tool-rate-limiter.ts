@@ -51,9 +51,6 @@ const UNNAMED_TOOL = limit(5, 50);
 
 const ALLOWED: RateLimitResult = Object.freeze({ allowed: true });
 
-/** What {@link ToolRateLimiter.undoCall} takes back, by the answer that allowed it. */
-const CHARGES = new WeakMap<RateLimitResult, Charge>();
-
 /**
  * Limits the calls of each tool in a turn and in a session.
  *
@@ -127,9 +124,7 @@ export class ToolRateLimiter {
         if (denied !== undefined) return denied;
         this.#note(tool);
       }
-      const answer: RateLimitResult = Object.freeze({ allowed: true });
-      CHARGES.set(answer, new Charge(this, tool));
-      return answer;
+      return Debit.answer(this, tool);
     });
   }
 
@@ -141,9 +136,9 @@ export class ToolRateLimiter {
    * @throws {@link InvalidInputError} when it is no answer of this object's `tryCall`
    */
   undoCall(answer: RateLimitResult): boolean {
-    const charge = CHARGES.get(answer);
-    if (charge?.owner === this) return charge.undo();
-    if (charge === undefined && typeof answer === 'object' && answer?.allowed === false) return false;
+    const debit = Debit.of(answer, this);
+    if (debit !== undefined) return Debit.undo(debit);
+    if ((answer as RateLimitResult | undefined)?.allowed === false) return false;
     throw new InvalidInputError(`the answer is ${show(answer)}: give what tryCall of this object returned`);
   }
 
@@ -241,7 +236,7 @@ export class Tool {
   readonly maxPerSession: number;
   readonly turnDenial: RateLimitResult;
   readonly sessionDenial: RateLimitResult;
-  /** Which turn it is, and how often all was reset: a charge of an earlier one is not taken back. */
+  /** Which turn it is, and how often all was reset: a debit of an earlier one is not taken back. */
   turns = 0;
   resets = 0;
 
@@ -281,29 +276,50 @@ export class Tool {
   }
 }
 
-/** A call that was allowed and counted, of which turn. */
-class Charge {
+/** Has its subclass put its private fields on the object that is given. */
+class Put {
+  constructor(on: object) {
+    return on;
+  }
+}
+
+/**
+ * A call that was allowed and counted, of which turn. It is in private fields of the answer that allowed the call, so the answer shows
+ * nothing of it; in a WeakMap it would cost ten times as much.
+ */
+class Debit extends Put {
+  readonly #owner: ToolRateLimiter;
+  /** Undefined if nothing is counted for the tool. */
   readonly #tool: Tool | undefined;
-  readonly #turns: number | undefined;
-  readonly #resets: number | undefined;
+  readonly #turns: number;
+  readonly #resets: number;
   #used = false;
 
-  /** @param tool - undefined if nothing is counted for it */
-  constructor(
-    readonly owner: ToolRateLimiter,
-    tool: Tool | undefined,
-  ) {
+  private constructor(answer: RateLimitResult, owner: ToolRateLimiter, tool: Tool | undefined) {
+    super(answer);
+    this.#owner = owner;
     this.#tool = tool;
-    this.#turns = tool?.turns;
-    this.#resets = tool?.resets;
+    this.#turns = tool?.turns ?? 0;
+    this.#resets = tool?.resets ?? 0;
   }
 
-  undo(): boolean {
-    const tool = this.#tool;
-    if (this.#used || tool === undefined || tool.resets !== this.#resets) return false;
-    this.#used = true;
+  /** An answer that allows a call, and by which it can be taken back. */
+  static answer(owner: ToolRateLimiter, tool: Tool | undefined): RateLimitResult {
+    return new Debit({ allowed: true }, owner, tool) as unknown as RateLimitResult;
+  }
+
+  /** The debit of an answer of this owner's. */
+  static of(answer: unknown, owner: ToolRateLimiter): Debit | undefined {
+    const charged = typeof answer === 'object' && answer !== null && #owner in answer;
+    return charged && answer.#owner === owner ? answer : undefined;
+  }
+
+  static undo(debit: Debit): boolean {
+    const tool = debit.#tool;
+    if (debit.#used || tool === undefined || tool.resets !== debit.#resets) return false;
+    debit.#used = true;
     if (!tool.session.take()) return false;
-    if (tool.turns === this.#turns) tool.turn.take();
+    if (tool.turns === debit.#turns) tool.turn.take();
     return true;
   }
 }

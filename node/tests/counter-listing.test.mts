@@ -42,7 +42,7 @@ describe('the listing of counters', () => {
     expect(await (await open()).counters().toArray()).toStrictEqual([]);
   });
 
-  it('may be left early, and listed anew, and by several at once', async () => {
+  it('may be left early, and listed again, and by several at once', async () => {
     const counters = (await withCounters(600)).counters();
     for await (const counter of counters) {
       expect(counter.value).toBe(1n);
