@@ -136,14 +136,15 @@ export class ToolRateLimiter {
    * @throws {@link InvalidInputError} when it is no answer of this object's `tryCall`
    */
   undoCall(answer: RateLimitResult): boolean {
-    const debit = Debit.of(answer, this);
-    if (debit !== undefined) return Debit.undo(debit);
+    const undone = Debit.undo(answer, this);
+    if (undone !== undefined) return undone;
     if ((answer as RateLimitResult | undefined)?.allowed === false) return false;
     throw new InvalidInputError(`the answer is ${show(answer)}: give what tryCall of this object returned`);
   }
 
   /** Starts a turn: its counts begin at none. Never throws. */
   resetTurn(): void {
+    for (const tool of this.#usedInTurn) tool.isNoted = false;
     this.#usedInTurn.clear();
     for (const tool of this.toolsToReset()) tool.endTurn();
   }
@@ -221,6 +222,8 @@ export class ToolRateLimiter {
   }
 
   #note(tool: Tool): void {
+    if (tool.isNoted) return;
+    tool.isNoted = true;
     this.#used.add(tool);
     this.#usedInTurn.add(tool);
   }
@@ -239,6 +242,8 @@ export class Tool {
   /** Which turn it is, and how often all was reset: a debit of an earlier one is not taken back. */
   turns = 0;
   resets = 0;
+  /** Whether it is among those that were called in this turn. */
+  isNoted = false;
 
   constructor(
     readonly name: string,
@@ -276,7 +281,7 @@ export class Tool {
   }
 }
 
-/** Has its subclass put its private fields on the object that is given. */
+/** Has its subclass put its private field on the object that is given. */
 class Put {
   constructor(on: object) {
     return on;
@@ -284,44 +289,42 @@ class Put {
 }
 
 /**
- * A call that was allowed and counted, of which turn. It is in private fields of the answer that allowed the call, so the answer shows
+ * A call that was allowed and counted, of which turn. It is in a private field of the answer that allowed the call, so the answer shows
  * nothing of it; in a WeakMap it would cost ten times as much.
  */
 class Debit extends Put {
-  readonly #owner: ToolRateLimiter;
-  /** Undefined if nothing is counted for the tool. */
-  readonly #tool: Tool | undefined;
-  readonly #turns: number;
-  readonly #resets: number;
-  #used = false;
+  #counted: Counted;
 
-  private constructor(answer: RateLimitResult, owner: ToolRateLimiter, tool: Tool | undefined) {
+  private constructor(answer: RateLimitResult, counted: Counted) {
     super(answer);
-    this.#owner = owner;
-    this.#tool = tool;
-    this.#turns = tool?.turns ?? 0;
-    this.#resets = tool?.resets ?? 0;
+    this.#counted = counted;
   }
 
   /** An answer that allows a call, and by which it can be taken back. */
   static answer(owner: ToolRateLimiter, tool: Tool | undefined): RateLimitResult {
-    return new Debit({ allowed: true }, owner, tool) as unknown as RateLimitResult;
+    const counted = { owner, tool, turns: tool?.turns, resets: tool?.resets };
+    return new Debit({ allowed: true }, counted) as unknown as RateLimitResult;
   }
 
-  /** The debit of an answer of this owner's. */
-  static of(answer: unknown, owner: ToolRateLimiter): Debit | undefined {
-    const charged = typeof answer === 'object' && answer !== null && #owner in answer;
-    return charged && answer.#owner === owner ? answer : undefined;
-  }
-
-  static undo(debit: Debit): boolean {
-    const tool = debit.#tool;
-    if (debit.#used || tool === undefined || tool.resets !== debit.#resets) return false;
-    debit.#used = true;
-    if (!tool.session.take()) return false;
-    if (tool.turns === debit.#turns) tool.turn.take();
+  /** Takes back what this answer counted; undefined if it is none of this owner's. */
+  static undo(answer: unknown, owner: ToolRateLimiter): boolean | undefined {
+    if (typeof answer !== 'object' || answer === null || !(#counted in answer)) return undefined;
+    const counted = answer.#counted;
+    if (counted.owner !== owner) return undefined;
+    answer.#counted = { ...counted, tool: undefined };
+    const { tool, turns, resets } = counted;
+    if (tool === undefined || tool.resets !== resets || !tool.session.take()) return false;
+    if (tool.turns === turns) tool.turn.take();
     return true;
   }
+}
+
+/** What a call has counted: for which tool, if it is not taken back yet and anything is counted for it, and in which turn. */
+interface Counted {
+  readonly owner: ToolRateLimiter;
+  readonly tool: Tool | undefined;
+  readonly turns: number | undefined;
+  readonly resets: number | undefined;
 }
 
 /** The answer, or the denial of a call that cannot be counted: the limiter is closed or not open, or has no room. */

@@ -236,7 +236,9 @@ describe.each(Object.entries(PLACES))('a tool rate limiter %s', (name, open) => 
     const tools = place.at(0, 's');
     for (let failure = 0; failure < 10; failure += 1) {
       const answer = await tools.tryCall('book');
-      expect(answer).toStrictEqual({ allowed: true });
+      for (const shown of [answer, structuredClone(answer), JSON.parse(JSON.stringify(answer))]) {
+        expect(shown).toStrictEqual({ allowed: true });
+      }
       expect(await tools.ask((tools) => tools.undoCall(answer))).toBe(true);
       expect(await tools.ask((tools) => tools.undoCall(answer))).toBe(false);
     }
