@@ -64,7 +64,7 @@ export class TallymeshStore implements Store {
    * @throws {@link PeerPackageError} when the express-rate-limit that is installed is older than 7 or newer than 8
    */
   constructor(options: TallymeshStoreOptions) {
-    checkVersion(PEER, () => require.resolve('express-rate-limit'));
+    checkVersion(PEER);
     checkObject('the options of TallymeshStore', options);
     checkKeys('TallymeshStore', options, OPTIONS);
     const { limiter, prefix = 'default' } = options;

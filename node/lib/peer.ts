@@ -1,5 +1,6 @@
 /** The packages that the adapters are made for: which versions of them, and what is said where one is missing. */
 import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 
 import { PeerPackageError } from './errors.js';
@@ -27,20 +28,20 @@ export function loaded<Package>(peer: PeerRange, load: () => Package): Package {
 /**
  * Refuses a version that the adapter is not tested with. Where none can be told, since the package is not installed beside this one
  * or is part of a bundle, nothing is refused.
- *
- * @param resolve - where the package's main file is
  */
-export function checkVersion(peer: PeerRange, resolve: () => string): void {
-  const version = versionOf(peer.name, resolve);
+export function checkVersion(peer: PeerRange): void {
+  const version = versionOf(peer.name);
   const major = Number.parseInt(version ?? '', 10);
   if (version === undefined || Number.isNaN(major) || (major >= peer.first && major <= peer.last)) return;
   const old = major < peer.first ? 'old' : 'new';
   throw new PeerPackageError(`tallymesh/${peer.name} works with ${range(peer)}; ${version} is too ${old}: ${advice(peer)}`);
 }
 
-function versionOf(name: string, resolve: () => string): string | undefined {
+function versionOf(name: string): string | undefined {
   try {
-    for (let directory = dirname(resolve()); directory !== dirname(directory); directory = dirname(directory)) {
+    // Not by `require.resolve`, at which bundlers warn.
+    const main = createRequire(__filename).resolve(name);
+    for (let directory = dirname(main); directory !== dirname(directory); directory = dirname(directory)) {
       const manifest = manifestIn(directory);
       if (manifest?.name === name) return manifest.version;
     }

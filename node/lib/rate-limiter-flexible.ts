@@ -17,7 +17,7 @@ import { checkCount, checkFlag, checkKeys, checkObject, checkText, show } from '
 /** The versions that the limiter is tested with. */
 const PEER: PeerRange = { name: 'rate-limiter-flexible', first: 5, last: 11 };
 
-checkVersion(PEER, () => require.resolve('rate-limiter-flexible'));
+checkVersion(PEER);
 const flexible = loaded(PEER, () => require('rate-limiter-flexible') as typeof import('rate-limiter-flexible'));
 
 /**
