@@ -27,6 +27,7 @@ export class LimiterHandle {
     const fail = (error: unknown): never => {
       this.#whyNot =
         error instanceof TallymeshError ? error : new OpenError(`the limiter could not be opened: ${String(error)}`);
+      warnOnce(error, this.#whyNot as TallymeshError);
       throw this.#whyNot;
     };
     this.#opened = Promise.resolve(source).then((limiter) => {
@@ -58,4 +59,19 @@ export class LimiterHandle {
 
 function isPromise(source: LimiterSource): source is PromiseLike<Limiter> {
   return typeof (source as Partial<PromiseLike<Limiter>> | null | undefined)?.then === 'function';
+}
+
+/** What limiters could not be opened for, and was said. */
+const warned = new WeakSet<object>();
+
+/**
+ * Says why a limiter could not be opened. Since it is waited for here, Node.js does not end the process over the promise that was
+ * rejected, and a server that denies every call should not do so in silence.
+ */
+function warnOnce(reason: unknown, error: TallymeshError): void {
+  if (typeof reason === 'object' && reason !== null) {
+    if (warned.has(reason)) return;
+    warned.add(reason);
+  }
+  process.emitWarning(error.message, { type: 'TallymeshWarning', code: error.code });
 }

@@ -143,6 +143,23 @@ describe('an adapter of a limiter that is not open yet', () => {
     await expect(new RateLimiterTallymesh({ limiter, points: 1, duration: 1 }).consume('k')).rejects.toThrow(ConfigError);
   });
 
+  it('says so once, however many wait for it, since the process goes on', async () => {
+    const warnings: Error[] = [];
+    const listener = (warning: Error) => {
+      // Others may still be of the test before.
+      if (warning.message.includes('"not an id"')) warnings.push(warning);
+    };
+    process.on('warning', listener);
+    onTestFinished(() => void process.off('warning', listener));
+    const limiter = Limiter.open({ node: { id: 'not an id' } });
+    const stores = Array.from({ length: 3 }, () => new TallymeshStore({ limiter }));
+    for (const store of stores) store.init(WINDOW);
+    await Promise.allSettled(stores.map((store) => store.increment('k')));
+    await until('it is said', () => warnings.length > 0);
+    await new Promise(setImmediate);
+    expect(warnings).toMatchObject([{ name: 'TallymeshWarning', code: 'TALLYMESH_CONFIG' }]);
+  });
+
   it('rejects when what was promised is no limiter', async () => {
     const store = new TallymeshStore({ limiter: Promise.resolve(7 as never) });
     store.init(WINDOW);

@@ -7,10 +7,10 @@ import { LIMITS, PLACES, type Asked } from './tool-rate-limiter-places.mjs';
 const TURN = { allowed: false, reason: 'book max per turn (1) reached' };
 const SESSION = { allowed: false, reason: 'book max per session (3) reached' };
 
-/** How many of ten calls run, each in a turn of its own. */
+/** How many of five calls run, each in a turn of its own. */
 async function calls(tools: Asked, tool: string): Promise<number> {
   let run = 0;
-  for (let call = 0; call < 10; call += 1) {
+  for (let call = 0; call < 5; call += 1) {
     await tools.resetTurn();
     if (!(await tools.allowed(tool))) continue;
     await tools.recordCall(tool);
