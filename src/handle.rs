@@ -1,9 +1,11 @@
 //! Handles of the store: one counter found once, for many changes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::store::{CounterStore, Subtracted};
 use tallymesh_core::key::CounterKey;
+use tallymesh_core::limit::Lifetime;
 use tallymesh_core::table::{CachedSlot, CountError, Op, OpResult};
 
 /// One counter of a store, without a search for it each time.
@@ -36,12 +38,40 @@ pub struct CounterHandle {
 struct Counter {
     key: CounterKey,
     cached_slot: CachedSlot,
+    /// How long the counter lives after a change; `None` for `counters.ttl`.
+    lifetime: Option<Lifetime>,
 }
 
 impl CounterStore {
     /// A handle of one counter, which need not exist yet.
     pub fn handle(&self, key: &CounterKey) -> CounterHandle {
-        let counter = Arc::new(Counter { key: key.clone(), cached_slot: CachedSlot::default() });
+        self.handle_of(key, None)
+    }
+
+    /// As [`handle`](Self::handle), of a counter that is to live for this time after each change made by the handle, as by
+    /// [`add_for`](Self::add_for): from 1 ms to 366 days, in the place of `counters.ttl`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tallymesh::{Config, CounterKey, CounterStore};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
+    /// let key = CounterKey::new("calls", &["session-42"])?;
+    /// store.handle_for(&key, Duration::from_secs(3600)).add(1)?;
+    /// let ends = store.iter().next().expect("it was just made").expires_at;
+    /// assert!(store.wait_until(ends) < Duration::from_secs(2 * 3600));
+    /// # store.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn handle_for(&self, key: &CounterKey, ttl: Duration) -> CounterHandle {
+        self.handle_of(key, Some(Lifetime::new(ttl)))
+    }
+
+    fn handle_of(&self, key: &CounterKey, lifetime: Option<Lifetime>) -> CounterHandle {
+        let cached_slot = CachedSlot::default();
+        let counter = Arc::new(Counter { key: key.clone(), cached_slot, lifetime });
         CounterHandle { store: self.clone(), counter }
     }
 }
@@ -124,7 +154,7 @@ impl CounterHandle {
     fn execute(&self, op: Op) -> Result<OpResult, CountError> {
         let engine = self.store.engine();
         let now = engine.now();
-        let lifetime = engine.counter_lifetime();
+        let lifetime = self.counter.lifetime.unwrap_or_else(|| engine.counter_lifetime());
         let slot_ref = self.counter.cached_slot.get();
         let table = engine.table();
         let result = match table.execute_by_ref(now, slot_ref, self.key(), op, lifetime)? {

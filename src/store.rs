@@ -159,12 +159,13 @@ impl CounterStore {
     }
 
     /// Every counter that has not expired, in no particular order. Counters that change meanwhile are shown as they were at
-    /// some moment of the iteration.
-    pub fn iter(&self) -> impl Iterator<Item = CounterState> + '_ {
-        let now = self.engine.now();
+    /// some moment of the iteration. The iterator reads a few counters at a time, holds no lock between two of them, and may
+    /// outlive the handle.
+    pub fn iter(&self) -> impl Iterator<Item = CounterState> + use<> {
+        let (engine, now) = (self.engine.clone(), self.engine.now());
         let mut next = Some(None);
         let pages = std::iter::from_fn(move || {
-            let (page, following) = self.engine.table().page(next?);
+            let (page, following) = engine.table().page(next?);
             next = following.map(Some);
             Some(page)
         });

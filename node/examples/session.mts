@@ -1,4 +1,4 @@
-// A session's meter: finds the counters of a session's tools once, then decides in a fifth of the time.
+// A session's meter: finds the counters of a session's tools once, then decides in half of the time.
 import assert from 'node:assert/strict';
 import { Limiter } from 'tallymesh';
 

@@ -14,6 +14,7 @@ export type TallymeshErrorCode =
   | 'TALLYMESH_COUNTER'
   | 'TALLYMESH_DENIED'
   | 'TALLYMESH_PANIC'
+  | 'TALLYMESH_PEER_PACKAGE'
   | RefundErrorCode;
 
 /** Every error of this package. The message says what is wrong and what to do. */
@@ -116,8 +117,13 @@ export class PanicError extends TallymeshError {
   readonly code = 'TALLYMESH_PANIC';
 }
 
+/** The package that an adapter is made for is not installed, or is of a version that the adapter does not work with. */
+export class PeerPackageError extends TallymeshError {
+  readonly code = 'TALLYMESH_PEER_PACKAGE';
+}
+
 /** What the native half throws. */
-type NativeCode = Exclude<TallymeshErrorCode, RefundErrorCode | 'TALLYMESH_DENIED'>;
+type NativeCode = Exclude<TallymeshErrorCode, RefundErrorCode | 'TALLYMESH_DENIED' | 'TALLYMESH_PEER_PACKAGE'>;
 
 const CLASSES: Record<NativeCode, new (message: string) => TallymeshError> = {
   TALLYMESH_INVALID_INPUT: InvalidInputError,

@@ -5,10 +5,10 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 export const INCREMENTS_MAX = 65_536;
 
 /** One increment of a key. */
-interface Increment {
+export interface Increment {
   readonly key: string;
-  /** When its window ends, in milliseconds since 1970. */
-  readonly endsAtMs: number;
+  /** When its window ends, in milliseconds since 1970; undefined as long as it is not counted. */
+  endsAtMs: number | undefined;
   /** Whether it was taken back, or is no longer to be. */
   done: boolean;
   /** The next of the same key. */
@@ -33,29 +33,35 @@ export class Increments {
     this.#requests ??= new AsyncLocalStorage();
   }
 
-  /** Remembers an increment, and forgets the oldest one if there are too many. */
-  add(key: string, endsAtMs: number): void {
-    const increment: Increment = { key, endsAtMs, done: false, next: undefined };
+  /** Begins an increment that the present request makes. It must be called before the request waits for anything. */
+  begin(key: string): Increment {
+    const increment: Increment = { key, endsAtMs: undefined, done: false, next: undefined };
+    this.#requests?.enterWith(increment);
+    return increment;
+  }
+
+  /** Remembers an increment that was counted in the window that ends then, and forgets the oldest one if there are too many. */
+  counted(increment: Increment, endsAtMs: number): void {
+    increment.endsAtMs = endsAtMs;
     const index = this.#count % INCREMENTS_MAX;
     const oldest = this.#latest[index];
     if (oldest !== undefined) this.#finish(oldest);
     this.#latest[index] = increment;
     this.#count += 1;
-    const held = this.#byKey.get(key);
+    const held = this.#byKey.get(increment.key);
     if (held === undefined) {
-      this.#byKey.set(key, { first: increment, last: increment });
+      this.#byKey.set(increment.key, { first: increment, last: increment });
     } else {
       held.last.next = increment;
       held.last = increment;
     }
-    this.#requests?.enterWith(increment);
   }
 
   /** When the window ends of the increment that is to be taken back; undefined if none is known. */
   take(key: string): number | undefined {
     const own = this.#requests?.getStore();
     const increment = own?.key === key ? own : this.#byKey.get(key)?.first;
-    if (increment === undefined || increment.done) return undefined;
+    if (increment?.endsAtMs === undefined || increment.done) return undefined;
     this.#finish(increment);
     return increment.endsAtMs;
   }

@@ -4,12 +4,16 @@
  * @packageDocumentation
  */
 export { Limiter } from './limiter.js';
-export type { AttachedId, ToolRateLimiterOptions } from './limiter.js';
+export type { AttachedId } from './limiter.js';
+export type { LimiterSource } from './limiter-handle.js';
 export type { Labels, LimitReset, Request } from './request.js';
+export { CounterListing } from './counter-listing.js';
 export { Decision, Peek } from './decision.js';
 export type { AllowedDecision, DenialCause, Receipt } from './decision.js';
 export { DEFAULT_TOOL_RATE_LIMITS, ToolRateLimiter } from './tool-rate-limiter.js';
-export type { ToolCallAnswer, ToolCallStats, ToolRateLimit, ToolRateLimits } from './tool-rate-limiter.js';
+export type { OtherTools, RateLimitResult, RateLimitStats, ToolRateLimit, ToolRateLimits } from './tool-rate-limiter.js';
+export { toolRateLimiters } from './tool-rate-limiters.js';
+export type { ToolRateLimiterOptions, ToolRateLimiters, ToolRateLimitersOptions, ToolTurn } from './tool-rate-limiters.js';
 export {
   ClosedError,
   ConfigError,
@@ -19,6 +23,7 @@ export {
   InvalidInputError,
   OpenError,
   PanicError,
+  PeerPackageError,
   RefundError,
   TallymeshError,
 } from './errors.js';

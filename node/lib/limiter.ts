@@ -1,26 +1,20 @@
 import { inConfig, settingsJson, type Config } from './config.js';
+import { CounterListing } from './counter-listing.js';
 import { Decision, Peek, type LimitInForce, type Receipt } from './decision.js';
 import { limiterClosed, limiterOpened } from './end.js';
 import { ClosedError, DurabilityError, InvalidInputError, asTallymeshError, call, settled } from './errors.js';
 import { explained, isLimitReset, joinLabels, type Labels, type LimitReset, type Request } from './request.js';
 import { native } from './native.js';
-import type { CounterReport, HealthReport, PeerReport, StatusReport } from './reports.js';
-import { ClusterToolRateLimiter, TOOL_CALLS_PER_SESSION } from './cluster-tool-rate-limiter.js';
-import type { ToolRateLimiter, ToolRateLimits } from './tool-rate-limiter.js';
-import { checkCount, checkObject, checkText, show } from './validate.js';
+import type { HealthReport, PeerReport, StatusReport } from './reports.js';
+import type { ToolRateLimiter } from './tool-rate-limiter.js';
+import { toolRateLimiter, toolRateLimiters } from './tool-rate-limiters.js';
+import type { ToolRateLimiterOptions, ToolRateLimiters, ToolRateLimitersOptions } from './tool-rate-limiters.js';
+import { checkCount, checkText, show } from './validate.js';
 
 /** The number of an open limiter in this process, for {@link Limiter.attach}. */
 export type AttachedId = number;
 
-/** What {@link Limiter.toolRateLimiter} needs to know. */
-export interface ToolRateLimiterOptions {
-  /** The session whose calls are counted, 1 to 8,192 characters: the same text on every instance. */
-  readonly session: string;
-  /** The limits by tool name. Default: {@link DEFAULT_TOOL_RATE_LIMITS}. */
-  readonly limits?: ToolRateLimits;
-}
-
-let handleFor: (limiter: Limiter, counters: string) => number;
+let handleFor: (limiter: Limiter, counters: readonly string[]) => number;
 
 /**
  * Decides whether requests may go ahead, under limits that hold across instances and restarts.
@@ -224,22 +218,43 @@ export class Limiter implements AsyncDisposable {
   }
 
   /**
-   * The drop-in for a {@link ToolRateLimiter} in memory: its session counts are the cluster's, so they hold on every
-   * instance and after restarts. Its turn counts are its own, since one instance handles a turn.
+   * The drop-in for a {@link ToolRateLimiter} in memory, for a session that is known: its session counts are the cluster's, so they
+   * hold on every instance and after restarts. Its turn counts are its own: one object handles a turn.
    *
-   * @throws {@link InvalidInputError} when the session or a limit cannot be used
+   * @throws {@link InvalidInputError} when the session or another option cannot be used
    * @throws {@link CounterError} when session and name of a tool are longer than `counters.maxKeyBytes`, so that no call could
    * be counted
+   * @throws {@link ClosedError} when the limiter is closed
    */
   toolRateLimiter(options: ToolRateLimiterOptions): ToolRateLimiter {
-    checkObject('the options of toolRateLimiter', options);
-    checkText('session', options.session);
-    return new ClusterToolRateLimiter(this.#handleFor(TOOL_CALLS_PER_SESSION), options.session, options.limits);
+    return toolRateLimiter(this, options);
   }
 
-  /** Every counter that has not ended, in no particular order. Takes time in proportion to their number. */
-  counters(): CounterReport[] {
-    return call(() => native.counters(this.#handle));
+  /**
+   * The drop-in where one orchestrator serves all sessions: a maker of tool rate limiters that is made before any session exists.
+   *
+   * Those that it makes for one session share its counts, also those of the turn, on every instance: two messages that are handled at
+   * once are in one turn. The turn ends with `resetTurn`, by whichever of them, or has an id, as long as the same one is given. What
+   * cannot be counted is denied with the reason: a session id that is too long, a full table, a closed limiter.
+   *
+   * @example
+   * ```ts
+   * const of = limiter.toolRateLimiters({ limits, ttl: '24h' });
+   * const tools = of(session.id, { turn: String(session.turns) });
+   * const answer = tools.tryCall('book_service');
+   * ```
+   * @throws {@link InvalidInputError} when an option cannot be used; the maker, when a session or a turn is no text
+   */
+  toolRateLimiters(options?: ToolRateLimitersOptions): ToolRateLimiters {
+    return toolRateLimiters(this, options);
+  }
+
+  /**
+   * Every counter that has not ended, in no particular order, read a page at a time: `for await (const counter of
+   * limiter.counters())`, or `await limiter.counters().toArray()`.
+   */
+  counters(): CounterListing {
+    return new CounterListing(this.#handle);
   }
 
   /** Who is connected, how far they lag, and how their clocks differ. */
@@ -301,19 +316,20 @@ export class Limiter implements AsyncDisposable {
     }
   }
 
-  /** Its number, unless a limit of the config would count in the counters of this name as well. */
-  #handleFor(counters: string): number {
-    if (!this.#limits.some((limit) => limit.name === counters)) return this.#handle;
-    throw new InvalidInputError(`the config has a limit of the name "${counters}", which is taken: give it another`);
+  /** Its number, unless a limit of the config would count in the counters of one of these names as well. */
+  #handleFor(counters: readonly string[]): number {
+    const taken = this.#limits.find((limit) => counters.includes(limit.name));
+    if (taken === undefined) return this.#handle;
+    throw new InvalidInputError(`the config has a limit of the name "${taken.name}", which is taken: give it another`);
   }
 }
 
 /**
- * The limiter's number in the native half, for a part of this package that counts under the name `counters`.
+ * The limiter's number in the native half, for a part of this package that counts under the names `counters`.
  *
  * @internal
  */
-export function handleOf(limiter: Limiter, counters: string): number {
+export function handleOf(limiter: Limiter, counters: readonly string[]): number {
   if (limiter instanceof Limiter) return handleFor(limiter, counters);
   throw new InvalidInputError(`the limiter is ${show(limiter)}: give what Limiter.open() resolved to`);
 }

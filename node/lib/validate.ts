@@ -42,6 +42,39 @@ export function checkObject(what: string, value: unknown): asserts value is obje
   throw new InvalidInputError(`${what} is ${show(value)}: give ${plain}`);
 }
 
+/** Refuses keys that are none of the options, by name, and says which one may be meant. */
+export function checkKeys(what: string, given: object, known: readonly string[]): void {
+  const unknown = Object.keys(given).find((key) => !known.includes(key));
+  if (unknown === undefined) return;
+  const nearest = nearestOf(unknown, known);
+  const meant = nearest === undefined ? '' : `; is ${nearest} meant?`;
+  throw new InvalidInputError(`${unknown} is no option of ${what}: those are ${known.join(', ')}${meant}`);
+}
+
+/** The known word that is at most a third of its letters away from this one. */
+function nearestOf(word: string, known: readonly string[]): string | undefined {
+  const away = (other: string): number => distance(word.toLowerCase(), other.toLowerCase());
+  const nearest = known.reduce<string | undefined>(
+    (best, other) => (best === undefined || away(other) < away(best) ? other : best),
+    undefined,
+  );
+  return nearest !== undefined && away(nearest) <= Math.ceil(nearest.length / 3) ? nearest : undefined;
+}
+
+/** How many letters must be put in, left out or changed to make one word of the other. */
+function distance(one: string, other: string): number {
+  let row = Array.from({ length: other.length + 1 }, (_, column) => column);
+  for (const [place, letter] of [...one].entries()) {
+    const next = [place + 1];
+    for (let column = 1; column <= other.length; column += 1) {
+      const changed = (row[column - 1] ?? 0) + Number(letter !== other[column - 1]);
+      next.push(Math.min(changed, (row[column] ?? 0) + 1, (next[column - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[other.length] ?? 0;
+}
+
 /** Whether this is an object literal or the like: one without a prototype, or with that of all objects, of any realm. */
 export function isPlainObject(value: unknown): value is object {
   if (typeof value !== 'object' || value === null) return false;

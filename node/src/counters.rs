@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use napi::Result;
 use napi_derive::napi;
 use slab::Slab;
-use tallymesh::{CounterHandle, CounterKey};
+use tallymesh::{CounterHandle, CounterKey, Window};
 
 use crate::decisions::number;
 use crate::error::{self, closed, counter, guard};
@@ -21,12 +22,17 @@ struct Counter {
     shared: Arc<Shared>,
 }
 
-/// Finds the counter of this limit and these values (with a NUL between each two), and returns its number.
+/// Finds the counter of this limit and these values (with a NUL between each two), and returns its number. It lives for so
+/// long after each change; 0 for `counters.ttl`.
 #[napi]
-pub fn counter_open(limiter: u32, limit: String, values: String) -> Result<u32> {
+pub fn counter_open(limiter: u32, limit: String, values: String, ttl_ms: f64) -> Result<u32> {
     guard(|| {
         with(limiter, |local| {
-            let handle = local.store().handle(&key(&limit, &values)?);
+            let (store, key) = (local.store(), key(&limit, &values)?);
+            let handle = match ttl_ms as u64 {
+                0 => store.handle(&key),
+                ttl_ms => store.handle_for(&key, Duration::from_millis(ttl_ms)),
+            };
             let counter = Counter { handle, shared: local.shared.clone() };
             Ok(COUNTERS.with_borrow_mut(|all| all.insert(counter)) as u32)
         })
@@ -94,10 +100,32 @@ pub fn counter_try(counter: u32, max: f64) -> Result<f64> {
     })
 }
 
+/// Takes 1 away, if there is 1 to take. Returns how much was taken.
+#[napi]
+pub fn counter_take(counter: u32) -> Result<f64> {
+    guard(|| {
+        with_counter(counter, |handle| {
+            handle.subtract(1).map(|result| number(result.taken)).map_err(self::counter)
+        })
+    })
+}
+
 /// Resets the counter on every instance.
 #[napi]
 pub fn counter_reset(counter: u32) -> Result<()> {
     guard(|| with_counter(counter, |handle| handle.reset().map_err(self::counter)))
+}
+
+/// Reads a length of time such as `1h 30m`, from 1 ms to 366 days. Returns its milliseconds, or -1 if it is none.
+#[napi]
+pub fn duration_ms(text: String) -> Result<f64> {
+    const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+    guard(|| match text.parse::<Window>() {
+        Ok(Window::Fixed(length)) if length >= Duration::from_millis(1) && length <= LONGEST => {
+            Ok(length.as_millis() as f64)
+        }
+        _ => Ok(-1.0),
+    })
 }
 
 fn with_counter<T>(counter: u32, use_it: impl FnOnce(&CounterHandle) -> Result<T>) -> Result<T> {

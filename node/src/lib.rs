@@ -11,6 +11,7 @@ mod counters;
 mod decisions;
 mod error;
 mod limiters;
+mod listings;
 mod logging;
 mod panics;
 mod receipts;

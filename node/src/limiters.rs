@@ -15,14 +15,14 @@ use std::time::{Duration, Instant};
 use napi::bindgen_prelude::PromiseRaw;
 use napi::{Env, Result};
 use napi_derive::napi;
-use slab::Slab;
 use tallymesh::{Config, CounterStore, Limiter};
 
 use crate::error::{self, closed, guard, guard_future};
 use crate::receipts::Receipts;
 
 thread_local! {
-    static LIMITERS: RefCell<Slab<Local>> = RefCell::default();
+    /// By number. A number is given once: what still uses that of a closed limiter must not meet another one.
+    static LIMITERS: RefCell<Vec<Option<Local>>> = RefCell::default();
 }
 
 /// What every thread of the process that uses a limiter has in common.
@@ -127,7 +127,10 @@ fn join(shared: Arc<Shared>, node: String) -> Opened {
     let id = shared.id;
     let receipts = Receipts::new(limiter.life());
     let receipt_prefix = receipts.prefix();
-    let handle = LIMITERS.with_borrow_mut(|all| all.insert(Local { shared, receipts })) as u32;
+    let handle = LIMITERS.with_borrow_mut(|all| {
+        all.push(Some(Local { shared, receipts }));
+        (all.len() - 1) as u32
+    });
     Opened { handle, id, node, receipt_prefix, address, set_aside, limits }
 }
 
@@ -135,7 +138,7 @@ fn join(shared: Arc<Shared>, node: String) -> Opened {
 #[napi]
 pub fn close(env: &Env, handle: u32) -> Result<PromiseRaw<'_, ()>> {
     guard(|| {
-        let local = LIMITERS.with_borrow_mut(|all| all.try_remove(handle as usize));
+        let local = LIMITERS.with_borrow_mut(|all| all.get_mut(handle as usize)?.take());
         let shared = local.ok_or_else(closed)?.shared;
         list_of_open().remove(&shared.id);
         // It begins now, not only once the runtime comes to it, and goes on by itself.
@@ -160,7 +163,7 @@ pub fn flush(env: &Env, handle: u32) -> Result<PromiseRaw<'_, ()>> {
 /// Lends the limiter of this number to `use_it`, unless it is closed.
 pub fn with<T>(handle: u32, use_it: impl FnOnce(&Local) -> Result<T>) -> Result<T> {
     LIMITERS.with_borrow(|all| {
-        let local = all.get(handle as usize).ok_or_else(closed)?;
+        let local = all.get(handle as usize).and_then(Option::as_ref).ok_or_else(closed)?;
         local.shared.alive()?;
         use_it(local)
     })
@@ -216,6 +219,7 @@ pub fn watch_end(env: &Env, is_main: bool) -> Result<()> {
                     end_all();
                 }
                 crate::counters::release_all();
+                crate::listings::release_all();
                 drop(LIMITERS.take());
                 Ok(())
             });

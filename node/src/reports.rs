@@ -1,34 +1,14 @@
-//! What operators look at: counters, peers, health.
+//! What operators look at: peers and health. Counters have a file of their own.
 
 use std::time::Duration;
 
 use napi::Result;
-use napi::bindgen_prelude::BigInt;
 use napi_derive::napi;
-use tallymesh::{CounterState, PeerStatus, Status};
+use tallymesh::{PeerStatus, Status};
 
 use crate::decisions::number;
 use crate::error::guard;
 use crate::limiters::with;
-
-/// One counter as it stands.
-#[napi(object)]
-pub struct CounterReport {
-    /// The name of the limit that counts in it.
-    pub limit: String,
-    /// The values of the labels that it is counted apart for.
-    pub values: Vec<String>,
-    /// When its window began, in milliseconds since 1970.
-    pub window_start: Option<f64>,
-    /// How long its window is, in milliseconds.
-    pub window_ms: Option<f64>,
-    /// Its value.
-    pub value: BigInt,
-    /// How far below zero its sum is.
-    pub credit: BigInt,
-    /// When it ends, in milliseconds since 1970.
-    pub expires_at: f64,
-}
 
 /// One peer, as of the last round.
 #[napi(object)]
@@ -105,12 +85,6 @@ pub struct StatusReport {
     pub requests_unmatched: f64,
 }
 
-/// Every counter that has not ended.
-#[napi]
-pub fn counters(handle: u32) -> Result<Vec<CounterReport>> {
-    guard(|| with(handle, |local| Ok(local.store().iter().map(counter_report).collect())))
-}
-
 /// The peers.
 #[napi]
 pub fn peers(handle: u32) -> Result<Vec<PeerReport>> {
@@ -145,19 +119,6 @@ fn status_report(status: Status) -> StatusReport {
             durability: health.durability.to_string(),
             reasons: health.reasons,
         },
-    }
-}
-
-fn counter_report(state: CounterState) -> CounterReport {
-    let window = state.key.window();
-    CounterReport {
-        limit: state.key.limit().to_owned(),
-        values: state.key.values().map(str::to_owned).collect(),
-        window_start: window.map(|window| number(window.start().0)),
-        window_ms: window.map(|window| window.length().as_millis() as f64),
-        value: state.value.into(),
-        credit: state.credit().into(),
-        expires_at: number(state.expires_at.0),
     }
 }
 

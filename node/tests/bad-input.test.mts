@@ -48,7 +48,7 @@ describe('a request', () => {
       expect(ask).toThrow(/^label session .*: (give|leave)/);
     }
     await expect(limiter.acquireDurable(request)).rejects.toThrow(InvalidInputError);
-    expect(limiter.counters()).toStrictEqual([]);
+    expect(await limiter.counters().toArray()).toStrictEqual([]);
   });
 
   it.each(BAD_COUNTS)('with a cost that is %s is refused', async (_what, cost) => {

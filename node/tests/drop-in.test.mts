@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { ToolRateLimiter, type ToolCallAnswer } from 'tallymesh';
+import { ToolRateLimiter, type RateLimitResult } from 'tallymesh';
 
 import { ToolRateLimiter as InMemoryToolRateLimiter } from '../examples/orchestrator/tool-rate-limiter-in-memory.mjs';
 import { open } from './support.mjs';
@@ -28,7 +28,7 @@ it('answers whatever is asked, in whatever order, as the class that it replaces'
     for (let step = 0; step < 300; step += 1) {
       const tool = TOOLS[random.next().value % TOOLS.length] ?? '';
       const question = random.next().value % 100;
-      const ask = (asked: InMemoryToolRateLimiter | ToolRateLimiter): ToolCallAnswer | void => {
+      const ask = (asked: InMemoryToolRateLimiter | ToolRateLimiter): RateLimitResult | void => {
         if (question < 45) return asked.canCall(tool);
         if (question < 85) return asked.recordCall(tool);
         return question < 99 ? asked.resetTurn() : asked.reset();

@@ -28,7 +28,7 @@ describe('two limiters in one process', () => {
       () => a.peers().some((peer) => peer.connected) && b.peers().some((peer) => peer.connected),
     );
     for (let call = 0; call < 3; call += 1) a.acquire(booking);
-    await until('the other has heard of it', () => b.counters()[0]?.value === 3n);
+    await until('the other has heard of it', async () => (await b.counters().toArray())[0]?.value === 3n);
     expect(b.status()).toStrictEqual({
       replica: expect.stringMatching(/^b#1\.[0-9a-f]{16}$/),
       health: { state: 'running', durable: false, durability: 'in_memory', reasons: [] },

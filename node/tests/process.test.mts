@@ -62,7 +62,7 @@ describe('a process that forgets to close', () => {
     const reads = `
       import { Limiter } from 'tallymesh';
       const limiter = await Limiter.open(${config});
-      console.log(Number(limiter.counters()[0].value));`;
+      console.log(Number((await limiter.counters().toArray())[0].value));`;
     const after = run(reads);
     expect(after).toMatchObject({ status: 0, stderr: '' });
     expect(Number(after.stdout)).toBeGreaterThanOrEqual(100);
@@ -110,7 +110,7 @@ describe('100,000 calls', () => {
         node: { id: 'a' }, storage: { inMemory: true },
         limits: [{ name: 'calls', per: ['session'], max: 1e12, window: 'session' }],
       });
-      function calls() {
+      async function calls() {
         for (let call = 0; call < 100_000; call += 1) {
           const session = 's' + (call % 100);
           limiter.acquire({ session, tool: 'tool', user: 'u' });
@@ -118,16 +118,16 @@ describe('100,000 calls', () => {
           // An object for each call, which the next collection lets go of, in the native half as well.
           limiter.toolRateLimiter({ session }).tryCall('tool');
           try { limiter.acquire({ session: '' }); } catch {}
-          if (call % 1000 === 0) { limiter.counters(); limiter.peers(); limiter.health(); }
+          if (call % 1000 === 0) { await limiter.counters().toArray(); limiter.peers(); limiter.health(); }
         }
       }
       async function memory() {
         for (let turn = 0; turn < 5; turn += 1) { gc(); await new Promise(setImmediate); }
         return process.memoryUsage().rss / 2 ** 20;
       }
-      calls();
+      await calls();
       const before = await memory();
-      calls();
+      await calls();
       const after = await memory();
       console.log(after - before);
       await limiter.close();`;

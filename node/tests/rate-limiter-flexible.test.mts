@@ -1,10 +1,5 @@
-import {
-  BurstyRateLimiter,
-  RateLimiterCompatibleAbstract,
-  RateLimiterMemory,
-  RateLimiterRes,
-  RateLimiterUnion,
-} from 'rate-limiter-flexible';
+import * as flexible from 'rate-limiter-flexible';
+import { BurstyRateLimiter, RateLimiterMemory, RateLimiterRes, RateLimiterUnion } from 'rate-limiter-flexible';
 import { describe, expect, it } from 'vitest';
 import { InvalidInputError, Limiter } from 'tallymesh';
 import { RateLimiterTallymesh, type RateLimiterTallymeshOptions } from 'tallymesh/rate-limiter-flexible';
@@ -28,7 +23,13 @@ async function rejection(promise: Promise<unknown>): Promise<RateLimiterRes> {
 
 describe('a limiter of rate-limiter-flexible', () => {
   it('is one', async () => {
+    const { RateLimiterCompatibleAbstract = Object.getPrototypeOf(RateLimiterMemory) } = flexible;
     expect(await make()).toBeInstanceOf(RateLimiterCompatibleAbstract);
+  });
+
+  it('is tested with the version that is meant', () => {
+    // It came after the oldest version.
+    expect('RateLimiterCompatibleAbstract' in flexible).toBe(process.env['TALLYMESH_TEST_PEERS'] !== 'oldest');
   });
 
   it('answers as the one in memory does', async () => {
@@ -114,6 +115,79 @@ describe('a limiter of rate-limiter-flexible', () => {
     expect(await limiter.consume('k')).toMatchObject({ consumedPoints: 1, isFirstInDuration: true });
   });
 
+  it('blocks where the one in memory does, and not again', async () => {
+    const limiters = [
+      await make({ blockDuration: 10 }),
+      new RateLimiterMemory({ points: 3, duration: HOUR, blockDuration: 10 }),
+    ] as const;
+    const blocked = async (key: string, points?: number) => {
+      const waits = [];
+      for (const limiter of limiters) waits.push((await rejection(limiter.consume(key, points))).msBeforeNext <= 11_000);
+      expect(waits[0]).toBe(waits[1]);
+      return waits[0];
+    };
+    for (const limiter of limiters) await limiter.penalty('fined', 4);
+    expect(await blocked('fined')).toBe(false);
+    for (const limiter of limiters) await limiter.consume('greedy', 3);
+    expect([await blocked('greedy'), await blocked('greedy')]).toStrictEqual([true, true]);
+    expect(await blocked('too many at once', 9)).toBe(true);
+  });
+
+  it('blocks from `blockOnConsumed` on, if that is more than `points`', async () => {
+    const limiter = await make({ blockDuration: 10, blockOnConsumed: 5 });
+    await limiter.consume('k', 3);
+    expect((await rejection(limiter.consume('k'))).msBeforeNext).toBeGreaterThan(0);
+    expect(await limiter.get('k')).toMatchObject({ consumedPoints: 4 });
+    expect(await rejection(limiter.consume('k'))).toMatchObject({ consumedPoints: 5 });
+    expect((await limiter.get('k'))?.msBeforeNext).toBeLessThanOrEqual(11_000);
+  });
+
+  it('changes nothing by a penalty or a reward while a key is blocked, and ends the block by a set', async () => {
+    const limiter = await make();
+    await limiter.block('k', 60);
+    expect(await limiter.penalty('k', 2)).toMatchObject({ remainingPoints: 0, consumedPoints: 4 });
+    expect(await limiter.reward('k', 9)).toMatchObject({ rewardedPoints: 0, remainingPoints: 0 });
+    await rejection(limiter.consume('k'));
+    expect(await limiter.set('k', 1)).toMatchObject({ consumedPoints: 1, remainingPoints: 2 });
+    expect(await limiter.consume('k')).toMatchObject({ consumedPoints: 2 });
+  });
+
+  it('refuses a duration for one key, unless it is that of all', async () => {
+    const limiter = await make();
+    for (const ask of ['consume', 'penalty', 'reward'] as const) {
+      await expect(limiter[ask]('k', 1, { customDuration: 5 })).rejects.toThrow(
+        /^customDuration is 5, .*: make another limiter/,
+      );
+      await expect(limiter[ask]('k', 0, { customDuration: HOUR })).resolves.toBeInstanceOf(RateLimiterRes);
+    }
+  });
+
+  it('refuses each option that it does not have, by its name', async () => {
+    const limiter = await open();
+    const options = (more: object) => ({ limiter, points: 3, duration: HOUR, ...more }) as RateLimiterTallymeshOptions;
+    const theirs = { insuranceLimiter: new RateLimiterMemory({ points: 1, duration: 1 }), inMemoryBlockOnConsumed: 5 };
+    for (const [option, value] of Object.entries({ ...theirs, inMemoryBlockDuration: 5, storeClient: {}, tableName: 't' })) {
+      const make = () => new RateLimiterTallymesh(options({ [option]: value }));
+      expect(make).toThrow(InvalidInputError);
+      expect(make).toThrow(new RegExp(`^${option} is no option of RateLimiterTallymesh: `));
+    }
+    expect(() => new RateLimiterTallymesh(options({ blokDuration: 5 }))).toThrow(/; is blockDuration meant\?$/);
+    expect(() => new RateLimiterTallymesh(options({ somethingElse: 5 }))).toThrow(/those are limiter, points, .*MinDelayMs$/);
+    expect(() => new RateLimiterTallymesh(options({ blockOnConsumed: 2 }))).toThrow(/blockOnConsumed is 2: .* from 3 to/);
+  });
+
+  it('has what the package reads of a limiter', async () => {
+    const limiter = await make({ blockDuration: 2, keyPrefix: 'p' });
+    const theirs = new RateLimiterMemory({ points: 3, duration: HOUR, blockDuration: 2, keyPrefix: 'p' });
+    for (const name of ['points', 'duration', 'msDuration', 'blockDuration', 'msBlockDuration', 'keyPrefix'] as const) {
+      expect(limiter[name]).toBe(theirs[name]);
+    }
+    for (const name of ['execEvenly', 'execEvenlyMinDelayMs'] as const) expect(limiter[name]).toBe(theirs[name]);
+    expect([limiter.getKey(7), limiter.parseKey('p:7')]).toStrictEqual([theirs.getKey(7), '7']);
+    const queue = new flexible.RateLimiterQueue(limiter as never);
+    expect([await queue.removeTokens(2), await queue.getTokensRemaining()]).toStrictEqual([1, 1]);
+  });
+
   it('sets points', async () => {
     const limiter = await make();
     await limiter.consume('k', 3);
@@ -170,7 +244,7 @@ describe('a limiter of rate-limiter-flexible', () => {
     const blocking = new RateLimiterTallymesh({ limiter, points: 1, duration: HOUR });
     const { msBeforeNext } = await blocking.block('k', 12);
     expect(msBeforeNext).toBeGreaterThan(11_000);
-    const marks = limiter.counters().filter(({ limit }) => limit === 'rate-limiter-flexible block');
+    const marks = (await limiter.counters().toArray()).filter(({ limit }) => limit === 'rate-limiter-flexible block');
     expect(marks.length).toBeGreaterThan(0);
     for (const { values, expiresAt } of marks) {
       const [level = 0, index = 0] = values.slice(2).map(Number);

@@ -191,6 +191,10 @@ describe('an argument', () => {
     (use: (limiter: RateLimiterTallymesh) => unknown): Ask =>
     (limiter) =>
       use(new RateLimiterTallymesh({ limiter, points: 1, duration: 1 }));
+  const maker =
+    (options: object): Ask =>
+    (limiter) =>
+      limiter.toolRateLimiters(options);
   const bad = (value: unknown) => value as never;
 
   const rows: Row<Ask>[] = [
@@ -249,6 +253,36 @@ describe('an argument', () => {
     ['a key to reset', stored((store) => store.resetKey('a\0')), 'the key is "a\\u0000"', 'leave the NUL out'],
     ['options of the adapter', () => new RateLimiterTallymesh(bad(7)), 'RateLimiterTallymesh is 7', 'give an object'],
     ["the adapter's limiter", flexible({ limiter: null }), 'the limiter is null', 'Limiter.open()'],
+    [
+      'options of a maker',
+      (limiter) => limiter.toolRateLimiters(bad('x')),
+      'the options of toolRateLimiters is "x"',
+      'give an object',
+    ],
+    ['an option of a maker', maker({ limts: {} }), 'limts is no option of toolRateLimiters', 'is limits meant?'],
+    ['another option of a maker', maker({ session: 's' }), 'session is no option', 'limits, otherTools, ttl, turnTtl'],
+    [
+      'an option of the drop-in',
+      (limiter) => limiter.toolRateLimiter(bad({ session: 's', turnTTL: '1h' })),
+      'turnTTL is no option',
+      'ttl',
+    ],
+    ['limits of a maker', maker({ limits: { book: 3 } }), 'the limit of book is 3', 'give an object'],
+    ['a ttl', maker({ ttl: 60 }), 'ttl is 60', 'such as "24h"'],
+    ['a ttl that is none', maker({ ttl: 'a day' }), 'ttl is "a day"', 'from 1 ms to 366 days'],
+    ['a ttl in months', maker({ turnTtl: '1month' }), 'turnTtl is "1month"', 'from 1 ms to 366 days'],
+    ['a ttl of nothing', maker({ turnTtl: '0s' }), 'turnTtl is "0s"', 'from 1 ms to 366 days'],
+    ['a session that is none', (limiter) => limiter.toolRateLimiters()(bad(7)), 'session is 7', 'give a string'],
+    ['a turn that is none', (limiter) => limiter.toolRateLimiters()('s', bad({ turn: 7 })), 'turn is 7', 'give a string'],
+    ['a turn by itself', (limiter) => limiter.toolRateLimiters()('s', bad('7')), 'the turn is "7"', 'give an object'],
+    [
+      'an option of a turn',
+      (limiter) => limiter.toolRateLimiters()('s', bad({ trun: '7' })),
+      'trun is no option',
+      'is turn meant?',
+    ],
+    ['limits of other tools', maker({ otherTools: { maxPerTurn: 1 } }), 'maxPerSession of otherTools is undefined', COUNT],
+    ['a word for other tools', maker({ otherTools: 'allow' }), 'the limit of otherTools is "allow"', 'give an object'],
     ['points', flexible({ points: 1.5 }), 'points is 1.5', COUNT],
     ['duration', flexible({ duration: '1s' }), 'duration is "1s"', 'seconds from 0.001'],
     ['blockDuration', flexible({ blockDuration: -1 }), 'blockDuration is -1', 'seconds from 0.001'],
@@ -276,7 +310,7 @@ describe('an argument', () => {
   it.each(rows)('%s is refused', async (_what, ask, ...parts) => {
     const limiter = await open(...limits);
     await expectRefused(() => ask(limiter), InvalidInputError, 'TALLYMESH_INVALID_INPUT', parts);
-    expect(limiter.counters()).toStrictEqual([]);
+    expect(await limiter.counters().toArray()).toStrictEqual([]);
   });
 
   it('that the config has taken is refused', async () => {

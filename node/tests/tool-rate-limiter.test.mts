@@ -233,7 +233,8 @@ describe('a ToolRateLimiter with a store that cannot count', () => {
     const long = 't'.repeat(600);
     expect(tools.canCall(long)).toMatchObject({ allowed: false, reason: expect.stringContaining('max_key_bytes') });
     expect(tools.tryCall(long).allowed).toBe(false);
-    expect(() => tools.recordCall(long)).toThrow(CounterError);
+    tools.recordCall(long);
+    expect(tools.getStats()).toStrictEqual({ turn: { [long]: 1 }, session: { [long]: 1 } });
     expect(calls(tools, long)).toBe(0);
   });
 
@@ -251,10 +252,63 @@ describe('a ToolRateLimiter with a store that cannot count', () => {
     const others = limiter.toolRateLimiter({ session: 'other', limits });
     expect(tools.canCall('book').allowed).toBe(true);
     expect(others.canCall('book').allowed).toBe(false);
-    expect(() => others.recordCall('book')).toThrow(CounterError);
+    others.recordCall('book');
     tools.recordCall('book');
     expect(tools.getStats().session).toStrictEqual({ book: 1 });
-    // What could not be counted in the session is counted in the turn.
-    expect(others.getStats()).toStrictEqual({ turn: { book: 1 }, session: {} });
+    // What could not be counted in the store is counted in the object.
+    expect(others.getStats()).toStrictEqual({ turn: { book: 1 }, session: { book: 1 } });
+  });
+});
+
+describe('a maker of tool rate limiters', () => {
+  const limits = { book: { maxPerTurn: 1, maxPerSession: 3 } };
+
+  /** For how many hours each counter of a name is kept from now on. */
+  async function hours(limiter: Limiter, name: string): Promise<number[]> {
+    const counters = (await limiter.counters().toArray()).filter(({ limit }) => limit === name);
+    return counters.map(({ expiresAt }) => (expiresAt - Date.now()) / 3_600_000);
+  }
+
+  it('keeps the counts of a session, and of a turn with an id, for as long as it is told', async () => {
+    const limiter = await open();
+    const of = limiter.toolRateLimiters({ limits, ttl: '10h', turnTtl: '2h' });
+    const tools = of('s', { turn: '1' });
+    tools.recordCall('book');
+    tools.undoCall(tools.tryCall('other'));
+    for (const left of await hours(limiter, 'tool calls per session')) {
+      expect(left).toBeGreaterThan(9);
+      // They are kept up to a sixteenth longer.
+      expect(left).toBeLessThan(11);
+    }
+    for (const left of await hours(limiter, 'tool calls per turn')) expect(left).toBeLessThan(2.2);
+    expect((await hours(limiter, 'tool calls per turn')).length).toBe(2);
+  });
+
+  it('keeps its limits, whatever becomes of the object that it was given', async () => {
+    const own = { book: { maxPerTurn: 1, maxPerSession: 3 } };
+    const of = (await open()).toolRateLimiters({ limits: own });
+    own.book.maxPerTurn = 9;
+    of('s').recordCall('book');
+    expect(of('s').canCall('book').reason).toBe('book max per turn (1) reached');
+  });
+
+  it('shares the counts of a session with a limiter that was made for it alone', async () => {
+    const limiter = await open();
+    limiter.toolRateLimiter({ session: 's', limits }).recordCall('book');
+    expect(limiter.toolRateLimiters({ limits })('s').getStats()).toStrictEqual({ turn: {}, session: { book: 1 } });
+  });
+
+  it('limits other tools as it is told', async () => {
+    const of = (await open()).toolRateLimiters({ limits, otherTools: { maxPerTurn: 0, maxPerSession: 0 } });
+    expect(of('s').canCall('other').reason).toBe('other max per turn (0) reached');
+    expect(of('s').canCall('book').allowed).toBe(true);
+  });
+
+  it('has turns of tools that the limits do not name, however many', async () => {
+    const tools = (await open()).toolRateLimiters({ limits })('s');
+    for (let turn = 0; turn < 1000; turn += 1) {
+      tools.resetTurn();
+      expect(tools.tryCall('other').allowed).toBe(turn < 50);
+    }
   });
 });

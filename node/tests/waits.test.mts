@@ -60,8 +60,8 @@ describe('who waits as told is admitted: of a thousand waits none is denied agai
   it('express-rate-limit', async () => {
     const store = new TallymeshStore({ limiter: await open() });
     store.init({ windowMs: WINDOW_MS });
-    const ask = (key: string): Answer => {
-      const { totalHits, resetTime } = store.increment(key);
+    const ask = async (key: string): Promise<Answer> => {
+      const { totalHits, resetTime } = await store.increment(key);
       return totalHits === 1 || (resetTime as Date).getTime() - Date.now();
     };
     expect(await deniedAgain(10, ask)).toBe(0);

@@ -1,47 +1,14 @@
 // Plays three attacks on both orchestrators, and prints how many bookings each gets through. The limit is 3 in a session.
-import { Agent, request } from 'node:http';
 import { setTimeout as pause } from 'node:timers/promises';
 
+import { Client } from './client.mjs';
 import { Cluster } from './cluster.mjs';
-
-/** A client on one connection: sends messages, and learns what the tools said. */
-class Client {
-  private readonly agent = new Agent({ keepAlive: true, maxSockets: 1 });
-
-  constructor(
-    private readonly port: number,
-    private readonly user: string,
-  ) {}
-
-  /** Asks for a booking; resolves to whether there was one. */
-  async book(): Promise<boolean> {
-    const headers = { 'x-user': this.user };
-    const asked = request({ port: this.port, host: '127.0.0.1', method: 'POST', agent: this.agent, headers });
-    asked.end('book_service');
-    const body: Buffer[] = await new Promise((resolve, reject) => {
-      asked.once('error', reject);
-      asked.once('response', (response) => response.toArray().then(resolve, reject));
-    });
-    return Buffer.concat(body).toString().includes('booked');
-  }
-
-  /** Asks for several, and resolves to how many there were. */
-  async bookTimes(times: number): Promise<number> {
-    let booked = 0;
-    for (let time = 0; time < times; time += 1) booked += Number(await this.book());
-    return booked;
-  }
-
-  leave(): void {
-    this.agent.destroy();
-  }
-}
 
 /** Comes back on a new connection, which takes a human being some time. */
 async function onNewConnection(cluster: Cluster, user: string, times: number): Promise<number> {
   await pause(150);
   const client = new Client(cluster.port, user);
-  const booked = await client.bookTimes(times);
+  const booked = await client.book(times);
   client.leave();
   return booked;
 }

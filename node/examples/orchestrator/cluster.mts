@@ -32,7 +32,7 @@ export class Cluster {
     });
   }
 
-  /** Starts two instances of a program beside this one, `before.mjs` or `after.mjs`. */
+  /** Starts two instances of a program beside this one, such as `before.mjs` or `after.mjs`. */
   static async start(program: string): Promise<Cluster> {
     const directory = mkdtempSync(join(tmpdir(), 'orchestrator-'));
     const [http, gossip] = [
@@ -54,6 +54,11 @@ export class Cluster {
   /** Where the proxy listens. */
   get port(): number {
     return (this.proxy.address() as AddressInfo).port;
+  }
+
+  /** Where the first instance listens itself. */
+  get firstPort(): number {
+    return this.instances[0]?.port ?? 0;
   }
 
   /** Kills each instance in turn, and starts it again. */
