@@ -1,5 +1,6 @@
 // Makes the tarballs that npm gets, as `npm run tarballs -- DIRECTORY [--release]`: the package without a binary, and for each binary in
-// `native/` the package of its platform, which the first names as optional. With `--release` no platform may lack.
+// `native/` the package of its platform, which the first names as optional. With `--release` no platform may be missing, and
+// each binary is checked.
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -10,17 +11,46 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 const root = fileURLToPath(new URL('.', import.meta.url));
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 const licenses = ['LICENSE-MIT', 'LICENSE-APACHE'];
-/** What a binary may take up in the end. */
+// Of the format ELF: what a binary needs of its libraries, by version.
+const SHT_GNU_VERNEED = 0x6ffffffe;
+const VER_FLG_WEAK = 2;
+/** What a binary may take up, in bytes. */
 export const MAX_BINARY_BYTES = 5_000_000;
 const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm';
 
 /**
- * The newest version of glibc that a binary asks for, as in `2.34`; undefined if it asks for none.
+ * The newest version of glibc that a binary for Linux, in the format ELF with 64 bits, needs to load, as in `2.34`; undefined for
+ * another format. A version that is marked as weak may be missing.
  * @param {Buffer} binary
  */
 export function glibcOf(binary) {
-  const minors = [...binary.toString('latin1').matchAll(/\bGLIBC_2\.(\d+)/g)].map(([, minor]) => Number(minor));
+  if (binary.readUInt32BE(0) !== 0x7f454c46) return undefined;
+  const [sections, size, count] = [Number(binary.readBigUInt64LE(0x28)), binary.readUInt16LE(0x3a), binary.readUInt16LE(0x3c)];
+  const section = (index) => binary.subarray(sections + index * size, sections + (index + 1) * size);
+  const start = (header) => Number(header.readBigUInt64LE(24));
+  const all = Array.from({ length: count }, (_, index) => section(index));
+  const needed = all.find((header) => header.readUInt32LE(4) === SHT_GNU_VERNEED);
+  if (needed === undefined) return undefined;
+
+  const names = start(section(needed.readUInt32LE(40)));
+  const minors = [];
+  for (const library of chain(binary, start(needed), 12)) {
+    for (const version of chain(binary, library + binary.readUInt32LE(library + 8), 12)) {
+      const name = names + binary.readUInt32LE(version + 8);
+      const [, minor] = /^GLIBC_2\.(\d+)/.exec(binary.toString('latin1', name, binary.indexOf(0, name))) ?? [];
+      const isWeak = (binary.readUInt16LE(version + 4) & VER_FLG_WEAK) !== 0;
+      if (minor !== undefined && !isWeak) minors.push(Number(minor));
+    }
+  }
   return minors.length === 0 ? undefined : `2.${Math.max(...minors)}`;
+}
+
+/** Where each record of a chain begins, whose records say at `next` how far on the next one is, the last one 0. */
+function* chain(binary, first, next) {
+  for (let at = first, step = -1; step !== 0; at += step) {
+    yield at;
+    step = binary.readUInt32LE(at + next);
+  }
 }
 
 /** What npm checks before it installs, by target of the native half. */
@@ -50,7 +80,7 @@ export function makeTarballs(directory, { release = false } = {}) {
         if (release) throw new Error(`native/${binary} is missing: a release has a binary for each platform`);
         continue;
       }
-      checkBinary(join(root, 'native', binary));
+      if (release) checkBinary(join(root, 'native', binary));
       const stage = join(work, name);
       mkdirSync(stage);
       for (const file of licenses) copyFileSync(join(root, file), join(stage, file));
@@ -80,7 +110,7 @@ export function makeTarballs(directory, { release = false } = {}) {
 }
 
 /**
- * Refuses a binary that is larger than it may be, or that asks for a newer glibc than the package says.
+ * Refuses a binary that is larger than it may be, or that needs a newer glibc than the package says.
  * @param {string} path
  */
 export function checkBinary(path) {
@@ -91,9 +121,9 @@ export function checkBinary(path) {
   }
   const minor = (version) => Number(version.split('.')[1]);
   const { OLDEST_GLIBC } = createRequire(import.meta.url)('./dist/platform.js');
-  const asked = glibcOf(bytes);
-  if (asked !== undefined && minor(asked) > minor(OLDEST_GLIBC)) {
-    throw new Error(`${binary} asks for glibc ${asked}, and lib/platform.ts says ${OLDEST_GLIBC}: build it on an older system`);
+  const needed = glibcOf(bytes);
+  if (needed !== undefined && minor(needed) > minor(OLDEST_GLIBC)) {
+    throw new Error(`${binary} needs glibc ${needed}, and lib/platform.ts says ${OLDEST_GLIBC}: build it on an older system`);
   }
 }
 
