@@ -29,7 +29,7 @@ function run(command, cwd, environment = {}) {
 /** What a project's script must not print, and what it must. */
 function judge(project, { output, failure }) {
   if (failure !== undefined) return failure;
-  if (/\bwarn/i.test(output)) return 'it warns';
+  if (/\bwarn|^\s*⚠/im.test(output)) return 'it warns';
   // The linters of packages run nothing of it.
   if (project === 'registry') return undefined;
   if (!/denie[sd] the second call/.test(output)) return 'it does not say that it denied the second call';
