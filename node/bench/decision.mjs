@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 
 import { Limiter, ToolRateLimiter } from 'tallymesh';
 
-const native = createRequire(import.meta.url)('../native/index.js');
+const { native } = createRequire(import.meta.url)('../dist/native.js');
 
 const SESSIONS = 10_000;
 const CALLS = 100_000;

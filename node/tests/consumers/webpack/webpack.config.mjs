@@ -1,0 +1,7 @@
+export default {
+  mode: 'production',
+  target: 'node',
+  entry: './server.mjs',
+  externalsType: 'commonjs',
+  externals: [/^tallymesh(\/|$)/],
+};
