@@ -27,7 +27,7 @@ struct Count {
     least: u64,
     /// If it has not. Equal to `least` in a window, and where it is certain.
     most: u64,
-    /// The most that was ever counted in it.
+    /// The most that was ever counted in it for certain.
     peak: u64,
     /// What was asked for, admitted or not.
     asked: u64,
@@ -94,15 +94,23 @@ impl Oracle {
             let limit = &self.limits[counter.limit];
             let count = self.counts.entry(counter).or_default();
             if let Span::Session(ttl_ms) = limit.span {
-                count.use_at(at.0, ttl_ms);
+                count.end_if_idle(at.0, ttl_ms);
+                // What is admitted and costs nothing leaves no trace.
+                if !admitted || cost > 0 {
+                    count.last_used_ms = at.0;
+                }
             }
             has_room &= count.most.saturating_add(cost) <= limit.max;
             is_full |= count.least.saturating_add(cost) > limit.max;
             count.asked = count.asked.saturating_add(cost);
+            if admitted && count.most.saturating_add(cost) > limit.max {
+                // Where it is not certain whether the session has ended, this says so.
+                count.most = count.least;
+            }
             if admitted {
                 count.least = count.least.saturating_add(cost);
                 count.most = count.most.saturating_add(cost);
-                count.peak = count.peak.max(count.most);
+                count.peak = count.peak.max(count.least);
             }
         }
         match admitted {
@@ -170,9 +178,8 @@ impl Oracle {
 }
 
 impl Count {
-    /// Notes a use of a session, which may have ended before it. A session ends when it was not used for its time to live, or
-    /// up to a sixteenth of that later.
-    fn use_at(&mut self, now_ms: u64, ttl_ms: u64) {
+    /// A session ends when it was not used for its time to live, or up to a sixteenth of that later.
+    fn end_if_idle(&mut self, now_ms: u64, ttl_ms: u64) {
         let idle_ms = now_ms.saturating_sub(self.last_used_ms);
         if idle_ms.saturating_add(CLOCKS_APART_MS) >= ttl_ms {
             self.least = 0;
@@ -180,7 +187,6 @@ impl Count {
         if idle_ms >= ttl_ms.saturating_add(ttl_ms / 16).saturating_add(CLOCKS_APART_MS) {
             self.most = 0;
         }
-        self.last_used_ms = now_ms;
     }
 }
 
@@ -395,6 +401,20 @@ mod tests {
         assert_eq!([judge(2, true), judge(0, true), judge(1, true)], [Right, Right, Overshoot]);
         // Past its limit, not even what costs nothing is admitted.
         assert_eq!([judge(0, true), judge(u64::MAX, false)], [Overshoot, Right]);
+    }
+
+    #[test]
+    fn a_call_that_is_admitted_and_costs_nothing_does_not_keep_a_session() {
+        for (cost, expected) in [(0, Right), (1, Overshoot)] {
+            let limits = BOOKING.replace("max = 1", "max = 2");
+            let mut oracle = Oracle::from_toml(&limits).unwrap();
+            let mut judge = |cost, at| {
+                oracle.judge(&Request::tool_call("s", "book_a"), cost, Timestamp(at), true)
+            };
+            assert_eq!([judge(1, 0), judge(cost, 3_000_000)], [Right; 2]);
+            // An hour and a sixteenth after the first.
+            assert_eq!(judge(2, 3_900_000), expected);
+        }
     }
 
     #[test]
