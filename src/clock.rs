@@ -105,7 +105,7 @@ pub(crate) fn coarse_wall() -> Timestamp {
 
 /// What the system's wall clock shows at this very moment.
 #[allow(clippy::disallowed_methods)]
-fn exact_wall() -> Timestamp {
+pub(crate) fn exact_wall() -> Timestamp {
     let time = SystemTime::now().duration_since(UNIX_EPOCH);
     Timestamp(time.map_or(0, whole_ms))
 }

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use serde_json::json;
 use tallymesh::{CheckReport, Consequence, StorageError};
 
-use crate::command::{CommandResult, written};
+use crate::command::{CommandResult, complain, written};
+use crate::signals::Signals;
 
 /// Checks every record of a data directory that no process uses, and names each that is damaged.
 ///
@@ -23,19 +24,44 @@ pub struct CheckArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &CheckArgs) -> CommandResult {
-    let report = examine(&args.dir)?;
-    let mut out = BufWriter::new(io::stdout().lock());
-    let printed = match args.json {
-        true => writeln!(out, "{}", as_json(&report)),
-        false => print(&mut out, &report),
+pub async fn run(args: CheckArgs) -> CommandResult {
+    let print = move |report: &CheckReport| {
+        let mut out = BufWriter::new(io::stdout().lock());
+        let printed = match args.json {
+            true => writeln!(out, "{}", as_json(report)),
+            false => print(&mut out, report),
+        };
+        written(printed.and_then(|()| out.flush()))
     };
-    written(printed.and_then(|()| out.flush()))?;
-    Ok(verdict(&report))
+    report_on(args.dir, print).await
+}
+
+/// Examines a directory, and prints what is found. Ends early at a signal, but not before the copy of the database is removed.
+pub async fn report_on(
+    dir: PathBuf,
+    print: impl FnOnce(&CheckReport) -> io::Result<()> + Send + 'static,
+) -> CommandResult {
+    let mut signals = Signals::listen()?;
+    let mut examining = tokio::task::spawn_blocking(move || examine(&dir));
+    let report = match signals.unless(&mut examining).await {
+        Ok(report) => report??,
+        Err(signal) => {
+            complain(&"ends when the copy of the database is removed; a second signal ends it now");
+            // What it found is not wanted any more.
+            let _ = signals.unless(examining).await;
+            return Ok(signal.exit_code());
+        }
+    };
+    // Its reader may never take it all.
+    let printing = tokio::task::spawn_blocking(move || print(&report).map(|()| verdict(&report)));
+    match signals.unless(printing).await {
+        Ok(printed) => Ok(printed??),
+        Err(signal) => Ok(signal.exit_code()),
+    }
 }
 
 /// Checks a directory without the messages of sled's panics, which the report is about anyway.
-pub fn examine(dir: &Path) -> Result<CheckReport, StorageError> {
+fn examine(dir: &Path) -> Result<CheckReport, StorageError> {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if !panic.location().is_some_and(|location| location.file().contains("/sled-")) {
@@ -46,7 +72,7 @@ pub fn examine(dir: &Path) -> Result<CheckReport, StorageError> {
 }
 
 /// The program's exit code.
-pub fn verdict(report: &CheckReport) -> ExitCode {
+fn verdict(report: &CheckReport) -> ExitCode {
     if report.damage.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -4,9 +4,9 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use serde_json::json;
-use tallymesh::{Contents, CounterState};
+use tallymesh::{CheckReport, Contents, CounterState};
 
-use crate::check::{examine, print_damage, verdict};
+use crate::check::{print_damage, report_on};
 use crate::command::{CommandResult, written};
 
 /// Prints what a data directory holds that no process uses: node, incarnations, watermarks, counters.
@@ -22,16 +22,19 @@ pub struct InspectArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &InspectArgs) -> CommandResult {
-    let report = examine(&args.dir)?;
-    let mut out = BufWriter::new(io::stdout().lock());
-    let printed = match args.json {
-        true => writeln!(out, "{}", as_json(&report.contents)),
-        false => print(&mut out, &report.contents),
+pub async fn run(args: InspectArgs) -> CommandResult {
+    let print = move |report: &CheckReport| {
+        let mut out = BufWriter::new(io::stdout().lock());
+        let printed = match args.json {
+            true => writeln!(out, "{}", as_json(&report.contents)),
+            false => print(&mut out, &report.contents),
+        };
+        written(printed.and_then(|()| out.flush()))?;
+        // Where standard error cannot be written, the exit code still tells.
+        let _ = print_damage(&mut io::stderr().lock(), report);
+        Ok(())
     };
-    written(printed.and_then(|()| out.flush()))?;
-    written(print_damage(&mut io::stderr().lock(), &report))?;
-    Ok(verdict(&report))
+    report_on(args.dir, print).await
 }
 
 fn print(out: &mut impl Write, contents: &Contents) -> io::Result<()> {

@@ -6,7 +6,7 @@ use tallymesh_core::storage::{ClockMark, StorageError};
 use tallymesh_core::table::CounterState;
 use tallymesh_core::time::Timestamp;
 
-use crate::clock::coarse_wall;
+use crate::clock::exact_wall;
 use crate::disk;
 
 /// How the clock of a closed data directory stands, and what depends on it.
@@ -62,7 +62,7 @@ const BELIEVABLE_FROM: Timestamp = Timestamp(1_767_225_600_000);
 /// # Ok::<(), ClockError>(())
 /// ```
 pub fn show_clock(data_dir: impl AsRef<Path>) -> Result<ClockReport, ClockError> {
-    report(data_dir.as_ref(), coarse_wall(), false)
+    report(data_dir.as_ref(), exact_wall(), false)
 }
 
 /// Lowers the high-water mark of a data directory that no process uses to the system's clock, durably, if it is ahead of that.
@@ -80,7 +80,7 @@ pub fn show_clock(data_dir: impl AsRef<Path>) -> Result<ClockReport, ClockError>
 /// # Ok::<(), tallymesh::ClockError>(())
 /// ```
 pub fn lower_clock(data_dir: impl AsRef<Path>) -> Result<ClockReport, ClockError> {
-    report(data_dir.as_ref(), coarse_wall(), true)
+    report(data_dir.as_ref(), exact_wall(), true)
 }
 
 fn report(path: &Path, now: Timestamp, lower: bool) -> Result<ClockReport, ClockError> {
@@ -121,7 +121,7 @@ mod tests {
             |_| {},
         );
         let Opened { mut store, table, clock, .. } = opened.unwrap();
-        let now = coarse_wall().max(clock);
+        let now = exact_wall().max(clock);
         let key = CounterKey::new("s", &[]).unwrap();
         table.execute(now, &key, Op::Add(1), Lifetime::new(HOUR)).unwrap();
         store.write(&table, now.plus(ahead)).unwrap();
@@ -145,7 +145,7 @@ mod tests {
         let report = lower_clock(dir.path()).unwrap();
         assert!(!report.lowered && report.mark <= report.now, "{report:?}");
         let (clock, value) = live(dir.path(), Duration::ZERO);
-        assert!(clock <= coarse_wall());
+        assert!(clock <= exact_wall());
         assert_eq!(value, 2, "what was counted is open again");
     }
 

@@ -34,8 +34,8 @@ struct Node {
 }
 
 impl Cluster {
-    /// Starts all nodes, with their files under `dir` and these limits.
-    pub async fn start(dir: &Path, limits: &str) -> io::Result<Cluster> {
+    /// Nodes that are not started yet, with their files under `dir` and these limits.
+    pub async fn prepare(dir: &Path, limits: &str) -> io::Result<Cluster> {
         let mut proxies = Vec::new();
         for _ in NAMES {
             let mut row = Vec::new();
@@ -48,18 +48,24 @@ impl Cluster {
             let others = (0..NAMES.len()).filter(|to| *to != from);
             let peers: Vec<String> =
                 others.map(|to| proxies[from][to].address().to_string()).collect();
+            // The first nodes wait in vain for those that start later, and need not for long.
             let config = format!(
-                "[node]\nid = {name:?}\ndata_dir = {:?}\n[gossip]\nlisten = \"127.0.0.1:0\"\npeers = {peers:?}\n{limits}",
+                "[node]\nid = {name:?}\ndata_dir = {:?}\n[gossip]\nlisten = \"127.0.0.1:0\"\npeers = {peers:?}\n\
+                 sync_timeout = \"200ms\"\n{limits}",
                 dir.join(name),
             );
             std::fs::write(config_of(dir, from), config)?;
         }
         let nodes = NAMES.iter().map(|_| None).collect();
-        let mut cluster = Cluster { dir: dir.to_owned(), nodes, proxies };
+        Ok(Cluster { dir: dir.to_owned(), nodes, proxies })
+    }
+
+    /// Starts all nodes, and waits until they are ready.
+    pub async fn start(&mut self) -> io::Result<()> {
         for index in 0..NAMES.len() {
-            cluster.start_node(index).await?;
+            self.start_node(index).await?;
         }
-        Ok(cluster)
+        Ok(())
     }
 
     /// Starts one node, and waits until it is ready.
@@ -78,23 +84,32 @@ impl Cluster {
         let (Some(input), Some(output)) = pipes else {
             return Err(io::Error::other("the node's input and output are not connected"));
         };
-        let mut node = Node { process, input, answers: BufReader::new(output).lines() };
-        let ready = node.answer().await?;
+        let node = Node { process, input, answers: BufReader::new(output).lines() };
+        // Held from the start, so that `end` finds it whenever a signal comes.
+        let ready = self.nodes[index].insert(node).answer().await?;
         let address: Option<SocketAddr> =
             ready["listen"].as_str().and_then(|address| address.parse().ok());
         let address = address.ok_or_else(|| io::Error::other("the node does not listen"))?;
         for row in &self.proxies {
             row[index].lead_to(address);
         }
-        self.nodes[index] = Some(node);
         Ok(())
     }
 
     /// Kills one node on the spot, as the kernel does with signal 9.
     pub async fn kill(&mut self, index: usize) -> io::Result<()> {
-        match self.nodes[index].take() {
-            Some(mut node) => node.process.kill().await,
-            None => Ok(()),
+        if let Some(node) = &mut self.nodes[index] {
+            node.process.kill().await?;
+        }
+        self.nodes[index] = None;
+        Ok(())
+    }
+
+    /// Kills what still runs, and waits for its end: nothing writes a file any more then.
+    pub async fn end(&mut self) {
+        for index in 0..NAMES.len() {
+            // What was not there to be killed has ended.
+            let _ = self.kill(index).await;
         }
     }
 
@@ -114,6 +129,18 @@ impl Cluster {
         node.answer().await
     }
 
+    /// The counters of a node.
+    pub async fn counters(&mut self, index: usize) -> io::Result<Vec<Value>> {
+        let first = self.ask(index, "counters").await?;
+        let node = self.nodes[index].as_mut();
+        let node = node.ok_or_else(|| io::Error::other(format!("{} is down", NAMES[index])))?;
+        let mut counters = Vec::new();
+        for _ in 0..first["shown"].as_u64().unwrap_or(0) {
+            counters.push(node.answer().await?);
+        }
+        Ok(counters)
+    }
+
     /// Whether all these nodes have the same counters.
     pub async fn agree(&mut self, indices: &[usize]) -> io::Result<bool> {
         let mut states = Vec::new();
@@ -131,8 +158,7 @@ impl Cluster {
                 self.ask(index, "close").await?;
             }
         }
-        for node in self.nodes.iter_mut().filter_map(Option::take) {
-            let mut node = node;
+        for node in self.nodes.iter_mut().flatten() {
             within(PATIENCE, node.process.wait()).await?;
         }
         Ok(())

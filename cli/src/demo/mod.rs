@@ -3,11 +3,12 @@
 mod cluster;
 mod proxy;
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use crate::command::CommandResult;
+use crate::command::{CommandResult, complain, print_line};
+use crate::signals::Signals;
 use cluster::{Cluster, NAMES};
 
 /// Starts three nodes as processes, plays the attacks that a limiter in one process's memory does not stop, and shows what
@@ -38,40 +39,43 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Runs the command.
 pub async fn run(_: DemoArgs) -> CommandResult {
+    let mut signals = Signals::listen()?;
     let dir = tempfile::Builder::new().prefix("tallymesh-demo-").tempdir()?;
-    println!(
-        "Three nodes, A, B and C. In one session at most 3 bookings, for one user at most 10 calls.\n"
-    );
+    let mut cluster = Cluster::prepare(dir.path(), LIMITS).await?;
     let mut stage = Stage::open()?;
-    let started = stage.clock();
-    let mut cluster = Cluster::start(dir.path(), LIMITS).await?;
-    stage.show("start three processes", "ready", "ready", started)?;
-
-    let played = tokio::select! {
-        played = play(&mut stage, &mut cluster) => played,
-        _ = tokio::signal::ctrl_c() => Err(io::Error::other("interrupted").into()),
-    };
-    if played.is_err() || stage.failures > 0 {
+    let played = signals.unless(play(&mut stage, &mut cluster)).await;
+    cluster.end().await;
+    if matches!(played, Ok(Err(_))) || stage.failures > 0 {
         for (index, name) in NAMES.iter().enumerate() {
-            eprintln!("\nthe end of {name}'s log:\n{}", cluster.log(index));
+            complain(&format_args!("\nthe end of {name}'s log:\n{}", cluster.log(index)));
         }
     }
-    played?;
-    cluster.stop().await?;
     dir.close()?;
+    match played {
+        Ok(played) => played?,
+        Err(signal) => {
+            complain(&"interrupted; nothing is left behind");
+            return Ok(signal.exit_code());
+        }
+    }
     match stage.failures {
         0 => {
-            println!("\nEverything as expected.");
+            print_line(&"\nEverything as expected.")?;
             Ok(ExitCode::SUCCESS)
         }
         failures => {
-            println!("\n{failures} of {} expectations failed.", stage.shown);
+            let shown = stage.shown;
+            print_line(&format_args!("\n{failures} of {shown} expectations failed."))?;
             Ok(ExitCode::FAILURE)
         }
     }
 }
 
 async fn play(stage: &mut Stage, cluster: &mut Cluster) -> Result<(), Box<dyn std::error::Error>> {
+    let began = stage.clock();
+    cluster.start().await?;
+    stage.show("start three processes", "ready", "ready", began)?;
+
     stage.title("Another instance behind the load balancer")?;
     let began = stage.clock();
     let admitted = book(cluster, &[0, 0, 0, 0], "s1", "u1").await?;
@@ -139,6 +143,7 @@ async fn play(stage: &mut Stage, cluster: &mut Cluster) -> Result<(), Box<dyn st
     let began = stage.clock();
     let admitted = book(cluster, &[0, 1, 2], "s2", "u3").await?;
     stage.show("the same session everywhere", "0 admitted", count(admitted), began)?;
+    cluster.stop().await?;
     Ok(())
 }
 
@@ -174,8 +179,7 @@ async fn await_agreement(cluster: &mut Cluster, indices: &[usize]) -> io::Result
 async fn values(cluster: &mut Cluster, session: &str) -> io::Result<String> {
     let mut values = Vec::new();
     for index in ALL {
-        let counters = cluster.ask(index, "counters").await?;
-        let counters = counters.as_array().cloned().unwrap_or_default();
+        let counters = cluster.counters(index).await?;
         let of_session = |counter: &&serde_json::Value| counter["values"][0] == session;
         let value = counters.iter().find(of_session).map(|counter| counter["value"].to_string());
         values.push(value.unwrap_or_else(|| "nothing".to_owned()));
@@ -195,8 +199,13 @@ struct Stage {
 
 impl Stage {
     fn open() -> io::Result<Stage> {
-        let mut out = io::stdout().lock();
-        writeln!(out, "    {:<40} {:<18} {:<18} {:>7}", "what happens", "expected", "seen", "ms")?;
+        print_line(
+            &"Three nodes, A, B and C. In one session at most 3 bookings, for one user at most 10 calls.\n",
+        )?;
+        print_line(&format_args!(
+            "    {:<40} {:<18} {:<18} {:>7}",
+            "what happens", "expected", "seen", "ms"
+        ))?;
         Ok(Stage { shown: 0, failures: 0 })
     }
 
@@ -207,7 +216,7 @@ impl Stage {
     }
 
     fn title(&self, title: &str) -> io::Result<()> {
-        writeln!(io::stdout().lock(), "\n  {title}")
+        print_line(&format_args!("\n  {title}"))
     }
 
     fn show(
@@ -222,8 +231,6 @@ impl Stage {
         let mark = if seen == expected { "ok" } else { "!!" };
         self.shown += 1;
         self.failures += u32::from(seen != expected);
-        let mut out = io::stdout().lock();
-        writeln!(out, "{mark}  {what:<40} {expected:<18} {seen:<18} {ms:>7.1}")?;
-        out.flush()
+        print_line(&format_args!("{mark}  {what:<40} {expected:<18} {seen:<18} {ms:>7.1}"))
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::time::Duration;
 
 use tallymesh::{
@@ -13,12 +14,32 @@ use tempfile::TempDir;
 
 /// Instances that all know one another.
 pub(super) struct Cluster {
+    setup: Setup,
     nodes: Vec<Limiter>,
-    gossip_interval: Duration,
+    /// The instance that is being opened. Kept here, so that `close` can wait for it whenever the opening is given up.
+    opening: Option<Opening>,
     /// The parent of every instance's data directory; removed when dropped.
     data: TempDir,
 }
 
+type Opening = Pin<Box<dyn Future<Output = Result<Limiter, OpenError>>>>;
+
+/// What the instances have in common.
+pub(super) struct Setup {
+    /// How many there are.
+    pub count: usize,
+    /// How often they gossip, on average.
+    pub gossip_interval: Duration,
+    /// The limits.
+    pub limits: Vec<Limit>,
+    /// The most labels of a request.
+    pub labels_max: usize,
+    /// The most counters.
+    pub counters_max: usize,
+}
+
+/// The longest key, in bytes: what settings allow.
+const KEY_BYTES_MAX: usize = 8192;
 /// How often to look for other free ports when another process took one.
 const START_ATTEMPTS: usize = 5;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -28,39 +49,30 @@ const CONVERGE_PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_micros(200);
 
 impl Cluster {
-    /// Starts instances under these limits, and waits until each is connected to all others.
+    /// Instances that are not started yet.
+    ///
+    /// # Errors
+    /// When there can be no directory for their data.
+    pub fn prepare(setup: Setup) -> io::Result<Cluster> {
+        let data = tempfile::Builder::new().prefix("tallymesh-replay-").tempdir()?;
+        Ok(Cluster { setup, nodes: Vec::new(), opening: None, data })
+    }
+
+    /// Starts the instances, and waits until each is connected to all others.
     ///
     /// # Errors
     /// When an instance cannot be opened, or they do not connect.
-    pub async fn start(
-        count: usize,
-        gossip_interval: Duration,
-        limits: &[Limit],
-    ) -> Result<Cluster, Box<dyn Error>> {
+    pub async fn start(&mut self) -> Result<(), Box<dyn Error>> {
         let mut attempts_left = START_ATTEMPTS;
         loop {
             attempts_left -= 1;
-            let addresses = free_addresses(count)?;
-            match Cluster::start_at(&addresses, gossip_interval, limits).await {
-                Err(error) if attempts_left > 0 && port_was_taken(&*error) => {}
+            let addresses = free_addresses(self.setup.count)?;
+            match self.open(&addresses, attempts_left).await {
+                Err(error) if attempts_left > 0 && port_was_taken(&*error) => {
+                    // What went wrong first says more than what follows from it.
+                    let _ = self.close_nodes().await;
+                }
                 started => return started,
-            }
-        }
-    }
-
-    async fn start_at(
-        addresses: &[SocketAddr],
-        gossip_interval: Duration,
-        limits: &[Limit],
-    ) -> Result<Cluster, Box<dyn Error>> {
-        let data = tempfile::Builder::new().prefix("tallymesh-replay-").tempdir()?;
-        let mut cluster = Cluster { nodes: Vec::new(), gossip_interval, data };
-        match cluster.open(addresses, limits).await {
-            Ok(()) => Ok(cluster),
-            Err(error) => {
-                // What went wrong first says more than what follows from it.
-                let _ = cluster.close().await;
-                Err(error)
             }
         }
     }
@@ -68,11 +80,13 @@ impl Cluster {
     async fn open(
         &mut self,
         addresses: &[SocketAddr],
-        limits: &[Limit],
+        attempt: usize,
     ) -> Result<(), Box<dyn Error>> {
         for index in 0..addresses.len() {
-            let config = self.config_of(index, addresses, limits)?;
-            self.nodes.push(Limiter::open(config).await?);
+            let config = self.config_of(index, addresses, attempt)?;
+            let opened = self.opening.insert(Box::pin(Limiter::open(config))).await;
+            self.opening = None;
+            self.nodes.push(opened?);
         }
         let connected = || self.nodes.iter().all(|node| peers_met(node) + 1 >= self.nodes.len());
         if !is_true_within(self.patience(CONNECT_PATIENCE), connected).await {
@@ -85,16 +99,22 @@ impl Cluster {
         &self,
         index: usize,
         addresses: &[SocketAddr],
-        limits: &[Limit],
+        attempt: usize,
     ) -> Result<Config, ConfigError> {
         let name = format!("node-{}", index + 1);
         let own = addresses[index];
         let builder = Config::builder(&name)
-            .data_dir(self.data.path().join(&name))
+            .data_dir(self.data.path().join(attempt.to_string()).join(&name))
             .listen(own.to_string())
             .peers(addresses.iter().filter(|address| **address != own).map(SocketAddr::to_string))
-            .gossip_interval(self.gossip_interval);
-        limits.iter().cloned().fold(builder, ConfigBuilder::limit).build()
+            .gossip_interval(self.setup.gossip_interval)
+            // All begin empty, so none has a state to wait for; those that come later are not there yet.
+            .sync_timeout(Duration::ZERO)
+            // A replay is about the limits, and not about what bounds an instance.
+            .max_labels(self.setup.labels_max)
+            .max_counters(self.setup.counters_max)
+            .max_key_bytes(KEY_BYTES_MAX);
+        self.setup.limits.iter().cloned().fold(builder, ConfigBuilder::limit).build()
     }
 
     /// The instances, in the order in which they were started.
@@ -131,17 +151,29 @@ impl Cluster {
     ///
     /// # Errors
     /// The first failure of a disk; the other instances are closed all the same.
-    pub async fn close(self) -> Result<(), DurabilityError> {
+    pub async fn close(mut self) -> Result<(), Box<dyn Error>> {
+        if let Some(opening) = self.opening.take() {
+            // Dropped, it would leave a thread behind that may still write.
+            self.nodes.extend(opening.await);
+        }
+        let closed = self.close_nodes().await;
+        self.data.close()?;
+        Ok(closed?)
+    }
+
+    async fn close_nodes(&mut self) -> Result<(), DurabilityError> {
         let mut outcome = Ok(());
-        for node in &self.nodes {
+        // Each is held until it is closed, whenever this is given up.
+        while let Some(node) = self.nodes.last() {
             outcome = outcome.and(node.close().await);
+            self.nodes.pop();
         }
         outcome
     }
 
     /// Two gossip rounds come on top, since changes travel slowly when rounds are rare.
     fn patience(&self, at_least: Duration) -> Duration {
-        at_least + self.gossip_interval * 2
+        at_least + self.setup.gossip_interval * 2
     }
 
     fn has_equal_versions(&self) -> bool {

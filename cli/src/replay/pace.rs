@@ -13,6 +13,8 @@ pub(super) enum Pace {
     Max,
     /// So many calls per second.
     Rate(f64),
+    /// At the times that the trace says.
+    Times,
 }
 
 impl Pace {
@@ -20,7 +22,7 @@ impl Pace {
     pub fn gossip_interval(self) -> Duration {
         match self {
             Pace::Settle => Duration::from_millis(2),
-            Pace::Max | Pace::Rate(_) => Duration::from_millis(50),
+            Pace::Max | Pace::Rate(_) | Pace::Times => Duration::from_millis(50),
         }
     }
 
@@ -30,7 +32,7 @@ impl Pace {
     /// Outside of a tokio runtime.
     pub fn beat(self) -> Option<tokio::time::Interval> {
         match self {
-            Pace::Settle | Pace::Max => None,
+            Pace::Settle | Pace::Max | Pace::Times => None,
             Pace::Rate(rate) => Some(tokio::time::interval(Duration::from_secs_f64(rate.recip()))),
         }
     }
@@ -43,13 +45,25 @@ impl FromStr for Pace {
         match text {
             "settle" => return Ok(Pace::Settle),
             "max" => return Ok(Pace::Max),
+            "times" => return Ok(Pace::Times),
             _ => {}
         }
         // A slower or faster beat than these is no duration that a timer can count.
         match text.parse::<f64>() {
             Ok(rate) if (0.001..=1_000_000.0).contains(&rate) => Ok(Pace::Rate(rate)),
-            _ => Err("allowed are settle, max, or calls per second from 0.001 to 1000000".into()),
+            _ => {
+                Err("allowed are times, settle, max, or calls per second from 0.001 to 1000000"
+                    .into())
+            }
         }
+    }
+}
+
+/// Reads how many times as fast as in the trace: `10`, or `10x`.
+pub(super) fn parse_speed(text: &str) -> Result<f64, String> {
+    match text.strip_suffix('x').unwrap_or(text).parse::<f64>() {
+        Ok(speed) if (0.001..=1_000_000.0).contains(&speed) => Ok(speed),
+        _ => Err("allowed are 0.001 to 1000000, such as 10 for ten times as fast".into()),
     }
 }
 
@@ -59,6 +73,7 @@ impl fmt::Display for Pace {
             Pace::Settle => f.write_str("settle"),
             Pace::Max => f.write_str("max"),
             Pace::Rate(rate) => rate.fmt(f),
+            Pace::Times => f.write_str("times"),
         }
     }
 }
@@ -72,11 +87,16 @@ mod tests {
         for (text, pace) in [
             ("settle", Pace::Settle),
             ("max", Pace::Max),
+            ("times", Pace::Times),
             ("200", Pace::Rate(200.0)),
             ("0.5", Pace::Rate(0.5)),
         ] {
             assert_eq!(text.parse::<Pace>(), Ok(pace));
             assert_eq!(pace.to_string(), text);
+        }
+        assert_eq!([parse_speed("10"), parse_speed("0.5x")], [Ok(10.0), Ok(0.5)]);
+        for text in ["", "x", "0", "-1", "NaN", "inf"] {
+            assert!(parse_speed(text).expect_err(text).contains("0.001 to 1000000"));
         }
         for text in ["", "fast", "0", "-1", "inf", "NaN", "1e-9", "1e9", "Settle"] {
             let message = text.parse::<Pace>().expect_err(text);

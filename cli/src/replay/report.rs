@@ -1,10 +1,14 @@
 //! What a replay found, for people and for programs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::{CreationError, Histogram};
 use serde::Serialize;
+
+use super::oracle::Usage;
+use crate::usage::percent;
 
 /// The outcome of a replay. As text, one figure to a line; as JSON, one object.
 #[derive(Debug, Serialize)]
@@ -12,6 +16,9 @@ pub(super) struct Report {
     pub trace: String,
     pub nodes: u8,
     pub pace: String,
+    /// How many times as fast as in the trace; none where the calls are not made by its times.
+    pub speed: Option<f64>,
+    pub route: &'static str,
     pub gossip_interval_ms: f64,
     pub calls: usize,
     #[serde(flatten)]
@@ -21,6 +28,55 @@ pub(super) struct Report {
     #[serde(flatten)]
     pub latency: Latency,
     pub calls_per_s: f64,
+    /// How many counters there were.
+    pub counters: usize,
+    /// Those that were used most.
+    pub worst: Vec<Worst>,
+}
+
+/// How much of a limit was used in one counter.
+#[derive(Debug, Serialize)]
+pub(super) struct Worst {
+    limit: String,
+    labels: BTreeMap<String, String>,
+    used: u64,
+    max: u64,
+    percent: f64,
+    /// What was asked for, admitted or not.
+    asked: u64,
+    /// Until its window or session ends, in the time of the trace; 0 if it has.
+    left_ms: u64,
+}
+
+impl Worst {
+    /// For people and programs, where time passes so many times as fast as in the trace.
+    pub fn of(usage: Usage, speed: f64) -> Worst {
+        let Usage { limit, labels, used, max, asked, left } = usage;
+        let left_ms = (left.as_millis() as f64 * speed) as u64;
+        let labels = labels.into_iter().collect();
+        Worst { limit, labels, used, max, percent: percent(used, max), asked, left_ms }
+    }
+}
+
+impl fmt::Display for Worst {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Worst { limit, labels, used, max, percent, asked, left_ms } = self;
+        write!(f, "{used} of {max} ({percent}%), {asked} asked, ")?;
+        match left_ms {
+            0 => f.write_str("ended")?,
+            // Where there are seconds, milliseconds are noise.
+            ms => {
+                let left = Duration::from_millis(if *ms < 1000 { *ms } else { ms / 1000 * 1000 });
+                write!(f, "{} left", humantime::format_duration(left))?;
+            }
+        }
+        write!(f, ": {limit}")?;
+        for (index, (label, value)) in labels.iter().enumerate() {
+            let separator = if index == 0 { ", " } else { " " };
+            write!(f, "{separator}{label}={}", value.escape_debug())?;
+        }
+        Ok(())
+    }
 }
 
 /// The decisions by what they were and what the oracle says of them.
@@ -73,7 +129,11 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "trace: {}", self.trace)?;
         writeln!(f, "nodes: {}", self.nodes)?;
-        writeln!(f, "pace: {}", self.pace)?;
+        match self.speed {
+            Some(speed) => writeln!(f, "pace: {}, {speed} times as fast", self.pace)?,
+            None => writeln!(f, "pace: {}", self.pace)?,
+        }
+        writeln!(f, "route: {}", self.route)?;
         writeln!(f, "gossip interval: {} ms", self.gossip_interval_ms)?;
         writeln!(f, "calls: {}", self.calls)?;
         writeln!(f, "allowed: {}", self.tally.allowed)?;
@@ -87,7 +147,12 @@ impl fmt::Display for Report {
             "decision: p50 {decision_ns_p50} ns, p99 {decision_ns_p99} ns, \
              p99.9 {decision_ns_p99_9} ns"
         )?;
-        write!(f, "calls/s: {:.1}", self.calls_per_s)
+        writeln!(f, "calls/s: {:.1}", self.calls_per_s)?;
+        write!(f, "counters: {}", self.counters)?;
+        for worst in &self.worst {
+            write!(f, "\nworst: {worst}")?;
+        }
+        Ok(())
     }
 }
 
@@ -95,17 +160,34 @@ impl fmt::Display for Report {
 mod tests {
     use super::*;
 
+    fn worst(used: u64, left_ms: u64) -> Worst {
+        let labels = [("user", "u1"), ("session", "a\u{1b}b")];
+        let usage = Usage {
+            limit: "per session".into(),
+            labels: labels.map(|(label, value)| (label.into(), value.into())).to_vec(),
+            used,
+            max: 6,
+            asked: 9,
+            left: Duration::from_millis(left_ms),
+        };
+        Worst::of(usage, 10.0)
+    }
+
     fn report() -> Report {
         Report {
             trace: "t.csv".into(),
             nodes: 3,
-            pace: "max".into(),
+            pace: "times".into(),
+            speed: Some(10.0),
+            route: "session",
             gossip_interval_ms: in_ms(Duration::from_millis(50)),
             calls: 4,
             tally: Tally { allowed: 3, denied: 1, false_denials: 0, overshoot: 2 },
             converged_ms: in_ms(Duration::from_micros(12_340)),
             latency: Latency::of([100, 200, 300].map(Duration::from_nanos).into_iter()).unwrap(),
             calls_per_s: per_second(4, Duration::from_secs(2)),
+            counters: 7,
+            worst: vec![worst(5, 12_345), worst(1, 98), worst(0, 0)],
         }
     }
 
@@ -119,6 +201,12 @@ mod tests {
             "converged after: 12.3 ms",
             "decision: p50 200 ns, p99 300 ns, p99.9 300 ns",
             "calls/s: 2.0",
+            "pace: times, 10 times as fast",
+            "route: session",
+            "counters: 7",
+            "worst: 5 of 6 (83.3%), 9 asked, 2m 3s left: per session, session=a\\u{1b}b user=u1",
+            "worst: 1 of 6 (16.7%), 9 asked, 980ms left: per session, session=a\\u{1b}b user=u1",
+            "worst: 0 of 6 (0%), 9 asked, ended: per session, session=a\\u{1b}b user=u1",
         ];
         for line in expected {
             assert!(text.lines().any(|shown| shown == line), "{line:?} is not in {text}");
@@ -131,5 +219,8 @@ mod tests {
         assert_eq!(json["overshoot"], 2);
         assert_eq!(json["converged_ms"], 12.34);
         assert_eq!(json["decision_ns_p50"], 200);
+        let worst = &json["worst"][0];
+        assert_eq!((&worst["percent"], &worst["left_ms"]), (&83.3.into(), &123_450.into()));
+        assert_eq!(worst["labels"]["user"], "u1");
     }
 }

@@ -31,6 +31,28 @@ impl KeyPrefix {
 }
 
 impl Limit {
+    /// Whether the counter of this key is one that the limit counts in: one of its name, of its labels in their order, and of
+    /// its window. What a limit of the same name counted that was defined otherwise is none.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tallymesh::{CounterKey, CounterState, InvalidKey, Limit, Window};
+    ///
+    /// /// What is used of a limit in a counter, of `limiter.counters().iter()`, and what is allowed.
+    /// fn usage(limit: &Limit, counter: &CounterState) -> Option<(u64, u64)> {
+    ///     limit.counts_in(&counter.key).then(|| (counter.value, limit.max()))
+    /// }
+    ///
+    /// let limit = Limit::new("calls", 10, Window::Fixed(Duration::from_secs(3600))).per("user");
+    /// // Its name and values are those of the limit, and yet it belongs to none.
+    /// assert!(!limit.counts_in(&CounterKey::new("calls", &["u1"])?));
+    /// # Ok::<(), InvalidKey>(())
+    /// ```
+    pub fn counts_in(&self, key: &CounterKey) -> bool {
+        let values: Vec<&str> = key.values().collect();
+        key.limit() == self.name() && self.key_for(&values, key.window()).as_ref() == Some(key)
+    }
+
     /// The key that it counts under in the place of one that said only these values and this window: `None` if it counts by
     /// other values or over another time, or the key is too long.
     pub(crate) fn key_for(
@@ -79,6 +101,14 @@ mod tests {
         let expected = |index: usize| Some(now.key(&now.list[index]).to_vec());
         assert_eq!(bytes(rate.key_for(&["t"], Some(minute))), expected(0));
         assert_eq!(bytes(booking.key_for(&["s1"], None)), expected(1));
+        let key = |index: usize| CounterKey::from_bytes(&expected(index).unwrap()).unwrap();
+        let counts_in = |limit: &Limit| [0, 1].map(|index| limit.counts_in(&key(index)));
+        assert_eq!((counts_in(&rate), counts_in(&booking)), ([true, false], [false, true]));
+        // Of the same name, but by other labels, or over another time.
+        let by_user = Limit::new("booking", 3, booking.window()).per("user");
+        let hourly = Limit::new("rate", 9, Window::Fixed(hour)).per("tool");
+        assert_eq!((counts_in(&by_user), counts_in(&hourly)), ([false; 2], [false; 2]));
+        assert!(!booking.counts_in(&CounterKey::new("booking", &["s1"]).unwrap()));
         let second = WindowSpan::at(1_000, Timestamp(61_000)).unwrap();
         for (limit, values, window) in [
             (&rate, &["t"][..], None),

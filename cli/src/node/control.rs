@@ -1,111 +1,127 @@
-//! `tallymesh node`: one instance, with commands on standard input and answers in JSON on standard output.
+//! The commands of a node.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::io;
 
 use serde_json::{Value, json};
-use tallymesh::{Config, Decision, Denial, Limiter, Peek, PeerStatus, Receipt, Request};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tallymesh::{Decision, Denial, Limiter, Peek, PeerStatus, Receipt, Request};
+use tokio::io::BufReader;
 
-use crate::command::CommandResult;
-use crate::inspect::counter_json;
-
-/// Runs one node until its standard input ends, it is told to close, or a signal comes.
-///
-/// Each line of input is a command, each line of output its answer in JSON: `acquire session=s1 tool=book_service cost=2`,
-/// `peek session=s1 tool=book_service`, `refund 7` (the number is the receipt's), `reset session=s1 tool=book_service`,
-/// `counters`, `peers`, `state`, `flush`, `close`.
-#[derive(Debug, clap::Args)]
-pub struct NodeArgs {
-    /// The node's settings, in TOML.
-    #[arg(long)]
-    config: PathBuf,
-}
+use super::counters::{Counted, Selection};
+use super::input::Lines;
+use super::output;
 
 /// The most receipts kept for a refund; the oldest go first.
 const RECEIPTS_MAX: usize = 10_000;
-/// The longest command.
-const LINE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Runs the command.
-pub async fn run(args: NodeArgs) -> CommandResult {
-    let limiter = Limiter::open(Config::from_file(&args.config)?).await?;
-    let counters = limiter.counters();
-    answer(&json!({
-        "ready": true,
-        "replica": counters.replica().to_string(),
-        "listen": counters.address().map(|address| address.to_string()),
-    }))
-    .await?;
-    {
-        let mut control = Control { limiter: &limiter, receipts: BTreeMap::new(), next_receipt: 1 };
-        tokio::select! {
-            served = control.serve() => served?,
-            () = a_signal() => {}
-        }
-    }
-    limiter.close().await?;
-    Ok(ExitCode::SUCCESS)
+/// The commands, and what each does.
+const COMMANDS: &[(&str, &str)] = &[
+    ("acquire label=value ... [cost=N]", "admits and charges, or denies"),
+    ("peek label=value ... [cost=N]", "the same answer; charges nothing"),
+    ("refund RECEIPT", "takes a charge back; the number is the receipt's"),
+    (
+        "reset label=value ...",
+        "resets the request's counters, everywhere, except those of limits without `per`",
+    ),
+    (
+        "counters [label=pattern ...] [--limit PATTERN] [--sort used|value|left|name] [--top N]",
+        "how many counters, then a line for each: what it counts, its maximum, per cent used, time left",
+    ),
+    ("peers", "which peers are connected, and why others are not"),
+    ("state", "the node itself"),
+    ("flush", "answers when everything is on disk"),
+    ("help", "lists the commands"),
+    ("close", "writes, tells the peers, ends"),
+];
+
+/// What a command is answered with.
+enum Reply<'a> {
+    One(Value),
+    Counters(Vec<Counted<'a>>),
 }
 
-struct Control<'a> {
+/// What answers the commands.
+pub(super) struct Control<'a> {
     limiter: &'a Limiter,
     receipts: BTreeMap<u64, Receipt>,
     next_receipt: u64,
 }
 
-impl Control<'_> {
+impl<'a> Control<'a> {
+    pub(super) fn new(limiter: &'a Limiter) -> Control<'a> {
+        Control { limiter, receipts: BTreeMap::new(), next_receipt: 1 }
+    }
+
     /// Answers commands until there are no more.
-    async fn serve(&mut self) -> std::io::Result<()> {
-        let mut input = BufReader::new(tokio::io::stdin());
-        loop {
-            let mut line = Vec::new();
-            let mut bounded = tokio::io::AsyncReadExt::take(&mut input, LINE_BYTES_MAX);
-            if bounded.read_until(b'\n', &mut line).await? == 0 {
-                return Ok(());
-            }
-            let line = String::from_utf8_lossy(&line);
+    ///
+    /// # Errors
+    /// When the input cannot be read, or an answer not be written.
+    pub(super) async fn serve(&mut self) -> io::Result<()> {
+        let mut lines = Lines::new(BufReader::new(tokio::io::stdin()));
+        while let Some(line) = lines.next().await? {
+            let line = match line {
+                Ok(line) => line,
+                Err(why) => {
+                    output::answer(&json!({ "error": why })).await?;
+                    continue;
+                }
+            };
             let mut words = line.split_whitespace();
             let Some(command) = words.next() else { continue };
-            let reply = self.command(command, &words.collect::<Vec<_>>()).await;
-            answer(&reply.unwrap_or_else(|error| json!({ "error": error }))).await?;
+            match self.command(command, &words.collect::<Vec<_>>()).await {
+                Ok(Reply::One(reply)) => output::answer(&reply).await?,
+                Ok(Reply::Counters(counted)) => self.list(&counted).await?,
+                Err(error) => output::answer(&json!({ "error": error })).await?,
+            }
             if command == "close" {
                 return Ok(());
             }
         }
+        Ok(())
     }
 
-    async fn command(&mut self, command: &str, words: &[&str]) -> Result<Value, String> {
-        match command {
+    /// First how many counters there are, and how many lines follow.
+    async fn list(&self, counted: &[Counted<'_>]) -> io::Result<()> {
+        let store = self.limiter.counters();
+        let first = json!({ "counters": store.len(), "shown": counted.len() });
+        let lines = counted.iter().map(|one| one.json(store));
+        output::lines(std::iter::once(first).chain(lines)).await
+    }
+
+    async fn command(&mut self, command: &str, words: &[&str]) -> Result<Reply<'a>, String> {
+        let reply = match command {
             "acquire" => {
                 let decision = self.limiter.acquire(&request(words)?);
-                Ok(self.decision(decision))
+                self.decision(decision)
             }
-            "peek" => Ok(match self.limiter.peek(&request(words)?) {
+            "peek" => match self.limiter.peek(&request(words)?) {
                 Peek::Allowed { remaining, .. } => allowed_json(remaining),
                 Peek::Denied(denial) => denied_json(&denial),
-            }),
-            "refund" => self.refund(words),
+            },
+            "refund" => self.refund(words)?,
             "reset" => {
                 let request = request(words)?;
                 self.limiter.reset(&request).map_err(|error| error.to_string())?;
-                Ok(json!({ "reset": true }))
+                json!({ "reset": true })
             }
             "counters" => {
-                Ok(self.limiter.counters().iter().map(|counter| counter_json(&counter)).collect())
+                return Ok(Reply::Counters(Selection::parse(words)?.of(self.limiter)));
             }
-            "peers" => Ok(self.limiter.peers().iter().map(peer_json).collect()),
-            "state" => Ok(self.state()),
+            "peers" => self.limiter.peers().iter().map(peer_json).collect(),
+            "state" => self.state(),
             "flush" => {
                 self.limiter.counters().flush().await.map_err(|error| error.to_string())?;
-                Ok(json!({ "durable": true }))
+                json!({ "durable": true })
             }
-            "close" => Ok(json!({ "closing": true })),
-            other => Err(format!(
-                "{other:?} is no command; use acquire, peek, refund, reset, counters, peers, state, flush or close"
-            )),
-        }
+            "help" => json!({ "help": help() }),
+            "close" => json!({ "closing": true }),
+            other => {
+                let names = COMMANDS.iter().filter_map(|(usage, _)| usage.split(' ').next());
+                let names = names.collect::<Vec<_>>().join(", ");
+                return Err(format!("{other:?} is no command; use one of {names}"));
+            }
+        };
+        Ok(Reply::One(reply))
     }
 
     fn decision(&mut self, decision: Decision) -> Value {
@@ -163,6 +179,11 @@ impl Control<'_> {
     }
 }
 
+/// A line for each command.
+fn help() -> Vec<String> {
+    COMMANDS.iter().map(|(usage, what)| format!("{usage}: {what}")).collect()
+}
+
 /// Reads `label=value` words; `cost=N` is the cost.
 fn request<'a>(words: &[&'a str]) -> Result<Request<'a>, String> {
     let mut request = Request::new();
@@ -209,29 +230,4 @@ fn peer_json(peer: &PeerStatus) -> Value {
         "round_trip_us": peer.round_trip.map(|time| time.as_micros() as u64),
         "last_heard_ms": peer.last_heard.map(|time| time.as_millis() as u64),
     })
-}
-
-async fn answer(reply: &Value) -> std::io::Result<()> {
-    let mut out = tokio::io::stdout();
-    out.write_all(format!("{reply}\n").as_bytes()).await?;
-    out.flush().await
-}
-
-/// Resolves at an interrupt, or a request to terminate.
-async fn a_signal() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
-        }
-    }
-    // Without a handler there is still the end of the input.
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
-    }
 }

@@ -1,0 +1,83 @@
+//! `tallymesh node`: one instance, with commands on standard input and answers in JSON on standard output.
+
+mod control;
+mod counters;
+mod input;
+mod output;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::json;
+use tallymesh::{Config, Limiter, OpenError};
+
+use crate::command::{CommandResult, written};
+use crate::signals::{Signal, Signals};
+use control::Control;
+
+/// Runs one node until its standard input ends, it is told to close, or SIGTERM or SIGINT comes.
+///
+/// Each line of input is a command, each line of output its answer in JSON; only `counters` is answered by several: how many,
+/// then one for each counter. The command `help` lists the commands: `acquire session=s1 tool=book_service cost=2`,
+/// `peek session=s1 tool=book_service`, `refund 7` (the number is the receipt's), `reset session=s1 tool=book_service`,
+/// `counters --sort used --top 10`, `peers`, `state`, `flush`, `close`. SIGHUP is logged, and changes nothing.
+#[derive(Debug, clap::Args)]
+pub struct NodeArgs {
+    /// The node's settings, in TOML.
+    #[arg(long)]
+    config: PathBuf,
+}
+
+/// Runs the command.
+pub async fn run(args: NodeArgs) -> CommandResult {
+    // From the start, or a signal that comes while the node opens would end it on the spot.
+    let mut signals = Signals::listen()?;
+    let config = Config::from_file(&args.config)?;
+    let Some(limiter) = open(config, &mut signals).await? else { return Ok(ExitCode::SUCCESS) };
+    let served = serve(&limiter, &mut signals).await;
+    // Whatever ended it, what was admitted is written.
+    limiter.close().await?;
+    written(served)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the node; `None` if a signal ends it before it is open.
+async fn open(config: Config, signals: &mut Signals) -> Result<Option<Limiter>, OpenError> {
+    tokio::select! {
+        opened = Limiter::open(config) => opened.map(Some),
+        () = an_end(signals) => Ok(None),
+    }
+}
+
+/// Answers commands until there are no more, or a signal ends the node.
+async fn serve(limiter: &Limiter, signals: &mut Signals) -> std::io::Result<()> {
+    let serving = async {
+        let counters = limiter.counters();
+        output::answer(&json!({
+            "ready": true,
+            "replica": counters.replica().to_string(),
+            "listen": counters.address().map(|address| address.to_string()),
+        }))
+        .await?;
+        Control::new(limiter).serve().await
+    };
+    tokio::select! {
+        served = serving => served,
+        () = an_end(signals) => Ok(()),
+    }
+}
+
+/// Resolves at a signal that ends the node.
+async fn an_end(signals: &mut Signals) {
+    loop {
+        match signals.next().await {
+            Signal::Hangup => tracing::info!(
+                "SIGHUP changes nothing: settings are read at the start only; SIGTERM ends the node"
+            ),
+            signal => {
+                tracing::info!(?signal, "a signal ends the node");
+                return;
+            }
+        }
+    }
+}
