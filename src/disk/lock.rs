@@ -14,7 +14,7 @@ use tallymesh_core::storage::{Holder, StorageError};
 use super::file_system::io_error;
 
 const NAME: &str = "LOCK";
-/// Where the holder's name stands. On Windows nobody else can read a file that is locked.
+/// Where the holder's name stands. On Windows a locked file can be read by its holder only.
 const HOLDER: &str = if cfg!(windows) { "LOCK.holder" } else { NAME };
 
 /// A directory that this process holds; let go when dropped.
