@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tallymesh_core::storage::{FORMAT, Files, Identity, KvStore, StorageError};
 
+use super::durable::{rename, sync_dir};
 use super::lock::DirectoryLock;
 use super::sled::{SledStore, wait_until_closed};
 
@@ -103,7 +104,7 @@ impl FileSystem {
             file.sync_all()
         });
         written.map_err(io_error("write", &new))?;
-        fs::rename(&new, &path).map_err(io_error("rename", &new))?;
+        rename(&new, &path)?;
         sync_dir(&self.path)
     }
 
@@ -112,7 +113,7 @@ impl FileSystem {
         let [present, new, old] =
             [DATABASE, DATABASE_NEW, DATABASE_OLD].map(|name| self.path.join(name));
         if old.exists() && !present.exists() {
-            fs::rename(&old, &present).map_err(io_error("rename", &old))?;
+            rename(&old, &present)?;
         }
         remove_dir(&new)?;
         remove_dir(&old)
@@ -181,7 +182,7 @@ impl Files for FileSystem {
         let path = self.path.join(DATABASE);
         if path.exists() {
             wait_until_closed(&path)?;
-            fs::rename(&path, self.path.join(&name)).map_err(io_error("rename", &path))?;
+            rename(&path, &self.path.join(&name))?;
             sync_dir(&self.path)?;
         }
         Ok(name)
@@ -200,9 +201,9 @@ impl Files for FileSystem {
         wait_until_closed(&present)?;
         remove_dir(&old)?;
         if present.exists() {
-            fs::rename(&present, &old).map_err(io_error("rename", &present))?;
+            rename(&present, &old)?;
         }
-        fs::rename(&new, &present).map_err(io_error("rename", &new))?;
+        rename(&new, &present)?;
         sync_dir(&self.path)?;
         let storage = SledStore::open(&present)?;
         remove_dir(&old)?;
@@ -272,12 +273,6 @@ pub(super) fn remove_dir(path: &Path) -> Result<(), StorageError> {
         }
         _ => Ok(()),
     }
-}
-
-/// Makes the names in a directory durable.
-pub(super) fn sync_dir(path: &Path) -> Result<(), StorageError> {
-    let synced = File::open(path).and_then(|dir| dir.sync_all());
-    synced.map_err(io_error("sync directory", path))
 }
 
 /// What the system said about a file, with what to do about it.

@@ -4,8 +4,8 @@
 //! the directories that this process holds are listed here, by what they are and not by how they are called.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,6 +14,8 @@ use tallymesh_core::storage::{Holder, StorageError};
 use super::file_system::io_error;
 
 const NAME: &str = "LOCK";
+/// Where the holder's name stands. On Windows a locked file can be read by its holder only.
+const HOLDER: &str = if cfg!(windows) { "LOCK.holder" } else { NAME };
 
 /// A directory that this process holds; let go when dropped.
 #[derive(Debug)]
@@ -54,7 +56,7 @@ impl DirectoryLock {
             return Err(refused(Holder::ThisProcess));
         }
         let path = directory.join(NAME);
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .create(true)
             .read(true)
             .write(true)
@@ -64,16 +66,16 @@ impl DirectoryLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut name = String::new();
                 // The holder's name helps, but not knowing it must not hide that the directory is held.
-                let _ = file.read_to_string(&mut name);
+                let name = fs::read_to_string(directory.join(HOLDER)).unwrap_or_default();
                 let name = Some(name.trim().to_owned()).filter(|text| !text.is_empty());
                 return Err(refused(Holder::OtherProcess(name)));
             }
             Err(TryLockError::Error(source)) => return Err(io_error("lock", &path)(source)),
         }
-        file.set_len(0).map_err(io_error("write", &path))?;
-        write!(file, "process {}", held.process).map_err(io_error("write", &path))?;
+        let path = directory.join(HOLDER);
+        let name = format!("process {}", held.process);
+        fs::write(&path, name).map_err(io_error("write", &path))?;
         list.insert(held.clone());
         Ok(DirectoryLock { file: Some(file), held })
     }
@@ -115,18 +117,25 @@ mod tests {
         }
     }
 
+    #[cfg(unix)]
+    fn another_name(path: &Path) -> std::path::PathBuf {
+        let link = path.with_extension("link");
+        std::os::unix::fs::symlink(path, &link).unwrap();
+        link
+    }
+
+    /// Links need a privilege on Windows; and capital letters make no other name there.
+    #[cfg(not(unix))]
+    fn another_name(path: &Path) -> std::path::PathBuf {
+        path.with_file_name("DATA")
+    }
+
     #[test]
     fn a_directory_is_ours_by_whatever_path_and_free_once_it_is_let_go() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
         std::fs::create_dir(&path).unwrap();
-        let mut paths = vec![path.clone(), dir.path().join("data/../data")];
-        #[cfg(unix)]
-        {
-            let link = dir.path().join("link");
-            std::os::unix::fs::symlink(&path, &link).unwrap();
-            paths.push(link);
-        }
+        let paths = [path.clone(), dir.path().join("data/../data"), another_name(&path)];
         for _ in 0..2 {
             let lock = DirectoryLock::take(&path).unwrap();
             for path in &paths {
@@ -134,7 +143,15 @@ mod tests {
             }
             drop(lock);
         }
-        // The same path, another directory.
+    }
+
+    /// Windows does not rename what is in use.
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_is_ours_after_it_was_moved_and_another_in_its_place_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        std::fs::create_dir(&path).unwrap();
         let lock = DirectoryLock::take(&path).unwrap();
         std::fs::rename(&path, dir.path().join("moved")).unwrap();
         std::fs::create_dir(&path).unwrap();

@@ -2,6 +2,7 @@
 //!
 //! The only folder that knows sled. What sled says is turned into an opaque [`StorageError`] here.
 
+mod durable;
 mod file_system;
 mod lock;
 mod progress;

@@ -47,8 +47,13 @@ impl Drop for Scratch {
 
 /// Session ids are in the keys, and the directory around it is everybody's.
 fn make_private(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    {
+        let mut builder = fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(path)
+    }
+    // On Windows the directory for temporary files is each user's own.
+    #[cfg(not(unix))]
+    fs::create_dir(path)
 }

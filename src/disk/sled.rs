@@ -1,7 +1,7 @@
 //! The database in sled 0.34, used the way it is safe.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tallymesh_core::storage::{KvStore, StorageError};
 
-use super::file_system::{advice, copy_dir, io_error, remove_dir, sync_dir};
+use super::durable::{open_to_sync, rename, sync_dir};
+use super::file_system::{advice, copy_dir, io_error, remove_dir};
 
 /// A sled database, plus our own handle of its file.
 pub(crate) struct SledStore {
@@ -58,11 +59,11 @@ impl SledStore {
         };
         // sled does not sync its settings, and cannot open a database without them.
         let settings = path.join("conf");
-        File::open(&settings)
+        open_to_sync(&settings)
             .and_then(|file| file.sync_all())
             .map_err(io_error("sync", &settings))?;
         let file_path = path.join("db");
-        let file = File::open(&file_path).map_err(io_error("open", &file_path))?;
+        let file = open_to_sync(&file_path).map_err(io_error("open", &file_path))?;
         sync_dir(path)?;
         if let Some(parent) = path.parent() {
             sync_dir(parent)?;
@@ -107,9 +108,9 @@ fn make_snapshot_durable(path: &Path) -> Result<(), StorageError> {
     if let Some(new) = made.last().filter(|new| !old.contains(new)) {
         let unnamed = path.join(new).with_extension("generating");
         let copied =
-            fs::copy(copy.join(new), &unnamed).and_then(|_| File::open(&unnamed)?.sync_all());
+            fs::copy(copy.join(new), &unnamed).and_then(|_| open_to_sync(&unnamed)?.sync_all());
         copied.map_err(io_error("write", &unnamed))?;
-        fs::rename(&unnamed, path.join(new)).map_err(io_error("rename", &unnamed))?;
+        rename(&unnamed, &path.join(new))?;
         sync_dir(path)?;
         for old in old {
             fs::remove_file(path.join(&old)).map_err(io_error("remove", &path.join(&old)))?;
@@ -146,10 +147,14 @@ pub(super) fn wait_until_closed(path: &Path) -> Result<(), StorageError> {
     let file_path = path.join("db");
     let Ok(file) = File::open(&file_path) else { return Ok(()) };
     for _ in 0..LOCK_ATTEMPTS {
-        if file.try_lock().is_ok() {
-            return file.unlock().map_err(io_error("unlock", &file_path));
+        match file.try_lock() {
+            Ok(()) => {
+                // At once, where a process forked off has the file open too; else its closing does it, so a refusal is nothing.
+                let _ = file.unlock();
+                return Ok(());
+            }
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => std::thread::sleep(LOCK_WAIT),
         }
-        std::thread::sleep(LOCK_WAIT);
     }
     // Who holds it says nothing of what is in it.
     Err(StorageError::Busy { place: path.display().to_string() })

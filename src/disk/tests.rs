@@ -316,7 +316,7 @@ fn a_database_that_is_still_locked_is_busy_and_not_set_aside() {
         let error = start(dir.path(), "a").unwrap_err();
         assert!(matches!(error, StorageError::Busy { .. }) && !error.is_corrupt(), "{error}");
         assert!(error.to_string().contains("try again"), "{error}");
-        file.unlock().unwrap();
+        drop(file);
         let (set_aside, _, before) = start(dir.path(), "a").unwrap();
         assert_eq!((set_aside, before), (None, 1));
     }
