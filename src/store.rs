@@ -223,7 +223,7 @@ impl CounterStore {
         let now = self.engine.exact();
         match moment.since(now.wall) {
             Duration::ZERO => Duration::ZERO,
-            later => later.saturating_add(now.behind()),
+            later => now.wait(later),
         }
     }
 
