@@ -20,10 +20,13 @@ const PAGE = 256;
  * ```
  */
 export class CounterListing implements AsyncIterable<CounterReport> {
-  readonly #limiter: number;
+  readonly #limiter: number | (() => Promise<CounterListing>);
 
-  /** @internal */
-  constructor(limiter: number) {
+  /**
+   * @internal
+   * @param limiter - its number, or what waits for the listing of one that is still to be opened
+   */
+  constructor(limiter: number | (() => Promise<CounterListing>)) {
     this.#limiter = limiter;
   }
 
@@ -42,7 +45,9 @@ export class CounterListing implements AsyncIterable<CounterReport> {
    * @throws {@link ClosedError} when the limiter is closed, before the first page or between two
    */
   async *pages(): AsyncGenerator<CounterReport[], void, undefined> {
-    const listing = call(() => native.listingOpen(this.#limiter));
+    const limiter = this.#limiter;
+    if (typeof limiter !== 'number') return yield* (await limiter()).pages();
+    const listing = call(() => native.listingOpen(limiter));
     try {
       for (;;) {
         const page = call(() => native.listingPage(listing, PAGE));

@@ -17,9 +17,10 @@ export type DenialCause =
   | 'missing-label'
   | 'unmatched'
   | 'counter-exhausted'
+  | 'not-open'
   | 'other';
 
-/** By the number that the native half gives each. */
+/** By the number that the native half gives each; it knows no `'not-open'`. */
 const CAUSES: readonly DenialCause[] = [
   'other',
   'limit-reached',
@@ -65,21 +66,24 @@ export class Peek {
   /** The label that the request lacks and the limit counts per; undefined unless that is why it was denied. */
   readonly missingLabel: string | undefined;
   readonly #max: number;
+  readonly #notOpen: string | undefined;
 
   /**
    * @internal
    * @param packed - 0 if allowed, else `16 * limit + reason`: see `src/decisions.rs`
+   * @param notOpen - the reason of a denial by a limiter that is not open
    */
-  constructor(packed: number, limits: readonly LimitInForce[], remaining: number, retryAfterMs: number) {
+  constructor(packed: number, limits: readonly LimitInForce[], remaining: number, retryAfterMs: number, notOpen?: string) {
     const denied = packed > 0;
     const limit = denied ? limits[Math.floor(packed / 16) - 1] : undefined;
     this.allowed = !denied;
     this.remaining = remaining;
     this.limit = limit?.name;
     this.retryAfterMs = retryAfterMs < 0 ? undefined : retryAfterMs;
-    this.cause = denied ? (CAUSES[packed % 16] ?? 'other') : undefined;
+    this.cause = notOpen !== undefined ? 'not-open' : denied ? (CAUSES[packed % 16] ?? 'other') : undefined;
     this.missingLabel = this.cause === 'missing-label' ? (native.lastMissingLabel() ?? undefined) : undefined;
     this.#max = limit?.max ?? 0;
+    this.#notOpen = notOpen;
   }
 
   /** Why it was denied, for people; undefined if allowed. */
@@ -105,6 +109,8 @@ export class Peek {
         return 'no limit applies to the request, and counters.unmatched is "deny"';
       case 'counter-exhausted':
         return `the counter of ${limit} has counted 2^53 - 1 here, the most there is${wait}`;
+      case 'not-open':
+        return this.#notOpen;
       case 'other':
         return `denied by ${limit}`;
     }
@@ -131,8 +137,9 @@ export class Decision extends Peek {
     retryAfterMs: number,
     receipts: string,
     number: number,
+    notOpen?: string,
   ) {
-    super(packed, limits, remaining, retryAfterMs);
+    super(packed, limits, remaining, retryAfterMs, notOpen);
     this.#receipts = receipts;
     this.#number = number;
   }
@@ -152,6 +159,16 @@ export class Decision extends Peek {
     throw new DeniedError(this);
   }
 }
+
+/**
+ * The answers of a limiter that is not open, and why it is not.
+ *
+ * @internal
+ */
+export const notOpen = {
+  decision: (why: string): Decision => new Decision(1, [], 0, -1, '', 0, why),
+  peek: (why: string): Peek => new Peek(1, [], 0, -1, why),
+};
 
 /** A decision that lets the request go ahead. */
 export type AllowedDecision = Decision & { readonly allowed: true; readonly receipt: Receipt };

@@ -5,6 +5,8 @@
  */
 export { Limiter } from './limiter.js';
 export type { AttachedId } from './limiter.js';
+export { LazyLimiter } from './lazy-limiter.js';
+export type { LazyLimiterState } from './lazy-limiter.js';
 export type { LimiterSource } from './limiter-handle.js';
 export type { Labels, LimitReset, Request } from './request.js';
 export { CounterListing } from './counter-listing.js';

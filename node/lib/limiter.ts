@@ -3,6 +3,8 @@ import { CounterListing } from './counter-listing.js';
 import { Decision, Peek, type LimitInForce, type Receipt } from './decision.js';
 import { limiterClosed, limiterOpened } from './end.js';
 import { ClosedError, DurabilityError, InvalidInputError, asTallymeshError, call, settled } from './errors.js';
+import { LabelScope } from './label-scope.js';
+import { LazyLimiter } from './lazy-limiter.js';
 import { explained, isLimitReset, joinLabels, type Labels, type LimitReset, type Request } from './request.js';
 import { native } from './native.js';
 import type { HealthReport, PeerReport, StatusReport } from './reports.js';
@@ -38,13 +40,15 @@ export class Limiter implements AsyncDisposable {
   readonly setAside: string | undefined;
   readonly #handle: number;
   readonly #limits: readonly LimitInForce[];
+  readonly #scope: LabelScope;
   /** What this handle's receipts begin with; the number of the admission follows, which both halves count. */
   readonly #receipts: string;
   #admissions = 0;
   #closing: Promise<void> | undefined;
 
-  private constructor(opened: Awaited<ReturnType<typeof native.openFile>>) {
+  private constructor(opened: Awaited<ReturnType<typeof native.openFile>>, scope = new LabelScope()) {
     this.#handle = opened.handle;
+    this.#scope = scope;
     this.#limits = opened.limits;
     this.#receipts = opened.receiptPrefix;
     this.id = opened.id;
@@ -70,16 +74,39 @@ export class Limiter implements AsyncDisposable {
    * address is taken
    */
   static async open(config: Config | string): Promise<Limiter> {
+    return Limiter.#opener(config)(new LabelScope());
+  }
+
+  /**
+   * A limiter that is opened when it is first used, or by its `open`: for modules that cannot wait when they load, as in CommonJS, for
+   * providers of a framework, and where a file that is loaded may never need it. See {@link LazyLimiter}.
+   *
+   * @param config - as for {@link open}; an object is copied
+   * @example
+   * ```ts
+   * export const limiter = Limiter.lazy('tallymesh.toml');
+   * ```
+   * @throws {@link InvalidInputError} when the config is neither an object nor a path
+   * @throws {@link ConfigError} when the object has a wrong shape, such as a number for a text. Values are checked when it is opened
+   */
+  static lazy(config: Config | string): LazyLimiter {
+    return new LazyLimiter(Limiter.#opener(config));
+  }
+
+  /** Opens, as often as it is called, what has the right shape. */
+  static #opener(config: Config | string): (scope: LabelScope) => Promise<Limiter> {
     if (typeof config === 'string') {
       checkText('the path of the config', config);
-      return new Limiter(await settled(() => native.openFile(config)));
+      return async (scope) => new Limiter(await settled(() => native.openFile(config)), scope);
     }
     const json = settingsJson(config);
-    try {
-      return new Limiter(await native.openSettings(json));
-    } catch (thrown) {
-      throw inConfig(asTallymeshError(thrown), config);
-    }
+    return async (scope) => {
+      try {
+        return new Limiter(await native.openSettings(json), scope);
+      } catch (thrown) {
+        throw inConfig(asTallymeshError(thrown), config);
+      }
+    };
   }
 
   /**
@@ -93,6 +120,32 @@ export class Limiter implements AsyncDisposable {
     checkCount('the id of a limiter', id);
     if (id > 0xffff_ffff) throw new ClosedError(`no limiter of this process has the id ${id}`);
     return new Limiter(call(() => native.attach(id)));
+  }
+
+  /**
+   * Runs a function whose calls of this limiter get these labels, with whatever it awaits: so a middleware says once whose request it
+   * is, and a tool in another module asks for `{ tool }` only.
+   *
+   * {@link acquire}, {@link acquireDurable} and {@link peek} get all of them; {@link toolRateLimiter} and the makers of
+   * {@link toolRateLimiters} get the `session`, if they are given none. A label of the call itself wins. In a scope within another, both
+   * sets of labels apply, and the inner one wins. {@link reset} gets none: it resets what it is told. A callback keeps the labels of
+   * where it was registered.
+   *
+   * @param labels - copied; `cost` is no label
+   * @returns what `fn` returns; what it throws is thrown
+   * @example
+   * ```ts
+   * app.use((request, _, next) => limiter.withLabels({ session: request.sessionID }, next));
+   * ```
+   * @throws {@link InvalidInputError} when a label cannot be used, or `fn` is no function
+   */
+  withLabels<Result>(labels: Labels, fn: () => Result): Result {
+    return this.#scope.run(labels, fn);
+  }
+
+  /** The labels that {@link withLabels} has put in force here; none outside of it. */
+  labels(): Labels {
+    return this.#scope.labels();
   }
 
   /**
@@ -218,7 +271,7 @@ export class Limiter implements AsyncDisposable {
   }
 
   /**
-   * The drop-in for a {@link ToolRateLimiter} in memory, for a session that is known: its session counts are the cluster's, so they
+   * The drop-in for a {@link ToolRateLimiter} in memory, for a session that is known: the one that is given, or that of the labels in force ({@link withLabels}). Its session counts are the cluster's, so they
    * hold on every instance and after restarts. Its turn counts are its own: one object handles a turn.
    *
    * @throws {@link InvalidInputError} when the session or another option cannot be used
@@ -226,7 +279,7 @@ export class Limiter implements AsyncDisposable {
    * be counted
    * @throws {@link ClosedError} when the limiter is closed
    */
-  toolRateLimiter(options: ToolRateLimiterOptions): ToolRateLimiter {
+  toolRateLimiter(options?: ToolRateLimiterOptions): ToolRateLimiter {
     return toolRateLimiter(this, options);
   }
 
@@ -294,6 +347,7 @@ export class Limiter implements AsyncDisposable {
    */
   close(): Promise<void> {
     if (this.#closing === undefined) {
+      this.#scope.end();
       this.#closing = settled(() => native.close(this.#handle));
       limiterClosed();
     }
@@ -305,7 +359,8 @@ export class Limiter implements AsyncDisposable {
     await this.close();
   }
 
-  #ask(ask: typeof native.acquire, request: Request): number {
+  #ask(ask: typeof native.acquire, given: Request): number {
+    const request = this.#scope.added(given);
     const labels = joinLabels(request);
     const cost = request.cost === undefined ? 1 : request.cost;
     if (!Number.isSafeInteger(cost) || cost < 0) checkCount('cost', cost);
@@ -331,5 +386,7 @@ export class Limiter implements AsyncDisposable {
  */
 export function handleOf(limiter: Limiter, counters: readonly string[]): number {
   if (limiter instanceof Limiter) return handleFor(limiter, counters);
-  throw new InvalidInputError(`the limiter is ${show(limiter)}: give what Limiter.open() resolved to`);
+  throw new InvalidInputError(
+    `the limiter is ${show(limiter)}: give what Limiter.open() resolved to, or Limiter.lazy() returned`,
+  );
 }

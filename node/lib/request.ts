@@ -1,5 +1,5 @@
 import { InvalidInputError, asTallymeshError } from './errors.js';
-import { LABELS_MAX, TEXT_LENGTH_MAX, checkObject, checkText, isPlainObject } from './validate.js';
+import { LABELS_MAX, TEXT_LENGTH_MAX, checkCount, checkObject, checkText, isPlainObject } from './validate.js';
 
 /**
  * What the limits look at. Every key but `cost` is a label; its value has 1 to 8,192 characters, and no NUL. What is left
@@ -95,17 +95,43 @@ export function explained(thrown: unknown, request: Labels): unknown {
 /** Why the labels cannot be used: found out only once it is known that they cannot. */
 function refusal(request: Labels): unknown {
   try {
-    checkObject('the request', request);
-    const labels = Object.entries(request).filter(([name]) => name !== 'cost');
-    if (labels.length > LABELS_MAX) {
-      return new InvalidInputError(`the request has ${labels.length} labels: give at most ${LABELS_MAX}`);
-    }
-    for (const [name, value] of labels) {
-      checkText('the name of a label', name);
-      checkText(`label ${name}`, value);
-    }
+    checkEach('the request', request);
     return new InvalidInputError('the request has labels that it inherits: give a plain object');
   } catch (reason) {
     return reason;
+  }
+}
+
+/**
+ * Refuses a request that no limiter would take, where none is asked yet.
+ *
+ * @internal
+ */
+export function checkRequest(request: Request): void {
+  checkEach('the request', request);
+  joinLabels(request);
+  if (request.cost !== undefined) checkCount('cost', request.cost);
+}
+
+/**
+ * Refuses labels that no request could have, and a cost, which is none.
+ *
+ * @internal
+ */
+export function checkLabels(labels: Labels): void {
+  checkEach('labels', labels);
+  joinLabels(labels);
+  if ('cost' in labels) throw new InvalidInputError('labels.cost is no label: give the cost with each request');
+}
+
+function checkEach(what: string, request: Labels): void {
+  checkObject(what, request);
+  const labels = Object.entries(request).filter(([name]) => name !== 'cost');
+  if (labels.length > LABELS_MAX) {
+    throw new InvalidInputError(`${what} has ${labels.length} labels: give at most ${LABELS_MAX}`);
+  }
+  for (const [name, value] of labels) {
+    checkText('the name of a label', name);
+    checkText(`label ${name}`, value);
   }
 }

@@ -36,13 +36,19 @@ export interface ToolTurn {
   readonly turn?: string;
 }
 
-/** Makes the {@link ToolRateLimiter} of a session, or of one turn of it; see {@link Limiter.toolRateLimiters}. */
-export type ToolRateLimiters = (session: string, turn?: ToolTurn) => ToolRateLimiter;
+/**
+ * Makes the {@link ToolRateLimiter} of a session, or of one turn of it; see {@link Limiter.toolRateLimiters}. Without a session, of that
+ * in the labels of {@link Limiter.withLabels}.
+ */
+export type ToolRateLimiters = (session?: string, turn?: ToolTurn) => ToolRateLimiter;
 
 /** What {@link Limiter.toolRateLimiter} needs to know. */
 export interface ToolRateLimiterOptions extends Omit<ToolRateLimitersOptions, 'turnTtl'> {
-  /** The session whose calls are counted, 1 to 8,192 characters: the same text on every instance. */
-  readonly session: string;
+  /**
+   * The session whose calls are counted, 1 to 8,192 characters: the same text on every instance. Default: the one in the labels of
+   * {@link Limiter.withLabels}.
+   */
+  readonly session?: string;
 }
 
 /** What the options may be; the types above, for what is checked while the program runs. */
@@ -73,7 +79,7 @@ export function toolRateLimiters(limiter: LimiterSource, options: ToolRateLimite
   checkObject('the options of toolRateLimiters', options);
   checkKeys('toolRateLimiters', options, OPTIONS);
   const plan = new Plan(limiter, options);
-  return (session, turn = {}) => {
+  return (session = sessionOf(plan), turn = {}) => {
     checkObject('the turn', turn);
     checkKeys('a turn', turn, ['turn']);
     for (const [what, id] of [
@@ -92,14 +98,22 @@ export function toolRateLimiters(limiter: LimiterSource, options: ToolRateLimite
  * @throws {@link InvalidInputError} when the session or another option cannot be used
  * @throws {@link CounterError} when session and name of a tool are too long together
  */
-export function toolRateLimiter(limiter: LimiterSource, options: ToolRateLimiterOptions): ToolRateLimiter {
+export function toolRateLimiter(limiter: LimiterSource, options: ToolRateLimiterOptions = {}): ToolRateLimiter {
   checkObject('the options of toolRateLimiter', options);
   checkKeys('toolRateLimiter', options, OPTIONS_OF_ONE);
-  const { session, ...rest } = options;
-  checkText('session', session);
+  const { session: given, ...rest } = options;
+  if (Object.hasOwn(options, 'session')) checkText('session', given);
   const plan = new Plan(limiter, rest);
+  const session = given ?? sessionOf(plan);
   plan.checkLengths(session);
   return new StoreToolRateLimiter(plan, session, OWN);
+}
+
+/** The session in the labels in force, where none is given. */
+function sessionOf({ limiter }: Plan): string {
+  const { session } = limiter.labels();
+  if (session !== undefined) return session;
+  throw new InvalidInputError('session is undefined: give a string, or call this within limiter.withLabels({ session }, ...)');
 }
 
 /** The turn is the object's own. */
@@ -130,6 +144,8 @@ class Plan {
 
   /** Refuses a session in which one of the tools could never be counted. */
   checkLengths(session: string): void {
+    // One that is not open yet denies such a session later.
+    if (this.limiter.isPending()) return;
     const limiter = this.limiter.now();
     const bytes = (text: string): number => Buffer.byteLength(text);
     const longest = Object.keys(this.limits).reduce((longest, name) => (bytes(name) > bytes(longest) ? name : longest), '');
