@@ -1,14 +1,24 @@
 /** The drop-in and the adapters with a limiter that is still to be opened: what is asked before waits or is denied, never allowed. */
+import { writeFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 
 import express from 'express';
 import { rateLimit } from 'express-rate-limit';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { ConfigError, InvalidInputError, Limiter, toolRateLimiters } from 'tallymesh';
+import {
+  ClosedError,
+  ConfigError,
+  InvalidInputError,
+  Limiter,
+  TallymeshError,
+  toolRateLimiters,
+  type LimiterSource,
+} from 'tallymesh';
 import { TallymeshStore } from 'tallymesh/express-rate-limit';
 import { RateLimiterTallymesh } from 'tallymesh/rate-limiter-flexible';
 
-import { inMemory, open, until } from './support.mjs';
+import { inMemory, open, temporaryDirectory, until } from './support.mjs';
 
 /** A promise of a limiter that is kept when told. */
 function promised(): { limiter: Promise<Limiter>; keep: (with_?: Promise<Limiter>) => Promise<Limiter> } {
@@ -164,5 +174,83 @@ describe('an adapter of a limiter that is not open yet', () => {
     const store = new TallymeshStore({ limiter: Promise.resolve(7 as never) });
     store.init(WINDOW);
     await expect(store.increment('k')).rejects.toThrow(InvalidInputError);
+  });
+});
+
+describe('an adapter of a lazy limiter', () => {
+  /** Each with a method that counts, and what it answers the second time. */
+  const adapters: [name: string, (limiter: LimiterSource) => () => Promise<number>][] = [
+    [
+      'the store of express-rate-limit',
+      (limiter) => {
+        const store = new TallymeshStore({ limiter });
+        store.init(WINDOW);
+        return async () => (await store.increment('k')).totalHits;
+      },
+    ],
+    [
+      'the limiter of rate-limiter-flexible',
+      (limiter) => {
+        const flexible = new RateLimiterTallymesh({ limiter, points: 9, duration: 3600 });
+        return async () => (await flexible.consume('k')).consumedPoints;
+      },
+    ],
+  ];
+
+  it.each(adapters)('opens it by its first use, and waits: %s', async (_, make) => {
+    const limiter = Limiter.lazy(inMemory());
+    onTestFinished(() => limiter.close());
+    const count = make(limiter);
+    await new Promise(setImmediate);
+    expect(limiter.state).toBe('unopened');
+    const asked = [count(), count(), count()];
+    await Promise.resolve();
+    expect(limiter.state).toBe('opening');
+    expect((await Promise.all(asked)).sort()).toStrictEqual([1, 2, 3]);
+    expect(await count()).toBe(4);
+  });
+
+  it.each(adapters)('rejects with why it could not be opened, until it can: %s', async (_, make) => {
+    const path = join(temporaryDirectory(), 'tallymesh.toml');
+    const limiter = Limiter.lazy(path);
+    onTestFinished(() => limiter.close());
+    const count = make(limiter);
+    const failure: unknown = await limiter.open().catch((error: unknown) => error);
+    expect(failure).toBeInstanceOf(TallymeshError);
+    await expect(count()).rejects.toBe(failure);
+    writeFileSync(path, '[node]\nid = "a"\n[storage]\nin_memory = true\n');
+    await expect(count()).rejects.toBe(failure);
+    await limiter.open();
+    expect(await count()).toBe(1);
+  });
+
+  it.each(adapters)('rejects once it is closed, also before it was open: %s', async (_, make) => {
+    const limiter = Limiter.lazy(inMemory());
+    const count = make(limiter);
+    await limiter.close();
+    await expect(count()).rejects.toThrow(ClosedError);
+  });
+
+  it('rejects, and tools are denied, where a limit has the name of its counters', async () => {
+    const limiter = Limiter.lazy(
+      inMemory(...['express-rate-limit', 'tool calls per turn'].map((name) => ({ name, max: 1, window: '1h' }))),
+    );
+    onTestFinished(() => limiter.close());
+    const store = new TallymeshStore({ limiter });
+    store.init(WINDOW);
+    const tools = toolRateLimiters(limiter)('s');
+    for (let call = 0; call < 2; call += 1) await expect(store.increment('k')).rejects.toThrow(/which is taken/);
+    expect(tools.tryCall('book').reason).toMatch(/which is taken/);
+  });
+
+  it('counts what was recorded before it was open in the tool rate limiter, and ends the turn that was reset', async () => {
+    const limiter = Limiter.lazy(inMemory());
+    onTestFinished(() => limiter.close());
+    const tools = toolRateLimiters(limiter, { limits: LIMITS })('s');
+    tools.recordCall('book');
+    await limiter.open();
+    expect(tools.canCall('book')).toStrictEqual({ allowed: false, reason: 'book max per turn (1) reached' });
+    tools.resetTurn();
+    expect([tools.canCall('book').allowed, tools.getStats()]).toStrictEqual([true, { turn: {}, session: { book: 1 } }]);
   });
 });
