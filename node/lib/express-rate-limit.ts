@@ -21,8 +21,8 @@ const WINDOW_MAX_MS = 366 * 86_400_000;
 /** What {@link TallymeshStore} needs to know. */
 export interface TallymeshStoreOptions {
   /**
-   * The limiter, or a promise of it: what is asked before it is open waits for it. Its own limits do not matter here. Who opened it
-   * closes it.
+   * The limiter, one of `Limiter.lazy()`, or a promise of it: what is asked before it is open waits for it. Its own limits do not
+   * matter here. Who opened it closes it.
    */
   readonly limiter: LimiterSource;
   /**

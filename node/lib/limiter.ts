@@ -128,8 +128,8 @@ export class Limiter implements AsyncDisposable {
    *
    * {@link acquire}, {@link acquireDurable} and {@link peek} get all of them; {@link toolRateLimiter} and the makers of
    * {@link toolRateLimiters} get the `session`, if they are given none. A label of the call itself wins. In a scope within another, both
-   * sets of labels apply, and the inner one wins. {@link reset} gets none: it resets what it is told. A callback keeps the labels of
-   * where it was registered.
+   * sets of labels apply, and the inner one wins. {@link reset} gets none: it resets what it is told. A timer keeps the
+   * labels of where it began; a listener of an event has those of where that is emitted.
    *
    * @param labels - copied; `cost` is no label
    * @returns what `fn` returns; what it throws is thrown

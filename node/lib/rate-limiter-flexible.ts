@@ -34,8 +34,8 @@ const BLOCKS = 'rate-limiter-flexible block';
 /** What {@link RateLimiterTallymesh} needs to know. Durations are in seconds, from 0.001 to those of 366 days. */
 export interface RateLimiterTallymeshOptions {
   /**
-   * The limiter, or a promise of it: what is asked before it is open waits for it. Its own limits do not matter here. Who opened it
-   * closes it.
+   * The limiter, one of `Limiter.lazy()`, or a promise of it: what is asked before it is open waits for it. Its own limits do not
+   * matter here. Who opened it closes it.
    */
   readonly limiter: LimiterSource;
   /** How many points may be consumed in a window; a whole number from 0 to 2^53 - 1. */
