@@ -128,8 +128,8 @@ export class Limiter implements AsyncDisposable {
    *
    * {@link acquire}, {@link acquireDurable} and {@link peek} get all of them; {@link toolRateLimiter} and the makers of
    * {@link toolRateLimiters} get the `session`, if they are given none. A label of the call itself wins. In a scope within another, both
-   * sets of labels apply, and the inner one wins. {@link reset} gets none: it resets what it is told. A timer keeps the
-   * labels of where it began; a listener of an event has those of where that is emitted.
+   * sets of labels apply, and the inner one wins. {@link reset} gets none: it resets what it is told. A timer keeps the labels of where
+   * it began; a listener of an event has those of where that is emitted.
    *
    * @param labels - copied; `cost` is no label
    * @returns what `fn` returns; what it throws is thrown
@@ -271,8 +271,9 @@ export class Limiter implements AsyncDisposable {
   }
 
   /**
-   * The drop-in for a {@link ToolRateLimiter} in memory, for a session that is known: the one that is given, or that of the labels in force ({@link withLabels}). Its session counts are the cluster's, so they
-   * hold on every instance and after restarts. Its turn counts are its own: one object handles a turn.
+   * The drop-in for a {@link ToolRateLimiter} in memory, for a session that is known: its session counts are the cluster's, so they
+   * hold on every instance and after restarts. Its turn counts are its own: one object handles a turn. Without a session in the
+   * options, it is the one in the labels in force: see {@link withLabels}.
    *
    * @throws {@link InvalidInputError} when the session or another option cannot be used
    * @throws {@link CounterError} when session and name of a tool are longer than `counters.maxKeyBytes`, so that no call could
