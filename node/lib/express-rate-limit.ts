@@ -5,6 +5,7 @@
  */
 import type { ClientRateLimitInfo, Options, Store } from 'express-rate-limit';
 
+import { brand, showAsJson } from './brand.js';
 import { ClosedError, CounterError, InvalidInputError, call, settled } from './errors.js';
 import { Increments } from './increments.js';
 import { LimiterHandle, type LimiterSource } from './limiter-handle.js';
@@ -58,6 +59,11 @@ export class TallymeshStore implements Store {
   readonly #limiter: LimiterHandle;
   readonly #increments = new Increments();
   #windowMs: number | undefined;
+
+  static {
+    brand(this, 'TallymeshStore');
+    showAsJson(this, 'TallymeshStore');
+  }
 
   /**
    * @throws {@link InvalidInputError} when an option cannot be used
@@ -149,6 +155,12 @@ export class TallymeshStore implements Store {
   async shutdown(): Promise<void> {
     const limiter = await this.#limiter.opened();
     await settled(() => native.flush(limiter));
+  }
+
+  /** What `JSON.stringify` and `console.log` show: the prefix, and `windowMs` once it is known. */
+  toJSON(): object {
+    const { localKeys, prefix } = this;
+    return { localKeys, prefix, windowMs: this.#windowMs };
   }
 
   async #count(key: string, amount: number): Promise<native.WindowCount> {
