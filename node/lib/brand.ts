@@ -1,6 +1,6 @@
 /** A class, whatever its constructor. */
-interface Class<Instance extends object = object> {
-  readonly prototype: Instance;
+interface Class {
+  readonly prototype: object;
 }
 
 /**
@@ -17,19 +17,6 @@ export function brand(of: Class, name: string): void {
       // A subclass of a user's inherits this, and has no symbol of its own.
       if (this !== of) return Function.prototype[Symbol.hasInstance].call(this as never, value);
       return typeof value === 'object' && value !== null && symbol in value;
-    },
-  });
-}
-
-/**
- * Shows an object whose fields are private as what its `toJSON` returns, in `console.log` and `util.inspect`.
- *
- * @param name - what the class is called
- */
-export function showAsJson(of: Class<{ toJSON(): object }>, name: string): void {
-  Object.defineProperty(of.prototype, Symbol.for('nodejs.util.inspect.custom'), {
-    value(this: { toJSON(): object }, _depth: number, options: object, inspect: (value: unknown, options: object) => string) {
-      return `${name} ${inspect(this.toJSON(), options)}`;
     },
   });
 }

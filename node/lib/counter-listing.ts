@@ -4,6 +4,7 @@ import { brand } from './brand.js';
 import { call } from './errors.js';
 import { native } from './native.js';
 import type { CounterReport } from './reports.js';
+import { refuseClones } from './shown.js';
 
 /** How many counters are read at once: about a millisecond's worth. */
 const PAGE = 256;
@@ -33,6 +34,7 @@ export class CounterListing implements AsyncIterable<CounterReport> {
   constructor(node: string, limiter: number) {
     this.node = node;
     this.#limiter = limiter;
+    refuseClones(this);
   }
 
   /**

@@ -5,12 +5,13 @@
  */
 import type { ClientRateLimitInfo, Options, Store } from 'express-rate-limit';
 
-import { brand, showAsJson } from './brand.js';
+import { brand } from './brand.js';
 import { ClosedError, CounterError, InvalidInputError, call, settled } from './errors.js';
 import { Increments } from './increments.js';
 import { LimiterHandle, type LimiterSource } from './limiter-handle.js';
 import { native } from './native.js';
 import { checkVersion, type PeerRange } from './peer.js';
+import { refuseClones, showAsJson } from './shown.js';
 import { checkKeys, checkObject, checkText, show } from './validate.js';
 
 /** The versions that the store is tested with. */
@@ -77,6 +78,7 @@ export class TallymeshStore implements Store {
     checkText('prefix', prefix);
     this.#limiter = new LimiterHandle(limiter, COUNTERS);
     this.prefix = prefix;
+    refuseClones(this);
   }
 
   /**

@@ -12,6 +12,7 @@ import type { ToolRateLimiter } from './tool-rate-limiter.js';
 import { toolRateLimiter, toolRateLimiters } from './tool-rate-limiters.js';
 import type { ToolRateLimiterOptions, ToolRateLimiters, ToolRateLimitersOptions } from './tool-rate-limiters.js';
 import { fileNamesReplaced } from './settings.js';
+import { refuseClones } from './shown.js';
 import { checkCount, checkText, show } from './validate.js';
 
 /** The number of an open limiter in this process, for {@link Limiter.attach}. */
@@ -57,6 +58,7 @@ export class Limiter implements AsyncDisposable {
     this.node = opened.node;
     this.address = opened.address;
     this.setAside = opened.setAside;
+    refuseClones(this);
     limiterOpened();
   }
 
@@ -97,7 +99,6 @@ export class Limiter implements AsyncDisposable {
    */
   static attach(id: AttachedId): Limiter {
     checkCount('the id of a limiter', id);
-    if (id > 0xffff_ffff) throw new ClosedError(`no limiter of this process has the id ${id}`);
     return new Limiter(call(() => native.attach(id)));
   }
 

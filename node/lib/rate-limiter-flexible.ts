@@ -8,11 +8,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import type { RateLimiterRes } from 'rate-limiter-flexible';
 
-import { brand, showAsJson } from './brand.js';
+import { brand } from './brand.js';
 import { InvalidInputError, call } from './errors.js';
 import { LimiterHandle, type LimiterSource } from './limiter-handle.js';
 import { native } from './native.js';
 import { checkVersion, loaded, type PeerRange } from './peer.js';
+import { refuseClones, showAsJson } from './shown.js';
 import { checkCount, checkFlag, checkKeys, checkObject, checkText, show } from './validate.js';
 
 /** The versions that the limiter is tested with. */
@@ -190,6 +191,7 @@ export class RateLimiterTallymesh extends Base {
     this.keyPrefix = keyPrefix;
     this.execEvenly = execEvenly;
     this.execEvenlyMinDelayMs = execEvenlyMinDelayMs;
+    refuseClones(this);
   }
 
   /** What `JSON.stringify` and `console.log` show: the options in force. */

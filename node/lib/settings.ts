@@ -52,7 +52,7 @@ export const LIMIT_PARTS: Readonly<Record<keyof LimitConfig, Setting>> = {
   per: { kind: 'texts', allowed: 'labels' },
   max: { kind: 'count', allowed: '0 to 2^53 - 1' },
   window: { kind: 'duration', allowed: '"session", or 1ms to 366 days' },
-  sessionTtl: { kind: 'duration', allowed: '1ms to 366days', default: '1h' },
+  sessionTtl: { kind: 'duration', allowed: '1ms to 366 days', default: '1h' },
   whenLabelMissing: { kind: 'word', allowed: '"deny" or "skip"', default: 'deny' },
 };
 

@@ -1,6 +1,7 @@
 import { MemoryCallCounter, type CallCounter } from './call-counter.js';
-import { brand, showAsJson } from './brand.js';
+import { brand } from './brand.js';
 import { InvalidInputError, PanicError, TallymeshError } from './errors.js';
+import { refuseClones, showAsJson } from './shown.js';
 import { checkCount, checkKeys, checkObject, checkText, show } from './validate.js';
 
 /** How often one tool may be called. */
@@ -77,6 +78,7 @@ export class ToolRateLimiter {
    * @throws {@link InvalidInputError} when a limit is not a whole number from 0 to 2^53 - 1
    */
   constructor(limits: ToolRateLimits = DEFAULT_TOOL_RATE_LIMITS, otherTools: OtherTools = UNNAMED_TOOL) {
+    refuseClones(this);
     checkObject('limits', limits);
     this.#limits = new Map(Object.entries(limits).map(([tool, limit]) => [tool, checkedLimit(tool, limit)]));
     this.#others = checkedOthers(otherTools);

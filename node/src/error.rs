@@ -64,12 +64,19 @@ pub fn settings(source: ConfigError) -> Error {
         }),
         // The text was made of the object: where in it an error is would tell users nothing.
         ConfigError::Syntax { source, .. } => {
-            let syntax = source.downcast_ref::<toml::de::Error>();
-            json!({ "said": syntax.map_or_else(|| source.to_string(), |error| error.message().to_owned()) })
+            return match source.downcast_ref::<toml::de::Error>() {
+                Some(syntax) => unreadable(syntax.message()),
+                None => unreadable(source),
+            };
         }
-        other => json!({ "said": other.to_string() }),
+        other => return unreadable(other),
     };
     error(Code::Config, parts)
+}
+
+/// Settings in which no one setting is the reason.
+pub fn unreadable(said: impl Display) -> Error {
+    error(Code::Config, json!({ "said": said.to_string() }))
 }
 
 pub fn open(source: OpenError) -> Error {

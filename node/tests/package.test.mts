@@ -8,6 +8,8 @@ import { fileURLToPath } from 'node:url';
 
 import { afterAll, describe, expect, it } from 'vitest';
 
+import type { TallymeshErrorCode } from 'tallymesh';
+
 import { MAX_BINARY_BYTES, checkBinary, glibcOf, makeTarballs } from '../tarballs.mjs';
 import { temporaryDirectory } from './support.mjs';
 
@@ -195,5 +197,11 @@ describe('where no binary loads', () => {
     expect(load('')).toMatch(/^TALLYMESH_NO_BINARY The package tallymesh-\S+, .* is not installed.* MODULE_NOT_FOUND\n$/);
     const elsewhere = load("Object.defineProperty(process, 'platform', { value: 'sunos' });");
     expect(elsewhere).toContain(`TALLYMESH_NO_BINARY tallymesh has no binary for sunos-`);
+    expect(elsewhere).toContain(supported);
+    // The code is one of those that the types and the documentation name.
+    const code: TallymeshErrorCode = 'TALLYMESH_NO_BINARY';
+    for (const path of ['dist/errors.d.ts', '../docs/node-js.md']) {
+      expect(readFileSync(`${directory}/${path}`, 'utf8'), path).toContain(code);
+    }
   });
 });
