@@ -8,7 +8,9 @@ import * as threads from 'node:worker_threads';
  */
 export function showAsJson(of: { readonly prototype: { toJSON(): object } }, name: string): void {
   Object.defineProperty(of.prototype, Symbol.for('nodejs.util.inspect.custom'), {
-    value(this: { toJSON(): object }, _depth: number, options: object, inspect: (value: unknown, options: object) => string) {
+    value(this: { toJSON(): object }, depth: number, options: object, inspect: (value: unknown, options: object) => string) {
+      // As what is nested too deeply is shown.
+      if (depth < 0) return `[${name}]`;
       return `${name} ${inspect(this.toJSON(), options)}`;
     },
   });

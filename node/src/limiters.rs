@@ -106,7 +106,13 @@ fn open(env: &Env, config: Result<Config>) -> Result<PromiseRaw<'_, Opened>> {
 #[napi]
 pub fn attach(id: f64) -> Result<Opened> {
     guard(|| {
-        let shared = list_of_open().get(&(id as u64)).and_then(Weak::upgrade).ok_or_else(closed)?;
+        let none = || {
+            error::error(
+                error::Code::Closed,
+                "no open limiter has this id: it was closed, or is of another process or copy of tallymesh",
+            )
+        };
+        let shared = list_of_open().get(&(id as u64)).and_then(Weak::upgrade).ok_or_else(none)?;
         shared.alive()?;
         let node = shared.limiter.counters().replica().node.to_string();
         Ok(join(shared, node))

@@ -316,9 +316,35 @@ function sentences(): { file: string; text: string }[] {
   });
 }
 
+/** What the log says that Node.js shows on standard error: the texts of its lines, not the names of their fields. */
+function logLines(): { file: string; text: string }[] {
+  const root = fileURLToPath(new URL('../..', import.meta.url));
+  const files = [
+    'src/limiter.rs',
+    'src/runtime/log.rs',
+    'src/runtime/clock_watch.rs',
+    'src/runtime/disk_thread.rs',
+    'src/transport/tcp.rs',
+  ];
+  return files.flatMap((file) => {
+    const source =
+      readFileSync(join(root, file), 'utf8')
+        .split('#[cfg(test)]')[0]
+        ?.replace(/^ *\/\/.*$/gm, '') ?? '';
+    const literals = [...source.matchAll(/"((?:[^"\\]|\\[^])*)"/g)].map(([, text = '']) => text.replace(/\{[^}]*\}/g, ''));
+    const texts = literals.filter((text) => text.includes(' '));
+    return texts.map((text) => ({ file, text }));
+  });
+}
+
 describe('a sentence of the library', () => {
+  it.each(logLines())('in the log, of $file, names no setting that only a file has: $text', ({ text }) => {
+    expect(text).not.toMatch(/[a-z]_[a-z]/);
+  });
+
   it('is found in the sources', () => {
     expect(sentences().length).toBeGreaterThan(30);
+    expect(logLines().length).toBeGreaterThan(30);
   });
 
   it('has its settings named as in the object, and nothing else changed', () => {
