@@ -25,7 +25,7 @@ type Names = Readonly<Record<string, Setting>>;
  * @throws {@link ConfigError} when it has a name that is none, lacks one that is required, or has a value of a wrong type
  */
 export function settingsJson(config: Config): string {
-  checkObject('the config', config);
+  if (!isObject('config', config)) checkObject('the config', config);
   const known = [...TABLES, 'limits'];
   const settings = new Map<string, unknown>();
   for (const [key, value] of entriesOf('config', config)) {
@@ -79,7 +79,7 @@ function namesIn(table: string): Names {
 
 /** A table of settings, or a limit, with the names of the file. */
 function tableOf(path: string, table: unknown, names: Names): Record<string, unknown> {
-  if (!isObject(path, table)) throw new ConfigError(`${path} is ${show(table)}: give an object of ${list(names)}`);
+  if (!isObject(path, table)) throw refusedShape(path, table, `an object of ${Object.keys(names).join(', ')}`);
   const entries = entriesOf(path, table).map(([key, value]) => {
     const setting = Object.hasOwn(names, key) ? names[key] : undefined;
     if (setting === undefined) throw noSetting(path, key, Object.keys(names));
@@ -91,7 +91,7 @@ function tableOf(path: string, table: unknown, names: Names): Record<string, unk
 
 function limitsOf(limits: unknown): unknown[] {
   const path = 'config.limits';
-  if (!Array.isArray(limits)) throw new ConfigError(`${path} is ${show(limits)}: give an array of limits`);
+  if (!Array.isArray(limits)) throw refusedShape(path, limits, 'an array of limits');
   const places = new Map<unknown, string>();
   return Array.from(limits, (limit: unknown, index) => {
     const here = `${path}[${index}]`;
@@ -115,7 +115,7 @@ function limitsOf(limits: unknown): unknown[] {
 function patternsOf(path: string, patterns: unknown): unknown {
   if (!isObject(path, patterns)) {
     const plain = typeof patterns === 'object' && patterns !== null ? 'a plain object' : 'an object';
-    throw new ConfigError(`${path} is ${show(patterns)}: give ${plain} of patterns by label`);
+    throw refusedShape(path, patterns, `${plain} of patterns by label`);
   }
   return Object.fromEntries(
     entriesOf(path, patterns).map(([label, pattern]) => {
@@ -154,8 +154,15 @@ function textOf(path: string, value: unknown, setting: Setting): string {
 }
 
 function refused(path: string, value: unknown, setting: Setting): ConfigError {
-  const optional = value === undefined || value === null ? ', or leave it out' : '';
-  return new ConfigError(`${path} is ${show(value)}: ${give(setting)}${optional}${meantValue(setting, value)}`);
+  return new ConfigError(`${path} is ${show(value)}: ${give(setting)}${orNothing(value)}${meantValue(setting, value)}`);
+}
+
+function refusedShape(path: string, value: unknown, allowed: string): ConfigError {
+  return new ConfigError(`${path} is ${show(value)}: give ${allowed}${orNothing(value)}`);
+}
+
+function orNothing(value: unknown): string {
+  return value === undefined || value === null ? ', or leave it out if it is optional' : '';
 }
 
 /** What is allowed, in the words of JavaScript. */
@@ -207,10 +214,6 @@ function noSetting(path: string, key: string, known: readonly string[]): ConfigE
   return new ConfigError(`${path}.${key} is no setting: those of ${path} are ${known.join(', ')}${suggested(meant)}`);
 }
 
-function list(names: Names): string {
-  return Object.keys(names).join(', ');
-}
-
 function isObject(path: string, value: unknown): value is object {
   return read(path, () => isPlainObject(value));
 }
@@ -225,6 +228,9 @@ function read<T>(path: string, get: () => T): T {
   try {
     return get();
   } catch (thrown) {
-    throw new ConfigError(`${path} cannot be read: it threw ${String(thrown)}`, { cause: thrown });
+    // It may be an error of any realm, or none.
+    const { name, message } = (thrown ?? {}) as { name?: unknown; message?: unknown };
+    const what = typeof message === 'string' ? `${String(name)}: ${message}` : show(thrown);
+    throw new ConfigError(`${path} cannot be read: it threw ${what}`, { cause: thrown });
   }
 }

@@ -201,6 +201,26 @@ describe('a config', () => {
     expect(await refused({ ...inMemory(), [table]: Object.create({ id: 'a' }) as object })).toContain('inherits');
   });
 
+  it('is refused that cannot be read at all', async () => {
+    const { proxy, revoke } = Proxy.revocable({}, {});
+    revoke();
+    expect(await refused(proxy)).toMatch(/^config cannot be read: it threw TypeError: .*revoked/);
+    expect(await refused({ ...inMemory(), gossip: proxy })).toMatch(/^config\.gossip cannot be read: it threw TypeError/);
+    const bare = {
+      get gossip() {
+        throw Object.create(null) as Error;
+      },
+    };
+    expect(await refused(bare)).toBe('config.gossip cannot be read: it threw an object');
+  });
+
+  it('may leave out what is optional, and may not have it undefined', async () => {
+    for (const part of ['gossip', 'counters', 'limits']) {
+      const message = await refused({ ...inMemory(), [part]: undefined });
+      expect(message).toMatch(new RegExp(`^config\\.${part} is undefined: give an .*, or leave it out if it is optional$`));
+    }
+  });
+
   it('is refused without what must be there', async () => {
     expect(await refused({})).toContain('config.node is missing');
     expect(await refused({ node: {} })).toContain('config.node.id is missing');
