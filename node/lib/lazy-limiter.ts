@@ -1,6 +1,6 @@
 import { setImmediate as breathe } from 'node:timers/promises';
-import { inspect } from 'node:util';
 
+import { brand } from './brand.js';
 import { CounterListing } from './counter-listing.js';
 import { notOpen, type Decision, type Peek, type Receipt } from './decision.js';
 import { ClosedError, OpenError, TallymeshError } from './errors.js';
@@ -9,12 +9,10 @@ import type { AttachedId, Limiter } from './limiter.js';
 import { warnOnce } from './open-warning.js';
 import type { HealthReport, PeerReport, StatusReport } from './reports.js';
 import { checkRequest, type Labels, type LimitReset, type Request } from './request.js';
+import { refuseClones, showAsJson } from './shown.js';
 import type { ToolRateLimiter } from './tool-rate-limiter.js';
 import { toolRateLimiter, toolRateLimiters } from './tool-rate-limiters.js';
 import type { ToolRateLimiterOptions, ToolRateLimiters, ToolRateLimitersOptions } from './tool-rate-limiters.js';
-
-/** Known across copies of this package, and across realms. */
-const BRAND = Symbol.for('tallymesh.LazyLimiter');
 
 /**
  * How far a lazy limiter is: `'unopened'` and used by none yet; `'opening'`; `'open'`; `'failed'` to open, until `open()` tries again;
@@ -45,7 +43,7 @@ export type LazyLimiterState = 'unopened' | 'opening' | 'open' | 'failed' | 'clo
  * await limiter.open(); // where the program starts: from here on, decisions are made at once
  * ```
  */
-export class LazyLimiter implements Omit<Limiter, 'node' | 'id'> {
+export class LazyLimiter implements Omit<Limiter, 'node' | 'id' | symbol>, AsyncDisposable {
   readonly #opener: (scope: LabelScope) => Promise<Limiter>;
   readonly #scope = new LabelScope();
   /** What opens it or has opened it, or failed to. */
@@ -55,12 +53,14 @@ export class LazyLimiter implements Omit<Limiter, 'node' | 'id'> {
   #closing: Promise<void> | undefined;
 
   static {
-    Object.defineProperty(this.prototype, BRAND, { value: true });
+    brand(this, 'LazyLimiter');
+    showAsJson(this, 'LazyLimiter');
   }
 
   /** @internal */
   constructor(opener: (scope: LabelScope) => Promise<Limiter>) {
     this.#opener = opener;
+    refuseClones(this);
   }
 
   /** How far it is. Asking does not open it. */
@@ -202,7 +202,7 @@ export class LazyLimiter implements Omit<Limiter, 'node' | 'id'> {
 
   /** {@link Limiter.counters}; the iteration waits until it is open. */
   counters(): CounterListing {
-    return this.#limiter?.counters() ?? new CounterListing(async () => (await this.opened()).counters());
+    return this.#limiter?.counters() ?? new CounterListing(undefined, async () => (await this.opened()).counters());
   }
 
   /**
@@ -240,13 +240,7 @@ export class LazyLimiter implements Omit<Limiter, 'node' | 'id'> {
   /** What `JSON.stringify` and `console.log` show: the state, the node's name once it is open, and why it could not be opened. */
   toJSON(): object {
     const { state, node } = this;
-    return { state, node, reason: state === 'failed' ? this.#failureText() : undefined };
-  }
-
-  /** @internal */
-  [inspect.custom](_depth: number, options: object): string {
-    const shown = Object.entries(this.toJSON()).filter(([, value]) => value !== undefined);
-    return `LazyLimiter ${inspect(Object.fromEntries(shown), options)}`;
+    return { state, ...(node !== undefined && { node }), ...(state === 'failed' && { reason: this.#failureText() }) };
   }
 
   /**
@@ -310,15 +304,6 @@ export class LazyLimiter implements Omit<Limiter, 'node' | 'id'> {
     this.#opening = handled(opening);
     return opening;
   }
-}
-
-/**
- * Whether this is a lazy limiter, of whichever copy of this package.
- *
- * @internal
- */
-export function isLazy(source: unknown): source is LazyLimiter {
-  return typeof source === 'object' && source !== null && BRAND in source;
 }
 
 /** The promise, whose rejection is known of: it ends no process for want of one who waits for it. */

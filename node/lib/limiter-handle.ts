@@ -1,5 +1,5 @@
 import { OpenError, TallymeshError } from './errors.js';
-import { isLazy, type LazyLimiter } from './lazy-limiter.js';
+import { LazyLimiter } from './lazy-limiter.js';
 import { handleOf, type Limiter } from './limiter.js';
 import { warnOnce } from './open-warning.js';
 import type { Labels } from './request.js';
@@ -27,7 +27,7 @@ export class LimiterHandle {
    */
   constructor(source: LimiterSource, ...counters: string[]) {
     this.#counters = counters;
-    if (isLazy(source)) this.#limiter = this.#lazy = source;
+    if (source instanceof LazyLimiter) this.#limiter = this.#lazy = source;
     else if (isPromise(source)) this.#promised = this.#await(source);
     else this.#found(source);
   }

@@ -146,8 +146,8 @@ describe('before it is open, a lazy limiter', () => {
     const tools = limiter.toolRateLimiter({ session: 'x'.repeat(600), limits: LIMITS });
     expect(tools.tryCall('book').allowed).toBe(false);
     await limiter.open();
-    expect(tools.tryCall('book')).toMatchObject({ allowed: false, reason: expect.stringContaining('max_key_bytes') });
-    expect(() => limiter.toolRateLimiter({ session: 'x'.repeat(600), limits: LIMITS })).toThrow(/max_key_bytes/);
+    expect(tools.tryCall('book')).toMatchObject({ allowed: false, reason: expect.stringContaining('the key has') });
+    expect(() => limiter.toolRateLimiter({ session: 'x'.repeat(600), limits: LIMITS })).toThrow(/the key has/);
   });
 
   it('waits with what returns a promise, and opens by it', async () => {
