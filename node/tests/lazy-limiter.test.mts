@@ -74,8 +74,10 @@ describe('a lazy limiter that is not used', () => {
     const { config, dataDir } = onDisk();
     const limiter = lazy(config);
     limiter.withLabels({ session: 's' }, () => limiter.labels());
-    limiter.toolRateLimiter({ session: 's' });
-    toolRateLimiters(limiter)('s');
+    for (const tools of [limiter.toolRateLimiter({ session: 's' }), toolRateLimiters(limiter)('s')]) {
+      expect(tools.getStats()).toStrictEqual({ turn: {}, session: {} });
+      inspect(tools);
+    }
     limiter.counters();
     const { node, id, address, setAside } = limiter;
     expect({ node, id, address, setAside }).toStrictEqual({
@@ -146,8 +148,8 @@ describe('before it is open, a lazy limiter', () => {
     const tools = limiter.toolRateLimiter({ session: 'x'.repeat(600), limits: LIMITS });
     expect(tools.tryCall('book').allowed).toBe(false);
     await limiter.open();
-    expect(tools.tryCall('book')).toMatchObject({ allowed: false, reason: expect.stringContaining('max_key_bytes') });
-    expect(() => limiter.toolRateLimiter({ session: 'x'.repeat(600), limits: LIMITS })).toThrow(/max_key_bytes/);
+    expect(tools.tryCall('book')).toMatchObject({ allowed: false, reason: expect.stringContaining('the key has') });
+    expect(() => limiter.toolRateLimiter({ session: 'x'.repeat(600), limits: LIMITS })).toThrow(/the key has/);
   });
 
   it('waits with what returns a promise, and opens by it', async () => {
