@@ -30,7 +30,7 @@ export type LazyLimiterState = 'unopened' | 'opening' | 'open' | 'failed' | 'clo
  * - what has no answer that could say so throws an {@link OpenError}: `refund`, `token`, `refundToken`, `reset`, `peers`, `health`,
  *   `status`. `state` tells without opening it.
  *
- * Each of these is a use, so it opens the limiter; `withLabels`, `labels` and making tool rate limiters are none. If it cannot be opened,
+ * Each of these is a use, so it opens the limiter; `withLabels`, `labels`, making tool rate limiters and their `getStats` are none. If it cannot be opened,
  * every use is told the reason, a warning of the process says it once, and `open()` tries again.
  *
  * It is no promise itself: an `async` function that returned it, or a framework that awaits its providers, would open it. Await

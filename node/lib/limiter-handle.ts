@@ -52,8 +52,9 @@ export class LimiterHandle {
 
   /** Whether it is still to be opened. Asking does not open it. */
   isPending(): boolean {
+    if (this.#handle !== undefined) return false;
     const { state } = this.#lazy ?? {};
-    return this.#handle === undefined && state !== 'open' && state !== 'closed';
+    return state !== 'open' && state !== 'closed';
   }
 
   /** The labels in force: see {@link Limiter.withLabels}. */

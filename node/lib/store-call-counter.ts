@@ -35,6 +35,11 @@ export class CounterPlace {
     return number;
   }
 
+  /** Whether nothing can be counted there yet; see {@link LimiterHandle.isPending}. */
+  isPending(): boolean {
+    return this.#limiter.isPending();
+  }
+
   /** Forgets a number; the counter stays. */
   close(number: number): void {
     native.counterRelease(number);
@@ -61,6 +66,8 @@ export class StoreCallCounter implements CallCounter {
   }
 
   value(): number {
+    // What only looks does not open a lazy limiter.
+    if (this.#place.isPending()) return this.#said(this.#seen);
     try {
       return this.#said(call(() => native.counterValue(this.#counter())));
     } catch {

@@ -74,8 +74,10 @@ describe('a lazy limiter that is not used', () => {
     const { config, dataDir } = onDisk();
     const limiter = lazy(config);
     limiter.withLabels({ session: 's' }, () => limiter.labels());
-    limiter.toolRateLimiter({ session: 's' });
-    toolRateLimiters(limiter)('s');
+    for (const tools of [limiter.toolRateLimiter({ session: 's' }), toolRateLimiters(limiter)('s')]) {
+      expect(tools.getStats()).toStrictEqual({ turn: {}, session: {} });
+      inspect(tools);
+    }
     limiter.counters();
     const { node, id, address, setAside } = limiter;
     expect({ node, id, address, setAside }).toStrictEqual({
