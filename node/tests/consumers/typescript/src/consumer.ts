@@ -1,5 +1,5 @@
 import { rateLimit } from 'express-rate-limit';
-import { Limiter, type Config, type Decision, type DenialCause, type ToolRateLimits } from 'tallymesh';
+import { Limiter, type Config, type Decision, type DenialCause, type LimiterSource, type ToolRateLimits } from 'tallymesh';
 import { TallymeshStore } from 'tallymesh/express-rate-limit';
 import { RateLimiterTallymesh } from 'tallymesh/rate-limiter-flexible';
 
@@ -19,6 +19,12 @@ export async function main(): Promise<void> {
   const limits: ToolRateLimits = { book: { maxPerTurn: 1, maxPerSession: 1 } };
   limiter.toolRateLimiter({ session: 's1', limits });
   await limiter.close();
+
+  const lazy = Limiter.lazy(config);
+  const source: LimiterSource = lazy;
+  new TallymeshStore({ limiter: source });
+  const denied: Promise<Decision> = lazy.withLabels({ session: 's2' }, async () => lazy.acquire({ tool: 'book' }));
+  if (!(await denied).allowed) await lazy.close();
 }
 
 // @ts-expect-error: the types are found, and are not `any`
