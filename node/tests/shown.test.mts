@@ -329,6 +329,18 @@ describe('every export', () => {
   });
 });
 
+describe('every class', () => {
+  const classes = [main, express, flexible].flatMap((module) =>
+    Object.entries(module).filter(([, value]) => /^class\b/.test(String(value))),
+  );
+
+  it.each(classes)('%s is known to instanceof in every realm and copy of the package', (name, value) => {
+    expect(Object.hasOwn(value, Symbol.hasInstance)).toBe(true);
+    const { prototype } = value as unknown as { prototype: object };
+    expect(Object.hasOwn(prototype, Symbol.for(`tallymesh.${name}`))).toBe(true);
+  });
+});
+
 describe.each(Object.keys(ROWS))('%s', (name) => {
   it('is whole as JSON, as a structured clone and in the log', async () => {
     for (const [what, { value, json, clone, log }] of Object.entries((await ROWS[name]?.()) ?? {})) {
