@@ -115,7 +115,7 @@ fn of_a_builder() {
         (Config::builder("").build().unwrap_err().to_string(), &["node.id = \"\"", "1 to 64"]),
         (Config::builder("a").build().unwrap_err().to_string(), &["node.data_dir", "in_memory"]),
         (on_disk(""), &["node.data_dir", "in_memory"]),
-        (built(|c| c.data_dir("d")), &["node.data_dir = \"d\"", "either"]),
+        (built(|c| c.data_dir("d")), &["node.data_dir = \"d\"", "only without storage.in_memory"]),
         (built(|c| c.listen("7946")), &["gossip.listen = \"7946\"", "an IP address and a port"]),
         (built(|c| c.listen("0.0.0.0:1")), &["gossip.listen = \"0.0.0.0:1\"", "insecure = true"]),
         (built(|c| c.peers(["h:1", "h"])), &["gossip.peers = \"h\"", "host:port"]),

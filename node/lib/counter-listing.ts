@@ -1,8 +1,10 @@
 import { setImmediate as breathe } from 'node:timers/promises';
 
+import { brand } from './brand.js';
 import { call } from './errors.js';
 import { native } from './native.js';
 import type { CounterReport } from './reports.js';
+import { refuseClones } from './shown.js';
 
 /** How many counters are read at once: about a millisecond's worth. */
 const PAGE = 256;
@@ -20,11 +22,19 @@ const PAGE = 256;
  * ```
  */
 export class CounterListing implements AsyncIterable<CounterReport> {
+  /** The name of the node whose counters they are. */
+  readonly node: string;
   readonly #limiter: number;
 
+  static {
+    brand(this, 'CounterListing');
+  }
+
   /** @internal */
-  constructor(limiter: number) {
+  constructor(node: string, limiter: number) {
+    this.node = node;
     this.#limiter = limiter;
+    refuseClones(this);
   }
 
   /**
@@ -46,6 +56,7 @@ export class CounterListing implements AsyncIterable<CounterReport> {
     try {
       for (;;) {
         const page = call(() => native.listingPage(listing, PAGE));
+        for (const counter of page) Object.defineProperty(counter, 'toJSON', { value: counterJson });
         if (page.length > 0) yield page;
         if (page.length < PAGE) return;
         await breathe();
@@ -65,4 +76,9 @@ export class CounterListing implements AsyncIterable<CounterReport> {
     for await (const page of this.pages()) for (const counter of page) all.push(counter);
     return all;
   }
+}
+
+/** A counter as `JSON.stringify` shows it, which takes no BigInt: `value` and `credit` as decimal text. */
+function counterJson(this: CounterReport): object {
+  return { ...this, value: String(this.value), credit: String(this.credit) };
 }

@@ -1,3 +1,4 @@
+import { brand } from './brand.js';
 import { DeniedError } from './errors.js';
 import { native } from './native.js';
 
@@ -64,7 +65,12 @@ export class Peek {
   readonly cause: DenialCause | undefined;
   /** The label that the request lacks and the limit counts per; undefined unless that is why it was denied. */
   readonly missingLabel: string | undefined;
-  readonly #max: number;
+  /** Why it was denied, for people; undefined if allowed. */
+  readonly reason: string | undefined;
+
+  static {
+    brand(this, 'Peek');
+  }
 
   /**
    * @internal
@@ -79,49 +85,49 @@ export class Peek {
     this.retryAfterMs = retryAfterMs < 0 ? undefined : retryAfterMs;
     this.cause = denied ? (CAUSES[packed % 16] ?? 'other') : undefined;
     this.missingLabel = this.cause === 'missing-label' ? (native.lastMissingLabel() ?? undefined) : undefined;
-    this.#max = limit?.max ?? 0;
+    this.reason = this.cause === undefined ? undefined : reasonOf(this, this.cause, limit?.max ?? 0);
   }
 
-  /** Why it was denied, for people; undefined if allowed. */
-  get reason(): string | undefined {
-    const limit = `limit "${this.limit}"`;
-    const wait = this.retryAfterMs === undefined ? '' : `; retry in ${this.retryAfterMs} ms`;
-    switch (this.cause) {
-      case undefined:
-        return undefined;
-      case 'limit-reached':
-        return `${limit} of ${this.#max} reached (${this.remaining} left)${wait}`;
-      case 'cost-over-max':
-        return `the cost is over ${limit} of ${this.#max}`;
-      case 'too-many-counters':
-        return `${limit} needs a new counter and maxCounters are in use; waiting does not help`;
-      case 'key-too-long':
-        return `the label values for ${limit} are longer than maxKeyBytes; waiting does not help`;
-      case 'too-many-labels':
-        return 'the request has more labels than maxLabels; waiting does not help';
-      case 'missing-label':
-        return `the request lacks the label "${this.missingLabel}", which ${limit} counts per`;
-      case 'unmatched':
-        return 'no limit applies to the request, and counters.unmatched is "deny"';
-      case 'counter-exhausted':
-        return `the counter of ${limit} has counted 2^53 - 1 here, the most there is${wait}`;
-      case 'other':
-        return `denied by ${limit}`;
-    }
-  }
-
-  /** The decision as `JSON.stringify` shows it, with the reason. */
+  /** The decision as `JSON.stringify` shows it: all its fields, without a `remaining` that is `Infinity`, which JSON lacks. */
   toJSON(): object {
-    const { allowed, limit, retryAfterMs, cause, missingLabel, reason } = this;
-    const remaining = Number.isFinite(this.remaining) ? this.remaining : undefined;
-    return { allowed, remaining, limit, retryAfterMs, cause, missingLabel, reason };
+    return { ...this, remaining: Number.isFinite(this.remaining) ? this.remaining : undefined };
+  }
+}
+
+/** Why it was denied, for people. All but the causes 'too-many-labels' and 'unmatched' are of a limit. */
+function reasonOf(denied: Omit<Peek, 'reason'>, cause: DenialCause, max: number): string {
+  const limit = `limit "${denied.limit}"`;
+  const wait = denied.retryAfterMs === undefined ? '' : `; retry in ${denied.retryAfterMs} ms`;
+  switch (cause) {
+    case 'limit-reached':
+      return `${limit} of ${max} reached (${denied.remaining} left)${wait}`;
+    case 'cost-over-max':
+      return `the cost is over ${limit} of ${max}`;
+    case 'too-many-counters':
+      return `${limit} needs a new counter and counters.maxCounters are in use; waiting does not help`;
+    case 'key-too-long':
+      return `the label values for ${limit} are longer than counters.maxKeyBytes; waiting does not help`;
+    case 'too-many-labels':
+      return 'the request has more labels than counters.maxLabels; waiting does not help';
+    case 'missing-label':
+      return `the request lacks the label "${denied.missingLabel}", which ${limit} counts per`;
+    case 'unmatched':
+      return 'no limit applies to the request, and counters.unmatched is "deny"';
+    case 'counter-exhausted':
+      return `the counter of ${limit} has counted 2^53 - 1 here, the most there is${wait}`;
+    case 'other':
+      return `denied by ${limit}`;
   }
 }
 
 /** The answer to a request: whether it may go ahead. If so, every limit that matched is charged; if not, none is. */
 export class Decision extends Peek {
-  readonly #receipts: string;
-  readonly #number: number;
+  /** What to refund the charge by; undefined if denied. */
+  readonly receipt: Receipt | undefined;
+
+  static {
+    brand(this, 'Decision');
+  }
 
   /** @internal */
   constructor(
@@ -133,13 +139,7 @@ export class Decision extends Peek {
     number: number,
   ) {
     super(packed, limits, remaining, retryAfterMs);
-    this.#receipts = receipts;
-    this.#number = number;
-  }
-
-  /** What to refund the charge by; undefined if denied. */
-  get receipt(): Receipt | undefined {
-    return this.allowed ? (`${this.#receipts}-${this.#number}` as Receipt) : undefined;
+    this.receipt = this.allowed ? (`${receipts}-${number}` as Receipt) : undefined;
   }
 
   /**

@@ -5,11 +5,13 @@
  */
 import type { ClientRateLimitInfo, Options, Store } from 'express-rate-limit';
 
+import { brand } from './brand.js';
 import { ClosedError, CounterError, InvalidInputError, call, settled } from './errors.js';
 import { Increments } from './increments.js';
 import { LimiterHandle, type LimiterSource } from './limiter-handle.js';
 import { native } from './native.js';
 import { checkVersion, type PeerRange } from './peer.js';
+import { refuseClones, showAsJson } from './shown.js';
 import { checkKeys, checkObject, checkText, show } from './validate.js';
 
 /** The versions that the store is tested with. */
@@ -59,6 +61,11 @@ export class TallymeshStore implements Store {
   readonly #increments = new Increments();
   #windowMs: number | undefined;
 
+  static {
+    brand(this, 'TallymeshStore');
+    showAsJson(this, 'TallymeshStore');
+  }
+
   /**
    * @throws {@link InvalidInputError} when an option cannot be used
    * @throws {@link PeerPackageError} when the express-rate-limit that is installed is older than 7 or newer than 8
@@ -71,6 +78,7 @@ export class TallymeshStore implements Store {
     checkText('prefix', prefix);
     this.#limiter = new LimiterHandle(limiter, COUNTERS);
     this.prefix = prefix;
+    refuseClones(this);
   }
 
   /**
@@ -149,6 +157,12 @@ export class TallymeshStore implements Store {
   async shutdown(): Promise<void> {
     const limiter = await this.#limiter.opened();
     await settled(() => native.flush(limiter));
+  }
+
+  /** What `JSON.stringify` and `console.log` show: the prefix, and `windowMs` once it is known. */
+  toJSON(): object {
+    const { localKeys, prefix } = this;
+    return { localKeys, prefix, windowMs: this.#windowMs };
   }
 
   async #count(key: string, amount: number): Promise<native.WindowCount> {

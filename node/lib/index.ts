@@ -27,6 +27,6 @@ export {
   RefundError,
   TallymeshError,
 } from './errors.js';
-export type { RefundErrorCode, TallymeshErrorCode } from './errors.js';
+export type { ErrorJson, RefundErrorCode, TallymeshErrorCode } from './errors.js';
 export type { Config, CountersConfig, Duration, GossipConfig, LimitConfig, NodeConfig, StorageConfig } from './config.js';
 export type { CounterReport, Health, HealthReport, PeerReport, Rejections, StatusReport } from './reports.js';

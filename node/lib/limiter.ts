@@ -1,4 +1,6 @@
-import { inConfig, settingsJson, type Config } from './config.js';
+import { brand } from './brand.js';
+import type { Config } from './config.js';
+import { inConfig, settingsJson } from './config-check.js';
 import { CounterListing } from './counter-listing.js';
 import { Decision, Peek, type LimitInForce, type Receipt } from './decision.js';
 import { limiterClosed, limiterOpened } from './end.js';
@@ -9,12 +11,17 @@ import type { HealthReport, PeerReport, StatusReport } from './reports.js';
 import type { ToolRateLimiter } from './tool-rate-limiter.js';
 import { toolRateLimiter, toolRateLimiters } from './tool-rate-limiters.js';
 import type { ToolRateLimiterOptions, ToolRateLimiters, ToolRateLimitersOptions } from './tool-rate-limiters.js';
+import { fileNamesReplaced } from './settings.js';
+import { refuseClones } from './shown.js';
 import { checkCount, checkText, show } from './validate.js';
 
 /** The number of an open limiter in this process, for {@link Limiter.attach}. */
 export type AttachedId = number;
 
-let handleFor: (limiter: Limiter, counters: readonly string[]) => number;
+/** Asks a limiter for its number, also one that another copy of this package made. */
+const HANDLE = Symbol.for('tallymesh.handle');
+/** A limiter's numbers are those of the native half that this package has loaded. */
+const LIBRARY = native.library();
 
 /**
  * Decides whether requests may go ahead, under limits that hold across instances and restarts.
@@ -51,11 +58,12 @@ export class Limiter implements AsyncDisposable {
     this.node = opened.node;
     this.address = opened.address;
     this.setAside = opened.setAside;
+    refuseClones(this);
     limiterOpened();
   }
 
   static {
-    handleFor = (limiter, counters) => limiter.#handleFor(counters);
+    brand(this, 'Limiter');
   }
 
   /**
@@ -78,7 +86,7 @@ export class Limiter implements AsyncDisposable {
     try {
       return new Limiter(await native.openSettings(json));
     } catch (thrown) {
-      throw inConfig(asTallymeshError(thrown), config);
+      throw inConfig(asTallymeshError(thrown), json);
     }
   }
 
@@ -91,7 +99,6 @@ export class Limiter implements AsyncDisposable {
    */
   static attach(id: AttachedId): Limiter {
     checkCount('the id of a limiter', id);
-    if (id > 0xffff_ffff) throw new ClosedError(`no limiter of this process has the id ${id}`);
     return new Limiter(call(() => native.attach(id)));
   }
 
@@ -254,7 +261,7 @@ export class Limiter implements AsyncDisposable {
    * limiter.counters())`, or `await limiter.counters().toArray()`.
    */
   counters(): CounterListing {
-    return new CounterListing(this.#handle);
+    return new CounterListing(this.node, this.#handle);
   }
 
   /** Who is connected, how far they lag, and how their clocks differ. */
@@ -270,7 +277,11 @@ export class Limiter implements AsyncDisposable {
 
   /** How this instance is doing: its health, peers, rejections and sizes at one moment. */
   status(): StatusReport {
-    return call(() => native.status(this.#handle));
+    const status = call(() => native.status(this.#handle));
+    return {
+      ...status,
+      health: { ...status.health, reasons: status.health.reasons.map((reason) => fileNamesReplaced(reason)) },
+    };
   }
 
   /**
@@ -316,8 +327,14 @@ export class Limiter implements AsyncDisposable {
     }
   }
 
-  /** Its number, unless a limit of the config would count in the counters of one of these names as well. */
-  #handleFor(counters: readonly string[]): number {
+  /**
+   * Its number in this library, unless a limit of the config would count in the counters of one of these names as well; undefined
+   * if it is of another library.
+   *
+   * @internal
+   */
+  [HANDLE](library: string, counters: readonly string[]): number | undefined {
+    if (library !== LIBRARY) return undefined;
     const taken = this.#limits.find((limit) => counters.includes(limit.name));
     if (taken === undefined) return this.#handle;
     throw new InvalidInputError(`the config has a limit of the name "${taken.name}", which is taken: give it another`);
@@ -330,6 +347,12 @@ export class Limiter implements AsyncDisposable {
  * @internal
  */
 export function handleOf(limiter: Limiter, counters: readonly string[]): number {
-  if (limiter instanceof Limiter) return handleFor(limiter, counters);
-  throw new InvalidInputError(`the limiter is ${show(limiter)}: give what Limiter.open() resolved to`);
+  if (!(limiter instanceof Limiter) || typeof limiter[HANDLE] !== 'function') {
+    throw new InvalidInputError(`the limiter is ${show(limiter)}: give what Limiter.open() resolved to`);
+  }
+  const handle = limiter[HANDLE](LIBRARY, counters);
+  if (handle !== undefined) return handle;
+  throw new InvalidInputError(
+    'the limiter is of another copy of the package tallymesh, which counts by itself: import both from one copy (npm ls tallymesh)',
+  );
 }

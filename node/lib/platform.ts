@@ -1,3 +1,5 @@
+import type { TallymeshErrorCode } from './errors.js';
+
 /** The oldest glibc that the binaries for Linux load on: that of the machine they are built on decides. A test measures it. */
 export const OLDEST_GLIBC = '2.34';
 
@@ -21,9 +23,12 @@ export interface Platform {
 }
 
 /** Thrown when the package is loaded and has no binary that loads here; `cause` is what the last try threw. */
-export function noBinaryError(errors: readonly unknown[]): Error & { code: 'TALLYMESH_NO_BINARY' } {
+export function noBinaryError(errors: readonly unknown[]): Error & { code: TallymeshErrorCode } {
   const error = new Error(whyNoBinary(here(), errors), { cause: errors.at(-1) });
-  return Object.assign(error, { code: 'TALLYMESH_NO_BINARY' as const });
+  const code: TallymeshErrorCode = 'TALLYMESH_NO_BINARY';
+  // As of the errors that have a class, without which `JSON.stringify` leaves the message out.
+  Object.defineProperty(error, 'toJSON', { value: () => ({ name: error.name, code, message: error.message }) });
+  return Object.assign(error, { code });
 }
 
 /** Says why no binary loaded on this platform, and what to do. `errors` is what each try threw. */

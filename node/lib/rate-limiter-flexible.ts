@@ -8,10 +8,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import type { RateLimiterRes } from 'rate-limiter-flexible';
 
+import { brand } from './brand.js';
 import { InvalidInputError, call } from './errors.js';
 import { LimiterHandle, type LimiterSource } from './limiter-handle.js';
 import { native } from './native.js';
 import { checkVersion, loaded, type PeerRange } from './peer.js';
+import { refuseClones, showAsJson } from './shown.js';
 import { checkCount, checkFlag, checkKeys, checkObject, checkText, show } from './validate.js';
 
 /** The versions that the limiter is tested with. */
@@ -106,6 +108,20 @@ export class RateLimiterRewardRes extends flexible.RateLimiterRes {
   ) {
     super(result.remainingPoints, result.msBeforeNext, result.consumedPoints, result.isFirstInDuration);
   }
+
+  static {
+    brand(this, 'RateLimiterRewardRes');
+    showAsJson(this, 'RateLimiterRewardRes');
+  }
+
+  /** What `JSON.stringify`, `toString` and `console.log` show: what every `RateLimiterRes` has, and the points that were given back. */
+  override toJSON(): ReturnType<RateLimiterRes['toJSON']> & { rewardedPoints: number } {
+    return { ...super.toJSON(), rewardedPoints: this.rewardedPoints };
+  }
+
+  override toString(): string {
+    return JSON.stringify(this);
+  }
 }
 
 /**
@@ -142,6 +158,11 @@ export class RateLimiterTallymesh extends Base {
   readonly #limiter: LimiterHandle;
   readonly #windowMs: number;
 
+  static {
+    brand(this, 'RateLimiterTallymesh');
+    showAsJson(this, 'RateLimiterTallymesh');
+  }
+
   /** @throws {@link InvalidInputError} when an option cannot be used */
   constructor(options: RateLimiterTallymeshOptions) {
     checkObject('the options of RateLimiterTallymesh', options);
@@ -170,6 +191,13 @@ export class RateLimiterTallymesh extends Base {
     this.keyPrefix = keyPrefix;
     this.execEvenly = execEvenly;
     this.execEvenlyMinDelayMs = execEvenlyMinDelayMs;
+    refuseClones(this);
+  }
+
+  /** What `JSON.stringify` and `console.log` show: the options in force. */
+  toJSON(): object {
+    const { points, duration, blockDuration, blockOnConsumed, keyPrefix, execEvenly, execEvenlyMinDelayMs } = this;
+    return { points, duration, blockDuration, blockOnConsumed, keyPrefix, execEvenly, execEvenlyMinDelayMs };
   }
 
   /** How long a window is, in milliseconds; 0 for no windows. */

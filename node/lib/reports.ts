@@ -1,4 +1,4 @@
-/** One counter as it stands. */
+/** One counter as it stands. JSON takes no BigInt, so `JSON.stringify` shows `value` and `credit` as decimal text: `BigInt(text)`. */
 export interface CounterReport {
   /** The name of the limit that counts in it, or of the part of this package that does. */
   readonly limit: string;

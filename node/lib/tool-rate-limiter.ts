@@ -1,6 +1,8 @@
 import { MemoryCallCounter, type CallCounter } from './call-counter.js';
+import { brand } from './brand.js';
 import { InvalidInputError, PanicError, TallymeshError } from './errors.js';
-import { checkCount, checkObject, checkText, show } from './validate.js';
+import { refuseClones, showAsJson } from './shown.js';
+import { checkCount, checkKeys, checkObject, checkText, show } from './validate.js';
 
 /** How often one tool may be called. */
 export interface ToolRateLimit {
@@ -65,13 +67,19 @@ export class ToolRateLimiter {
   readonly #used = new Set<Tool>();
   readonly #usedInTurn = new Set<Tool>();
 
+  static {
+    brand(this, 'ToolRateLimiter');
+    showAsJson(this, 'ToolRateLimiter');
+  }
+
   /**
    * @param limits - by tool name, instead of {@link DEFAULT_TOOL_RATE_LIMITS}
    * @param otherTools - how tools are limited that are not named: by default 5 times in a turn and 50 times in a session
    * @throws {@link InvalidInputError} when a limit is not a whole number from 0 to 2^53 - 1
    */
   constructor(limits: ToolRateLimits = DEFAULT_TOOL_RATE_LIMITS, otherTools: OtherTools = UNNAMED_TOOL) {
-    checkObject('the limits', limits);
+    refuseClones(this);
+    checkObject('limits', limits);
     this.#limits = new Map(Object.entries(limits).map(([tool, limit]) => [tool, checkedLimit(tool, limit)]));
     this.#others = checkedOthers(otherTools);
   }
@@ -176,6 +184,11 @@ export class ToolRateLimiter {
       turn: counts(this.#usedInTurn, (tool) => tool.turn.value()),
       session: counts(this.#used, (tool) => tool.session.value()),
     };
+  }
+
+  /** What `JSON.stringify` and `console.log` show: the limits, and the counts of {@link getStats}. */
+  toJSON(): object {
+    return { limits: Object.fromEntries(this.#limits), otherTools: this.#others, stats: this.getStats() };
   }
 
   /** @internal */
@@ -339,7 +352,7 @@ function deniedIfUncountable(answer: () => RateLimitResult): RateLimitResult {
 
 function checkedLimit(tool: string, limit: ToolRateLimit): ToolRateLimit {
   checkText('the name of a tool', tool);
-  return checkedMaxima(tool, limit);
+  return checkedMaxima(`limits.${tool}`, limit);
 }
 
 function checkedOthers(limit: OtherTools): OtherTools {
@@ -347,9 +360,10 @@ function checkedOthers(limit: OtherTools): OtherTools {
 }
 
 function checkedMaxima(of: string, limit: ToolRateLimit): ToolRateLimit {
-  checkObject(`the limit of ${of}`, limit);
-  checkCount(`maxPerTurn of ${of}`, limit.maxPerTurn);
-  checkCount(`maxPerSession of ${of}`, limit.maxPerSession);
+  checkObject(of, limit);
+  checkKeys(of, limit, ['maxPerTurn', 'maxPerSession']);
+  checkCount(`${of}.maxPerTurn`, limit.maxPerTurn);
+  checkCount(`${of}.maxPerSession`, limit.maxPerSession);
   return { ...limit };
 }
 

@@ -6,7 +6,7 @@ import { native } from './native.js';
 import { CounterPlace, NumberedCallCounter, StoreCallCounter } from './store-call-counter.js';
 import { DEFAULT_TOOL_RATE_LIMITS, ToolRateLimiter } from './tool-rate-limiter.js';
 import type { OtherTools, Tool, ToolRateLimits } from './tool-rate-limiter.js';
-import { checkKeys, checkObject, checkText, show } from './validate.js';
+import { checkKeys, checkObject, checkText, meantDuration, show, suggested } from './validate.js';
 
 /** What the counters are named in the store. */
 const PER_SESSION = 'tool calls per session';
@@ -159,6 +159,11 @@ class StoreToolRateLimiter extends ToolRateLimiter {
     this.#turns = new StoreCallCounter(this.#sessionPlace, PER_TURN, session);
   }
 
+  /** As of one in memory, with the session, and the turn if it has an id. */
+  override toJSON(): object {
+    return { session: this.#session, ...(typeof this.#turn === 'string' && { turn: this.#turn }), ...super.toJSON() };
+  }
+
   /** @internal */
   protected override sessionCounter(toolName: string): CallCounter {
     return new StoreCallCounter(this.#sessionPlace, PER_SESSION, `${this.#session}\0${toolName}`);
@@ -200,5 +205,7 @@ function whyNot(what: string, text: string): string | undefined {
 function durationMs(what: string, duration: unknown): number {
   const ms = typeof duration === 'string' ? call(() => native.durationMs(duration)) : -1;
   if (ms >= 0) return ms;
-  throw new InvalidInputError(`${what} is ${show(duration)}: give a duration from 1 ms to 366 days, such as "24h"`);
+  throw new InvalidInputError(
+    `${what} is ${show(duration)}: give a duration from 1 ms to 366 days, such as "24h"${suggested(meantDuration(duration))}`,
+  );
 }

@@ -10,7 +10,10 @@ export const LABELS_MAX = 1024;
 /** Refuses everything but a text that can name something. */
 export function checkText(what: string, value: unknown): asserts value is string {
   if (typeof value !== 'string') {
-    throw new InvalidInputError(`${what} is ${show(value)}: give a string, or leave it out if it is optional`);
+    const meant = typeof value === 'number' || typeof value === 'bigint' ? `"${value}"` : undefined;
+    throw new InvalidInputError(
+      `${what} is ${show(value)}: give a string, or leave it out if it is optional${suggested(meant)}`,
+    );
   }
   if (value === '') throw new InvalidInputError(`${what} is empty: give at least one character, or leave it out`);
   if (value.length > TEXT_LENGTH_MAX) {
@@ -27,7 +30,8 @@ export function checkText(what: string, value: unknown): asserts value is string
 /** Refuses everything but a whole number from `least` to 2^53 - 1. */
 export function checkCount(what: string, value: unknown, least = 0): asserts value is number {
   if (Number.isSafeInteger(value) && (value as number) >= least) return;
-  throw new InvalidInputError(`${what} is ${show(value)}: give a whole number from ${least} to 2^53 - 1`);
+  const meant = typeof value === 'string' || typeof value === 'bigint' ? countIn(String(value), least) : undefined;
+  throw new InvalidInputError(`${what} is ${show(value)}: give a whole number from ${least} to 2^53 - 1${suggested(meant)}`);
 }
 
 /** Refuses everything but `true` and `false`. */
@@ -46,19 +50,40 @@ export function checkObject(what: string, value: unknown): asserts value is obje
 export function checkKeys(what: string, given: object, known: readonly string[]): void {
   const unknown = Object.keys(given).find((key) => !known.includes(key));
   if (unknown === undefined) return;
-  const nearest = nearestOf(unknown, known);
-  const meant = nearest === undefined ? '' : `; is ${nearest} meant?`;
+  const meant = suggested(nearestOf(unknown, known));
   throw new InvalidInputError(`${unknown} is no option of ${what}: those are ${known.join(', ')}${meant}`);
 }
 
-/** The known word that is at most a third of its letters away from this one. */
-function nearestOf(word: string, known: readonly string[]): string | undefined {
-  const away = (other: string): number => distance(word.toLowerCase(), other.toLowerCase());
+/** The end of a message that says what may be meant; nothing where that is not known. */
+export function suggested(meant: string | undefined): string {
+  return meant === undefined ? '' : `; is ${meant} meant?`;
+}
+
+/** The text of the duration that is probably meant by a number, or by a text that is one: 60 by `"60s"`, 60000 as well. */
+export function meantDuration(value: unknown, unit: 'ms' | 's' = 's'): string | undefined {
+  const number = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value;
+  if (!Number.isSafeInteger(number) || (number as number) <= 0) return undefined;
+  const count = number as number;
+  // Seconds by the thousand are milliseconds.
+  if (unit === 's' && count >= 1000) return count % 1000 === 0 ? `"${count / 1000}s"` : `"${count}ms"`;
+  return `"${count}${unit}"`;
+}
+
+/** The number that a text is, if it is a count. */
+function countIn(text: string, least: number): string | undefined {
+  const number = /^\d+$/.test(text) ? Number(text) : -1;
+  return Number.isSafeInteger(number) && number >= least ? String(number) : undefined;
+}
+
+/** The known word that is nearest to this one, capital letters and `_` apart; by default at most a third of its letters away. */
+export function nearestOf(word: string, known: readonly string[], most?: number): string | undefined {
+  const plain = (text: string): string => text.toLowerCase().replaceAll('_', '');
+  const away = (other: string): number => distance(plain(word), plain(other));
   const nearest = known.reduce<string | undefined>(
     (best, other) => (best === undefined || away(other) < away(best) ? other : best),
     undefined,
   );
-  return nearest !== undefined && away(nearest) <= Math.ceil(nearest.length / 3) ? nearest : undefined;
+  return nearest !== undefined && away(nearest) <= (most ?? Math.ceil(nearest.length / 3)) ? nearest : undefined;
 }
 
 /** How many letters must be put in, left out or changed to make one word of the other. */
@@ -87,14 +112,14 @@ export function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value);
   if (typeof value === 'bigint') return `${value}n`;
   if (Array.isArray(value)) return 'an array';
-  if (typeof value === 'object' && value !== null)
-    return isPlainObject(value) ? 'an object' : `an object of class ${nameOf(value)}`;
+  if (typeof value === 'object' && value !== null) return isPlainObject(value) ? 'an object' : kindOf(value);
   if (typeof value === 'function') return 'a function';
   return String(value);
 }
 
-/** What the class of an object is called. */
-function nameOf(value: object): string {
+/** What an object is that is not plain: by its class, if it has one. */
+function kindOf(value: object): string {
   const { name } = (value as { constructor?: { name?: unknown } }).constructor ?? {};
-  return typeof name === 'string' && name !== '' ? name : 'unknown';
+  if (typeof name !== 'string' || name === '' || name === 'Object') return 'an object that inherits from another';
+  return `an object of class ${name}`;
 }

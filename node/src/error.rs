@@ -6,6 +6,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use napi::{Error, Result};
+use serde_json::json;
 use tallymesh::{
     ConfigError, CountError, DurabilityError, InvalidKey, OpenError, RefundError, ResetError,
 };
@@ -51,14 +52,31 @@ pub fn config(source: ConfigError) -> Error {
     error(Code::Config, source)
 }
 
-/// The same without a place in a text, for settings that were none.
+/// What is wrong with settings that were an object, in parts: which setting it is, of which limit if it is one's, its value and
+/// what is allowed. The TypeScript half says it with the names of the object. What has no such parts is said as it is.
 pub fn settings(source: ConfigError) -> Error {
-    if let ConfigError::Syntax { source, .. } = &source
-        && let Some(source) = source.downcast_ref::<toml::de::Error>()
-    {
-        return error(Code::Config, format!("config: {}", source.message()));
-    }
-    config(source)
+    let parts = match &source {
+        ConfigError::Invalid { key, value, allowed, .. } => {
+            json!({ "key": key, "value": value, "allowed": allowed })
+        }
+        ConfigError::Limit(limit) => json!({
+            "limit": limit.limit(), "key": limit.key(), "value": limit.value(), "allowed": limit.allowed(),
+        }),
+        // The text was made of the object: where in it an error is would tell users nothing.
+        ConfigError::Syntax { source, .. } => {
+            return match source.downcast_ref::<toml::de::Error>() {
+                Some(syntax) => unreadable(syntax.message()),
+                None => unreadable(source),
+            };
+        }
+        other => return unreadable(other),
+    };
+    error(Code::Config, parts)
+}
+
+/// Settings in which no one setting is the reason.
+pub fn unreadable(said: impl Display) -> Error {
+    error(Code::Config, json!({ "said": said.to_string() }))
 }
 
 pub fn open(source: OpenError) -> Error {
@@ -99,15 +117,37 @@ pub fn refused(source: RefundError) -> Error {
     refund(code, source)
 }
 
+/// Where a setting is the reason, it is named as the object of the config has it.
 pub fn counter(source: CountError) -> Error {
     match source {
         CountError::Closed => closed(),
+        CountError::TooManyCounters { max } => error(
+            Code::Counter,
+            format!(
+                "{max} counters are held, as many as counters.maxCounters allows, and waiting does not help: raise it or count \
+                 less finely"
+            ),
+        ),
+        CountError::KeyTooLong { bytes, max } => error(
+            Code::Counter,
+            format!(
+                "the key has {bytes} bytes, counters.maxKeyBytes allows {max}: give shorter values, or raise it"
+            ),
+        ),
         source => error(Code::Counter, source),
     }
 }
 
 pub fn key(source: InvalidKey) -> Error {
-    error(Code::Counter, source)
+    match source {
+        InvalidKey::Length(bytes) => error(
+            Code::Counter,
+            format!(
+                "the key has {bytes} bytes, more than counters.maxKeyBytes can allow: give shorter values, for example a hash"
+            ),
+        ),
+        source => error(Code::Counter, source),
+    }
 }
 
 /// Runs an export, and makes a panic an error: one that left the export would end the process.

@@ -27,7 +27,7 @@ thread_local! {
 
 /// What every thread of the process that uses a limiter has in common.
 pub struct Shared {
-    id: u32,
+    id: u64,
     pub limiter: Limiter,
 }
 
@@ -38,16 +38,16 @@ pub struct Local {
 }
 
 /// The process's open limiters, by id, for threads that join in.
-static OPEN: Mutex<BTreeMap<u32, Weak<Shared>>> = Mutex::new(BTreeMap::new());
-static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+static OPEN: Mutex<BTreeMap<u64, Weak<Shared>>> = Mutex::new(BTreeMap::new());
+static NEXT_NUMBER: AtomicU32 = AtomicU32::new(1);
 
 /// A limiter that has been opened.
 #[napi(object)]
 pub struct Opened {
     /// Its number in this thread.
     pub handle: u32,
-    /// Its number in this process.
-    pub id: u32,
+    /// Its number in this process: below 2^53, and none of another library's.
+    pub id: f64,
     /// The node's name.
     pub node: String,
     /// What the receipts of this thread begin with.
@@ -73,10 +73,8 @@ pub struct LimitInForce {
 #[napi]
 pub fn open_settings(env: &Env, json: String) -> Result<PromiseRaw<'_, Opened>> {
     guard(|| {
-        let settings: serde_json::Value = serde_json::from_str(&json)
-            .map_err(|source| error::error(error::Code::Config, source))?;
-        let text = toml::to_string(&settings)
-            .map_err(|source| error::error(error::Code::Config, source))?;
+        let settings: serde_json::Value = serde_json::from_str(&json).map_err(error::unreadable)?;
+        let text = toml::to_string(&settings).map_err(error::unreadable)?;
         // The text is ours: where in it an error is would tell users nothing.
         open(env, Config::from_toml(&text).map_err(error::settings))
     })
@@ -95,7 +93,8 @@ fn open(env: &Env, config: Result<Config>) -> Result<PromiseRaw<'_, Opened>> {
     let opening = guard_future(async move { Limiter::open(config).await.map_err(error::open) });
     env.spawn_future_with_callback(opening, move |_, limiter| {
         guard(|| {
-            let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+            let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+            let id = u64::from(number) | ((page() & 0xf_ffff) << 32);
             let shared = Arc::new(Shared { id, limiter });
             list_of_open().insert(id, Arc::downgrade(&shared));
             Ok(join(shared, node))
@@ -105,9 +104,15 @@ fn open(env: &Env, config: Result<Config>) -> Result<PromiseRaw<'_, Opened>> {
 
 /// Joins in the use of a limiter that another thread of this process has opened.
 #[napi]
-pub fn attach(id: u32) -> Result<Opened> {
+pub fn attach(id: f64) -> Result<Opened> {
     guard(|| {
-        let shared = list_of_open().get(&id).and_then(Weak::upgrade).ok_or_else(closed)?;
+        let none = || {
+            error::error(
+                error::Code::Closed,
+                "no open limiter has this id: it was closed, or is of another process or copy of tallymesh",
+            )
+        };
+        let shared = list_of_open().get(&(id as u64)).and_then(Weak::upgrade).ok_or_else(none)?;
         shared.alive()?;
         let node = shared.limiter.counters().replica().node.to_string();
         Ok(join(shared, node))
@@ -124,7 +129,7 @@ fn join(shared: Arc<Shared>, node: String) -> Opened {
         max: limit.max() as f64,
     };
     let limits = limiter.limits().map(limit).collect();
-    let id = shared.id;
+    let id = shared.id as f64;
     let receipts = Receipts::new(limiter.life());
     let receipt_prefix = receipts.prefix();
     let handle = LIMITERS.with_borrow_mut(|all| {
@@ -199,6 +204,17 @@ impl Drop for Shared {
     }
 }
 
+/// What tells this library from another copy that is loaded in the process: a limiter's numbers mean nothing there.
+#[napi]
+pub fn library() -> String {
+    format!("{:x}", page())
+}
+
+/// The page of memory that this library is loaded at.
+fn page() -> u64 {
+    (&raw const OPEN as usize as u64) >> 12
+}
+
 /// How long the end of a thread or of the process may take.
 const END: Duration = Duration::from_secs(1);
 
@@ -250,7 +266,7 @@ fn end_all() {
     }
 }
 
-fn list_of_open() -> MutexGuard<'static, BTreeMap<u32, Weak<Shared>>> {
+fn list_of_open() -> MutexGuard<'static, BTreeMap<u64, Weak<Shared>>> {
     // A map of numbers; nothing that runs under its lock panics half way.
     OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }

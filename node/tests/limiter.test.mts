@@ -122,9 +122,9 @@ describe('acquire', () => {
     await using _closing = limiter;
     limiter.acquire(booking);
     expect(limiter.acquire({ ...booking, session: 'other' }).cause).toBe('too-many-counters');
-    expect(limiter.health()).toMatchObject({ countersRefused: 1, reasons: [expect.stringMatching(/max_counters/)] });
+    expect(limiter.health()).toMatchObject({ countersRefused: 1, reasons: [expect.stringMatching(/maxCounters/)] });
     const tools = limiter.toolRateLimiter({ session: 'other' });
-    expect(tools.tryCall('tool').reason).toMatch(/max_counters/);
+    expect(tools.tryCall('tool').reason).toMatch(/maxCounters/);
     tools.recordCall('tool');
     expect(tools.getStats().session).toStrictEqual({ tool: 1 });
   });

@@ -8,10 +8,12 @@ import { fileURLToPath } from 'node:url';
 
 import { afterAll, describe, expect, it } from 'vitest';
 
+import type { TallymeshErrorCode } from 'tallymesh';
+
 import { MAX_BINARY_BYTES, checkBinary, glibcOf, makeTarballs } from '../tarballs.mjs';
 import { temporaryDirectory } from './support.mjs';
 
-const { OLDEST_GLIBC, PACKAGES, whyNoBinary } = createRequire(import.meta.url)(
+const { OLDEST_GLIBC, PACKAGES, noBinaryError, whyNoBinary } = createRequire(import.meta.url)(
   '../dist/platform.js',
 ) as typeof import('../lib/platform.js');
 
@@ -191,9 +193,18 @@ describe('where no binary loads', () => {
     return execFileSync(process.execPath, ['--eval', program], { cwd: at, encoding: 'utf8' });
   }
 
-  it('says so when it is loaded', () => {
+  it('says so when it is loaded, also as JSON', () => {
+    const error = noBinaryError([missing]);
+    expect(JSON.parse(JSON.stringify(error))).toStrictEqual({ name: 'Error', code: error.code, message: error.message });
+    expect([error.code, error.cause]).toStrictEqual(['TALLYMESH_NO_BINARY', missing]);
     expect(load('')).toMatch(/^TALLYMESH_NO_BINARY The package tallymesh-\S+, .* is not installed.* MODULE_NOT_FOUND\n$/);
     const elsewhere = load("Object.defineProperty(process, 'platform', { value: 'sunos' });");
     expect(elsewhere).toContain(`TALLYMESH_NO_BINARY tallymesh has no binary for sunos-`);
+    expect(elsewhere).toContain(supported);
+    // The code is one of those that the types and the documentation name.
+    const code: TallymeshErrorCode = 'TALLYMESH_NO_BINARY';
+    for (const path of ['dist/errors.d.ts', '../docs/node-js.md']) {
+      expect(readFileSync(`${directory}/${path}`, 'utf8'), path).toContain(code);
+    }
   });
 });

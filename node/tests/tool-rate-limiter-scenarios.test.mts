@@ -186,7 +186,7 @@ describe.each(Object.entries(PLACES))('a tool rate limiter %s', (name, open) => 
   });
 
   describe('15. denies with the reason what it cannot count', () => {
-    const LONG = /the key has \d+ bytes, counters.max_key_bytes allows 512/;
+    const LONG = /the key has \d+ bytes, counters.maxKeyBytes allows 512/;
 
     it.each([
       ['a session id of 600 bytes', 'j'.repeat(600), undefined, LONG],

@@ -142,7 +142,7 @@ describe.each(Object.entries(PLACES))('a ToolRateLimiter %s', (_place, make) => 
 
   it.each([-1, 0.5, NaN, Infinity, 2 ** 53, '5', undefined, null, 5n])('refuses the limit %s', async (max) => {
     const limits = { tool: { maxPerTurn: max, maxPerSession: 5 } } as ToolRateLimits;
-    await expect(make(limits)).rejects.toThrow(/maxPerTurn of tool .*: give a whole number from 0 to 2\^53 - 1/);
+    await expect(make(limits)).rejects.toThrow(/limits\.tool\.maxPerTurn is .*: give a whole number from 0 to 2\^53 - 1/);
   });
 
   it.each([7, 'limits', [], { tool: 5 }, { tool: null }])('refuses the limits %j', async (limits) => {
@@ -219,7 +219,7 @@ describe('a ToolRateLimiter with a store that cannot count', () => {
     const limiter = await open();
     const make = (session: string) => limiter.toolRateLimiter({ session, limits });
     expect(() => make('j'.repeat(600))).toThrow(CounterError);
-    expect(() => make('j'.repeat(600))).toThrow(/the key has \d+ bytes, counters.max_key_bytes allows 512/);
+    expect(() => make('j'.repeat(600))).toThrow(/the key has \d+ bytes, counters.maxKeyBytes allows 512/);
     // Bytes count, not characters, and those of the longest tool too.
     expect(() => make('\u00e9'.repeat(240))).toThrow(CounterError);
     expect(() => limiter.toolRateLimiter({ session: 'j'.repeat(400), limits: { ['t'.repeat(100)]: limits.book } })).toThrow(
@@ -231,7 +231,7 @@ describe('a ToolRateLimiter with a store that cannot count', () => {
   it('denies a tool whose name is too long to count', async () => {
     const tools = (await open()).toolRateLimiter({ session: 's', limits });
     const long = 't'.repeat(600);
-    expect(tools.canCall(long)).toMatchObject({ allowed: false, reason: expect.stringContaining('max_key_bytes') });
+    expect(tools.canCall(long)).toMatchObject({ allowed: false, reason: expect.stringContaining('counters.maxKeyBytes') });
     expect(tools.tryCall(long).allowed).toBe(false);
     tools.recordCall(long);
     expect(tools.getStats()).toStrictEqual({ turn: { [long]: 1 }, session: { [long]: 1 } });

@@ -1,10 +1,14 @@
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 
 import { describe, expect, it } from 'vitest';
 import { Limiter, type Receipt } from 'tallymesh';
 
-import { open, temporaryDirectory } from './support.mjs';
+import { inMemory, open, temporaryDirectory } from './support.mjs';
+
+const directory = fileURLToPath(new URL('..', import.meta.url));
 
 const LIMIT = { name: 'calls', per: ['session'], max: 1000, window: 'session' } as const;
 
@@ -88,6 +92,89 @@ describe('worker threads', () => {
     Atomics.store(attached, 0, 2);
     Atomics.notify(attached, 0);
     expect(await answer).toBe('TALLYMESH_CLOSED');
+  });
+
+  it('are handed decisions, errors and configs whole, and of an error its text', async () => {
+    const program = `
+      const { config, wrong } = workerData;
+      const limiter = await Limiter.open(config);
+      const error = await Limiter.open(wrong).catch((error) => error);
+      limiter.acquire({ session: 's' });
+      const denial = limiter.acquire({ session: 's' });
+      const thrown = (() => { try { denial.orThrow(); } catch (error) { return error; } })();
+      const allowed = limiter.acquire({ session: 't' });
+      const [counters, status] = [await limiter.counters().toArray(), limiter.status()];
+      parentPort.postMessage({
+        error, json: error.toJSON(), thrown: thrown.toJSON(), denial, allowed, config, counters, status,
+      });
+      await limiter.close();`;
+    const config = inMemory({ ...LIMIT, max: 1 });
+    const wrong = inMemory({ ...LIMIT, window: 60 as never });
+    const posted = (await inWorker(program, { config, wrong })) as Record<string, Record<string, unknown>>;
+    const window = expect.stringContaining('config.limits[0].window is 60') as string;
+    expect(posted['error']).toBeInstanceOf(Error);
+    expect(posted['error']).toMatchObject({ message: window, stack: expect.stringMatching(/^ConfigError: config.limits/) });
+    // A structured clone keeps neither class nor fields of an error: its JSON is sent for that.
+    expect(posted['error']).not.toHaveProperty('code');
+    expect(posted['json']).toStrictEqual({ name: 'ConfigError', code: 'TALLYMESH_CONFIG', message: window });
+    const denied = { reason: expect.stringContaining('limit "calls" of 1 reached'), cause: 'limit-reached', limit: 'calls' };
+    expect(posted['thrown']).toMatchObject({ name: 'DeniedError', code: 'TALLYMESH_DENIED', ...denied });
+    expect(posted['denial']).toMatchObject({ allowed: false, remaining: 0, ...denied });
+    expect(posted['allowed']).toMatchObject({ allowed: true, receipt: expect.stringMatching(/^\w+-\d+-\d+$/) });
+    expect(posted['config']).toStrictEqual(config);
+    expect(posted['counters']).toMatchObject([{ limit: 'calls', value: 1n }, { value: 1n }]);
+    expect(posted['status']).toMatchObject({ health: { state: 'running' }, counters: 2 });
+  });
+
+  it('load the package at one time, many of them, each with a limiter of its own', async () => {
+    const program = `
+      const limiter = await Limiter.open(workerData);
+      const first = limiter.acquire({ session: 's' }), second = limiter.acquire({ session: 's' });
+      const error = await Limiter.open({ ...workerData, gosip: {} }).catch((error) => error);
+      await limiter.close();
+      parentPort.postMessage([first.allowed, second.allowed, error.code]);`;
+    const config = inMemory({ ...LIMIT, max: 1 });
+    const answers = await Promise.all(Array.from({ length: 8 }, () => inWorker(program, config)));
+    for (const answer of answers) expect(answer).toStrictEqual([true, false, 'TALLYMESH_CONFIG']);
+  });
+
+  it.each([
+    ['the main thread ends the process', 'process.exit(0)', 'parentPort.ref()'],
+    ['the worker ends itself', '', "parentPort.once('message', () => process.exit(0))"],
+    ['both are done', '', ''],
+    ['the worker is terminated', 'worker.terminate()', 'parentPort.ref()'],
+  ])('have what they have counted written when %s, as the main thread has', (_what, inMain, inWorker) => {
+    const [dataDir, workers] = [temporaryDirectory(), temporaryDirectory()];
+    const settings = (directory: string) =>
+      JSON.stringify({
+        node: { id: 'a', dataDir: directory },
+        storage: { persistEvery: '1m' },
+        limits: [{ ...LIMIT, max: 1 }],
+      });
+    const worker = `
+      ${IMPORTS}
+      (async () => {
+        const limiter = await Limiter.open(${settings(workers)});
+        ${inWorker};
+        parentPort.postMessage(limiter.acquire({ session: 's' }).allowed);
+      })();`;
+    const program = `
+      const { Worker } = require('node:worker_threads');
+      const { Limiter } = require('tallymesh');
+      (async () => {
+        const limiter = await Limiter.open(${settings(dataDir)});
+        const worker = new Worker(${JSON.stringify(worker)}, { eval: true });
+        worker.once('message', (allowed) => {
+          process.stdout.write(JSON.stringify([limiter.acquire({ session: 's' }).allowed, allowed]), () => {
+            worker.postMessage('end');
+            ${inMain};
+          });
+        });
+      })();`;
+    const run = () => spawnSync(process.execPath, ['--eval', program], { cwd: directory, encoding: 'utf8', timeout: 20_000 });
+    for (const admitted of [true, false]) {
+      expect(run()).toMatchObject({ status: 0, stderr: '', stdout: JSON.stringify([admitted, admitted]) });
+    }
   });
 
   it('can be ended in the middle of things', async () => {

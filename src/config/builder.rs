@@ -292,8 +292,8 @@ fn data_dir(values: &Values) -> Result<Option<PathBuf>, ConfigError> {
         (Some(path), false) if !path.as_os_str().is_empty() => Ok(Some(path)),
         (None, true) => Ok(None),
         (Some(path), true) => {
-            let value = format!("{path:?} with storage.in_memory = true");
-            Err(invalid("node.data_dir", value, "either a data_dir or in_memory"))
+            let allowed = "only without storage.in_memory = true";
+            Err(invalid("node.data_dir", format!("{path:?}"), allowed))
         }
         (_, false) => {
             let allowed = "the path of a directory of this node alone, or storage.in_memory = true";
@@ -331,7 +331,7 @@ fn durability(values: &Values) -> Result<Durability, ConfigError> {
     if values.is_set("storage.persist_every") {
         let every = values.duration("storage.persist_every")?;
         let value = format!("{:?}", format_duration(every).to_string());
-        let allowed = "only with durability = \"relaxed\"";
+        let allowed = "only with storage.durability = \"relaxed\"";
         return Err(invalid("storage.persist_every", value, allowed));
     }
     Ok(Durability::Sync)

@@ -291,14 +291,14 @@ pub(super) fn advice(error: &io::Error) -> &'static str {
     use io::ErrorKind;
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            "free some space, or choose another data_dir"
+            "free some space, or choose another data directory"
         }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            "make it writable for this process, or choose another data_dir"
+            "make it writable for this process, or choose another data directory"
         }
         ErrorKind::AlreadyExists | ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
-            "something else is in its place; move that away, or choose another data_dir"
+            "something else is in its place; move that away, or choose another data directory"
         }
-        _ => "fix or replace the disk, or choose another data_dir",
+        _ => "fix or replace the disk, or choose another data directory",
     }
 }

@@ -69,13 +69,16 @@ impl DirectoryLock {
                 // The holder's name helps, but not knowing it must not hide that the directory is held.
                 let name = fs::read_to_string(directory.join(HOLDER)).unwrap_or_default();
                 let name = Some(name.trim().to_owned()).filter(|text| !text.is_empty());
+                let name = name.map(|name| match name == own_name() {
+                    true => format!("{name}{SAME_NUMBER}"),
+                    false => name,
+                });
                 return Err(refused(Holder::OtherProcess(name)));
             }
             Err(TryLockError::Error(source)) => return Err(io_error("lock", &path)(source)),
         }
         let path = directory.join(HOLDER);
-        let name = format!("process {}", held.process);
-        fs::write(&path, name).map_err(io_error("write", &path))?;
+        fs::write(&path, own_name()).map_err(io_error("write", &path))?;
         list.insert(held.clone());
         Ok(DirectoryLock { file: Some(file), held })
     }
@@ -88,6 +91,14 @@ impl Drop for DirectoryLock {
         drop(self.file.take());
         list.remove(&self.held);
     }
+}
+
+/// What is said of a holder that has the number of this process, and is not in its list.
+const SAME_NUMBER: &str = ", which is the number of this one: another copy of tallymesh in it, or a process of another container";
+
+/// How this process names itself to those that find the directory held.
+fn own_name() -> String {
+    format!("process {}", std::process::id())
 }
 
 fn list() -> MutexGuard<'static, BTreeSet<Held>> {
@@ -168,7 +179,7 @@ mod tests {
         let parents = Held { process: lock.held.process + 1, ..lock.held.clone() };
         list().insert(parents.clone());
         list().remove(&lock.held);
-        let by = Holder::OtherProcess(Some(format!("process {}", std::process::id())));
+        let by = Holder::OtherProcess(Some(format!("{}{SAME_NUMBER}", own_name())));
         assert_eq!(holder(dir.path()), by);
         list().remove(&parents);
     }

@@ -229,7 +229,7 @@ pub(crate) fn without_panic<T>(run: impl FnOnce() -> T) -> Result<T, StorageErro
 
 /// What sled said, and whether it speaks of what is in the database or of the file system around it.
 fn sled_error(error: sled::Error) -> StorageError {
-    const DATABASE_ADVICE: &str = "fix or replace the disk, or move the data_dir's db away and let the peers bring the state back";
+    const DATABASE_ADVICE: &str = "fix or replace the disk, or move `db` in the data directory away and let the peers bring the state back";
     let (advice, is_corrupt) = match &error {
         sled::Error::Io(error) => {
             let kinds = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];

@@ -65,7 +65,7 @@ impl Reporter {
                 now,
                 &format!(
                     "another live process, {other}, uses our node id: a cloned data directory or a node.id given twice. \
-                     The two do not count together; stop one of them and give it its own node.id and data_dir"
+                     The two do not count together; stop one of them and give it its own node.id and data directory"
                 ),
             ),
             Report::Refused { reason } => self.error(now, &format!("a peer refuses us: {reason:?}")),

@@ -258,6 +258,8 @@ fn can_both_match(one: &str, other: &str) -> bool {
 /// let ConfigError::Limit(error) = refused else { panic!("the limit is what is wrong") };
 /// let error: LimitError = error;
 /// assert_eq!(error.to_string(), "limit \"calls\": window = 0s is not allowed: 1ms to 366 days");
+/// assert_eq!((error.limit(), error.key()), ("calls", "window"));
+/// assert_eq!((error.value(), error.allowed()), ("0s", "1ms to 366 days"));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("limit {limit:?}: {key} = {value} is not allowed: {allowed}")]
@@ -269,6 +271,26 @@ pub struct LimitError {
 }
 
 impl LimitError {
+    /// The name of the limit.
+    pub fn limit(&self) -> &str {
+        &self.limit
+    }
+
+    /// What of the limit is wrong, by its key in a file: `window`, `session_ttl`.
+    pub fn key(&self) -> &str {
+        self.key
+    }
+
+    /// What it was set to.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// What it may be.
+    pub fn allowed(&self) -> &str {
+        self.allowed
+    }
+
     pub(super) fn invalid(
         limit: &str,
         key: &'static str,

@@ -53,7 +53,7 @@ pub enum StorageError {
     },
     /// The directory belongs to another node.
     #[error(
-        "data directory {place} belongs to node {found:?}, this is node {expected:?}; set data_dir or node.id to match, \
+        "data directory {place} belongs to node {found:?}, this is node {expected:?}; choose the directory or node.id to match, \
          and never copy a data directory"
     )]
     OtherNode {
@@ -66,7 +66,7 @@ pub enum StorageError {
     },
     /// The directory was written by another version, or by something else.
     #[error(
-        "data directory {place} is not one of this version: {why}; choose another data_dir, or move it away"
+        "data directory {place} is not one of this version: {why}; choose another data directory, or move it away"
     )]
     Foreign {
         /// The directory.
@@ -78,7 +78,7 @@ pub enum StorageError {
     #[error(
         "data directory {place} has disk format {found}, and this version has format {read}; {}",
         match found > read {
-            true => "use the version that wrote it, or a later one, or choose another data_dir",
+            true => "use the version that wrote it, or a later one, or choose another data directory",
             false => "start its node with this version, which carries the directory over",
         }
     )]
@@ -141,7 +141,7 @@ impl fmt::Display for Holder {
         let name = name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
         write!(
             f,
-            "held by another process{name}; give each instance its own data_dir, or stop that process"
+            "held by another process{name}; give each instance its own data directory, or stop that process"
         )
     }
 }

@@ -73,3 +73,32 @@ fn the_comments_of_the_node_js_package_say_the_defaults() {
         assert!(said, "{}: {comment}", setting.path);
     }
 }
+
+/// A setting as a row of the Node.js package's own table.
+fn row(setting: &Setting) -> String {
+    let kind = match setting.kind {
+        Kind::Text => "text",
+        Kind::Texts => "texts",
+        Kind::Flag => "flag",
+        Kind::Duration(..) => "duration",
+        Kind::Count(..) => "count",
+        Kind::Fraction(..) => "fraction",
+        Kind::OneOf(_) => "word",
+    };
+    let default = match setting.default {
+        DefaultValue::Is(default) => format!(", default: '{default}'"),
+        DefaultValue::Required | DefaultValue::Nothing => String::new(),
+    };
+    let (path, allowed) = (camel_case(setting.path), setting.allowed());
+    format!("  '{path}': {{ kind: '{kind}', allowed: '{allowed}'{default} }},")
+}
+
+#[test]
+fn the_table_of_the_node_js_package_has_exactly_the_rows() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("node/lib/settings.ts");
+    let source = std::fs::read_to_string(path).unwrap();
+    let table = source.split("export const SETTINGS").nth(1).unwrap();
+    let table = table.split("\n};").next().unwrap();
+    let there: Vec<&str> = table.lines().skip(1).collect();
+    assert_eq!(there, SETTINGS.iter().map(row).collect::<Vec<_>>());
+}
