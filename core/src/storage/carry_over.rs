@@ -12,7 +12,7 @@ use core::time::Duration;
 use super::format_1::{self, OldContents, OldCounter, OldKey};
 use super::record::Meta;
 use super::{CheckpointWriter, KvStore, StorageError};
-use crate::crdt::{Marks, VersionVector};
+use crate::crdt::{Cell, Marks, VersionVector};
 use crate::key::{CounterKey, WindowSpan};
 use crate::limit::{Limit, Window};
 use crate::table::{AtRest, StoredCounter};
@@ -70,7 +70,9 @@ pub(super) fn carried_over(
         }
         let cells = counter.cells.iter().filter_map(|(number, cell)| {
             let replica = replicas.get(number)?;
-            Some((replica.clone(), *cell))
+            // In format 1 anyone could lower a limit's counter, and so another life's charges.
+            let most = if key.tag() == 0 { u64::MAX } else { cell.p };
+            Some((replica.clone(), Cell { n: cell.n.min(most), ..*cell }))
         });
         let cells: Vec<_> = cells.collect();
         let state = AtRest { generation: counter.generation, marks, cells: cells.into() };

@@ -168,6 +168,20 @@ fn each_counter_goes_to_the_limit_of_its_name_if_it_fits_and_else_belongs_to_non
 }
 
 #[test]
+fn a_cell_of_a_limit_takes_back_no_more_than_it_charged() {
+    let below_zero = |key, version: u64| -> OldCounter {
+        let cells = vec![(0, 10 + version, 5, 0), (1, 20 + version, 1, 4)];
+        (key, 1, CLOCK + 60_000, cells)
+    };
+    let of_limit = below_zero(key(None, "calls", &["s0"]), 1);
+    let plain = below_zero(key(None, "gone", &[]), 2);
+    let opened = open(&old(&[of_limit, plain]), &mut Vec::new()).unwrap();
+    let value = |key: &CounterKey| opened.table.counter(key.as_bytes()).unwrap().value;
+    assert_eq!(value(&limits()[0].key_for(&["s0"], None).unwrap()), 5);
+    assert_eq!(value(&CounterKey::new("gone", &[]).unwrap()), 2);
+}
+
+#[test]
 fn a_kill_at_each_step_leaves_one_format_or_the_other_whole() {
     let whole = old(&counters());
     let all_operations = {
