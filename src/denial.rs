@@ -91,14 +91,17 @@ impl fmt::Display for Denial {
                 write!(f, "limit {name:?} of {max} reached ({} left)", self.remaining)?
             }
             DenialReason::CostOverMax => write!(f, "cost is over limit {name:?} of {max}")?,
-            DenialReason::TooManyCounters => write!(
-                f,
-                "limit {name:?} needs a new counter and max_counters are in use: waiting does not help"
-            )?,
+            DenialReason::TooManyCounters => {
+                write!(f, "limit {name:?} needs a new counter and max_counters are in use")?
+            }
             DenialReason::KeyTooLong => {
                 write!(f, "label values for limit {name:?} are longer than max_key_bytes")?
             }
             DenialReason::TooManyLabels => write!(f, "more labels than max_labels")?,
+            DenialReason::ReservedLabel => write!(
+                f,
+                "no request can have a label named \"\" or \"cost\": set what it costs by Request::cost"
+            )?,
             DenialReason::MissingLabel => {
                 let label = self.missing_label().unwrap_or_default();
                 write!(f, "the request lacks the label {label:?}, which limit {name:?} counts per")?
@@ -115,8 +118,6 @@ impl fmt::Display for Denial {
         }
         match self.retry_after {
             Some(wait) => write!(f, "; retry in {}", format_duration(wait)),
-            // That says so itself.
-            None if self.reason == DenialReason::CostOverMax => Ok(()),
             None => write!(f, "; waiting does not help"),
         }
     }
@@ -194,7 +195,10 @@ mod tests {
         drop(limiter);
         assert_eq!((denial.limit_name(), denial.limit_max()), (Some("kept denial"), Some(0)));
         assert_eq!((denial.reason(), denial.remaining()), (DenialReason::CostOverMax, 0));
-        assert_eq!(format!("{denial:?}"), r#"Denial(cost is over limit "kept denial" of 0)"#);
+        assert_eq!(
+            format!("{denial:?}"),
+            r#"Denial(cost is over limit "kept denial" of 0; waiting does not help)"#
+        );
         assert_eq!(format!("{denial:#?}").lines().count(), 1);
     }
 
@@ -206,6 +210,22 @@ mod tests {
         let denial = limiter.acquire(&Request::tool_call("s", "t")).into_denied().unwrap();
         assert_eq!((denial.limit_name(), denial.limit_max()), (None, None));
         assert_eq!(denial.reason(), DenialReason::TooManyLabels);
+        limiter.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_label_that_no_request_can_have_is_refused_by_name() {
+        let limiter = open([limit("reserved", 5)]).await;
+        for label in ["", "cost"] {
+            let request = Request::new().with(label, "2");
+            let denial = limiter.acquire(&request).into_denied().unwrap();
+            assert_eq!((denial.reason(), denial.limit_name()), (DenialReason::ReservedLabel, None));
+            assert!(denial.to_string().contains("set what it costs by Request::cost"), "{denial}");
+            assert!(
+                !limiter.peek(&request).is_allowed()
+                    && !limiter.meter(&request).acquire(1).is_allowed()
+            );
+        }
         limiter.close().await.unwrap();
     }
 
@@ -281,7 +301,10 @@ mod tests {
         for request in [Request::new(), Request::tool_call("s", "t")] {
             assert!(text(&request).ends_with("; waiting does not help"), "{}", text(&request));
         }
-        assert_eq!(text(&Request::new().cost(6)), r#"cost is over limit "full" of 5"#);
+        assert_eq!(
+            text(&Request::new().cost(6)),
+            r#"cost is over limit "full" of 5; waiting does not help"#
+        );
         limiter.close().await.unwrap();
     }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::key::CounterKey;
 use tallymesh_core::limit::{
-    DemandError, Demands, DenialReason, Limit, Request, WhenLabelMissing, cost_of, labels_count,
+    DemandError, Demands, DenialReason, Limit, Request, WhenLabelMissing, cost_of,
+    refused_for_labels,
 };
 use tallymesh_core::table::{Admission, Table};
 use tallymesh_core::time::{Moment, Timestamp};
@@ -218,8 +219,8 @@ impl Limiter {
         ask: fn(&Table, Timestamp, &Demands) -> Admission,
     ) -> Decision {
         let engine = self.engine();
-        if labels_count(request) > engine.labels_max {
-            return Decision::Denied(engine.refusal(None, DenialReason::TooManyLabels));
+        if let Some(reason) = refused_for_labels(request, engine.labels_max) {
+            return Decision::Denied(engine.refusal(None, reason));
         }
         let moment = engine.moment();
         let now = moment.wall;

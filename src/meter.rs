@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use crate::decision::{Decision, Peek};
 use crate::denial::Denial;
 use crate::limiter::Limiter;
-use tallymesh_core::limit::{Demand, Demands, DenialReason, Matched, Request, labels_count};
+use tallymesh_core::limit::{Demand, Demands, Matched, Request, refused_for_labels};
 use tallymesh_core::table::{Admission, CachedSlot};
 use tallymesh_core::time::{Moment, Timestamp};
 
@@ -61,8 +61,8 @@ impl Limiter {
     /// every call.
     pub fn meter(&self, request: &Request<'_>) -> Meter {
         let engine = self.engine();
-        let matched = if labels_count(request) > engine.labels_max {
-            Err(engine.refusal(None, DenialReason::TooManyLabels))
+        let matched = if let Some(reason) = refused_for_labels(request, engine.labels_max) {
+            Err(engine.refusal(None, reason))
         } else {
             let (now, mut demands) = (engine.now(), Demands::default());
             let found = engine.find_demands(request, now, engine.key_bytes_max, &mut demands);

@@ -46,7 +46,7 @@ for (const user of ['u1', 'u2']) {
 }
 const unlabelled = await book({});
 console.log(`without labels: ${unlabelled}`);
-assert.equal(unlabelled, 'the request lacks the label "session", which limit "bookings" counts per');
+assert.equal(unlabelled, 'the request lacks the label "session", which limit "bookings" counts per; waiting does not help');
 
 server.close();
 await limiter.close();

@@ -102,22 +102,22 @@ export class Peek {
  */
 function reasonOf(denied: Omit<Peek, 'reason'>, cause: DenialCause, max: number): string {
   const limit = `limit "${denied.limit}"`;
-  const wait = denied.retryAfterMs === undefined ? '' : `; retry in ${denied.retryAfterMs} ms`;
+  const wait = denied.retryAfterMs === undefined ? '; waiting does not help' : `; retry in ${denied.retryAfterMs} ms`;
   switch (cause) {
     case 'limit-reached':
       return `${limit} of ${max} reached (${denied.remaining} left)${wait}`;
     case 'cost-over-max':
-      return `the cost is over ${limit} of ${max}`;
+      return `the cost is over ${limit} of ${max}${wait}`;
     case 'too-many-counters':
-      return `${limit} needs a new counter and counters.maxCounters are in use; waiting does not help`;
+      return `${limit} needs a new counter and counters.maxCounters are in use${wait}`;
     case 'key-too-long':
-      return `the label values for ${limit} are longer than counters.maxKeyBytes; waiting does not help`;
+      return `the label values for ${limit} are longer than counters.maxKeyBytes${wait}`;
     case 'too-many-labels':
-      return 'the request has more labels than counters.maxLabels; waiting does not help';
+      return `the request has more labels than counters.maxLabels${wait}`;
     case 'missing-label':
-      return `the request lacks the label "${denied.missingLabel}", which ${limit} counts per`;
+      return `the request lacks the label "${denied.missingLabel}", which ${limit} counts per${wait}`;
     case 'unmatched':
-      return 'no limit applies to the request, and counters.unmatched is "deny"';
+      return `no limit applies to the request, and counters.unmatched is "deny"${wait}`;
     case 'counter-exhausted':
       return `the counter of ${limit} has counted 2^53 - 1 here, the most there is${wait}`;
     case 'not-open':

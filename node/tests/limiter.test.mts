@@ -49,7 +49,7 @@ describe('acquire', () => {
         missingLabel: 'user',
         remaining: 0,
         retryAfterMs: undefined,
-        reason: 'the request lacks the label "user", which limit "tokens" counts per',
+        reason: 'the request lacks the label "user", which limit "tokens" counts per; waiting does not help',
       });
       expect(JSON.parse(JSON.stringify(denied))).toMatchObject({ missingLabel: 'user' });
     }
@@ -78,7 +78,7 @@ describe('acquire', () => {
           allowed: false,
           cause: 'unmatched',
           limit: undefined,
-          reason: 'no limit applies to the request, and counters.unmatched is "deny"',
+          reason: 'no limit applies to the request, and counters.unmatched is "deny"; waiting does not help',
         });
       }
       expect(strict.health().requestsUnmatched).toBe(1);
@@ -106,7 +106,7 @@ describe('acquire', () => {
     const limiter = await open(BOOKINGS);
     const denied = limiter.acquire({ ...booking, cost: 4 });
     expect(denied).toMatchObject({ cause: 'cost-over-max', retryAfterMs: undefined });
-    expect(denied.reason).toBe('the cost is over limit "bookings" of 3');
+    expect(denied.reason).toBe('the cost is over limit "bookings" of 3; waiting does not help');
   });
 
   it('takes costs and counts up to 2^53 - 1', async () => {
@@ -182,7 +182,7 @@ describe('orThrow', () => {
     expect(thrown).toMatchObject({
       name: 'DeniedError',
       code: 'TALLYMESH_DENIED',
-      message: 'the cost is over limit "bookings" of 3',
+      message: 'the cost is over limit "bookings" of 3; waiting does not help',
       reason: denied.reason,
       cause: 'cost-over-max',
       limit: 'bookings',

@@ -18,6 +18,9 @@ pub enum DenialReason {
     KeyTooLong,
     /// The request carries more labels than `max_labels`.
     TooManyLabels,
+    /// The request carries a label named `""` or `"cost"`, which no limit can count by: what it costs is set by
+    /// [`Request::cost`](super::Request::cost).
+    ReservedLabel,
     /// The request lacks a label of the limit's `per`, so that there is no telling which counter to charge.
     MissingLabel,
     /// No limit applies to the request, and `counters.unmatched` is `deny`.
@@ -35,6 +38,7 @@ const REASONS: &[(DenialReason, &str)] = &[
     (DenialReason::TooManyCounters, "too_many_counters"),
     (DenialReason::KeyTooLong, "key_too_long"),
     (DenialReason::TooManyLabels, "too_many_labels"),
+    (DenialReason::ReservedLabel, "reserved_label"),
     (DenialReason::MissingLabel, "missing_label"),
     (DenialReason::Unmatched, "unmatched"),
     (DenialReason::CounterExhausted, "counter_exhausted"),
@@ -49,6 +53,7 @@ impl fmt::Display for DenialReason {
             DenialReason::TooManyCounters => "too_many_counters",
             DenialReason::KeyTooLong => "key_too_long",
             DenialReason::TooManyLabels => "too_many_labels",
+            DenialReason::ReservedLabel => "reserved_label",
             DenialReason::MissingLabel => "missing_label",
             DenialReason::Unmatched => "unmatched",
             DenialReason::CounterExhausted => "counter_exhausted",

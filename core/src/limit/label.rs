@@ -19,10 +19,15 @@ impl Label {
         }
     }
 
-    /// Whether no request can carry it: without a name, or with that of a request's cost.
+    /// Whether no request can carry it.
     pub(super) fn is_reserved(&self) -> bool {
-        matches!(self.as_str(), "" | "cost")
+        is_reserved(self.as_str())
     }
+}
+
+/// Whether no label can have this name: none, or that of a request's cost.
+pub(super) fn is_reserved(name: &str) -> bool {
+    matches!(name, "" | "cost")
 }
 
 impl From<String> for Label {

@@ -32,6 +32,6 @@ pub use limit::{Limit, LimitError};
 pub use limit_hash::LimitHash;
 pub use matched::Matched;
 pub use policy::Policy;
-pub use request::{Request, cost_of, labels_count};
+pub use request::{Request, cost_of, refused_for_labels};
 pub use when_label_missing::{InvalidWhenLabelMissing, WhenLabelMissing};
 pub use window::{InvalidWindow, Lifetime, Term, WINDOW_MAX, Window};

@@ -2,7 +2,8 @@
 
 use smallvec::SmallVec;
 
-use super::label::Label;
+use super::DenialReason;
+use super::label::{Label, is_reserved};
 
 /// A request for admission: label/value pairs that the limits look at, and a cost.
 ///
@@ -18,6 +19,7 @@ pub struct Request<'a> {
     session: Option<&'a str>,
     tool: Option<&'a str>,
     others: SmallVec<[(&'a str, &'a str); 4]>,
+    has_reserved: bool,
     cost: u64,
 }
 
@@ -25,7 +27,7 @@ impl<'a> Request<'a> {
     /// A request without labels, of cost 1.
     #[inline]
     pub fn new() -> Request<'a> {
-        Request { session: None, tool: None, others: SmallVec::new(), cost: 1 }
+        Request { session: None, tool: None, others: SmallVec::new(), has_reserved: false, cost: 1 }
     }
 
     /// The request of one tool call: the labels `session` and `tool`, cost 1.
@@ -34,7 +36,8 @@ impl<'a> Request<'a> {
         Request { session: Some(session), tool: Some(tool), ..Request::new() }
     }
 
-    /// Adds a label; a label given twice keeps the later value.
+    /// Adds a label; a label given twice keeps the later value. A request with a label named `""` or `"cost"` is denied
+    /// ([`DenialReason::ReservedLabel`]): what it costs is set by [`cost`](Self::cost).
     #[must_use]
     pub fn with(mut self, label: &'a str, value: &'a str) -> Request<'a> {
         let held = match label {
@@ -43,6 +46,7 @@ impl<'a> Request<'a> {
             _ => match self.others.iter_mut().find(|(held, _)| *held == label) {
                 Some(held) => &mut held.1,
                 None => {
+                    self.has_reserved |= is_reserved(label);
                     self.others.push((label, value));
                     return self;
                 }
@@ -100,11 +104,15 @@ impl<'a> Request<'a> {
     }
 }
 
-/// How many labels a request carries.
+/// Why a request is denied whatever the limits say: for more labels than `labels_max`, or for one that none can have.
 #[inline]
-pub fn labels_count(request: &Request<'_>) -> usize {
+pub fn refused_for_labels(request: &Request<'_>, labels_max: usize) -> Option<DenialReason> {
     let (session, tool) = (request.session.is_some(), request.tool.is_some());
-    usize::from(session) + usize::from(tool) + request.others.len()
+    let labels = usize::from(session) + usize::from(tool) + request.others.len();
+    if labels > labels_max {
+        return Some(DenialReason::TooManyLabels);
+    }
+    request.has_reserved.then_some(DenialReason::ReservedLabel)
 }
 
 /// What a request costs in each of its counters, as set with [`Request::cost`].
