@@ -47,6 +47,10 @@ pub enum Mutant {
     SessionCutAtMerge,
     /// A checkpoint writes the watermarks before the cells that they vouch for.
     WatermarkBeforeCells,
+    /// A peer is believed that it has everything, although by its clock, which is far ahead, much has ended.
+    WatermarkOfFutureBelieved,
+    /// A node whose clock is lowered goes on to vouch for what it dropped by the time that it acted on before.
+    LoweredNodeVouches,
     /// A closed table counts on.
     CountsWhenClosed,
 }
@@ -54,7 +58,7 @@ pub enum Mutant {
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 15] = [
+    pub const ALL: [Mutant; 17] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -69,6 +73,8 @@ impl Mutant {
         Mutant::MarksMergedAsOne,
         Mutant::SessionCutAtMerge,
         Mutant::WatermarkBeforeCells,
+        Mutant::WatermarkOfFutureBelieved,
+        Mutant::LoweredNodeVouches,
         Mutant::CountsWhenClosed,
     ];
 

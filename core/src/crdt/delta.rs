@@ -31,6 +31,10 @@ pub struct Delta {
     /// In the last part: everything up to here is then held, superseded or expired.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub watermark: Option<Version>,
+    /// In the last part: the latest time that anyone acted on who has vouched for the watermark, the sender included. What
+    /// ended a grace before that may be missing.
+    #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<Timestamp>,
     /// The cells.
     #[serde(rename = "u")]
     pub updates: Vec<Update>,

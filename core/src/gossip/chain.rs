@@ -13,12 +13,15 @@ pub(super) struct OutgoingChain {
     chain: u32,
     part: u32,
     sent: Version,
+    /// Set once more was sent than is known without holes: what fills a hole while the chain is under way may be behind what
+    /// was sent, so the chain cannot vouch for more than this.
+    vouches_to: Option<Version>,
 }
 
 impl OutgoingChain {
     /// A chain that sends what follows `from`; `chain` is its number.
     pub(super) fn new(from: Version, chain: u32) -> OutgoingChain {
-        OutgoingChain { from, chain, part: 0, sent: from }
+        OutgoingChain { from, chain, part: 0, sent: from, vouches_to: None }
     }
 
     /// The next part; `None` when there is nothing to send. The part with a watermark is the last.
@@ -29,12 +32,18 @@ impl OutgoingChain {
         bytes_max: usize,
     ) -> Option<Delta> {
         let part = table.updates_after(replica, self.sent, bytes_max)?;
+        if part.to > part.complete_to {
+            self.vouches_to.get_or_insert(part.complete_to);
+        }
+        let vouches_to = self.vouches_to;
+        let watermark = part.watermark.map(|held| vouches_to.map_or(held, |most| held.min(most)));
         let delta = Delta {
             replica: replica.clone(),
             from: self.from,
             chain: self.chain,
             part: self.part,
-            watermark: part.watermark,
+            watermark,
+            as_of: None,
             updates: part.updates,
         };
         self.sent = part.to;
@@ -134,14 +143,29 @@ impl IncomingChain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::Incarnation;
+    use alloc::string::ToString;
     use alloc::vec::Vec;
+    use core::time::Duration;
+
+    use crate::id::Incarnation;
+    use crate::key::CounterKey;
+    use crate::limit::Lifetime;
+    use crate::table::{Bounds, DirtySet, Op};
+    use crate::time::Timestamp;
 
     fn delta(chain: u32, part: u32, watermark: Option<u64>) -> Delta {
         let incarnation = Incarnation { boot: 1, nonce: 1 };
         let replica = ReplicaId { node: "a".parse().unwrap(), incarnation };
         let watermark = watermark.map(Version);
-        Delta { replica, from: Version::ZERO, chain, part, watermark, updates: Vec::new() }
+        Delta {
+            replica,
+            from: Version::ZERO,
+            chain,
+            part,
+            watermark,
+            as_of: None,
+            updates: Vec::new(),
+        }
     }
 
     #[test]
@@ -167,5 +191,49 @@ mod tests {
         assert_eq!(chains.arrived(&delta(8, 0, None), true), Arrival::Void);
         assert_eq!(chains.arrived(&delta(8, 1, Some(9)), false), Arrival::UnderWay);
         assert!(!chains.0.is_empty());
+    }
+
+    /// The middle table has of `a` what its peers pushed, and learns what is missing while it tells a third of it.
+    #[test]
+    fn what_fills_a_hole_behind_a_chain_is_not_vouched_for() {
+        let table = |node: &str| {
+            let incarnation = Incarnation { boot: 1, nonce: 1 };
+            let own = ReplicaId { node: node.parse().unwrap(), incarnation };
+            Table::new(own, Bounds::default(), [1, 2, 3, 4])
+        };
+        let (writer, middle, reader) = (table("a"), table("b"), table("c"));
+        let own = writer.own_replica();
+        for number in 0..100 {
+            let key = CounterKey::new("x", &[&number.to_string()]).unwrap();
+            let lifetime = Lifetime::new(Duration::from_secs(90_000));
+            writer.execute(Timestamp(1), &key, Op::Add(1), lifetime).unwrap();
+            writer.harvest(DirtySet::All);
+        }
+        let all = writer.updates_after(&own, Version::ZERO, usize::MAX).unwrap();
+        let (missed, pushed) = all.updates.split_at(50);
+        middle.apply(Timestamp(1), &own, pushed);
+
+        let mut chain = OutgoingChain::new(Version::ZERO, 1);
+        let first = chain.next_delta(&middle, &own, 1_000).unwrap();
+        assert_eq!(first.watermark, None);
+        reader.apply(Timestamp(1), &own, &first.updates);
+        middle.apply(Timestamp(1), &own, missed);
+        assert!(middle.complete(&own, Version::ZERO, Version(100)));
+        while let Some(delta) = chain.next_delta(&middle, &own, 1_000) {
+            reader.apply(Timestamp(1), &own, &delta.updates);
+            let Some(watermark) = delta.watermark else { continue };
+            assert!(reader.complete(&own, Version::ZERO, watermark));
+            break;
+        }
+        assert_eq!((reader.len(), reader.watermark(&own)), (50, Version::ZERO));
+
+        let mut rest = OutgoingChain::new(Version::ZERO, 2);
+        while let Some(delta) = rest.next_delta(&middle, &own, 1_000) {
+            reader.apply(Timestamp(1), &own, &delta.updates);
+            let Some(watermark) = delta.watermark else { continue };
+            assert!(reader.complete(&own, Version::ZERO, watermark));
+            break;
+        }
+        assert_eq!((reader.len(), reader.watermark(&own)), (100, Version(100)));
     }
 }

@@ -11,7 +11,7 @@ use crate::id::{ReplicaId, Version};
 use crate::link::LinkId;
 use crate::mutant::mutant;
 use crate::table::Applied;
-use crate::time::Now;
+use crate::time::{Now, Timestamp};
 use crate::wire::{Message, read_frame};
 
 /// Room in a frame for what is around the updates of a delta, and around the entries of a digest.
@@ -73,7 +73,7 @@ impl Gossip {
                 let known = self.table.knows(&replica);
                 if let Some(state) = self.links.get_mut(&link).filter(|_| known) {
                     state.streams.begin(&replica, from);
-                    self.pump(link);
+                    self.pump(now, link);
                 }
             }
             Message::Ping {} => self.send(link, &Message::Pong { wall: now.wall }),
@@ -130,7 +130,7 @@ impl Gossip {
             });
             state.goals.add(missing.map(|entry| (entry.replica.clone(), entry.watermark)), last);
         }
-        self.pump(link);
+        self.pump(now, link);
     }
 
     /// Begins or corrects the stream of own updates: the peer says that it has them up to `held`.
@@ -173,7 +173,8 @@ impl Gossip {
         let before = self.table.watermark(&delta.replica);
         let applied = self.table.apply(now.wall, &delta.replica, &delta.updates);
         // What was refused is not held, so the watermark must not vouch for it.
-        let has_hole = applied.without_room || applied.implausible > 0;
+        let has_hole =
+            applied.without_room || applied.implausible > 0 || !self.can_vouch(now.wall, delta);
         self.applied(link, peer, (&delta.replica, before), applied);
         let mut whole = self.part_arrived(now, link, delta, has_hole);
         if mutant!(WatermarkMovedByPart) {
@@ -183,7 +184,10 @@ impl Gossip {
             // The watermark stays; the cells are asked for again when the next digest shows them missing.
             _ if has_hole => return,
             None => return,
-            Some(watermark) => self.table.complete(&delta.replica, delta.from, watermark),
+            Some(watermark) => {
+                self.vouched_as_of = self.vouched_as_of.max(delta.as_of.unwrap_or_default());
+                self.table.complete(&delta.replica, delta.from, watermark)
+            }
         };
         if let Some(state) = self.links.get_mut(&link)
             && delta.replica == *peer
@@ -198,6 +202,13 @@ impl Gossip {
         if !moved {
             self.request(now, link, &delta.replica, watermark);
         }
+    }
+
+    /// Whether a chain's watermark can be believed: by a clock that is far ahead of ours, counters have ended and were dropped
+    /// that are live here. Who takes such a node's word would never ask anyone for them again.
+    fn can_vouch(&self, now: Timestamp, delta: &Delta) -> bool {
+        let latest = now.plus(self.table.grace() / 2);
+        delta.as_of.is_none_or(|as_of| as_of <= latest) || mutant!(WatermarkOfFutureBelieved)
     }
 
     /// Notes a part of a chain; returns the watermark that the chain leads to once it is whole.
@@ -250,7 +261,8 @@ impl Gossip {
     }
 
     /// Sends what the link is due, as long as it is not backed up: the chains under way in turn.
-    pub(super) fn pump(&mut self, link: LinkId) {
+    pub(super) fn pump(&mut self, now: Now, link: LinkId) {
+        let as_of = now.wall.max(self.vouched_as_of);
         let bytes_max = self.settings.frame_bytes_max.saturating_sub(ENVELOPE_BYTES);
         let direct = self.is_direct();
         loop {
@@ -272,7 +284,8 @@ impl Gossip {
                     return;
                 }
                 let delta = state.streams.next_delta(&self.table, &self.own, &replica, bytes_max);
-                if let Some(delta) = delta {
+                if let Some(mut delta) = delta {
+                    delta.as_of = delta.watermark.map(|_| as_of);
                     self.send(link, &Message::Delta(delta));
                 }
             }

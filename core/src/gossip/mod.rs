@@ -107,7 +107,7 @@ use rand::rngs::StdRng;
 use crate::id::ReplicaId;
 use crate::link::{LinkEvent, LinkId};
 use crate::table::{DirtySet, Table};
-use crate::time::Now;
+use crate::time::{Now, Timestamp};
 use crate::wire::{CloseReason, Message};
 use addresses::Addresses;
 pub use event::{HandshakeFailure, Input, Output, PeerAddresses, Report};
@@ -143,6 +143,8 @@ pub struct Gossip {
     repair: Repair,
     rumors: Rumors,
     sweep: Sweep,
+    /// The latest time by which a watermark was believed: see `Delta::as_of`.
+    vouched_as_of: Timestamp,
 }
 
 impl Gossip {
@@ -163,6 +165,7 @@ impl Gossip {
             repair: Repair::default(),
             rumors: Rumors::default(),
             sweep: Sweep::new(now.monotonic),
+            vouched_as_of: Timestamp::default(),
         }
     }
 
@@ -176,7 +179,7 @@ impl Gossip {
             Input::Link(event) => self.link_event(now, event),
             Input::Urgent => self.want_urgent(now),
             Input::Changed => {}
-            Input::Stop => self.stop(),
+            Input::Stop => self.stop(now),
         }
         self.dial(now);
         self.flush();
@@ -191,7 +194,7 @@ impl Gossip {
             LinkEvent::Sent { link, frames } => {
                 if let Some(state) = self.links.get_mut(&link) {
                     state.left(frames);
-                    self.pump(link);
+                    self.pump(now, link);
                 }
             }
             LinkEvent::Down { link } => self.link_broke(now, link),
@@ -278,10 +281,10 @@ impl Gossip {
         self.table.set_peers(self.connected());
     }
 
-    fn stop(&mut self) {
+    fn stop(&mut self, now: Now) {
         self.table.harvest(DirtySet::All);
         for link in self.links.keys().copied().collect::<Vec<_>>() {
-            self.pump(link);
+            self.pump(now, link);
             self.send(link, &Message::Goodbye { reason: CloseReason::Stopping });
         }
         self.addresses = Addresses::default();

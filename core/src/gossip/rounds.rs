@@ -141,7 +141,7 @@ impl Gossip {
         if let Some(state) = self.links.get_mut(&link) {
             state.streams.own_is_sent(now.monotonic, own);
         }
-        self.pump(link);
+        self.pump(now, link);
     }
 
     /// Passes on what is new since the last round, of any replica, but not over the link that it came from.

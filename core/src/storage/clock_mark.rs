@@ -14,6 +14,7 @@ use super::rejected::report;
 use super::{CheckpointWriter, DataDir, KvStore, StorageError};
 use crate::crdt::Marks;
 use crate::key::CounterKind;
+use crate::mutant::mutant;
 use crate::table::{AtRest, CounterState, StoredCounter};
 use crate::time::Timestamp;
 
@@ -69,7 +70,9 @@ impl DataDir {
     ) -> Result<(), StorageError> {
         report(&recovered.rejected, self.files(), &mut |_| {})?;
         recovered.meta.clock = now;
-        recovered.meta.watermarks.clear();
+        if !mutant!(LoweredNodeVouches) {
+            recovered.meta.watermarks.clear();
+        }
         let mut writer = CheckpointWriter::on(store, recovered.meta.clone(), Some(&recovered))?;
         let used = ahead.iter().filter(|counter| counter.key.window().is_none());
         let used: Vec<StoredCounter<'_>> = used.map(|counter| used_at(counter, now)).collect();

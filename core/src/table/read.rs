@@ -1,6 +1,7 @@
 //! Reading the table: single counters, pages of them, and a checksum over all.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use siphasher::sip::SipHasher13;
 
@@ -51,6 +52,11 @@ impl CounterState {
 }
 
 impl Table {
+    /// How long a counter is kept after its end.
+    pub fn grace(&self) -> Duration {
+        self.bounds.grace
+    }
+
     /// How many counters there are, expired ones within their grace included.
     pub fn len(&self) -> usize {
         self.counters.load(core::sync::atomic::Ordering::Relaxed)

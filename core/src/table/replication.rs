@@ -41,6 +41,8 @@ pub struct Part {
     pub updates: Vec<Update>,
     /// Where the next part begins.
     pub to: Version,
+    /// The watermark when this part was read: what is beyond may have holes.
+    pub complete_to: Version,
     /// In the last part: the reader then has everything up to here.
     pub watermark: Option<Version>,
 }
@@ -151,13 +153,16 @@ impl Table {
         DigestEntry { replica: replica.clone(), watermark, ahead }
     }
 
-    /// A checksum of the live dots beyond the version vector: the versions held past the watermark. 0 if there are none.
+    /// A checksum of the live dots beyond the version vector: the versions held past the watermark, and their counters'
+    /// marks, which a node whose clock was lowered holds lower than others. 0 if there are none.
     fn dots_beyond_checksum(&self, replicas: &Replicas, index: ReplicaIndex) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         let mut any = false;
         for (version, slot) in replicas.ahead(index) {
-            if self.is_live(index, version, slot) {
-                hasher.update(&version.0.to_le_bytes());
+            if let Some(Marks { at, p0, n0 }) = self.live_marks(index, version, slot) {
+                for number in [version.0, at, p0, n0] {
+                    hasher.update(&number.to_le_bytes());
+                }
                 any = true;
             }
         }
@@ -183,7 +188,8 @@ impl Table {
             return None;
         }
         let last_before = replicas.last_version(index);
-        let mut part = Part { updates: Vec::new(), to: from, watermark: None };
+        let complete_to = Version::ZERO;
+        let mut part = Part { updates: Vec::new(), to: from, complete_to, watermark: None };
         let mut bytes = 0;
         for (version, slot) in listed {
             if let Some(update) = self.update(&mut replicas, index, slot)
@@ -191,6 +197,7 @@ impl Table {
             {
                 bytes += update.key.len() + UPDATE_BYTES_ESTIMATE;
                 if bytes > bytes_max && !part.updates.is_empty() {
+                    part.complete_to = replicas.watermark(index);
                     return Some(part);
                 }
                 part.updates.push(update);
@@ -202,6 +209,7 @@ impl Table {
             part.to = replicas.last_version(index);
             part.watermark = Some(replicas.watermark(index));
         }
+        part.complete_to = replicas.watermark(index);
         part.updates.sort_by_key(|update| update.version);
         part.updates.dedup_by_key(|update| update.version);
         Some(part)
@@ -374,9 +382,15 @@ impl Table {
     }
 
     fn is_live(&self, index: ReplicaIndex, version: Version, slot: SlotId) -> bool {
+        self.live_marks(index, version, slot).is_some()
+    }
+
+    /// The marks of the counter in a slot, if it holds the cell of this version.
+    fn live_marks(&self, index: ReplicaIndex, version: Version, slot: SlotId) -> Option<Marks> {
         let shard = self.lock(slot.shard());
-        let cell = shard.slot(slot.index()).and_then(|slot| slot.counter.cell(index));
-        cell.is_some_and(|cell| cell.version == version)
+        let slot = shard.slot(slot.index())?;
+        let cell = slot.counter.cell(index)?;
+        (cell.version == version).then(|| slot.counter.marks())
     }
 
     /// Forgets where the cells of incarnations were that have a successor, once these cells are gone. To be called now and

@@ -237,6 +237,7 @@ mod tests {
                     chain: from as u32,
                     part: 3,
                     watermark: watermark.map(Version),
+                    as_of: watermark.map(Timestamp),
                     updates,
                 })
             ),

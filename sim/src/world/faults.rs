@@ -9,7 +9,6 @@ use tallymesh_core::table::Op;
 
 use super::{Checked, Event, World};
 use crate::faults::Fault;
-use crate::options::Kind;
 
 /// The farthest that a wall clock is set off: 3 days.
 const FAR_MS: i64 = 3 * 24 * 3_600_000;
@@ -74,9 +73,7 @@ impl World<'_> {
             true => random.random_range(-FAR_MS..FAR_MS) / random.random_range(1..30),
             false => random.random_range(-3_000..3_000),
         };
-        // Where all must make progress once they are repaired, none may have acted on a time that is far ahead.
-        let is_ahead = self.options.kind == Kind::Liveness && offset_ms > 3_000;
-        self.nodes[place].clock.set(if is_ahead { -offset_ms } else { offset_ms });
+        self.nodes[place].clock.set(offset_ms);
     }
 
     /// Kills a process now, or in the middle of its next writes or sends.

@@ -68,7 +68,8 @@ impl World<'_> {
         let (table, shown) = (life.table.clone(), life.shown);
         self.checker.shown(place, shown, moment.wall)?;
         let promise = self.nodes[place].promise.take();
-        let promise = promise.filter(|promise| promise.is_due_from(&self.nodes[place], &table));
+        let promise =
+            promise.filter(|promise| promise.is_due_from(&self.nodes[place], &table, early));
         let answer = match early {
             true => table.peek_early(moment.wall, &demands),
             false => table.acquire_early(moment.wall, &demands),
@@ -171,10 +172,14 @@ impl World<'_> {
 }
 
 impl Promise {
-    /// Whether nothing has happened since that would make it void.
-    fn is_due_from(&self, node: &Node, table: &Table) -> bool {
+    /// Whether nothing has happened since that would make it void. Before its end a counter may go as well: where it began
+    /// anew on an empty disk, a peer may still have the one that was reset before, of a later generation.
+    fn is_due_from(&self, node: &Node, table: &Table, early: bool) -> bool {
         let lives = node.life.as_ref().is_some_and(|life| life.number == self.life);
-        let unchanged = |before: &Held| held(table, &before.key).is_none_or(|now| now == *before);
+        let unchanged = |before: &Held| match held(table, &before.key) {
+            Some(now) => now == *before,
+            None => !early,
+        };
         lives && node.clock.sets == self.clock_sets && self.counters.iter().all(unchanged)
     }
 }

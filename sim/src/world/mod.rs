@@ -104,8 +104,8 @@ enum Event {
 
 /// A run that takes more events than this goes round in circles.
 const EVENTS_MAX: u64 = 1_000_000;
-/// How long an ended counter is kept: short, so that runs get past it.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long an ended counter is kept: short, so that runs get past it, though half of it covers what repaired clocks differ by.
+const GRACE: Duration = Duration::from_secs(4);
 
 struct World<'a> {
     options: &'a Options,
