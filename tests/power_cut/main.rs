@@ -2,7 +2,7 @@
 //! that the node did to its files, and the node opened on it is held to what it had acknowledged by that moment.
 //!
 //! `TALLYMESH_POWER_CUTS` sets how many cuts (400), `TALLYMESH_SEED` draws the same cuts of a recording that is much the
-//! same. A failure keeps the directory.
+//! same. A failure keeps the directory. What records is a library that `LD_PRELOAD` puts before the system's, so this is for Linux.
 #![cfg(target_os = "linux")]
 
 mod rebuild;
