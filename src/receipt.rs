@@ -137,7 +137,13 @@ mod tests {
         owned::<Receipt>();
         owned::<Decision>();
         let sizes = [size_of::<Receipt>(), size_of::<Denial>(), size_of::<Decision>()];
-        assert_eq!(sizes, [56, 40, 56], "what a decision writes, in bytes");
+        let expected = match usize::BITS {
+            64 => [56, 40, 56],
+            // By how u64 is aligned, 4 or 8.
+            32 if align_of::<u64>() == 4 => [52, 28, 52],
+            _ => return,
+        };
+        assert_eq!(sizes, expected, "what a decision writes, in bytes");
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub async fn report_on(
 fn examine(dir: &Path) -> Result<CheckReport, StorageError> {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !panic.location().is_some_and(|location| location.file().contains("/sled-")) {
+        if !panic.location().is_some_and(|location| location.file().contains("sled-")) {
             usual(panic);
         }
     }));

@@ -106,7 +106,6 @@ async fn a_process_of_its_own_opens_the_directory_that_it_is_asked_to() {
 }
 
 /// Kills a process that carries a directory over, at moments from its start to its end.
-#[cfg(unix)]
 #[tokio::test]
 async fn a_kill_in_the_middle_leaves_one_format_or_the_other_whole() {
     let fixture = fixtures(1).join("lives");

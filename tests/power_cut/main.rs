@@ -2,7 +2,7 @@
 //! that the node did to its files, and the node opened on it is held to what it had acknowledged by that moment.
 //!
 //! `TALLYMESH_POWER_CUTS` sets how many cuts (400), `TALLYMESH_SEED` draws the same cuts of a recording that is much the
-//! same. A failure keeps the directory.
+//! same. A failure keeps the directory. What records is a library that `LD_PRELOAD` puts before the system's, so this is for Linux.
 #![cfg(target_os = "linux")]
 
 mod rebuild;
@@ -50,7 +50,7 @@ fn recorder(dir: &Path) -> Option<PathBuf> {
 fn load(root: &Path) -> Load {
     Load {
         data_dir: root.join("a"),
-        report_to: root.join("notes"),
+        report_to: Some(notes(root)),
         every: None,
         peer: None,
         lives: 2,
@@ -60,6 +60,10 @@ fn load(root: &Path) -> Load {
         durable: true,
         flushes: false,
     }
+}
+
+fn notes(root: &Path) -> PathBuf {
+    root.join("notes")
 }
 
 /// A node's doings on a directory, and what it must hold at the start of them.
@@ -77,11 +81,11 @@ impl Recording {
         let root = dir.canonicalize().unwrap().join("root");
         copy_dir(&before, &root);
         let load = load(&root);
-        std::fs::write(&load.report_to, "").unwrap();
+        std::fs::write(notes(&root), "").unwrap();
         let log = dir.join("log");
         let mut child = child::spawn(&load, |command| {
             command.env("LD_PRELOAD", recorder).env("RECORDER_ROOT", &root);
-            command.env("RECORDER_NOTES", &load.report_to).env("RECORDER_LOG", &log);
+            command.env("RECORDER_NOTES", notes(&root)).env("RECORDER_LOG", &log);
         });
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();

@@ -29,7 +29,8 @@ pub fn tree() -> Vec<File> {
                 || path.extension().is_some_and(|ext| read.iter().any(|read| ext == *read))
             {
                 let text = fs::read_to_string(&path).unwrap();
-                let path = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                let path = path.strip_prefix(root).unwrap().to_str().unwrap();
+                let path = path.replace(std::path::MAIN_SEPARATOR, "/");
                 files.push(File { path, text });
             }
         }

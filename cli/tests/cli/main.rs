@@ -4,6 +4,7 @@ mod directories;
 mod node;
 mod pipes;
 mod replay;
+// They are sent by `kill`; a test would send Windows' only from a console that it shares with what it sends them to.
 #[cfg(unix)]
 mod signals;
 

@@ -172,7 +172,7 @@ fn of_a_thousand_waits_none_is_denied_again() {
     assert_eq!(denied, 0);
 }
 
-/// A peer that hangs: its connections stand, and nothing answers.
+/// A peer that hangs: its connections stand, and nothing answers. Windows has no signal that halts a process.
 #[cfg(unix)]
 #[test]
 fn a_peer_that_is_halted_stays_listed_with_what_it_had_confirmed() {

@@ -128,6 +128,7 @@ fn a_node_whose_log_is_closed_goes_on_and_one_whose_answers_are_writes_what_it_a
     assert_eq!(counters.iter().map(|counter| counter.value).sum::<u64>(), 3);
 }
 
+/// `/dev/full` is Linux's.
 #[cfg(target_os = "linux")]
 #[test]
 fn an_output_that_takes_no_more_is_an_error() {

@@ -39,7 +39,8 @@ impl Sweep {
 /// `f64::ceil` of a number that is not negative, which `core` does not have.
 fn round_up(number: f64) -> usize {
     let whole = number as usize;
-    whole + usize::from(number > whole as f64)
+    // A number may be above all of `usize`, which has 32 bits on some machines.
+    whole.saturating_add(usize::from(number > whole as f64))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! LOCK             locked while a process uses the directory; holds that process's number
+//! LOCK.holder      holds the number in its place where a locked file cannot be read: on Windows
 //! identity.toml    format, node id, boot number: replaced, durably, at every start
 //! checkpoint       number of the last checkpoint that is certain to be in the database (8 bytes LE), and their CRC-32
 //!                  (4 bytes LE); a database that ends before it has lost its end

@@ -38,8 +38,8 @@ pub fn limit() -> Limit {
 pub struct Load {
     /// The data directory of the node.
     pub data_dir: PathBuf,
-    /// Where the lines go; opened to append.
-    pub report_to: PathBuf,
+    /// Where the lines go; opened to append. `None` for the standard error.
+    pub report_to: Option<PathBuf>,
     /// Time between checkpoints; `None` for `Durability::Sync`.
     pub every: Option<Duration>,
     /// The address of a peer.
@@ -77,8 +77,11 @@ impl Load {
 
     /// Does it.
     pub fn run(self) {
-        let to = OpenOptions::new().append(true).open(&self.report_to).unwrap();
-        let (load, report) = (Arc::new(self), Arc::new(Report(to)));
+        let report = match &self.report_to {
+            Some(path) => Report::To(OpenOptions::new().append(true).open(path).unwrap()),
+            None => Report::Stderr,
+        };
+        let (load, report) = (Arc::new(self), Arc::new(report));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -163,11 +166,18 @@ pub fn value(limiter: &Limiter, session: &str) -> u64 {
     limiter.counters().value(&limiter.keys(&Request::new().with("session", session))[0])
 }
 
-struct Report(File);
+enum Report {
+    To(File),
+    Stderr,
+}
 
 impl Report {
     fn line(&self, line: &str) {
         // Once the test has failed, nothing reads this any more, and the test says so itself.
-        let _ = (&self.0).write_all(format!("{line}\n").as_bytes());
+        let line = format!("{line}\n");
+        let _ = match self {
+            Report::To(file) => (&*file).write_all(line.as_bytes()),
+            Report::Stderr => std::io::stderr().write_all(line.as_bytes()),
+        };
     }
 }
