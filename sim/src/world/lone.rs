@@ -173,7 +173,7 @@ impl World<'_> {
 
 impl Promise {
     /// Whether nothing has happened since that would make it void. Before its end a counter may go as well: where it began
-    /// anew on an empty disk, a peer may still have the one that was reset before, of a later generation.
+    /// again on an empty disk, a peer may still have the one that was reset before, of a later generation.
     fn is_due_from(&self, node: &Node, table: &Table, early: bool) -> bool {
         let lives = node.life.as_ref().is_some_and(|life| life.number == self.life);
         let unchanged = |before: &Held| match held(table, &before.key) {
