@@ -20,7 +20,7 @@ const HOLDER: &str = if cfg!(windows) { "LOCK.holder" } else { NAME };
 /// A directory that this process holds; let go when dropped.
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
-    /// Closed when it is dropped, which ends the system's lock.
+    /// Unlocked when it is dropped.
     file: Option<File>,
     held: Held,
 }
@@ -88,7 +88,11 @@ impl Drop for DirectoryLock {
     fn drop(&mut self) {
         // Both at once for a thread that waits for the list: to be free here is to be free of the system's lock.
         let mut list = list();
-        drop(self.file.take());
+        if let Some(file) = self.file.take() {
+            // Not only closed: a process that is just being started by another thread has a copy, which would hold the lock. If
+            // it fails, the end of the copies lets go.
+            let _ = file.unlock();
+        }
         list.remove(&self.held);
     }
 }
@@ -154,6 +158,17 @@ mod tests {
             }
             drop(lock);
         }
+    }
+
+    /// As it is between the fork and the exec of a process that another thread starts.
+    #[test]
+    fn a_copy_of_the_handle_does_not_hold_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = DirectoryLock::take(dir.path()).unwrap();
+        let copy = lock.file.as_ref().unwrap().try_clone().unwrap();
+        drop(lock);
+        drop(DirectoryLock::take(dir.path()).unwrap());
+        drop(copy);
     }
 
     /// Windows does not rename what is in use.
