@@ -142,11 +142,11 @@ impl IncomingChain {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use alloc::string::ToString;
     use alloc::vec::Vec;
     use core::time::Duration;
 
+    use super::*;
     use crate::id::Incarnation;
     use crate::key::CounterKey;
     use crate::limit::Lifetime;
@@ -213,27 +213,25 @@ mod tests {
         let (missed, pushed) = all.updates.split_at(50);
         middle.apply(Timestamp(1), &own, pushed);
 
+        let tell_the_rest = |chain: &mut OutgoingChain| {
+            while let Some(delta) = chain.next_delta(&middle, &own, 1_000) {
+                reader.apply(Timestamp(1), &own, &delta.updates);
+                let Some(watermark) = delta.watermark else { continue };
+                assert!(reader.complete(&own, Version::ZERO, watermark));
+                break;
+            }
+        };
+
         let mut chain = OutgoingChain::new(Version::ZERO, 1);
         let first = chain.next_delta(&middle, &own, 1_000).unwrap();
         assert_eq!(first.watermark, None);
         reader.apply(Timestamp(1), &own, &first.updates);
         middle.apply(Timestamp(1), &own, missed);
         assert!(middle.complete(&own, Version::ZERO, Version(100)));
-        while let Some(delta) = chain.next_delta(&middle, &own, 1_000) {
-            reader.apply(Timestamp(1), &own, &delta.updates);
-            let Some(watermark) = delta.watermark else { continue };
-            assert!(reader.complete(&own, Version::ZERO, watermark));
-            break;
-        }
+        tell_the_rest(&mut chain);
         assert_eq!((reader.len(), reader.watermark(&own)), (50, Version::ZERO));
 
-        let mut rest = OutgoingChain::new(Version::ZERO, 2);
-        while let Some(delta) = rest.next_delta(&middle, &own, 1_000) {
-            reader.apply(Timestamp(1), &own, &delta.updates);
-            let Some(watermark) = delta.watermark else { continue };
-            assert!(reader.complete(&own, Version::ZERO, watermark));
-            break;
-        }
+        tell_the_rest(&mut OutgoingChain::new(Version::ZERO, 2));
         assert_eq!((reader.len(), reader.watermark(&own)), (100, Version(100)));
     }
 }
