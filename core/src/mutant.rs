@@ -51,8 +51,8 @@ pub enum Mutant {
     WatermarkOfFutureBelieved,
     /// A node whose clock is lowered goes on to vouch for what it dropped by the time that it acted on before.
     LoweredNodeVouches,
-    /// A replica's end is not raised while others keep a counter of it alive.
-    EndNotRaised,
+    /// How long a peer keeps a replica is not heeded.
+    EndNotHeard,
     /// A closed table counts on.
     CountsWhenClosed,
 }
@@ -77,7 +77,7 @@ impl Mutant {
         Mutant::WatermarkBeforeCells,
         Mutant::WatermarkOfFutureBelieved,
         Mutant::LoweredNodeVouches,
-        Mutant::EndNotRaised,
+        Mutant::EndNotHeard,
         Mutant::CountsWhenClosed,
     ];
 

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::chain::IncomingChains;
+use super::comparison::Comparison;
 use super::peer_clock::PeerClock;
 use super::streams::Streams;
 use super::sync_goals::SyncGoals;
@@ -38,8 +39,8 @@ pub(super) struct Link {
     pub different_limits: BTreeSet<Arc<str>>,
     /// How long the peer keeps what has ended, if it is another time than here.
     pub grace: Option<Duration>,
-    /// The replicas that the digest that is coming in has named so far.
-    pub named: Vec<ReplicaId>,
+    /// The comparison of what both have.
+    pub comparison: Comparison,
 }
 
 impl Link {
@@ -60,7 +61,7 @@ impl Link {
             clock: PeerClock::default(),
             different_limits: BTreeSet::new(),
             grace: None,
-            named: Vec::new(),
+            comparison: Comparison::default(),
         }
     }
 

@@ -72,6 +72,7 @@
 
 mod addresses;
 mod chain;
+mod comparison;
 mod event;
 mod exchange;
 mod handshake;

@@ -15,6 +15,8 @@ mod digest;
 mod expiry;
 mod forgetting;
 #[cfg(test)]
+mod forgetting_tests;
+#[cfg(test)]
 mod handle_tests;
 mod index;
 mod op;
@@ -50,6 +52,7 @@ pub use op::{CountError, Op, OpResult};
 pub use persistence::{AtRest, Restore, StoredCounter, Unpersisted};
 pub use read::CounterState;
 pub use rejections::Rejections;
+pub use replicas::BUCKETS;
 pub use replicas::ReplicaMark;
 pub use replication::{Applied, DirtySet, Part};
 pub use slot::{CachedSlot, SlotId, SlotRef};
@@ -80,7 +83,7 @@ pub const SLOTS_PER_LOCK: usize = 32;
 ///   [`version_vector`](Table::version_vector) describes what is here; [`updates_after`](Table::updates_after) and
 ///   [`updates`](Table::updates) read it.
 /// - **Compare** (`digest`): [`digest_of`](Table::digest_of), [`bucket_sums`](Table::bucket_sums) and
-///   [`digest_of_buckets`](Table::digest_of_buckets) say what is here, for peers to compare with theirs.
+///   [`digest_of_bucket`](Table::digest_of_bucket) say what is here, for peers to compare with theirs.
 /// - **Forget** (`forgetting`): [`forget_ended`](Table::forget_ended) drops the replicas of which nothing is left.
 /// - **Receive** (`replication`): [`apply`](Table::apply) merges a peer's cells, [`complete`](Table::complete) moves a
 ///   watermark.

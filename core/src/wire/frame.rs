@@ -213,11 +213,11 @@ mod tests {
 
     fn entry() -> impl Strategy<Value = DigestEntry> {
         (replica(), any::<u64>(), any::<u32>(), any::<u64>()).prop_map(
-            |(replica, watermark, ahead, end_s)| DigestEntry {
+            |(replica, watermark, ahead, end)| DigestEntry {
                 replica,
                 watermark: Version(watermark),
                 ahead,
-                end_s,
+                end: Timestamp(end),
             },
         )
     }
