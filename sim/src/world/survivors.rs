@@ -23,8 +23,13 @@ impl World<'_> {
 
     /// I4: no cell that a node held when everything was repaired is dropped, whoever wrote it.
     pub(super) fn check_survivors(&mut self, places: &[usize]) -> Checked {
-        let soon = self.latest(places).plus(NEAR_END);
-        for held in self.survived.iter().filter(|held| held.expires_at > soon) {
+        let latest = self.latest(places);
+        let is_owed = |held: &&CounterState| {
+            // What a clock that was far ahead made is refused by others, and goes when that clock is set right.
+            let began = held.key.window().map_or(held.marks.at, |window| window.start().0);
+            held.expires_at > latest.plus(NEAR_END) && began <= latest.0
+        };
+        for held in self.survived.iter().filter(is_owed) {
             for place in places {
                 let Some(life) = &self.nodes[*place].life else { continue };
                 let now = life.table.counter(held.key.as_bytes());
