@@ -17,7 +17,10 @@ mod fields;
 #[cfg(test)]
 mod files_for_tests;
 mod format_1;
+mod marks;
 mod memory;
+mod numbers;
+mod put;
 mod record;
 mod recover;
 mod rejected;

@@ -44,7 +44,7 @@ use ahash::RandomState;
 pub use admission::{Admission, Debit, NO_LIMIT};
 pub use bounds::Bounds;
 pub use op::{CountError, Op, OpResult};
-pub use persistence::{AtRest, Restore, StoredCounter, Unpersisted};
+pub use persistence::{AtRest, ChangedCounter, Extent, Restore, StoredCounter, Unpersisted};
 pub use read::CounterState;
 pub use rejections::Rejections;
 pub use replication::{Applied, DirtySet, Part};

@@ -415,7 +415,7 @@ fn a_restart_relearns_what_its_disk_had_lost() {
     a1.harvest(DirtySet::All);
     let watermarks: Vec<_> = a1.version_vector().iter().map(|(r, v)| (r.clone(), v)).collect();
     a1.take_unpersisted(|part| {
-        disk.extend(part.changed);
+        disk.extend(part.changed.into_iter().map(|changed| changed.counter));
         Ok::<(), ()>(())
     })
     .unwrap();
