@@ -51,6 +51,8 @@ pub enum Mutant {
     WatermarkOfFutureBelieved,
     /// A node whose clock is lowered goes on to vouch for what it dropped by the time that it acted on before.
     LoweredNodeVouches,
+    /// A replica's end is not raised while others keep a counter of it alive.
+    EndNotRaised,
     /// A closed table counts on.
     CountsWhenClosed,
 }
@@ -58,7 +60,7 @@ pub enum Mutant {
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 17] = [
+    pub const ALL: [Mutant; 18] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -75,6 +77,7 @@ impl Mutant {
         Mutant::WatermarkBeforeCells,
         Mutant::WatermarkOfFutureBelieved,
         Mutant::LoweredNodeVouches,
+        Mutant::EndNotRaised,
         Mutant::CountsWhenClosed,
     ];
 

@@ -1,9 +1,7 @@
 //! An examination of a data directory that no process uses.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use tallymesh_core::id::Version;
 use tallymesh_core::storage::{Examination, Files, Finding, StorageError};
 use tallymesh_core::time::Timestamp;
 

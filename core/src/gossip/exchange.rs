@@ -1,10 +1,12 @@
 //! Digests, deltas and requests: finding out what either side lacks, and sending it.
 
 use alloc::borrow::ToOwned;
+use alloc::collections::BTreeSet;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::chain::Arrival;
+use super::link::Link;
 use super::{Gossip, Report};
 use crate::crdt::{Delta, DigestEntry, UPDATE_BYTES_MAX, Update};
 use crate::id::{ReplicaId, Version};
@@ -17,7 +19,18 @@ use crate::wire::{Message, read_frame};
 /// Room in a frame for what is around the updates of a delta, and around the entries of a digest.
 pub(super) const ENVELOPE_BYTES: usize = 512;
 /// The most that an entry of a digest takes.
-const DIGEST_ENTRY_BYTES: usize = 128;
+const DIGEST_ENTRY_BYTES: usize = 136;
+/// The most that the checksums of all buckets take.
+const BUCKETS_BYTES: usize = 256 * 5 + 16;
+
+/// A part of a digest, as [`Message::Digest`] has it.
+struct DigestPart {
+    after: Option<ReplicaId>,
+    entries: Vec<DigestEntry>,
+    last: bool,
+    others: Option<u64>,
+    buckets: Vec<u32>,
+}
 
 impl Gossip {
     /// Takes in a frame: any number of messages.
@@ -56,9 +69,11 @@ impl Gossip {
             self.end_rest(now);
         }
         match message {
-            Message::Digest { after, entries, last } => {
-                self.digest(now, link, peer, after, entries, last);
+            Message::Digest { after, entries, last, others, buckets } => {
+                let part = DigestPart { after, entries, last, others, buckets };
+                self.digest(now, link, peer, part);
             }
+            Message::Entries { entries, last } => self.entries(now, link, peer, &entries, last),
             Message::Delta(delta) => self.delta(now, link, peer, &delta),
             Message::Push { replica, updates } => {
                 let before = self.table.watermark(&replica);
@@ -79,58 +94,153 @@ impl Gossip {
             Message::Ping {} => self.send(link, &Message::Pong { wall: now.wall }),
             Message::Pong { wall } => self.pong(now, link, peer, wall),
             Message::Conflict { other } => self.report(Report::NodeIdInUse { other }),
-            Message::Limits { limits } => self.compare_limits(link, &limits),
+            Message::Limits { limits, grace_ms } => {
+                self.compare_grace(link, grace_ms);
+                self.compare_limits(link, &limits);
+            }
             Message::Hello { .. } | Message::Goodbye { .. } => {}
         }
     }
 
-    /// Sends what we have of every replica, in as many parts as it takes.
-    pub(super) fn send_digest(&mut self, link: LinkId) {
-        let digest = self.table.digest();
-        let per_part = (self.settings.frame_bytes_max.saturating_sub(ENVELOPE_BYTES)
-            / DIGEST_ENTRY_BYTES)
-            .max(1);
-        let mut parts = digest.chunks(per_part).peekable();
-        let mut after = None;
+    /// Says what we have: of each member by name, of all others by a checksum; `with_buckets` by those of all buckets. In as many
+    /// parts as it takes.
+    pub(super) fn digest_messages(&self, now: Now, with_buckets: bool) -> Vec<Message> {
+        let members = self.links.values().filter_map(Link::peer);
+        let entries = self.table.digest_of(members);
+        let sums = self.table.bucket_sums(now.wall, entries.iter().map(|entry| &entry.replica));
+        let buckets = if with_buckets { sums.halves() } else { Vec::new() };
+        let mut parts = entries.chunks(self.entries_per_message(with_buckets)).peekable();
+        let (mut messages, mut after) = (Vec::new(), None);
         while let Some(part) = parts.next() {
             let last = parts.peek().is_none();
-            let entries = part.to_vec();
-            let next = part.last().map(|entry| entry.replica.clone());
-            self.send(link, &Message::Digest { after, entries, last });
-            after = next;
+            messages.push(Message::Digest {
+                after,
+                entries: part.to_vec(),
+                last,
+                others: last.then(|| sums.total()),
+                buckets: if last { buckets.clone() } else { Vec::new() },
+            });
+            after = part.last().map(|entry| entry.replica.clone());
+        }
+        messages
+    }
+
+    /// Sends a digest.
+    pub(super) fn send_digest(&mut self, now: Now, link: LinkId, with_buckets: bool) {
+        for message in self.digest_messages(now, with_buckets) {
+            self.send(link, &message);
         }
     }
 
-    fn digest(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        peer: &ReplicaId,
-        after: Option<ReplicaId>,
-        entries: Vec<DigestEntry>,
-        last: bool,
-    ) {
+    fn entries_per_message(&self, with_buckets: bool) -> usize {
+        let around = ENVELOPE_BYTES + if with_buckets { BUCKETS_BYTES } else { 0 };
+        (self.settings.frame_bytes_max.saturating_sub(around) / DIGEST_ENTRY_BYTES).max(1)
+    }
+
+    fn digest(&mut self, now: Now, link: LinkId, peer: &ReplicaId, part: DigestPart) {
+        let DigestPart { after, entries, last, others, buckets } = part;
         let end = entries.last().map(|entry| entry.replica.clone());
         let names_own = entries.iter().find(|entry| entry.replica == self.own);
-        let covers_own = after.is_none_or(|after| after < self.own)
+        let covers_own = after.as_ref().is_none_or(|after| *after < self.own)
             && (last || end.is_some_and(|end| self.own <= end));
         if let Some(held) = names_own.map(|entry| entry.watermark) {
             self.place_own_stream(now, link, held);
         } else if covers_own {
             self.place_own_stream(now, link, Version::ZERO);
         }
-        for theirs in &entries {
-            if theirs.replica != self.own {
-                self.compare(now, link, peer, theirs);
-            }
+        self.compare_all(now, link, peer, &entries);
+        let Some(state) = self.links.get_mut(&link) else { return };
+        if after.is_none() {
+            state.named.clear();
         }
-        if let Some(state) = self.links.get_mut(&link) {
-            let missing = entries.iter().filter(|entry| {
-                entry.replica != self.own && self.table.watermark(&entry.replica) < entry.watermark
-            });
-            state.goals.add(missing.map(|entry| (entry.replica.clone(), entry.watermark)), last);
+        // There are no more members than links, and the peer itself.
+        if state.named.len() <= self.settings.links_max {
+            state.named.extend(entries.into_iter().map(|entry| entry.replica));
+        }
+        if last {
+            let named = core::mem::take(&mut state.named);
+            self.compare_others(now, link, &named, others, &buckets);
         }
         self.pump(now, link);
+    }
+
+    /// Compares the checksums of a digest, which has named these replicas by themselves, with our own.
+    fn compare_others(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        named: &[ReplicaId],
+        others: Option<u64>,
+        buckets: &[u32],
+    ) {
+        let sums = self.table.bucket_sums(now.wall, named);
+        if !buckets.is_empty() {
+            let named: BTreeSet<&ReplicaId> = named.iter().collect();
+            let differs = |bucket| !sums.is_equal(bucket, buckets);
+            let mut entries = self.table.digest_of_buckets(now.wall, differs);
+            entries.retain(|entry| !named.contains(&entry.replica));
+            return self.send_entries(link, &entries);
+        }
+        if others.is_none_or(|others| others == sums.total()) {
+            if let Some(state) = self.links.get_mut(&link) {
+                state.goals.all_named();
+            }
+        } else {
+            self.send_digest(now, link, true);
+        }
+    }
+
+    fn send_entries(&mut self, link: LinkId, entries: &[DigestEntry]) {
+        let mut parts = entries.chunks(self.entries_per_message(false)).peekable();
+        loop {
+            let entries = parts.next().unwrap_or_default().to_vec();
+            let last = parts.peek().is_none();
+            self.send(link, &Message::Entries { entries, last });
+            if last {
+                return;
+            }
+        }
+    }
+
+    /// Takes in what a peer has of replicas in buckets that differ.
+    fn entries(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        peer: &ReplicaId,
+        entries: &[DigestEntry],
+        last: bool,
+    ) {
+        self.compare_all(now, link, peer, entries);
+        if let Some(state) = self.links.get_mut(&link).filter(|_| last) {
+            state.goals.all_named();
+        }
+        self.pump(now, link);
+    }
+
+    fn compare_all(&mut self, now: Now, link: LinkId, peer: &ReplicaId, entries: &[DigestEntry]) {
+        let mut missing = Vec::new();
+        for theirs in entries {
+            if theirs.replica == self.own {
+                continue;
+            }
+            let is_over = self.table.hear_end(now.wall, theirs);
+            if is_over && !self.is_linked(&theirs.replica) {
+                // Nothing of it is left that could be asked for.
+                continue;
+            }
+            if self.table.watermark(&theirs.replica) < theirs.watermark {
+                missing.push((theirs.replica.clone(), theirs.watermark));
+            }
+            self.compare(now, link, peer, theirs);
+        }
+        if let Some(state) = self.links.get_mut(&link) {
+            state.goals.add(missing.into_iter());
+        }
+    }
+
+    fn is_linked(&self, replica: &ReplicaId) -> bool {
+        self.links.values().any(|link| link.peer() == Some(replica))
     }
 
     /// Begins or corrects the stream of own updates: the peer says that it has them up to `held`.
@@ -150,8 +260,7 @@ impl Gossip {
         if !behind {
             return self.repair.not_behind(&theirs.replica);
         }
-        let has_own_link = theirs.replica == *peer
-            || self.links.values().any(|link| link.peer() == Some(&theirs.replica));
+        let has_own_link = theirs.replica == *peer || self.is_linked(&theirs.replica);
         if self.is_direct() && has_own_link {
             // Its own stream brings this, unless something is wrong with it.
             let behind_for = self.repair.behind_for(&theirs.replica, now.monotonic);

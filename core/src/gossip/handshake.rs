@@ -7,7 +7,6 @@ use rand::RngExt;
 use super::link::Link;
 use super::{Gossip, HandshakeFailure, Output, PeerAbsence, Report};
 use crate::id::ReplicaId;
-use crate::limit::LimitHash;
 use crate::link::LinkId;
 use crate::time::Now;
 use crate::wire::{CloseReason, Message, PROTOCOLS};
@@ -36,7 +35,7 @@ impl Gossip {
         let hello = Message::Hello {
             protocols: PROTOCOLS.to_vec(),
             replica: self.own.clone(),
-            limits_digest: LimitHash::digest(&self.settings.limits),
+            limits_digest: self.rules_digest(),
         };
         self.send(link, &hello);
     }
@@ -152,7 +151,7 @@ impl Gossip {
             self.report(Report::PeerBack { replica, away });
         }
         self.send_limits(link, limits_digest);
-        self.send_digest(link);
+        self.send_digest(now, link, false);
         self.ping(now, link);
     }
 

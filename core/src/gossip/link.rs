@@ -36,6 +36,10 @@ pub(super) struct Link {
     pub clock: PeerClock,
     /// The limits that say something else at the peer.
     pub different_limits: BTreeSet<Arc<str>>,
+    /// How long the peer keeps what has ended, if it is another time than here.
+    pub grace: Option<Duration>,
+    /// The replicas that the digest that is coming in has named so far.
+    pub named: Vec<ReplicaId>,
 }
 
 impl Link {
@@ -55,6 +59,8 @@ impl Link {
             goals: SyncGoals::default(),
             clock: PeerClock::default(),
             different_limits: BTreeSet::new(),
+            grace: None,
+            named: Vec::new(),
         }
     }
 

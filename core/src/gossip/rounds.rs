@@ -1,5 +1,6 @@
 //! What happens by the clock: rounds, anti-entropy, urgent pushes, pings and time-outs.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -200,10 +201,13 @@ impl Gossip {
         for link in self.established() {
             self.ping(now, link);
         }
+        let connected: BTreeSet<ReplicaId> =
+            self.links.values().filter_map(Link::peer).cloned().collect();
+        self.table.forget_ended(now.wall, |replica| connected.contains(replica));
+        let digest = self.digest_messages(now, false);
         for link in links {
-            self.send_digest(link);
+            digest.iter().for_each(|message| self.send(link, message));
         }
-        self.table.retire_replicas();
         self.repair.forget(now.monotonic, self.settings.silence_timeout * 2);
         let factor = 0.75 + self.jitter() / 2.0;
         self.timers.next_digest = now.monotonic + self.settings.digest_interval.mul_f64(factor);

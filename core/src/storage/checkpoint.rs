@@ -21,7 +21,7 @@ use super::{Fields, Files, KvStore, Recovered, StorageError};
 use crate::crdt::{PACKED_CELLS_MAX, VersionVector};
 use crate::id::{NodeId, ReplicaId, Version};
 use crate::mutant::mutant;
-use crate::table::{DirtySet, Extent, StoredCounter, Table};
+use crate::table::{DirtySet, Extent, ReplicaMark, StoredCounter, Table};
 use crate::time::Timestamp;
 
 /// How often the clock alone is worth a write to disk: well within the grace for which closed windows are kept.
@@ -32,7 +32,9 @@ pub struct CheckpointWriter {
     pub(super) store: Box<dyn KvStore>,
     pub(super) meta: Meta,
     pub(super) numbers: Numbers,
-    pub(super) marks: ReplicaMarks,
+    marks: ReplicaMarks,
+    /// What the table says of replicas, to be written once the cells are durable that it vouches for.
+    captured: BTreeMap<ReplicaId, ReplicaMark>,
     /// Fields of replicas that this version does not know, for those whose records are still to be written.
     pub(super) replica_fields: BTreeMap<ReplicaId, Fields>,
     /// Keys of counters that ended by a time which the last checkpoint's entry holds. They are buried in the next, when that
@@ -65,6 +67,7 @@ impl CheckpointWriter {
             meta,
             numbers: Numbers::default(),
             marks: ReplicaMarks::default(),
+            captured: BTreeMap::new(),
             replica_fields: BTreeMap::new(),
             ended: BTreeSet::new(),
             left_pages: BTreeSet::new(),
@@ -175,16 +178,20 @@ impl CheckpointWriter {
             self.store.remove(&replica_key(number))?;
         }
         table.harvest(DirtySet::All);
-        let watermarks = table.version_vector();
+        // First what is forgotten: a replica may have come back since.
+        for replica in table.take_forgotten() {
+            self.captured.remove(&replica);
+            self.numbers.forget(replica);
+        }
+        let captured = table.take_replica_marks().into_iter();
+        self.captured.extend(captured.map(|mark| (mark.replica.clone(), mark)));
         if mutant!(WatermarkBeforeCells) {
-            self.set_watermarks(&watermarks)?;
+            self.set_captured()?;
             self.write_marks()?;
             self.write_meta()?;
             self.sync_meta()?;
         }
-        for tombstone in core::mem::take(&mut self.tombstones) {
-            self.store.remove(&tombstone)?;
-        }
+        self.remove_tombstones()?;
         self.meta.checkpoint += 1;
         let ended = core::mem::take(&mut self.ended);
         let left_pages = core::mem::take(&mut self.left_pages);
@@ -201,7 +208,7 @@ impl CheckpointWriter {
             part.changed.iter().try_for_each(|changed| self.put(&changed.counter, changed.extent))
         })?;
         if !is_cut {
-            self.set_watermarks(&watermarks)?;
+            self.set_captured()?;
         }
         for number in self.numbers.take_unnamed() {
             self.marks.remove(number);
@@ -231,7 +238,12 @@ impl CheckpointWriter {
         clock: Timestamp,
     ) -> Result<(), StorageError> {
         self.name(replicas)?;
-        self.set_watermarks(watermarks)?;
+        let marks = watermarks.iter().map(|(replica, watermark)| {
+            let (replica, end) = (replica.clone(), Timestamp(0));
+            (replica.clone(), ReplicaMark { replica, watermark, end })
+        });
+        self.captured.extend(marks);
+        self.set_captured()?;
         self.meta.clock = clock;
         self.sync_meta()?;
         self.write_marks()?;
@@ -301,12 +313,13 @@ impl CheckpointWriter {
         self.durable
     }
 
-    fn set_watermarks(&mut self, vector: &VersionVector) -> Result<(), StorageError> {
-        let with_updates = || vector.iter().filter(|(_, watermark)| *watermark > Version::ZERO);
-        self.name(with_updates().map(|(replica, _)| replica))?;
-        for (replica, watermark) in with_updates() {
-            if let Some(number) = self.numbers.get(replica) {
-                self.marks.set_watermark(number, watermark);
+    fn set_captured(&mut self) -> Result<(), StorageError> {
+        let mut captured = core::mem::take(&mut self.captured);
+        captured.retain(|_, mark| mark.watermark > Version::ZERO || mark.end > Timestamp(0));
+        self.name(captured.keys())?;
+        for (replica, ReplicaMark { watermark, end, .. }) in captured {
+            if let Some(number) = self.numbers.get(&replica) {
+                self.marks.set(number, watermark, end.0.div_ceil(1_000));
             }
         }
         Ok(())

@@ -49,14 +49,19 @@ impl ReplicaMarks {
         self.by_number.iter().map(|(number, mark)| (*number, *mark))
     }
 
-    pub(super) fn set_watermark(&mut self, number: u32, watermark: Version) {
-        let end_s = self.get(number).unwrap_or_default().end_s;
-        self.set(number, Mark { watermark, end_s });
+    /// Sets a watermark, and raises the end.
+    pub(super) fn set(&mut self, number: u32, watermark: Version, end_s: u64) {
+        let before = self.get(number).unwrap_or_default();
+        let mark = Mark { watermark, end_s: end_s.max(before.end_s) };
+        if mark != before {
+            self.by_number.insert(number, mark);
+            self.changed.insert(number / REPLICAS_PER_PAGE);
+        }
     }
 
     pub(super) fn raise_end(&mut self, number: u32, end_s: u64) {
-        let mark = self.get(number).unwrap_or_default();
-        self.set(number, Mark { end_s: mark.end_s.max(end_s), ..mark });
+        let watermark = self.get(number).unwrap_or_default().watermark;
+        self.set(number, watermark, end_s);
     }
 
     /// Vouches no more for what is held of these replicas; of all, if it is not known of which.
@@ -96,12 +101,5 @@ impl ReplicaMarks {
             }
         }
         Ok(())
-    }
-
-    fn set(&mut self, number: u32, mark: Mark) {
-        if self.get(number).unwrap_or_default() != mark {
-            self.by_number.insert(number, mark);
-            self.changed.insert(number / REPLICAS_PER_PAGE);
-        }
     }
 }

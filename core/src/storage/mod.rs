@@ -20,6 +20,8 @@ mod format_1;
 mod marks;
 mod memory;
 mod numbers;
+#[cfg(test)]
+mod page_tests;
 mod put;
 mod record;
 mod recover;
@@ -46,7 +48,7 @@ pub use fields::Fields;
 pub use memory::MemoryStore;
 pub use record::{FORMAT, Meta};
 pub use recover::{Damage, RecoverError, Recovered, recover};
-pub use state_store::{OpenEvent, Opened, StateStore};
+pub use state_store::{OpenEvent, Opened, Start, StateStore};
 
 /// Bytes by key, durable after [`sync`](Self::sync). One writer.
 ///

@@ -90,6 +90,12 @@ impl Numbers {
         self.unused = left.map(|(replica, number)| (*number, replica.clone())).collect();
     }
 
+    /// How many records have a cell of each number.
+    #[cfg(test)]
+    pub(super) fn named(&self) -> &BTreeMap<u32, u32> {
+        &self.named
+    }
+
     /// The numbers whose records go now.
     pub(super) fn take_unused(&mut self) -> Vec<u32> {
         let unused = core::mem::take(&mut self.unused);

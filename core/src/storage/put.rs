@@ -48,12 +48,10 @@ impl CheckpointWriter {
     ) -> Result<(), StorageError> {
         // A counter may come back between two checkpoints.
         self.ended.remove(&*counter.key);
-        let end_s = counter.end_s();
         self.name(counter.state.cells.iter().map(|(replica, _)| replica))?;
         let mut cells = Vec::with_capacity(counter.state.cells.len());
         for (replica, cell) in &*counter.state.cells {
             if let Some(number) = self.numbers.get(replica) {
-                self.marks.raise_end(number, end_s);
                 cells.push((number, *cell));
             }
         }
@@ -117,6 +115,15 @@ impl CheckpointWriter {
         for key in keys {
             let held = self.held(&key)?;
             self.put_record(key, held, None)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_tombstones(&mut self) -> Result<(), StorageError> {
+        for key in core::mem::take(&mut self.tombstones) {
+            let held = self.held(&key)?;
+            self.store.remove(&key)?;
+            self.live_bytes = self.live_bytes.saturating_sub(held.bytes);
         }
         Ok(())
     }

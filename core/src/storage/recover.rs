@@ -4,12 +4,12 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::format_1;
-use super::marks::ReplicaMarks;
+use super::marks::{Mark, ReplicaMarks};
 use super::record::{DamagedRecord, FORMAT, Meta, REPLICA_PREFIX, ReplicaRecord, decode};
 use super::walk::{BadCounter, BadMeta, Rejected, Visitor, Walked, number_of, walk, walk_unknown};
 use super::{Fields, KvStore, StorageError};
-use crate::id::{NodeId, ReplicaId, Version};
-use crate::table::StoredCounter;
+use crate::id::{NodeId, ReplicaId};
+use crate::table::{ReplicaMark, StoredCounter};
 use crate::time::Timestamp;
 
 /// What the database holds besides the counters.
@@ -54,11 +54,12 @@ impl Recovered {
         self.meta.clock
     }
 
-    /// The watermark of every replica that has one.
-    pub fn watermarks(&self) -> impl Iterator<Item = (ReplicaId, Version)> {
-        let with_updates = self.marks.iter().filter(|(_, mark)| mark.watermark > Version::ZERO);
-        with_updates.filter_map(|(number, mark)| {
-            Some((self.replicas.get(&number)?.clone(), mark.watermark))
+    /// What is stored of every replica beside its cells.
+    pub fn marks(&self) -> impl Iterator<Item = ReplicaMark> {
+        self.replicas.iter().map(|(number, replica)| {
+            let Mark { watermark, end_s } = self.marks.get(*number).unwrap_or_default();
+            let end = Timestamp(end_s.saturating_mul(1_000));
+            ReplicaMark { replica: replica.clone(), watermark, end }
         })
     }
 }

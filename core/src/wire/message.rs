@@ -25,7 +25,7 @@ pub enum Message {
         /// The sender.
         #[serde(rename = "r", with = "crate::id::replica_form")]
         replica: ReplicaId,
-        /// A digest of the sender's limits: where it differs, each tells the other its [`Limits`](Message::Limits).
+        /// A digest of the sender's limits and its grace: where it differs, each tells the other its [`Limits`](Message::Limits).
         #[serde(rename = "d", default, skip_serializing_if = "is_zero")]
         limits_digest: u64,
     },
@@ -35,9 +35,12 @@ pub enum Message {
         /// Their names, with a hash of what each says.
         #[serde(rename = "l")]
         limits: Vec<LimitHash>,
+        /// How long the sender keeps what has ended, in milliseconds.
+        #[serde(rename = "g", default, skip_serializing_if = "is_zero")]
+        grace_ms: u64,
     },
-    /// What the sender has of the replicas whose ids come after `after`, up to the last one named, or of all that follow
-    /// if this is the `last` part.
+    /// What the sender has of the members: of those whose ids come after `after`, up to the last one named, or of all that
+    /// follow if this is the `last` part. Of all other replicas, a checksum.
     #[serde(rename = "g")]
     Digest {
         /// The last replica of the part before; `None` in the first part.
@@ -45,6 +48,23 @@ pub enum Message {
         #[serde(with = "crate::id::replica_form::optional")]
         after: Option<ReplicaId>,
         /// The replicas of this part, in the order of their ids.
+        #[serde(rename = "e")]
+        entries: Vec<DigestEntry>,
+        /// Whether no part follows.
+        #[serde(rename = "l")]
+        last: bool,
+        /// In the last part: a checksum over all replicas that the sender tells of and no part has named.
+        #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+        others: Option<u64>,
+        /// In the last part, where the receiver's checksum was another one: those of the 256 buckets that these replicas are in. It
+        /// answers with the [`Entries`](Message::Entries) of those that differ.
+        #[serde(rename = "b", default, skip_serializing_if = "Vec::is_empty")]
+        buckets: Vec<u32>,
+    },
+    /// What the sender has of the replicas in buckets that differ.
+    #[serde(rename = "e")]
+    Entries {
+        /// The replicas of this part.
         #[serde(rename = "e")]
         entries: Vec<DigestEntry>,
         /// Whether no part follows.
@@ -108,7 +128,7 @@ pub enum Message {
 }
 
 /// The names of all messages. One that is not among them is skipped.
-pub(super) const NAMES: &[u8] = b"hlgduarpqcb";
+pub(super) const NAMES: &[u8] = b"hlgeduarpqcb";
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
 fn is_zero(number: &u64) -> bool {
