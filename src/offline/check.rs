@@ -1,9 +1,7 @@
 //! An examination of a data directory that no process uses.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use tallymesh_core::id::Version;
 use tallymesh_core::storage::{Examination, Files, Finding, StorageError};
 use tallymesh_core::time::Timestamp;
 
@@ -86,14 +84,12 @@ fn examine_database(
 }
 
 fn report(examination: Examination, kept_aside: Vec<(PathBuf, u64)>) -> CheckReport {
-    let Examination { identity, meta, replicas, mut counters, records, tombstones, damage, .. } =
-        examination;
+    let Examination { identity, meta, replicas, watermarks, mut counters, .. } = examination;
+    let Examination { records, tombstones, damage, .. } = examination;
     counters.sort_by(|a, b| a.key.cmp(&b.key));
     let node = meta.as_ref().map(|meta| meta.node.as_str().to_owned());
     let node = node.or_else(|| identity.as_ref().map(|identity| identity.node.clone()));
     let format = meta.as_ref().map(|meta| meta.format);
-    let watermarks: BTreeMap<u32, Version> =
-        meta.iter().flat_map(|meta| meta.watermarks.iter().copied()).collect();
     let replicas = replicas
         .into_iter()
         .map(|(number, replica)| (replica, watermarks.get(&number).copied().unwrap_or_default()));

@@ -4,6 +4,7 @@
 //! (INRIA RR-7506, 2011), section 3.1.3, with a version in each cell so that a delta can be told from its age.
 
 mod cell;
+mod cell_pages;
 mod delta;
 mod marks;
 mod packed_cells;
@@ -17,5 +18,6 @@ pub use delta::{Delta, DigestEntry, Update};
 pub use delta::{UPDATE_BYTES_ESTIMATE, UPDATE_BYTES_MAX, UPDATE_BYTES_USUAL};
 pub use marks::Marks;
 pub(crate) use marks::without_trailing_zeroes;
+pub(crate) use packed_cells::PACKED_CELLS_MAX;
 pub use pn_counter::{Merged, PnCounter, ReplicaIndex};
 pub use version_vector::VersionVector;

@@ -6,6 +6,7 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
+use super::cell_pages::CellPages;
 use super::{Cell, ReplicaIndex};
 use crate::id::Version;
 use crate::varint::{self, VARINT_BYTES_MAX};
@@ -18,12 +19,12 @@ pub(super) enum PackedCells {
     /// More bytes than fit. Boxed twice, so that a counter keeps only one word.
     Elsewhere(Box<Box<[u8]>>),
     /// Too many cells for a linear scan.
-    Many(Box<Box<[(ReplicaIndex, Cell)]>>),
+    Many(Box<CellPages>),
 }
 
 const BYTES_HERE: usize = 15;
 /// The most cells that are packed.
-const PACKED_MAX: usize = 16;
+pub(crate) const PACKED_CELLS_MAX: usize = 16;
 /// Four varints.
 const CELL_BYTES_MAX: usize = 4 * VARINT_BYTES_MAX;
 
@@ -34,10 +35,11 @@ impl Default for PackedCells {
 }
 
 impl PackedCells {
-    /// Cells that ascend by replica; one of the own replica must have something subtracted.
+    /// Cells that ascend by replica; one of the own replica must have something subtracted. They count as written.
     pub(super) fn of_ascending(cells: &[(ReplicaIndex, Cell)]) -> PackedCells {
-        if cells.len() > PACKED_MAX {
-            return PackedCells::Many(Box::new(cells.into()));
+        if cells.len() > PACKED_CELLS_MAX {
+            let pages = CellPages::of_ascending(cells.iter().copied(), false);
+            return PackedCells::Many(Box::new(pages));
         }
         let mut bytes = Vec::new();
         for (replica, cell) in cells {
@@ -48,21 +50,27 @@ impl PackedCells {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (ReplicaIndex, Cell)> {
         let mut reader = Reader(self.bytes());
-        self.many().iter().copied().chain(core::iter::from_fn(move || reader.cell()))
+        let many = self.pages().into_iter().flat_map(CellPages::iter);
+        many.chain(core::iter::from_fn(move || reader.cell()))
     }
 
     pub(super) fn len(&self) -> usize {
+        if let PackedCells::Many(pages) = self {
+            return pages.len();
+        }
         let mut reader = Reader(self.bytes());
-        self.many().len() + core::iter::from_fn(|| reader.skip_cell()).count()
+        core::iter::from_fn(|| reader.skip_cell()).count()
     }
 
     /// The cell of one replica.
     #[inline]
     pub(super) fn get(&self, replica: ReplicaIndex) -> Option<Cell> {
-        let (held, cell) = match self {
-            PackedCells::Many(cells) => *cells.get(index_among(cells, replica).ok()?)?,
-            _ => self.iter().find(|(held, _)| *held >= replica)?,
-        };
+        if let PackedCells::Many(pages) = self {
+            return pages.get(replica);
+        }
+        let mut reader = Reader(self.bytes());
+        let mut cells = core::iter::from_fn(|| reader.cell());
+        let (held, cell) = cells.find(|(held, _)| *held >= replica)?;
         (held == replica).then_some(cell)
     }
 
@@ -72,8 +80,8 @@ impl PackedCells {
         reason = "a cell's span lies within the bytes, and those within their length"
     )]
     pub(super) fn set(&mut self, replica: ReplicaIndex, cell: Cell) {
-        if let PackedCells::Many(cells) = self {
-            return set_among(cells, replica, cell);
+        if let PackedCells::Many(pages) = self {
+            return pages.set(replica, cell);
         }
         let written = Written::of(replica, cell);
         let (start, end) = self.span(replica);
@@ -82,8 +90,8 @@ impl PackedCells {
         }
         let (before, behind) = (&self.bytes()[..start], &self.bytes()[end..self.length()]);
         *self = PackedCells::of_bytes(&[before, written.bytes(), behind]);
-        if start == end && self.len() > PACKED_MAX {
-            *self = PackedCells::Many(Box::new(self.iter().collect()));
+        if start == end && self.len() > PACKED_CELLS_MAX {
+            *self = PackedCells::Many(Box::new(CellPages::of_ascending(self.iter(), true)));
         }
     }
 
@@ -98,10 +106,22 @@ impl PackedCells {
     }
 
     /// The cells that are not packed.
-    fn many(&self) -> &[(ReplicaIndex, Cell)] {
+    fn pages(&self) -> Option<&CellPages> {
         match self {
-            PackedCells::Many(cells) => cells,
-            _ => &[],
+            PackedCells::Many(pages) => Some(pages),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_paged(&self) -> bool {
+        self.pages().is_some()
+    }
+
+    /// The same, to take those of them that changed.
+    pub(super) fn pages_mut(&mut self) -> Option<&mut CellPages> {
+        match self {
+            PackedCells::Many(pages) => Some(pages),
+            _ => None,
         }
     }
 
@@ -142,23 +162,6 @@ impl PackedCells {
             start = end;
         }
         (start, start)
-    }
-}
-
-fn index_among(cells: &[(ReplicaIndex, Cell)], replica: ReplicaIndex) -> Result<usize, usize> {
-    cells.binary_search_by_key(&replica, |(held, _)| *held)
-}
-
-#[expect(clippy::indexing_slicing, reason = "the search found the index")]
-fn set_among(cells: &mut Box<[(ReplicaIndex, Cell)]>, replica: ReplicaIndex, cell: Cell) {
-    match index_among(cells, replica) {
-        Ok(index) => cells[index].1 = cell,
-        Err(index) => {
-            let mut more = core::mem::take(cells).into_vec();
-            more.reserve_exact(1);
-            more.insert(index, (replica, cell));
-            *cells = more.into();
-        }
     }
 }
 

@@ -139,6 +139,25 @@ impl PnCounter {
         self.peers.len() - usize::from(self.n0() > 0)
     }
 
+    /// Whether so many cells are held that a checkpoint takes only those that changed, by
+    /// [`take_page`](Self::take_page).
+    pub fn is_paged(&self) -> bool {
+        self.peers.is_paged()
+    }
+
+    /// Where there are pages: the peers' cells of the next one past `after` that changed since they were last taken, or `all`
+    /// of them. The last replica of the page is where the next one begins; `None` after the last page.
+    pub fn take_page(
+        &mut self,
+        after: Option<ReplicaIndex>,
+        all: bool,
+    ) -> Option<(ReplicaIndex, Vec<(ReplicaIndex, Cell)>)> {
+        let (last, mut cells) = self.peers.pages_mut()?.take_page(after, all)?;
+        // The mark that stands in the place of the own cell is no cell.
+        cells.retain(|(replica, _)| *replica != ReplicaIndex::OWN);
+        Some((last, cells))
+    }
+
     /// The cell of one replica, if held.
     #[inline]
     pub fn cell(&self, replica: ReplicaIndex) -> Option<Cell> {

@@ -1,26 +1,27 @@
 //! Checkpoints: writing what changed in a table, in an order that a crash cannot make a hole of.
 //!
 //! Watermarks are captured first, then the cells are written, then they are made durable, and only then the watermarks are
-//! written. A crash in between leaves cells newer than the watermarks: peers send some of them again, and nothing is
+//! written, with the checkpoint's own entry. A crash in between leaves cells newer than the watermarks: peers send some of them again, and nothing is
 //! missing.
 
-use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::marks::ReplicaMarks;
+use super::numbers::Numbers;
 use super::record::{
-    COUNTER_PREFIX, CounterRecord, FORMAT, META_KEY, Meta, NOBODY, ReplicaRecord, StateRecord,
-    Totals, counter_key, decode, encode, replica_key, wrapped,
+    COUNTER_PREFIX, CounterRecord, FORMAT, META_KEY, Meta, NOBODY, PAGE_PREFIX, REPLICA_PREFIX,
+    Totals, encode, replica_key, wrapped,
 };
 use super::recover::Kept;
 use super::walk::{Rejected, number_of};
 use super::{Fields, Files, KvStore, Recovered, StorageError};
-use crate::crdt::VersionVector;
+use crate::crdt::{PACKED_CELLS_MAX, VersionVector};
 use crate::id::{NodeId, ReplicaId, Version};
 use crate::mutant::mutant;
-use crate::table::{AtRest, DirtySet, StoredCounter, Table};
+use crate::table::{DirtySet, Extent, ReplicaMark, StoredCounter, Table};
 use crate::time::Timestamp;
 
 /// How often the clock alone is worth a write to disk: well within the grace for which closed windows are kept.
@@ -28,29 +29,26 @@ const CLOCK_EVERY: Duration = Duration::from_secs(10);
 
 /// Writes one table to one storage.
 pub struct CheckpointWriter {
-    store: Box<dyn KvStore>,
-    meta: Meta,
-    replicas: BTreeMap<ReplicaId, Numbered>,
+    pub(super) store: Box<dyn KvStore>,
+    pub(super) meta: Meta,
+    pub(super) numbers: Numbers,
+    marks: ReplicaMarks,
+    /// What the table says of replicas, to be written once the cells are durable that it vouches for.
+    captured: BTreeMap<ReplicaId, ReplicaMark>,
     /// Fields of replicas that this version does not know, for those whose records are still to be written.
-    replica_fields: BTreeMap<ReplicaId, Fields>,
+    pub(super) replica_fields: BTreeMap<ReplicaId, Fields>,
     /// Keys of counters that ended by a time which the last checkpoint's entry holds. They are buried in the next, when that
     /// entry is certain to stay: a clock that steps back at a crash must not find them gone and their window open.
-    ended: BTreeSet<Vec<u8>>,
+    pub(super) ended: BTreeSet<Vec<u8>>,
+    /// Pages that do not count any more, to be buried in the next checkpoint.
+    pub(super) left_pages: BTreeSet<Vec<u8>>,
     /// Tombstones of the checkpoint before, to be removed in the next.
-    tombstones: BTreeSet<Vec<u8>>,
+    pub(super) tombstones: BTreeSet<Vec<u8>>,
     /// The last checkpoint that is in storage, and the last one that is certain to stay there.
     written: u64,
     durable: u64,
-    /// Bytes of keys and values in storage.
-    live_bytes: u64,
-}
-
-/// A replica in this database.
-#[derive(Debug, Clone, Copy)]
-struct Numbered {
-    number: u32,
-    /// When the last counter ends that holds, or held, a cell of it, in seconds since 1970.
-    end_s: u64,
+    /// Bytes of keys and values of counters and their pages in storage.
+    pub(super) live_bytes: u64,
 }
 
 impl CheckpointWriter {
@@ -67,29 +65,33 @@ impl CheckpointWriter {
         let mut writer = CheckpointWriter {
             store,
             meta,
-            replicas: BTreeMap::new(),
+            numbers: Numbers::default(),
+            marks: ReplicaMarks::default(),
+            captured: BTreeMap::new(),
             replica_fields: BTreeMap::new(),
             ended: BTreeSet::new(),
+            left_pages: BTreeSet::new(),
             tombstones: BTreeSet::new(),
             written: 0,
             durable: 0,
             live_bytes: 0,
         };
         if let Some(recovered) = recovered {
-            let ends: BTreeMap<u32, u64> = writer.meta.ends.iter().copied().collect();
-            let numbers = recovered.replicas.iter().map(|(number, replica)| {
-                let end_s = ends.get(number).copied().unwrap_or_default();
-                (replica.clone(), Numbered { number: *number, end_s })
-            });
-            writer.replicas = numbers.collect();
+            writer.numbers = Numbers::of_recovered(&recovered.replicas, &recovered.named);
+            writer.marks = recovered.marks.clone();
             writer.tombstones = recovered.tombstones.iter().cloned().collect();
             writer.live_bytes = recovered.live_bytes;
         }
         writer.store.sync()?;
+        writer.write_marks()?;
+        // Before a clock that was lowered: by then they must vouch for nothing.
+        writer.store.sync()?;
         writer.write_meta()?;
         writer.sync_meta()?;
         if let Some(recovered) = recovered {
-            writer.bury(&recovered.rejected)?;
+            writer.bury(&recovered.rejected, &recovered.void_pages)?;
+            let CheckpointWriter { numbers, marks, .. } = &mut writer;
+            numbers.forget_left(|number| marks.get(number).is_some());
         }
         Ok(writer)
     }
@@ -112,20 +114,26 @@ impl CheckpointWriter {
         Ok(writer)
     }
 
-    /// Puts tombstones in the place of records that were rejected, in a checkpoint of their own.
-    fn bury(&mut self, rejected: &[Rejected]) -> Result<(), StorageError> {
-        if rejected.is_empty() {
+    /// Puts tombstones in the place of records that were rejected, and of pages that a crash left and that do not count, in a
+    /// checkpoint of their own.
+    fn bury(&mut self, rejected: &[Rejected], void: &[Vec<u8>]) -> Result<(), StorageError> {
+        if rejected.is_empty() && void.is_empty() {
             return Ok(());
         }
         self.meta.checkpoint += 1;
+        self.bury_pages(void.iter().cloned())?;
         for Rejected { key, crc, .. } in rejected {
-            if key.first() != Some(&COUNTER_PREFIX) {
-                // Replicas are in no totals, and counters may still name the number.
-                match number_of(key) {
-                    Some(_) => _ = self.store.put(key, &wrapped(key, NOBODY).0)?,
-                    None => self.store.remove(key)?,
+            // Replicas are in no totals, and counters may still name the number.
+            match (key.first(), number_of(key)) {
+                (Some(&COUNTER_PREFIX | &PAGE_PREFIX), _) => {}
+                (Some(&REPLICA_PREFIX), Some(_)) => {
+                    self.store.put(key, &wrapped(key, NOBODY).0)?;
+                    continue;
                 }
-                continue;
+                _ => {
+                    self.store.remove(key)?;
+                    continue;
+                }
             }
             let (checkpoint, replaced) = (self.meta.checkpoint, Some(*crc));
             let (bytes, _) = encode(key, &CounterRecord { checkpoint, replaced, state: None });
@@ -145,11 +153,12 @@ impl CheckpointWriter {
         dropped: impl Iterator<Item = &'a [u8]>,
     ) -> Result<(), StorageError> {
         self.meta.checkpoint += 1;
-        changed.iter().try_for_each(|counter| self.put(counter))?;
+        changed.iter().try_for_each(|counter| self.copy(counter))?;
         for key in dropped {
-            self.put_counter(key, None)?;
+            self.bury_counter(key)?;
         }
         self.sync_meta()?;
+        self.write_marks()?;
         self.write_meta()?;
         self.sync_meta()
     }
@@ -165,42 +174,60 @@ impl CheckpointWriter {
             // Records must never be newer than a checkpoint entry by two: the totals could then not be verified.
             self.sync_meta()?;
         }
+        for number in self.numbers.take_unused() {
+            self.store.remove(&replica_key(number))?;
+        }
         table.harvest(DirtySet::All);
-        let watermarks = table.version_vector();
+        // First what is forgotten: a replica may have come back since.
+        for replica in table.take_forgotten() {
+            self.captured.remove(&replica);
+            self.numbers.forget(replica);
+        }
+        let captured = table.take_replica_marks().into_iter();
+        self.captured.extend(captured.map(|mark| (mark.replica.clone(), mark)));
         if mutant!(WatermarkBeforeCells) {
-            self.meta.watermarks = self.numbered(&watermarks)?;
+            self.set_captured()?;
+            self.write_marks()?;
             self.write_meta()?;
             self.sync_meta()?;
         }
-        for tombstone in core::mem::take(&mut self.tombstones) {
-            self.store.remove(&tombstone)?;
-        }
+        self.remove_tombstones()?;
         self.meta.checkpoint += 1;
         let ended = core::mem::take(&mut self.ended);
-        let mut wrote = !ended.is_empty();
+        let left_pages = core::mem::take(&mut self.left_pages);
+        let mut wrote = !ended.is_empty() || !left_pages.is_empty();
         for key in ended {
-            self.put_counter(&key, None)?;
+            self.bury_counter(&key)?;
         }
+        self.bury_pages(left_pages)?;
+        let mut is_cut = false;
         table.take_unpersisted(|part| {
             wrote |= !part.changed.is_empty() || !part.dropped.is_empty();
+            is_cut |= part.is_cut;
             self.ended.extend(part.dropped.iter().map(|key| key.to_vec()));
-            part.changed.iter().try_for_each(|counter| self.put(counter))
+            part.changed.iter().try_for_each(|changed| self.put(&changed.counter, changed.extent))
         })?;
-        let watermarks = self.numbered(&watermarks)?;
+        if !is_cut {
+            self.set_captured()?;
+        }
+        for number in self.numbers.take_unnamed() {
+            self.marks.remove(number);
+        }
         let clock_is_due = clock.since(self.meta.clock) >= CLOCK_EVERY;
-        if !wrote && watermarks == self.meta.watermarks && !clock_is_due {
+        if !wrote && !self.marks.are_changed() && !clock_is_due {
             return Ok(false);
         }
         self.sync_meta()?;
-        self.meta.watermarks = watermarks;
         self.meta.clock = self.meta.clock.max(clock);
+        self.write_marks()?;
         self.write_meta()?;
         Ok(wrote)
     }
 
-    /// Writes down one counter of another database, before there is any table; [`finish_copy`](Self::finish_copy) follows.
+    /// Writes down one counter with all its cells, which is not a table's; [`finish_copy`](Self::finish_copy) follows.
     pub(super) fn copy(&mut self, counter: &StoredCounter<'_>) -> Result<(), StorageError> {
-        self.put(counter)
+        let is_small = counter.state.cells.len() <= PACKED_CELLS_MAX;
+        self.put(counter, if is_small { Extent::Whole } else { Extent::Changes })
     }
 
     /// Ends a copy: names these replicas, vouches for these watermarks, and makes all of it durable.
@@ -210,12 +237,16 @@ impl CheckpointWriter {
         watermarks: &VersionVector,
         clock: Timestamp,
     ) -> Result<(), StorageError> {
-        for replica in replicas {
-            self.replica_number(replica)?;
-        }
-        self.meta.watermarks = self.numbered(watermarks)?;
+        self.name(replicas)?;
+        let marks = watermarks.iter().map(|(replica, watermark)| {
+            let (replica, end) = (replica.clone(), Timestamp(0));
+            (replica.clone(), ReplicaMark { replica, watermark, end })
+        });
+        self.captured.extend(marks);
+        self.set_captured()?;
         self.meta.clock = clock;
         self.sync_meta()?;
+        self.write_marks()?;
         self.write_meta()?;
         self.sync_meta()
     }
@@ -282,93 +313,27 @@ impl CheckpointWriter {
         self.durable
     }
 
-    /// The watermarks that are worth a record, by the replicas' numbers.
-    fn numbered(&mut self, vector: &VersionVector) -> Result<Vec<(u32, Version)>, StorageError> {
-        let with_updates = vector.iter().filter(|(_, watermark)| *watermark > Version::ZERO);
-        with_updates
-            .map(|(replica, watermark)| Ok((self.replica_number(replica)?, watermark)))
-            .collect()
+    fn set_captured(&mut self) -> Result<(), StorageError> {
+        let mut captured = core::mem::take(&mut self.captured);
+        captured.retain(|_, mark| mark.watermark > Version::ZERO || mark.end > Timestamp(0));
+        self.name(captured.keys())?;
+        for (replica, ReplicaMark { watermark, end, .. }) in captured {
+            if let Some(number) = self.numbers.get(&replica) {
+                self.marks.set(number, watermark, end.0.div_ceil(1_000));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_marks(&mut self) -> Result<(), StorageError> {
+        self.marks.write(&mut *self.store)
     }
 
     fn write_meta(&mut self) -> Result<(), StorageError> {
-        let ends = self.replicas.values().filter(|replica| replica.end_s > 0);
-        self.meta.ends = ends.map(|replica| (replica.number, replica.end_s)).collect();
         let (bytes, _) = encode(META_KEY, &self.meta);
         self.store.put(META_KEY, &bytes)?;
         self.written = self.meta.checkpoint;
         Ok(())
-    }
-
-    fn put(&mut self, counter: &StoredCounter<'_>) -> Result<(), StorageError> {
-        // A counter may come back between two checkpoints.
-        self.ended.remove(&*counter.key);
-        let end_s = counter.end_s();
-        let mut cells = Vec::with_capacity(counter.state.cells.len());
-        for (replica, cell) in &*counter.state.cells {
-            let number = self.replica_number(replica)?;
-            if let Some(numbered) = self.replicas.get_mut(replica) {
-                numbered.end_s = numbered.end_s.max(end_s);
-            }
-            cells.push((number, *cell));
-        }
-        let AtRest { generation, marks, .. } = counter.state;
-        self.put_counter(&counter.key, Some(StateRecord { generation, cells, marks }))
-    }
-
-    fn put_counter(&mut self, key: &[u8], state: Option<StateRecord>) -> Result<(), StorageError> {
-        let key = counter_key(key);
-        let held = self.store.get(&key)?;
-        let held_bytes = held.as_ref().map_or(0, |bytes| key.len() + bytes.len());
-        let held = held.and_then(|bytes| decode::<CounterRecord>(&key, &bytes).ok());
-        let replaced = match &held {
-            // Written earlier in this very checkpoint: what that replaced is replaced by this.
-            Some((record, _)) if record.checkpoint == self.meta.checkpoint => record.replaced,
-            Some((record, crc)) => record.state.is_some().then_some(*crc),
-            None => None,
-        };
-        let live = held.filter(|(record, _)| record.state.is_some()).map(|(_, crc)| crc);
-        if live.is_none() && state.is_none() {
-            return Ok(());
-        }
-        let is_tombstone = state.is_none();
-        let (bytes, crc) =
-            encode(&key, &CounterRecord { checkpoint: self.meta.checkpoint, replaced, state });
-        self.store.put(&key, &bytes)?;
-        self.live_bytes = self.live_bytes.saturating_sub(held_bytes as u64);
-        self.live_bytes += (key.len() + bytes.len()) as u64;
-        if let Some(live) = live {
-            self.meta.totals.remove(live);
-        }
-        if is_tombstone {
-            self.tombstones.insert(key);
-        } else {
-            self.meta.totals.add(crc);
-            // A counter may come back in the very checkpoint that buried it.
-            self.tombstones.remove(&key);
-        }
-        Ok(())
-    }
-
-    fn replica_number(&mut self, replica: &ReplicaId) -> Result<u32, StorageError> {
-        if let Some(Numbered { number, .. }) = self.replicas.get(replica) {
-            return Ok(*number);
-        }
-        let number = self.meta.next_replica;
-        // A new database, in which all is written after an error, begins with 0 again.
-        let used_up = || StorageError::Corrupt {
-            what: "all replica numbers of the database are used up".to_owned(),
-            source: None,
-        };
-        let next = number.checked_add(1).ok_or_else(used_up)?;
-        let key = replica_key(number);
-        let others = self.replica_fields.remove(replica).unwrap_or_default();
-        let (bytes, _) = encode(&key, &ReplicaRecord::of(replica, others));
-        self.store.put(&key, &bytes)?;
-        // No counter may name it before it is certain to be there. New replicas are rare.
-        self.store.sync()?;
-        self.meta.next_replica = next;
-        self.replicas.insert(replica.clone(), Numbered { number, end_s: 0 });
-        Ok(number)
     }
 }
 
@@ -382,8 +347,6 @@ impl Meta {
             totals: Totals::default(),
             clock: Timestamp(0),
             next_replica: 0,
-            watermarks: Vec::new(),
-            ends: Vec::new(),
             others: Fields::default(),
         }
     }

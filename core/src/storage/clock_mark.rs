@@ -71,7 +71,7 @@ impl DataDir {
         report(&recovered.rejected, self.files(), &mut |_| {})?;
         recovered.meta.clock = now;
         if !mutant!(LoweredNodeVouches) {
-            recovered.meta.watermarks.clear();
+            recovered.marks.forget_watermarks(None);
         }
         let mut writer = CheckpointWriter::on(store, recovered.meta.clone(), Some(&recovered))?;
         let used = ahead.iter().filter(|counter| counter.key.window().is_none());

@@ -12,12 +12,13 @@ use alloc::vec::Vec;
 use core::convert::Infallible;
 
 use super::directory::{Identity, Note, read_identity};
+use super::marks::ReplicaMarks;
 use super::record::{DamagedRecord, FORMAT, Meta, ReplicaRecord};
 use super::recover::Damage;
 use super::rejected::{hex, name_of};
 use super::walk::{BadCounter, BadMeta, Rejected, Visitor, read_meta, walk, walk_unknown};
 use super::{Files, KvStore, StorageError};
-use crate::id::ReplicaId;
+use crate::id::{ReplicaId, Version};
 use crate::table::{CounterState, StoredCounter};
 
 /// What is wrong with one piece of a data directory.
@@ -56,6 +57,8 @@ pub struct Examination {
     pub meta: Option<Meta>,
     /// Every replica by its number.
     pub replicas: BTreeMap<u32, ReplicaId>,
+    /// The watermark of each replica that has one, by its number.
+    pub watermarks: BTreeMap<u32, Version>,
     /// Every counter whose key can be read; of a damaged one, cells may be missing.
     pub counters: Vec<CounterState>,
     /// How many records there are, damaged ones included.
@@ -123,6 +126,8 @@ impl Examination {
         };
         let counters_are_damaged = lenient.damaged_counters;
         self.replicas = walked.replicas;
+        self.watermarks =
+            walked.marks.iter().map(|(number, mark)| (number, mark.watermark)).collect();
         let Some(meta) = self.meta.as_ref().filter(|_| !counters_are_damaged) else {
             // The sum cannot be right without the damaged records, and says nothing more.
             return Ok(());
@@ -228,9 +233,8 @@ impl Visitor for Lenient<'_> {
         self.found(format!("{}: {why}", name_of(key)), Consequence::SetAside);
     }
 
-    fn replicas_end(&mut self, replicas: &BTreeMap<u32, ReplicaId>, meta: Option<&Meta>) {
-        let numbers = meta.into_iter().flat_map(|meta| &meta.watermarks);
-        for (number, _) in numbers.filter(|(number, _)| !replicas.contains_key(number)) {
+    fn replicas_end(&mut self, replicas: &BTreeMap<u32, ReplicaId>, marks: &ReplicaMarks) {
+        for (number, _) in marks.iter().filter(|(number, _)| !replicas.contains_key(number)) {
             let what = format!("the watermark of replica {number}: no replica has that number");
             self.found(what, Consequence::Ignored);
         }

@@ -17,7 +17,12 @@ mod fields;
 #[cfg(test)]
 mod files_for_tests;
 mod format_1;
+mod marks;
 mod memory;
+mod numbers;
+#[cfg(test)]
+mod page_tests;
+mod put;
 mod record;
 mod recover;
 mod rejected;

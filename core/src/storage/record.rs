@@ -3,11 +3,14 @@
 //! ```text
 //! key                      value
 //! "c" counter key bytes    a counter, or the tombstone of one
+//! "p" counter key bytes,
+//!     number, 4 bytes BE   a page of the cells of a counter that has many, or the tombstone of one
 //! "r" number, 4 bytes BE   a replica id, named by its number in the counters
+//! "w" number, 4 bytes BE   a page of what is kept of replicas: their watermarks and ends
 //! "m"                      meta: the last checkpoint
 //! ```
-//! Every value is `CRC-32 of key and rest (4 bytes LE)`, then the rest in MessagePack. Counters are arrays of fixed places;
-//! all else is a map, in which what this version does not know is kept.
+//! Every value is `CRC-32 of key and rest (4 bytes LE)`, then the rest in MessagePack. Counters and pages are arrays of fixed
+//! places; all else is a map, in which what this version does not know is kept.
 
 mod counter;
 
@@ -18,10 +21,12 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub(super) use counter::{CounterRecord, StateRecord, head_of};
 
 use super::Fields;
-use crate::id::{Incarnation, NodeId, ReplicaId, Version};
+use crate::id::{Incarnation, NodeId, ReplicaId};
 use crate::time::Timestamp;
 
 pub(super) const COUNTER_PREFIX: u8 = b'c';
+pub(super) const PAGE_PREFIX: u8 = b'p';
+pub(super) const MARKS_PREFIX: u8 = b'w';
 pub(super) const REPLICA_PREFIX: u8 = b'r';
 pub(super) const META_KEY: &[u8] = b"m";
 
@@ -45,16 +50,13 @@ pub struct Meta {
     pub clock: Timestamp,
     /// The number of the next replica: none is given twice.
     pub next_replica: u32,
-    /// The watermark of each replica by its number.
-    pub watermarks: Vec<(u32, Version)>,
-    /// When the last counter ends that holds, or held, a cell of a replica, in seconds since 1970, by the replica's number.
-    pub ends: Vec<(u32, u64)>,
     /// What a newer version added.
     #[serde(flatten)]
     pub others: Fields,
 }
 
-/// How many counters there are, and a sum of their checksums, which does not depend on their order.
+/// How many records of counters and of their pages there are, and a sum of their checksums, which does not depend on their
+/// order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// How many.
@@ -174,6 +176,30 @@ pub(super) fn counter_key(key: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// How many replicas' cells have room in a page: those of the numbers from its own number, times this.
+pub(super) const CELLS_PER_PAGE: u32 = 512;
+/// Bytes of the number at the end of a page's key.
+const PAGE_NUMBER_BYTES: usize = 4;
+
+/// The key of a page of a counter's cells.
+pub(super) fn page_key(counter_key: &[u8], page: u32) -> Vec<u8> {
+    [&pages_prefix(counter_key)[..], &page.to_be_bytes()].concat()
+}
+
+/// What the keys of all pages of a counter begin with. Pages of a counter with a longer key may begin so too.
+pub(super) fn pages_prefix(counter_key: &[u8]) -> Vec<u8> {
+    [&[PAGE_PREFIX], counter_key].concat()
+}
+
+/// The key of the counter that a page belongs to.
+pub(super) fn counter_of_page(key: &[u8]) -> Option<&[u8]> {
+    key.get(1..key.len().checked_sub(PAGE_NUMBER_BYTES)?)
+}
+
+pub(super) fn marks_key(page: u32) -> Vec<u8> {
+    [&[MARKS_PREFIX][..], &page.to_be_bytes()].concat()
+}
+
 pub(super) fn replica_key(number: u32) -> Vec<u8> {
     let mut bytes = vec![REPLICA_PREFIX];
     bytes.extend_from_slice(&number.to_be_bytes());
@@ -182,8 +208,6 @@ pub(super) fn replica_key(number: u32) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec;
-
     use super::*;
 
     #[test]
@@ -200,14 +224,11 @@ mod tests {
             totals: Totals { count: 1, sum: 5 },
             clock: Timestamp(9),
             next_replica: 1,
-            watermarks: vec![(0, Version(4))],
-            ends: vec![(0, 8)],
             others: Fields::default(),
         };
         let expected = [
-            &b"\x89\xa6format\x02\xa4node\xa1a\xa5epoch\x03\xa5count\x01\xa3sum\x05"[..],
-            b"\xa5clock\x09\xacnext_replica\x01\xaawatermarks\x91\x92\x00\x04",
-            b"\xa4ends\x91\x92\x00\x08",
+            &b"\x87\xa6format\x02\xa4node\xa1a\xa5epoch\x03\xa5count\x01\xa3sum\x05"[..],
+            b"\xa5clock\x09\xacnext_replica\x01",
         ];
         assert_eq!(to_messagepack(&meta), expected.concat());
         assert_eq!(read::<Meta>(&expected.concat()).unwrap(), meta);

@@ -4,10 +4,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::format_1;
+use super::marks::{Mark, ReplicaMarks};
 use super::record::{DamagedRecord, FORMAT, Meta, REPLICA_PREFIX, ReplicaRecord, decode};
 use super::walk::{BadCounter, BadMeta, Rejected, Visitor, Walked, number_of, walk, walk_unknown};
 use super::{Fields, KvStore, StorageError};
-use crate::id::{NodeId, ReplicaId, Version};
+use crate::id::{NodeId, ReplicaId};
 use crate::table::{ReplicaMark, StoredCounter};
 use crate::time::Timestamp;
 
@@ -22,8 +23,14 @@ pub struct Recovered {
     pub replicas: BTreeMap<u32, ReplicaId>,
     /// Keys of tombstones that are still to be removed.
     pub tombstones: Vec<Vec<u8>>,
-    /// Bytes of keys and values of counters.
+    /// Bytes of keys and values of counters and their pages.
     pub live_bytes: u64,
+    /// What is kept of replicas.
+    pub(super) marks: ReplicaMarks,
+    /// How many records of counters and pages have a cell of each number.
+    pub(super) named: BTreeMap<u32, u32>,
+    /// Keys of pages that a crash left and that are no part of any counter.
+    pub(super) void_pages: Vec<Vec<u8>>,
     /// What this version does not know, and keeps.
     pub(super) kept: Kept,
     /// Records that no version writes.
@@ -49,12 +56,10 @@ impl Recovered {
 
     /// What is stored of every replica beside its cells.
     pub fn marks(&self) -> impl Iterator<Item = ReplicaMark> {
-        let watermarks: BTreeMap<u32, Version> = self.meta.watermarks.iter().copied().collect();
-        let ends: BTreeMap<u32, u64> = self.meta.ends.iter().copied().collect();
-        self.replicas.iter().map(move |(number, replica)| ReplicaMark {
-            replica: replica.clone(),
-            watermark: watermarks.get(number).copied().unwrap_or_default(),
-            end: Timestamp(ends.get(number).copied().unwrap_or_default().saturating_mul(1_000)),
+        self.replicas.iter().map(|(number, replica)| {
+            let Mark { watermark, end_s } = self.marks.get(*number).unwrap_or_default();
+            let end = Timestamp(end_s.saturating_mul(1_000));
+            ReplicaMark { replica: replica.clone(), watermark, end }
         })
     }
 }
@@ -79,7 +84,7 @@ pub enum Damage {
     },
     /// The records do not add up to what the last checkpoint counted.
     #[error(
-        "the last checkpoint counted {expected} counters and {found} are there, or some of them are older than it says"
+        "the last checkpoint counted {expected} records of counters and {found} are there, or some of them are older than it says"
     )]
     Totals {
         /// How many it counted.
@@ -131,6 +136,7 @@ pub fn recover(
         records: 0,
         damaged: 0,
         tombstones: Vec::new(),
+        void_pages: Vec::new(),
         kept: Kept::default(),
         rejected: Vec::new(),
     };
@@ -143,11 +149,12 @@ pub fn recover(
         Err(Stop::Empty) => return Ok(None),
         Err(Stop::Failed(error)) => return Err(error),
     };
-    let Strict { records: all, damaged, tombstones, mut kept, rejected, .. } = strict;
+    let Strict { records: all, damaged, tombstones, void_pages, mut kept, rejected, .. } = strict;
     if damaged > 0 {
         return Err(Damage::Records { damaged, all }.into());
     }
-    let Walked { meta, replicas, at_checkpoint, now, latest, live_bytes, ends, .. } = walked;
+    let Walked { meta, replicas, at_checkpoint, now, latest, live_bytes, named, .. } = walked;
+    let (mut marks, ends) = (walked.marks, walked.ends);
     let Some(meta) = meta else { return Ok(None) };
     if at_checkpoint != meta.totals {
         let (expected, found) = (meta.totals.count, at_checkpoint.count);
@@ -159,28 +166,27 @@ pub fn recover(
     // A crash may have left cells and replicas that are newer than the entry.
     let last_number = replicas.keys().next_back();
     meta.next_replica = meta.next_replica.max(last_number.map_or(0, |last| last.saturating_add(1)));
-    meta.ends = later_of(meta.ends, ends);
-    forget_watermarks(&mut meta, &rejected);
-    let recovered =
-        Recovered { meta, checkpoint, replicas, tombstones, live_bytes, kept, rejected };
-    Ok(Some(recovered))
-}
-
-/// For each replica, the later of two ends.
-fn later_of(stored: Vec<(u32, u64)>, mut found: BTreeMap<u32, u64>) -> Vec<(u32, u64)> {
-    for (number, end) in stored {
-        let latest = found.entry(number).or_default();
-        *latest = (*latest).max(end);
-    }
-    found.into_iter().collect()
+    ends.into_iter().for_each(|(number, end_s)| marks.raise_end(number, end_s));
+    forget_watermarks(&mut marks, &rejected);
+    Ok(Some(Recovered {
+        meta,
+        checkpoint,
+        replicas,
+        tombstones,
+        live_bytes,
+        marks,
+        named,
+        void_pages,
+        kept,
+        rejected,
+    }))
 }
 
 /// What a rejected record may have held of a replica is to be learned from the peers, so it is not vouched for any more.
-fn forget_watermarks(meta: &mut Meta, rejected: &[Rejected]) {
+fn forget_watermarks(marks: &mut ReplicaMarks, rejected: &[Rejected]) {
     let named: Option<Vec<&[u32]>> = rejected.iter().map(|one| one.replicas.as_deref()).collect();
-    let Some(named) = named else { return meta.watermarks.clear() };
-    let named: BTreeSet<u32> = named.concat().into_iter().collect();
-    meta.watermarks.retain(|(number, _)| !named.contains(number));
+    let named: Option<BTreeSet<u32>> = named.map(|named| named.concat().into_iter().collect());
+    marks.forget_watermarks(named.as_ref());
 }
 
 /// The highest boot number among a node's incarnations in the database, of whichever format, as far as it can be read.
@@ -210,6 +216,7 @@ struct Strict<'a, F> {
     records: u64,
     damaged: u64,
     tombstones: Vec<Vec<u8>>,
+    void_pages: Vec<Vec<u8>>,
     kept: Kept,
     rejected: Vec<Rejected>,
 }
@@ -256,6 +263,14 @@ impl<F: FnMut(StoredCounter<'_>)> Visitor for Strict<'_, F> {
     fn bad_replica(&mut self, _: &[u8], _: DamagedRecord) {
         self.records += 1;
         self.damaged += 1;
+    }
+
+    fn page(&mut self) {
+        self.records += 1;
+    }
+
+    fn void_page(&mut self, key: Vec<u8>) {
+        self.void_pages.push(key);
     }
 
     fn counter(&mut self, counter: StoredCounter<'_>) {

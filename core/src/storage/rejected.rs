@@ -4,7 +4,7 @@
 use alloc::format;
 use alloc::string::String;
 
-use super::record::COUNTER_PREFIX;
+use super::record::{COUNTER_PREFIX, MARKS_PREFIX, PAGE_PREFIX, counter_of_page};
 use super::state_store::OpenEvent;
 use super::walk::{Rejected, number_of};
 use super::{Files, StorageError};
@@ -36,14 +36,19 @@ pub(super) fn report(
 
 /// A record by its key, in words.
 pub(super) fn name_of(key: &[u8]) -> String {
-    if key.first() != Some(&COUNTER_PREFIX) {
-        return match number_of(key) {
-            Some(number) => format!("replica {number}"),
-            None => format!("replica record {}", hex(key)),
-        };
-    }
-    match CounterKey::from_bytes(key.get(1..).unwrap_or_default()) {
-        Ok(key) => format!("counter {key}"),
+    let (what, counter_key) = match key.first() {
+        Some(&COUNTER_PREFIX) => ("", key.get(1..)),
+        Some(&PAGE_PREFIX) => ("cells of ", counter_of_page(key)),
+        Some(&MARKS_PREFIX) => return format!("watermark record {}", hex(key)),
+        _ => {
+            return match number_of(key) {
+                Some(number) => format!("replica {number}"),
+                None => format!("replica record {}", hex(key)),
+            };
+        }
+    };
+    match CounterKey::from_bytes(counter_key.unwrap_or_default()) {
+        Ok(key) => format!("{what}counter {key}"),
         Err(_) => format!("counter record {}", hex(key)),
     }
 }

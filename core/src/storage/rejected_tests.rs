@@ -11,7 +11,10 @@ use core::time::Duration;
 use serde::Serialize;
 
 use super::files_for_tests::TestFiles;
-use super::record::{META_KEY, Meta, counter_key, decode, encode, replica_key};
+use super::marks::MarksRecord;
+use super::record::{
+    META_KEY, Meta, counter_key, decode, encode, marks_key, page_key, replica_key,
+};
 use super::*;
 use crate::crdt::COUNT_MAX;
 use crate::id::{NodeId, ReplicaId, Version};
@@ -72,12 +75,18 @@ fn meta(files: &TestFiles) -> Meta {
     files.with_database(|store| decode(META_KEY, &store.get(META_KEY).unwrap().unwrap()).unwrap().0)
 }
 
+/// What is kept of the first replicas.
+fn marks(files: &TestFiles) -> MarksRecord {
+    let key = marks_key(0);
+    files.with_database(|store| decode(&key, &store.get(&key).unwrap().unwrap()).unwrap().0)
+}
+
 /// Puts a record into the database as one that was written there: its checksum is right, and the totals know it.
 fn forge(files: &TestFiles, key: &[u8], record: &impl Serialize) {
     let mut meta = meta(files);
     files.with_database(|store| {
         let (bytes, crc) = encode(key, record);
-        if key.first() == Some(&b'c') {
+        if matches!(key.first(), Some(b'c' | b'p')) {
             if let Some(held) = store.get(key).unwrap() {
                 meta.totals.remove(u32::from_le_bytes(*held.first_chunk().unwrap()));
             }
@@ -166,6 +175,16 @@ fn a_record_that_no_version_writes_costs_that_record_only() {
     is_rejected("text for a counter", "shape", &x, &"text");
     is_rejected("a counter of another shape", "shape", &x, &(1, None::<u32>, "generation"));
     is_rejected("a number past its range", "shape", &x, &(1, None::<u32>, u64::MAX, ()));
+    let page = page_key(plain("x").as_bytes(), 0);
+    is_rejected(
+        "a page with a cell without a version",
+        "version",
+        &page,
+        &record(vec![(0, 0, 1, 0)]),
+    );
+    is_rejected("text for a page", "shape", &page, &"text");
+    is_rejected("a page of nothing", "", b"p", &sound());
+    is_rejected("text for watermarks", "watermarks", &marks_key(0), &"text");
 }
 
 #[test]
@@ -224,7 +243,10 @@ fn the_latest_end_of_a_replica_s_cells_is_kept_when_they_are_gone() {
     let step = TTL.as_secs() / 16;
     let used = NOW.0 / 1000 / step * step;
     let end = used + TTL.as_secs() + step;
-    assert_eq!(meta(&files).ends, [(0, end)]);
+    let rounded = |s: u64| s.next_multiple_of(Bounds::default().grace.as_secs());
+    let ends =
+        || marks(&files).into_iter().map(|(number, _, end)| (number, end)).collect::<Vec<_>>();
+    assert_eq!(ends(), [(0, rounded(end))]);
     // A later life, in which a counter lives longer.
     let (Opened { mut store, table, .. }, _) = open(&files);
     let longer = WindowSpan::at(3_600_000_000, NOW).unwrap();
@@ -232,7 +254,7 @@ fn the_latest_end_of_a_replica_s_cells_is_kept_when_they_are_gone() {
     table.execute(NOW, &key, Op::Add(1), Lifetime::new(TTL)).unwrap();
     store.write(&table, NOW).unwrap();
     store.sync_meta().unwrap();
-    assert_eq!(meta(&files).ends, [(0, end), (1, longer.end().0.div_ceil(1000))]);
+    assert_eq!(ends(), [(0, rounded(end)), (1, rounded(longer.end().0.div_ceil(1000)))]);
 }
 
 /// What a newer version of the format adds.

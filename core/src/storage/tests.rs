@@ -265,7 +265,7 @@ fn a_missing_counter_an_old_one_and_a_flipped_bit_are_damage() {
     };
     let x = counter_key(CounterKey::new("x", &[]).unwrap().as_bytes());
     let missing = damage(&|storage| storage.remove(&x).unwrap());
-    assert!(missing.contains("counted 11 counters and 10"), "{missing}");
+    assert!(missing.contains("counted 11 records of counters and 10"), "{missing}");
     let flipped = damage(&|storage| {
         let mut bytes = storage.get(&x).unwrap().unwrap();
         bytes[6] ^= 1;

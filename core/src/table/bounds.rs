@@ -31,8 +31,8 @@ impl Default for Bounds {
         Bounds {
             counters_max: 1_000_000,
             key_bytes_max: 512,
-            replicas_max: 65_536,
-            replicas_per_counter_max: 1_024,
+            replicas_max: 262_144,
+            replicas_per_counter_max: 131_072,
             admit_when_full: false,
             grace: Duration::from_secs(60),
             future_max: Duration::from_secs(600),

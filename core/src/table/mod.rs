@@ -49,7 +49,7 @@ pub use admission::{Admission, Debit, NO_LIMIT};
 pub use bounds::{Bounds, GRACE_MAX};
 pub use digest::BucketSums;
 pub use op::{CountError, Op, OpResult};
-pub use persistence::{AtRest, Restore, StoredCounter, Unpersisted};
+pub use persistence::{AtRest, ChangedCounter, Extent, Restore, StoredCounter, Unpersisted};
 pub use read::CounterState;
 pub use rejections::Rejections;
 pub use replicas::BUCKETS;

@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering;
 
 use super::replicas::Replicas;
 use super::shard::trim;
-use super::slot::Slot;
+use super::slot::{Slot, SlotRef, Stored};
 use super::slot_key::SlotKey;
 use super::{CounterState, ReplicaMark, SLOTS_PER_LOCK, SlotId, Table, cells_of, shard_of};
 use crate::crdt::{Cell, Marks, PnCounter, ReplicaIndex};
@@ -69,9 +69,32 @@ impl StoredCounter<'_> {
 #[derive(Debug, Default)]
 pub struct Unpersisted {
     /// Counters that changed, as they are now.
-    pub changed: Vec<StoredCounter<'static>>,
+    pub changed: Vec<ChangedCounter>,
     /// Keys of counters that are gone.
     pub dropped: Vec<SlotKey>,
+    /// A counter of many cells changed its generation or was dropped while it was taken, so that not all that the table held is
+    /// in this checkpoint: watermarks that were captured before must wait for the next one.
+    pub is_cut: bool,
+}
+
+/// A counter that changed since the last checkpoint.
+#[derive(Debug)]
+pub struct ChangedCounter {
+    /// The counter; of one with many cells, those that changed.
+    pub counter: StoredCounter<'static>,
+    /// How much of it that is.
+    pub extent: Extent,
+}
+
+/// How much of a counter a checkpoint is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it; it has few cells.
+    Whole,
+    /// All of it; it has many cells, and storage holds nothing of it yet.
+    First,
+    /// The cells that changed; it has many.
+    Changes,
 }
 
 impl Table {
@@ -85,7 +108,8 @@ impl Table {
                 shard.dropped.clear();
                 let end = shard.slots().min(from + SLOTS_PER_LOCK as u32);
                 for slot_index in from..end {
-                    if shard.slot(slot_index).is_some() {
+                    if let Some(slot) = shard.slot_mut(slot_index) {
+                        slot.stored = Stored::Nothing;
                         shard.mark_unpersisted(slot_index);
                     }
                 }
@@ -116,6 +140,7 @@ impl Table {
             let mut left = usize::MAX;
             loop {
                 let mut taken = Unpersisted::default();
+                let mut paged = Vec::new();
                 {
                     let mut replicas = self.lock_replicas();
                     let mut shard = self.lock(shard_index);
@@ -128,10 +153,26 @@ impl Table {
                         if !core::mem::take(&mut slot.unpersisted) {
                             continue;
                         }
-                        replicas.stamp(SlotId::new(shard_index, slot_index), slot);
-                        slot.persisted = true;
-                        taken.changed.push(at_rest(slot, &replicas));
+                        let id = SlotId::new(shard_index, slot_index);
+                        replicas.stamp(id, slot);
+                        let is_first = slot.stored != Stored::This;
+                        slot.stored = Stored::This;
+                        if slot.counter.is_paged() {
+                            let own = slot.counter.cell(ReplicaIndex::OWN);
+                            let own = own.map(|cell| (ReplicaIndex::OWN, cell));
+                            let counter = with_cells(slot, own.into_iter(), &replicas);
+                            let extent = if is_first { Extent::First } else { Extent::Changes };
+                            let slot_ref = SlotRef { slot: id, tag: slot.tag };
+                            paged.push((slot_ref, ChangedCounter { counter, extent }));
+                        } else {
+                            let counter = at_rest(slot, &replicas);
+                            taken.changed.push(ChangedCounter { counter, extent: Extent::Whole });
+                        }
                     }
+                }
+                for (slot_ref, mut changed) in paged {
+                    taken.is_cut |= !self.take_pages(slot_ref, &mut changed);
+                    taken.changed.push(changed);
                 }
                 part(taken)?;
                 if left == 0 {
@@ -142,11 +183,39 @@ impl Table {
         }
         Ok(())
     }
+
+    /// Adds the peers' cells to a counter of which the rest was taken, a page for each hold of its shard's lock. `false` if it is
+    /// not the same any more before the last page; it is then listed again.
+    fn take_pages(&self, slot_ref: SlotRef, changed: &mut ChangedCounter) -> bool {
+        let all = changed.extent == Extent::First;
+        let generation = changed.counter.state.generation;
+        let mut after = None;
+        loop {
+            let replicas = self.lock_replicas();
+            let mut shard = self.lock(slot_ref.slot.shard());
+            let slot = shard.index_of(slot_ref).and_then(|index| shard.slot_mut(index));
+            let slot = slot.filter(|slot| slot.counter.generation() == generation);
+            let Some(slot) = slot else { return false };
+            let Some((last, cells)) = slot.counter.take_page(after, all) else { return true };
+            drop(shard);
+            let cells = cells.into_iter().map(|(index, cell)| (replicas.id(index).clone(), cell));
+            changed.counter.state.cells.to_mut().extend(cells);
+            after = Some(last);
+        }
+    }
 }
 
 /// The counter in a slot, as it is stored.
 pub(super) fn at_rest(slot: &Slot, replicas: &Replicas) -> StoredCounter<'static> {
-    let cells = cells_of(&slot.counter).map(|(index, cell)| (replicas.id(index).clone(), cell));
+    with_cells(slot, cells_of(&slot.counter), replicas)
+}
+
+fn with_cells(
+    slot: &Slot,
+    cells: impl Iterator<Item = (ReplicaIndex, Cell)>,
+    replicas: &Replicas,
+) -> StoredCounter<'static> {
+    let cells = cells.map(|(index, cell)| (replicas.id(index).clone(), cell));
     StoredCounter {
         key: Cow::Owned(slot.key.to_vec()),
         state: AtRest {
@@ -181,7 +250,7 @@ impl<'a> Restore<'a> {
         self.table.counters.fetch_add(1, Ordering::Relaxed);
         let slot_index = shard.insert(key_hash, &stored.key, stored.state.marks);
         let Some(slot) = shard.slot_mut(slot_index) else { return };
-        slot.persisted = true;
+        slot.stored = Stored::This;
         let mut cells = Vec::with_capacity(stored.state.cells.len());
         for (replica, cell) in &*stored.state.cells {
             let index = replicas.index_or_insert(replica, usize::MAX);

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::SlotRef;
 use super::index::Index;
-use super::slot::{Slot, marks_of};
+use super::slot::{Slot, Stored, marks_of};
 use super::slot_key::SlotKey;
 use crate::crdt::{Marks, PnCounter};
 use crate::limit::Term;
@@ -89,7 +89,7 @@ impl Shard {
             dirty: false,
             urgent: false,
             unpersisted: false,
-            persisted: false,
+            stored: Stored::Nothing,
         };
         let slot_index = self.free.pop().unwrap_or(self.slots.len() as u32);
         match self.slots.get_mut(slot_index as usize) {
@@ -135,6 +135,9 @@ impl Shard {
             slot.counter = PnCounter::default();
             slot.tag = tag;
             slot.dirty = false;
+            if slot.stored == Stored::This {
+                slot.stored = Stored::Earlier;
+            }
         }
         self.mark_unpersisted(slot_index);
     }
@@ -145,7 +148,7 @@ impl Shard {
         let Some(slot) = slot else { return };
         self.index.remove(key_hash as u32, slot_index);
         self.free.push(slot_index);
-        if slot.persisted {
+        if slot.stored != Stored::Nothing {
             self.dropped.push(slot.key);
         }
     }

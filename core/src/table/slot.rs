@@ -28,8 +28,19 @@ pub(super) struct Slot {
     pub urgent: bool,
     /// Changed since the last checkpoint.
     pub unpersisted: bool,
-    /// Storage holds a record of it.
-    pub persisted: bool,
+    /// What storage holds under its key.
+    pub stored: Stored,
+}
+
+/// What storage holds under a counter's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stored {
+    /// Nothing that has to be deleted with this counter, although an earlier one of its key may be there.
+    Nothing,
+    /// An earlier counter of its key, of which nothing may be kept.
+    Earlier,
+    /// The counter itself.
+    This,
 }
 
 impl Slot {

@@ -201,7 +201,7 @@ fn a_counter_of_an_unknown_kind_is_carried_told_on_and_stored() {
 
     let mut disk = Vec::new();
     let mut keep = |part: super::Unpersisted| {
-        disk.extend(part.changed);
+        disk.extend(part.changed.into_iter().map(|changed| changed.counter));
         Ok::<(), ()>(())
     };
     b.take_unpersisted(&mut keep).unwrap();

@@ -422,7 +422,7 @@ fn a_restart_relearns_what_its_disk_had_lost() {
     a1.harvest(DirtySet::All);
     let marks = a1.take_replica_marks();
     a1.take_unpersisted(|part| {
-        disk.extend(part.changed);
+        disk.extend(part.changed.into_iter().map(|changed| changed.counter));
         Ok::<(), ()>(())
     })
     .unwrap();

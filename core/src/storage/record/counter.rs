@@ -1,10 +1,14 @@
-//! The record of a counter: an array of fixed places, whose zeroes at the end are left out.
+//! The record of a counter, or of a page of its cells: an array of fixed places, whose zeroes at the end are left out.
 //!
 //! ```text
-//! counter     [epoch, replaced, generation, [cell, ...], at, p0, n0]
+//! counter     [epoch, replaced, generation, [cell, ...], at, p0, n0, pages since]
+//! page        [epoch, replaced, generation, [cell, ...], at, p0, n0]
 //! tombstone   [epoch, replaced]
 //! cell        [replica number, version, p, n]
 //! ```
+//!
+//! A counter of many cells has most of them in pages. A page is as good a part of a counter as any: whatever became of the
+//! other records in a crash, the counter is what the parts of the newest generation make together.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -19,7 +23,7 @@ use crate::id::Version;
 use crate::key::{Ends, ends_of};
 use crate::limit::WINDOW_MAX;
 
-/// A stored counter.
+/// A stored counter, or a page of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::storage) struct CounterRecord {
     /// The checkpoint that wrote it.
@@ -38,6 +42,9 @@ pub(in crate::storage) struct StateRecord {
     /// Each with the number of its replica.
     pub cells: Vec<(u32, Cell)>,
     pub marks: Marks,
+    /// In a counter's own record: the first checkpoint that wrote a page of it, so that pages of an earlier counter with its key
+    /// are no part of it; 0 if it has no pages.
+    pub pages_since: u64,
 }
 
 impl StateRecord {
@@ -91,10 +98,11 @@ pub(in crate::storage) fn head_of(record: &[u8]) -> Option<(u64, Option<u32>)> {
 impl Serialize for CounterRecord {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let CounterRecord { checkpoint, replaced, state } = self;
-        let Some(StateRecord { generation, cells, marks: Marks { at, p0, n0 } }) = state else {
+        let Some(StateRecord { generation, cells, marks, pages_since }) = state else {
             return (checkpoint, replaced).serialize(to);
         };
-        let numbers = [*at, *p0, *n0];
+        let Marks { at, p0, n0 } = *marks;
+        let numbers = [at, p0, n0, *pages_since];
         let numbers = without_trailing_zeroes(&numbers);
         let mut to = to.serialize_tuple(4 + numbers.len())?;
         to.serialize_element(checkpoint)?;
@@ -153,7 +161,8 @@ impl<'de> Visitor<'de> for RecordReader {
         let cells = cells.into_iter().map(|CellOnDisk(number, cell)| (number, cell)).collect();
         let (at, p0) = (or_zero(&mut from)?, or_zero(&mut from)?);
         let marks = Marks { at, p0, n0: or_zero(&mut from)? };
-        let state = Some(StateRecord { generation, cells, marks });
+        let pages_since = or_zero(&mut from)?;
+        let state = Some(StateRecord { generation, cells, marks, pages_since });
         Ok(CounterRecord { checkpoint, replaced, state })
     }
 }
@@ -212,6 +221,7 @@ mod tests {
             generation: 0,
             cells: vec![(0, cell(2, 5, 1)), (1, cell(3, 4, 0)), (2, cell(1, 0, 0))],
             marks: Marks { at: 7, p0: 0, n0: 0 },
+            pages_since: 0,
         };
         let record = CounterRecord { checkpoint: 9, replaced: None, state: Some(state) };
         let expected =
@@ -227,7 +237,7 @@ mod tests {
         let days = |days: u64| days * 24 * 3_600_000;
         let state = |cells, at| {
             let marks = Marks { at, p0: days(366), n0: u64::MAX };
-            StateRecord { generation: 0, cells, marks }
+            StateRecord { generation: 0, cells, marks, pages_since: 0 }
         };
         let fault = |state: &StateRecord| state.fault(key.as_bytes());
         assert_eq!(fault(&state(vec![(0, cell(1, COUNT_MAX, 0))], Marks::AT_MAX)), None);
@@ -262,13 +272,13 @@ mod tests {
             state in prop::option::of((
                 any::<u32>(),
                 prop::collection::vec((any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>()), 0..4),
-                any::<[u64; 3]>(),
+                any::<[u64; 4]>(),
             )),
         ) {
-            let state = state.map(|(generation, cells, [at, p0, n0])| {
+            let state = state.map(|(generation, cells, [at, p0, n0, pages_since])| {
                 let cells = cells.into_iter().map(|(number, version, p, n)| (number, cell(version, p, n)));
                 let marks = Marks { at, p0, n0 };
-                StateRecord { generation, cells: cells.collect(), marks }
+                StateRecord { generation, cells: cells.collect(), marks, pages_since }
             });
             let record = CounterRecord { checkpoint, replaced, state };
             let written = bytes(&record);
