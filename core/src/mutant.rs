@@ -53,12 +53,14 @@ pub enum Mutant {
     LoweredNodeVouches,
     /// A closed table counts on.
     CountsWhenClosed,
+    /// A node that stops says goodbye before a peer has what it counted last.
+    GoodbyeFirst,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 17] = [
+    pub const ALL: [Mutant; 18] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -76,6 +78,7 @@ impl Mutant {
         Mutant::WatermarkOfFutureBelieved,
         Mutant::LoweredNodeVouches,
         Mutant::CountsWhenClosed,
+        Mutant::GoodbyeFirst,
     ];
 
     /// Makes a mutant active in this thread, in the place of any other.
