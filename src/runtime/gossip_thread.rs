@@ -17,7 +17,7 @@ use super::{OpenError, Seen, Signals, lock, random, spawn};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::transport::{Tcp, Transport};
-use tallymesh_core::gossip::{Gossip, Input, Output, PeerAddresses};
+use tallymesh_core::gossip::{Gossip, Input, KnownMember, Output, PeerAddresses};
 use tallymesh_core::table::Table;
 use tallymesh_core::time::Now;
 
@@ -27,15 +27,17 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
 /// Answers of lookups on their way in.
 const LOOKED_UP_MAX: usize = 16;
+/// How often the disk is told when the members were last heard.
+const NOTE_MEMBERS_EVERY: Duration = Duration::from_secs(60);
 /// How long it may take to say goodbye to the peers.
 const GOODBYE: Duration = Duration::from_millis(500);
 
 /// Starts the thread, and waits until it listens and has the peers' state, or has waited for it long enough.
 pub(super) async fn start(
     config: &Config,
-    (table, clock): (Arc<Table>, Arc<Clock>),
-    disk: Arc<DiskThread>,
-    signals: &Arc<Signals>,
+    (table, members): (Arc<Table>, Vec<KnownMember>),
+    clock: Arc<Clock>,
+    (disk, signals): (Arc<DiskThread>, &Arc<Signals>),
 ) -> Result<(JoinHandle<()>, Option<SocketAddr>), OpenError> {
     let (tell_bound, bound) = oneshot::channel();
     let (tell_caught_up, caught_up) = oneshot::channel();
@@ -69,7 +71,8 @@ pub(super) async fn start(
                     return;
                 }
             };
-            let gossip = Gossip::new(table, settings, seed, clock.now());
+            let mut gossip = Gossip::new(table, settings, seed, clock.now());
+            gossip.remember(members, clock.now());
             let gossip_loop = GossipLoop {
                 gossip,
                 transport: tcp,
@@ -79,6 +82,7 @@ pub(super) async fn start(
                 clock_watch: ClockWatch::default(),
                 caught_up: Some((tell_caught_up, config.sync_timeout)),
                 in_memory: config.data_dir.is_none(),
+                noted: (0, Duration::ZERO),
             };
             gossip_loop.run(config.peers).await;
         });
@@ -118,6 +122,8 @@ struct GossipLoop<T> {
     /// The opening, which waits for the peers' state, and how long it does.
     caught_up: Option<(oneshot::Sender<()>, Duration)>,
     in_memory: bool,
+    /// As of which change of the members, and when, they were handed to the disk.
+    noted: (u64, Duration),
 }
 
 impl<T: Transport> GossipLoop<T> {
@@ -210,7 +216,14 @@ impl<T: Transport> GossipLoop<T> {
     }
 
     /// Lets the rest of the process see how the machine is doing.
-    fn show(&self, now: Now) {
+    fn show(&mut self, now: Now) {
+        let (changes, noted_at) = (self.gossip.member_changes(), self.noted.1);
+        if !self.in_memory
+            && (changes != self.noted.0 || now.monotonic >= noted_at + NOTE_MEMBERS_EVERY)
+        {
+            *lock(&self.signals.members) = Some(self.gossip.known_members(now));
+            self.noted = (changes, now.monotonic);
+        }
         *lock(&self.signals.seen) = Seen {
             peers: self.gossip.peers(now),
             cluster_size: self.gossip.cluster_size(),

@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use disk_thread::DiskThread;
 pub(crate) use random::random;
-use tallymesh_core::gossip::PeerStatus;
+use tallymesh_core::gossip::{KnownMember, PeerStatus};
 use tallymesh_core::storage::StorageError;
 use tallymesh_core::table::Table;
 use wakers::{WakeFlags, Worker};
@@ -132,6 +132,8 @@ pub(crate) struct Signals {
     asleep: WakeFlags,
     pub stop: Notify,
     pub seen: Mutex<Seen>,
+    /// The members, where they are not on disk yet.
+    pub members: Mutex<Option<Vec<KnownMember>>>,
     /// Whether there is nothing to wait for any more before this node is asked.
     pub ready: watch::Sender<bool>,
     /// How many own updates no peer has confirmed, once it leaves.
@@ -219,12 +221,16 @@ impl Runtime {
     pub(crate) async fn open(config: &Config) -> Result<Runtime, OpenError> {
         let signals = Arc::new(Signals::default());
         let (disk, disk_thread, started) = disk_thread::start(config, signals.clone()).await?;
-        let disk_thread::Started { table, clock, set_aside } = started;
+        let disk_thread::Started { table, members, clock, set_aside } = started;
         // An opening that is dropped must not leave threads behind that hold the directory.
         let abandoned = StopOnDrop(Some((disk.clone(), signals.clone())));
-        let gossip =
-            gossip_thread::start(config, (table.clone(), clock.clone()), disk.clone(), &signals)
-                .await;
+        let gossip = gossip_thread::start(
+            config,
+            (table.clone(), members),
+            clock.clone(),
+            (disk.clone(), &signals),
+        )
+        .await;
         let (gossip_thread, address) = match gossip {
             Ok(started) => started,
             Err(error) => {

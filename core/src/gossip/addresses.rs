@@ -151,6 +151,14 @@ impl Addresses {
         Learned::Yes
     }
 
+    /// An address that was learned before this node started again.
+    pub(super) fn recall(&mut self, address: &str, replica: &ReplicaId, now: Duration) {
+        if self.all.len() < PEERS_MAX {
+            let known = self.all.entry(address.into()).or_insert_with(|| Address::new(now));
+            known.replica.get_or_insert_with(|| replica.clone());
+        }
+    }
+
     /// The peer at the other end of `link` has no link to this node any more.
     pub(super) fn unname(&mut self, node: &NodeId, link: LinkId) {
         for known in self.all.values_mut().filter(|known| known.is_of(node)) {
@@ -187,11 +195,13 @@ impl Addresses {
     pub(super) fn of_other_cluster(&mut self, address: &str) {
         if let Some(known) = self.all.get_mut(address) {
             known.is_of_other_cluster = true;
-            known.failures = known.failures.max(FAILURES_MOST);
             known.tried = true;
-            if let State::Idle { until } = &mut known.state {
+            if let State::Idle { until } = &mut known.state
+                && known.failures < FAILURES_MOST
+            {
                 *until += BACKOFF_MAX;
             }
+            known.failures = known.failures.max(FAILURES_MOST);
         }
     }
 

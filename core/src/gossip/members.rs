@@ -33,6 +33,21 @@ pub enum PeerSource {
     DialedUs,
 }
 
+/// A member as it is remembered when this node starts again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownMember {
+    /// The member.
+    pub replica: ReplicaId,
+    /// Since when this life of it has been one.
+    pub since: Timestamp,
+    /// When it was last heard.
+    pub heard: Timestamp,
+    /// Where it says that it can be dialed.
+    pub address: Option<String>,
+    /// How its address was learned.
+    pub source: PeerSource,
+}
+
 impl PeerSource {
     const NAMED: [(PeerSource, &str); 3] = [
         (PeerSource::Config, "config"),
@@ -147,6 +162,18 @@ impl Members {
                 known.absence = absence;
                 known.changed = self.changes;
             }
+        }
+    }
+
+    /// This node has started again, and knew these members before.
+    pub(super) fn remember(&mut self, known: KnownMember) {
+        let KnownMember { replica, since, heard, address, source } = known;
+        if self.all.len() < PEERS_MAX {
+            let (acked, absence) = (Version::ZERO, Some(PeerAbsence::Lost));
+            let node = replica.node.clone();
+            let member =
+                Member { replica, acked, since, heard, absence, address, source, changed: 0 };
+            self.all.entry(node).or_insert(member);
         }
     }
 

@@ -122,7 +122,7 @@ pub use event::{HandshakeFailure, Input, Output, PeerAddresses, Report};
 use leaving::Leaving;
 use link::Link;
 use members::Members;
-pub use members::{MEMBER_FORGOTTEN_AFTER, PEERS_MAX, PeerSource};
+pub use members::{KnownMember, MEMBER_FORGOTTEN_AFTER, PEERS_MAX, PeerSource};
 pub use peers::{PeerAbsence, PeerStatus};
 use repair::Repair;
 use rest::Rest;

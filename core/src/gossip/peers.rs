@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use super::Gossip;
 use super::link::Link;
-use super::members::{Member, PeerSource};
+use super::members::{KnownMember, Member, PeerSource};
 use crate::id::{NodeId, ReplicaId, Version};
 use crate::time::{Now, Timestamp};
 
@@ -198,6 +198,48 @@ impl Gossip {
         let others = self.members.iter().filter(|met| !shown.contains(&met.replica.node));
         peers.extend(others.map(|met| status(met, met.address.clone())));
         peers
+    }
+
+    /// This node has started again, and knew these members before: they count as lost until they are met, and those whose addresses
+    /// it may learn are dialed. To be called before anything else.
+    pub fn remember(&mut self, members: impl IntoIterator<Item = KnownMember>, now: Now) {
+        let members = members.into_iter().filter(|known| known.replica.node != self.own.node);
+        for known in members {
+            if let Some(address) = known
+                .address
+                .as_ref()
+                .filter(|_| self.settings.peer_exchange && known.source == PeerSource::Exchange)
+            {
+                self.addresses.recall(address, &known.replica, now.monotonic);
+            }
+            self.members.remember(known);
+        }
+        self.members.forget(now.wall);
+    }
+
+    /// The members of the cluster that are to be remembered, should this node start again.
+    pub fn known_members(&self, now: Now) -> Vec<KnownMember> {
+        let silence = |node: &NodeId| {
+            let links = self.links.values();
+            let mut links = links.filter(|link| link.peer().is_some_and(|peer| peer.node == *node));
+            links.next().map(|link| link.silent_for(now.monotonic).as_millis() as u64)
+        };
+        let known = self.members.counted().map(|met| KnownMember {
+            replica: met.replica.clone(),
+            since: met.since,
+            heard: match silence(&met.replica.node) {
+                Some(silent_for) => Timestamp(now.wall.0.saturating_sub(silent_for)),
+                None => met.heard,
+            },
+            address: met.address.clone(),
+            source: met.source,
+        });
+        known.collect()
+    }
+
+    /// A number that is another one whenever a member has come or gone.
+    pub fn member_changes(&self) -> u64 {
+        self.members.changes()
     }
 
     /// How many members the cluster has, as far as is known here, this node included: those that are connected, those that were

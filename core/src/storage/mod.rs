@@ -17,6 +17,9 @@ mod fields;
 #[cfg(test)]
 mod files_for_tests;
 mod format_1;
+mod members;
+#[cfg(test)]
+mod members_tests;
 mod memory;
 mod record;
 mod recover;

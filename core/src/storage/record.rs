@@ -5,6 +5,7 @@
 //! "c" counter key bytes    a counter, or the tombstone of one
 //! "r" number, 4 bytes BE   a replica id, named by its number in the counters
 //! "m"                      meta: the last checkpoint
+//! "n" node name            a member of the cluster
 //! ```
 //! Every value is `CRC-32 of key and rest (4 bytes LE)`, then the rest in MessagePack. Counters are arrays of fixed places;
 //! all else is a map, in which what this version does not know is kept.
@@ -23,6 +24,7 @@ use crate::time::Timestamp;
 
 pub(super) const COUNTER_PREFIX: u8 = b'c';
 pub(super) const REPLICA_PREFIX: u8 = b'r';
+pub(super) const MEMBER_PREFIX: u8 = b'n';
 pub(super) const META_KEY: &[u8] = b"m";
 
 /// The version of this format.

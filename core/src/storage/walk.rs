@@ -15,8 +15,8 @@ use alloc::vec::Vec;
 
 use super::format_1;
 use super::record::{
-    COUNTER_PREFIX, CounterRecord, DamagedRecord, FORMAT, META_KEY, Meta, NOBODY, REPLICA_PREFIX,
-    ReplicaRecord, StateRecord, Totals, format_of, head_of, read, unwrapped,
+    COUNTER_PREFIX, CounterRecord, DamagedRecord, FORMAT, MEMBER_PREFIX, META_KEY, Meta, NOBODY,
+    REPLICA_PREFIX, ReplicaRecord, StateRecord, Totals, format_of, head_of, read, unwrapped,
 };
 use super::{KvStore, StorageError};
 use crate::crdt::Cell;
@@ -130,8 +130,8 @@ pub(super) fn walk_unknown<V: Visitor>(
 ) -> Result<(), V::Stop> {
     // By their first letters, so that the counters are not read once more.
     let known = [META_KEY, &[COUNTER_PREFIX], &[REPLICA_PREFIX]];
-    for first in (0..=u8::MAX).filter(|first| *first != COUNTER_PREFIX && *first != REPLICA_PREFIX)
-    {
+    let prefixes = [COUNTER_PREFIX, REPLICA_PREFIX, MEMBER_PREFIX];
+    for first in (0..=u8::MAX).filter(|first| !prefixes.contains(first)) {
         let scanned = store.scan(&[first], &mut |key, value| {
             if !known.contains(&key) {
                 visitor.unknown(key, value);
