@@ -9,6 +9,8 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::time::Timestamp;
+
 /// The name of one node of the cluster, unique in it and stable across restarts.
 ///
 /// 1 to 64 bytes of ASCII letters, digits, `.`, `_` and `-`.
@@ -106,10 +108,18 @@ impl<'de> Deserialize<'de> for NodeId {
 /// replicated counters: peers that still hold the higher old cell silently ignore the new increments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation {
-    /// Counts the starts of this node on this data directory, from 1.
+    /// Orders the lives of a node: higher at each start on a data directory, and at least the time of the start, in milliseconds
+    /// since 1970, which orders those whose disk was lost.
     pub boot: u64,
     /// Random at every start.
     pub nonce: u64,
+}
+
+impl Incarnation {
+    /// The boot number of a life that starts at this time, after one with the number `stored`; that is 0 where none is known.
+    pub fn boot_after(stored: u64, clock: Timestamp) -> u64 {
+        stored.saturating_add(1).max(clock.0)
+    }
 }
 
 impl fmt::Display for Incarnation {

@@ -51,6 +51,8 @@ pub enum Mutant {
     WatermarkOfFutureBelieved,
     /// A node whose clock is lowered goes on to vouch for what it dropped by the time that it acted on before.
     LoweredNodeVouches,
+    /// How long a peer keeps a replica is not heeded.
+    EndNotHeard,
     /// A closed table counts on.
     CountsWhenClosed,
     /// A node that stops says goodbye before a peer has what it counted last.
@@ -60,7 +62,7 @@ pub enum Mutant {
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 18] = [
+    pub const ALL: [Mutant; 19] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -77,6 +79,7 @@ impl Mutant {
         Mutant::WatermarkBeforeCells,
         Mutant::WatermarkOfFutureBelieved,
         Mutant::LoweredNodeVouches,
+        Mutant::EndNotHeard,
         Mutant::CountsWhenClosed,
         Mutant::GoodbyeFirst,
     ];

@@ -41,6 +41,12 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(whole_ms(duration)))
     }
 
+    /// This moment, or the first one after it that is whole steps, of whole seconds, after 1970.
+    pub(crate) fn rounded_up(self, step: Duration) -> Timestamp {
+        let step_ms = whole_ms(step).div_ceil(1_000).max(1).saturating_mul(1_000);
+        Timestamp(self.0.checked_next_multiple_of(step_ms).unwrap_or(self.0))
+    }
+
     /// How long after `earlier` this is; zero if it is before.
     #[inline]
     pub fn since(self, earlier: Timestamp) -> Duration {

@@ -6,8 +6,8 @@ use tallymesh_core::id::{Incarnation, NodeId, ReplicaId};
 use tallymesh_core::key::CounterKey;
 use tallymesh_core::limit::Lifetime;
 use tallymesh_core::storage::{
-    CarryOver, CheckpointWriter, Files, KvStore, Meta, OpenEvent, Opened, StateStore, StorageError,
-    conforms, recover,
+    CarryOver, CheckpointWriter, Files, KvStore, Meta, OpenEvent, Opened, Start, StateStore,
+    StorageError, conforms, recover,
 };
 use tallymesh_core::table::{Bounds, Op, Restore, Table};
 use tallymesh_core::time::Timestamp;
@@ -16,6 +16,8 @@ use super::*;
 use std::time::Duration;
 
 const TTL: Duration = Duration::from_secs(9_000);
+/// With a clock that shows nothing, boot numbers only count.
+const BEGINNING: Start = Start { clock: Timestamp(0), nonce: 7, hash_seeds: [1, 2, 3, 4] };
 
 fn node() -> NodeId {
     "a".parse().unwrap()
@@ -47,7 +49,7 @@ fn recovered(store: &dyn KvStore) -> usize {
     let table = table(2);
     let mut restore = Restore::into(&table);
     let found = recover(store, |counter| restore.add(&counter)).unwrap().unwrap();
-    restore.finish(found.watermarks());
+    restore.finish(found.marks());
     table.len()
 }
 
@@ -121,7 +123,7 @@ fn start(path: &Path, name: &str) -> Result<(Option<String>, u64, u64), StorageE
         &name,
         &Bounds::default(),
         &CarryOver::default(),
-        (7, [1, 2, 3, 4]),
+        BEGINNING,
         |_| {},
     )?;
     let Opened { mut store, table, set_aside, .. } = opened;
@@ -157,7 +159,7 @@ fn after_a_failure_everything_is_written_into_a_new_database() {
         &node,
         &Bounds::default(),
         &CarryOver::default(),
-        (7, [1, 2, 3, 4]),
+        BEGINNING,
         |_| {},
     )
     .unwrap();
@@ -284,7 +286,7 @@ fn damage_is_told_before_the_database_is_set_aside() {
         &node(),
         &Bounds::default(),
         &CarryOver::default(),
-        (7, [1, 2, 3, 4]),
+        BEGINNING,
         |event| {
             if let OpenEvent::SettingAside { place, damage } = event {
                 let is_still_there = Path::new(place).join("db/db").exists();

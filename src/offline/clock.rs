@@ -101,7 +101,7 @@ mod tests {
 
     use tallymesh_core::key::CounterKey;
     use tallymesh_core::limit::Lifetime;
-    use tallymesh_core::storage::{CarryOver, Opened, StateStore};
+    use tallymesh_core::storage::{CarryOver, Opened, Start, StateStore};
     use tallymesh_core::table::{Bounds, Op};
 
     use super::*;
@@ -117,7 +117,7 @@ mod tests {
             &node,
             &bounds,
             &rules,
-            (7, [1; 4]),
+            Start { nonce: 7, hash_seeds: [1; 4], ..Start::default() },
             |_| {},
         );
         let Opened { mut store, table, clock, .. } = opened.unwrap();

@@ -47,7 +47,8 @@ pub fn inspect(data_dir: impl AsRef<Path>) -> Result<Contents, StorageError> {
     let mut counters = Vec::new();
     let recovered = dir.read(|stored| counters.extend(stored.to_state()))?;
     counters.sort_by(|a, b| a.key.cmp(&b.key));
-    let watermarks: BTreeMap<_, _> = recovered.watermarks().collect();
+    let watermarks: BTreeMap<_, _> =
+        recovered.marks().map(|mark| (mark.replica, mark.watermark)).collect();
     let replicas = recovered.replicas.values().cloned().map(|replica| {
         let watermark = watermarks.get(&replica).copied().unwrap_or_default();
         (replica, watermark)

@@ -15,7 +15,7 @@ use crate::disk::{self, ReadProgress};
 use tallymesh_core::gossip::KnownMember;
 use tallymesh_core::id::{Incarnation, ReplicaId};
 use tallymesh_core::storage::{
-    CarriedOver, CarryOver, OpenEvent, Opened, StateStore, StorageError,
+    CarriedOver, CarryOver, OpenEvent, Opened, Start, StateStore, StorageError,
 };
 use tallymesh_core::table::Table;
 use tallymesh_core::time::Timestamp;
@@ -108,20 +108,23 @@ pub(super) async fn start(
 /// Recovers the state, or begins in memory only: then there is no store.
 fn open(config: &Config) -> Result<(Started, Option<StateStore>), OpenError> {
     let number = || random().map(u64::from_le_bytes).map_err(OpenError::Threads);
-    let random = (number()?, [number()?, number()?, number()?, number()?]);
+    let process_clock = Clock::new(Timestamp(0));
+    let clock = process_clock.now().wall;
+    let hash_seeds = [number()?, number()?, number()?, number()?];
+    let start = Start { clock, nonce: number()?, hash_seeds };
     let (node, bounds) = (&config.node, &config.bounds);
     let Some(path) = &config.data_dir else {
-        let incarnation = Incarnation { boot: 1, nonce: random.0 };
+        let boot = Incarnation::boot_after(0, start.clock);
+        let incarnation = Incarnation { boot, nonce: start.nonce };
         let own = ReplicaId { node: node.clone(), incarnation };
-        let table = Arc::new(Table::new(own, bounds.clone(), random.1).without_storage());
+        let table = Arc::new(Table::new(own, bounds.clone(), start.hash_seeds).without_storage());
         let clock = Arc::new(Clock::new(Timestamp(0)));
         let members = Vec::new();
         return Ok((Started { table, members, clock, set_aside: None }, None));
     };
-    let process_clock = Clock::new(Timestamp(0));
     let mut progress = ReadProgress::begin(|| process_clock.monotonic());
     let rules = CarryOver { limits: &config.limits, counters_ttl: config.counter_ttl };
-    let opened = StateStore::open(disk::open(path)?, node, bounds, &rules, random, |event| {
+    let opened = StateStore::open(disk::open(path)?, node, bounds, &rules, start, |event| {
         log_opening(event, &mut progress);
     })?;
     let Opened { store, table, members, clock: high_water, set_aside, .. } = opened;

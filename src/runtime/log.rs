@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tallymesh_core::gossip::{HandshakeFailure, PeerAbsence, PeerStatus, Report};
+use tallymesh_core::time::format_duration;
 use tallymesh_core::wire::PROTOCOLS;
 
 /// The same complaint is logged once in this time at most.
@@ -105,6 +106,16 @@ impl Reporter {
                     "these limits say something else at {} than here, under the same names: {limits:?}. Each instance decides \
                      by its own, and where the window or `per` differs they do not count together",
                     replica.node
+                ),
+            ),
+            Report::GraceDiffers { replica, theirs, ours } => self.complain(
+                now,
+                &format!(
+                    "counters.grace is {} at {} and {} here: replicas that have ended are remembered for the longer of the two, \
+                     and what arrives late counts on the one and not on the other; give all nodes the same",
+                    format_duration(*theirs),
+                    replica.node,
+                    format_duration(*ours)
                 ),
             ),
             Report::BadFrame { error, .. } => {

@@ -98,9 +98,12 @@ pub struct DigestEntry {
     /// none.
     #[serde(rename = "a", default, skip_serializing_if = "is_zero")]
     pub ahead: u32,
+    /// When the last counter ends that holds, or held, a cell of it. A grace after that, it may be forgotten.
+    #[serde(rename = "e", default, skip_serializing_if = "is_zero")]
+    pub end: Timestamp,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
+fn is_zero<N: PartialEq + Default>(number: &N) -> bool {
+    *number == N::default()
 }

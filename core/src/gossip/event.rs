@@ -174,6 +174,15 @@ pub enum Report {
         /// Their names.
         limits: Vec<Arc<str>>,
     },
+    /// A peer keeps what has ended for another time than this node.
+    GraceDiffers {
+        /// The peer.
+        replica: ReplicaId,
+        /// How long it keeps it.
+        theirs: Duration,
+        /// How long this node does.
+        ours: Duration,
+    },
     /// A peer's clock differs by more than [`clock_offset_max`](super::GossipSettings::clock_offset_max).
     ClockOffset {
         /// The peer.

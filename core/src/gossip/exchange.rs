@@ -1,13 +1,13 @@
-//! Digests, deltas and requests: finding out what either side lacks, and sending it.
+//! Frames, deltas and requests: sending what a peer lacks, and taking in what it sends.
 
 use alloc::borrow::ToOwned;
 use alloc::string::ToString;
-use alloc::vec::Vec;
 
 use super::chain::Arrival;
+use super::comparison::DigestPart;
 use super::link::Link;
 use super::{Gossip, Report};
-use crate::crdt::{Delta, DigestEntry, UPDATE_BYTES_MAX, Update};
+use crate::crdt::{Delta, UPDATE_BYTES_MAX, Update};
 use crate::id::{ReplicaId, Version};
 use crate::link::LinkId;
 use crate::mutant::mutant;
@@ -17,9 +17,6 @@ use crate::wire::{Message, read_frame};
 
 /// Room in a frame for what is around the updates of a delta, and around the entries of a digest.
 pub(super) const ENVELOPE_BYTES: usize = 512;
-/// The most that an entry of a digest takes.
-const DIGEST_ENTRY_BYTES: usize = 128;
-
 impl Gossip {
     /// Takes in a frame: any number of messages.
     pub(super) fn frame(&mut self, now: Now, link: LinkId, bytes: &[u8]) {
@@ -59,9 +56,11 @@ impl Gossip {
             self.end_rest(now);
         }
         match message {
-            Message::Digest { after, entries, last } => {
-                self.digest(now, link, peer, after, entries, last);
+            Message::Digest { after, entries, last, others, buckets } => {
+                let part = DigestPart { after, entries, last, others, buckets };
+                self.digest(now, link, peer, part);
             }
+            Message::Entries { entries, last } => self.entries(now, link, peer, &entries, last),
             Message::Delta(delta) => self.delta(now, link, peer, &delta),
             Message::Push { replica, updates } => {
                 let before = self.table.watermark(&replica);
@@ -82,7 +81,10 @@ impl Gossip {
             Message::Ping {} => self.send(link, &Message::Pong { wall: now.wall }),
             Message::Pong { wall } => self.pong(now, link, peer, wall),
             Message::Conflict { other } => self.report(Report::NodeIdInUse { other }),
-            Message::Limits { limits } => self.compare_limits(link, &limits),
+            Message::Limits { limits, grace_ms } => {
+                self.compare_grace(link, grace_ms);
+                self.compare_limits(link, &limits);
+            }
             Message::Members { members } => self.hear_of_members(now, link, members),
             Message::Leaving {} => {
                 if let Some(state) = self.links.get_mut(&link) {
@@ -93,86 +95,16 @@ impl Gossip {
         }
     }
 
-    /// Sends what we have of every replica, in as many parts as it takes.
-    pub(super) fn send_digest(&mut self, link: LinkId) {
-        let digest = self.table.digest();
-        let per_part = (self.settings.frame_bytes_max.saturating_sub(ENVELOPE_BYTES)
-            / DIGEST_ENTRY_BYTES)
-            .max(1);
-        let mut parts = digest.chunks(per_part).peekable();
-        let mut after = None;
-        while let Some(part) = parts.next() {
-            let last = parts.peek().is_none();
-            let entries = part.to_vec();
-            let next = part.last().map(|entry| entry.replica.clone());
-            self.send(link, &Message::Digest { after, entries, last });
-            after = next;
-        }
-    }
-
-    fn digest(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        peer: &ReplicaId,
-        after: Option<ReplicaId>,
-        entries: Vec<DigestEntry>,
-        last: bool,
-    ) {
-        let end = entries.last().map(|entry| entry.replica.clone());
-        let names_own = entries.iter().find(|entry| entry.replica == self.own);
-        let covers_own = after.is_none_or(|after| after < self.own)
-            && (last || end.is_some_and(|end| self.own <= end));
-        if let Some(held) = names_own.map(|entry| entry.watermark) {
-            self.place_own_stream(now, link, held);
-        } else if covers_own {
-            self.place_own_stream(now, link, Version::ZERO);
-        }
-        for theirs in &entries {
-            if theirs.replica != self.own {
-                self.compare(now, link, peer, theirs);
-            }
-        }
-        if let Some(state) = self.links.get_mut(&link) {
-            let missing = entries.iter().filter(|entry| {
-                entry.replica != self.own && self.table.watermark(&entry.replica) < entry.watermark
-            });
-            state.goals.add(missing.map(|entry| (entry.replica.clone(), entry.watermark)), last);
-        }
-        self.pump(now, link);
-    }
-
     /// Begins or corrects the stream of own updates: the peer says that it has them up to `held`.
-    fn place_own_stream(&mut self, now: Now, link: LinkId, held: Version) {
+    pub(super) fn place_own_stream(&mut self, now: Now, link: LinkId, held: Version) {
         let patience = self.settings.digest_interval.min(self.settings.interval * 4);
         if let Some(state) = self.links.get_mut(&link) {
             state.streams.place_own(&self.own, held, now.monotonic, patience);
         }
     }
 
-    /// Asks the peer for what it has of a replica and we have not.
-    fn compare(&mut self, now: Now, link: LinkId, peer: &ReplicaId, theirs: &DigestEntry) {
-        let ours = self.table.digest_entry(&theirs.replica);
-        // What a peer has beyond its watermark may be new to us even if ours is higher.
-        let behind =
-            ours.watermark < theirs.watermark || theirs.ahead != 0 && theirs.ahead != ours.ahead;
-        if !behind {
-            return self.repair.not_behind(&theirs.replica);
-        }
-        let has_own_link = theirs.replica == *peer
-            || self.links.values().any(|link| link.peer() == Some(&theirs.replica));
-        if self.is_direct() && has_own_link {
-            // Its own stream brings this, unless something is wrong with it.
-            let behind_for = self.repair.behind_for(&theirs.replica, now.monotonic);
-            if behind_for < self.settings.digest_interval * 2 {
-                return;
-            }
-        }
-        self.request(now, link, &theirs.replica, ours.watermark);
-    }
-
     /// Asks for a replica's updates, unless a peer was asked for them just now.
-    fn request(&mut self, now: Now, link: LinkId, replica: &ReplicaId, from: Version) {
+    pub(super) fn request(&mut self, now: Now, link: LinkId, replica: &ReplicaId, from: Version) {
         if self.repair.ask(replica, now.monotonic, self.settings.digest_interval / 2) {
             self.send(link, &Message::Request { replica: replica.clone(), from });
         }
@@ -282,6 +214,13 @@ impl Gossip {
             }
             if direct {
                 state.streams.follow_own(&self.own, own_watermark);
+            }
+            if state.queued() >= self.settings.frames_queued_max {
+                return;
+            }
+            if let Some(bucket) = state.comparison.next_owed() {
+                self.send_bucket(now, link, bucket);
+                continue;
             }
             let replicas = state.streams.replicas();
             if replicas.is_empty() {

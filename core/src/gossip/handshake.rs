@@ -9,7 +9,6 @@ use super::link::Link;
 use super::members::PEERS_MAX;
 use super::{Gossip, HandshakeFailure, Output, PeerAbsence, Report};
 use crate::id::ReplicaId;
-use crate::limit::LimitHash;
 use crate::link::LinkId;
 use crate::time::Now;
 use crate::wire::{CloseReason, Message, PROTOCOLS};
@@ -44,7 +43,7 @@ impl Gossip {
         let hello = Message::Hello {
             protocols: PROTOCOLS.to_vec(),
             replica: self.own.clone(),
-            limits_digest: LimitHash::digest(&self.settings.limits),
+            limits_digest: self.rules_digest(),
             cluster: (*self.settings.cluster).into(),
             advertised: self.settings.advertised.clone(),
         };
@@ -184,7 +183,7 @@ impl Gossip {
         }
         self.send_limits(link, limits_digest);
         self.tell_members(link);
-        self.send_digest(link);
+        self.send_digest(now, link, false);
         self.ping(now, link);
     }
 

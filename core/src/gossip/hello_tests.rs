@@ -151,7 +151,8 @@ fn many_limits_come_in_parts_and_a_peer_cannot_have_more_remembered_than_there_a
     let mut net = met_by_a_stranger();
     answer(&mut net, frame(&[hello(&[2])]));
     let made_up = limits(&[("x", 1), ("y", 2)]).to_vec();
-    let (sent, closed) = answer(&mut net, frame(&[Message::Limits { limits: made_up }]));
+    let (sent, closed) =
+        answer(&mut net, frame(&[Message::Limits { limits: made_up, grace_ms: 0 }]));
     assert_eq!((sent, closed), (vec![], false));
     let peers = net.members[0].gossip.peers(net.time());
     assert!(peers.iter().all(|peer| peer.different_limits.is_empty()));

@@ -34,7 +34,7 @@ impl Gossip {
             self.send(link, &Message::Leaving {});
             if !mutant!(GoodbyeFirst) {
                 self.pump(now, link);
-                self.send_digest(link);
+                self.send_digest(now, link, false);
             }
         }
     }

@@ -8,6 +8,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use super::chain::IncomingChains;
+use super::comparison::Comparison;
 use super::peer_clock::PeerClock;
 use super::streams::Streams;
 use super::sync_goals::SyncGoals;
@@ -43,6 +44,10 @@ pub(super) struct Link {
     pub clock: PeerClock,
     /// The limits that say something else at the peer.
     pub different_limits: BTreeSet<Arc<str>>,
+    /// How long the peer keeps what has ended, if it is another time than here.
+    pub grace: Option<Duration>,
+    /// The comparison of what both have.
+    pub comparison: Comparison,
 }
 
 impl Link {
@@ -70,6 +75,8 @@ impl Link {
             goals: SyncGoals::default(),
             clock: PeerClock::default(),
             different_limits: BTreeSet::new(),
+            grace: None,
+            comparison: Comparison::default(),
         }
     }
 

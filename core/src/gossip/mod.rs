@@ -73,6 +73,7 @@
 mod addresses;
 mod arriving;
 mod chain;
+mod comparison;
 mod event;
 mod exchange;
 mod handshake;

@@ -1,5 +1,6 @@
 //! What happens by the clock: rounds, anti-entropy, urgent pushes, pings and time-outs.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -209,10 +210,13 @@ impl Gossip {
         for link in self.established() {
             self.ping(now, link);
         }
+        let connected: BTreeSet<ReplicaId> =
+            self.links.values().filter_map(Link::peer).cloned().collect();
+        self.table.forget_ended(now.wall, |replica| connected.contains(replica));
+        let digest = self.digest_messages(now, false);
         for link in links {
-            self.send_digest(link);
+            digest.iter().for_each(|message| self.send(link, message));
         }
-        self.table.retire_replicas();
         self.members.forget(now.wall);
         self.addresses.forget(now.monotonic);
         self.repair.forget(now.monotonic, self.settings.silence_timeout * 2);

@@ -1,38 +1,43 @@
 //! What a peer had when we met and we had not: once it is here, the link has caught up.
 
-use alloc::vec::Vec;
+use alloc::collections::BTreeMap;
 
 use crate::id::{ReplicaId, Version};
 
 #[derive(Debug)]
 pub(super) enum SyncGoals {
-    /// The peer's first digest is coming in; so far it names these.
-    Collecting(Vec<(ReplicaId, Version)>),
+    /// The peer's first digest is coming in, and what it does not name by itself; so far it names these.
+    Collecting(BTreeMap<ReplicaId, Version>),
     /// The digest is here; these are left to reach.
-    Reaching(Vec<(ReplicaId, Version)>),
+    Reaching(BTreeMap<ReplicaId, Version>),
 }
 
 impl Default for SyncGoals {
     fn default() -> SyncGoals {
-        SyncGoals::Collecting(Vec::new())
+        SyncGoals::Collecting(BTreeMap::new())
     }
 }
 
 impl SyncGoals {
-    /// A part of a digest names these versions that are missing here. Only the first whole digest counts.
-    pub(super) fn add(&mut self, missing: impl Iterator<Item = (ReplicaId, Version)>, last: bool) {
+    /// The peer names these versions that are missing here. Only what comes before all is named counts.
+    pub(super) fn add(&mut self, missing: impl Iterator<Item = (ReplicaId, Version)>) {
         if let SyncGoals::Collecting(goals) = self {
             goals.extend(missing);
-            if last {
-                *self = SyncGoals::Reaching(core::mem::take(goals));
-            }
+        }
+    }
+
+    /// The peer has named all that it has and we might lack.
+    pub(super) fn all_named(&mut self) {
+        if let SyncGoals::Collecting(goals) = self {
+            *self = SyncGoals::Reaching(core::mem::take(goals));
         }
     }
 
     /// The watermark of a replica is this now.
     pub(super) fn reached(&mut self, replica: &ReplicaId, watermark: Version) {
-        if let SyncGoals::Reaching(goals) = self {
-            goals.retain(|(goal, version)| goal != replica || *version > watermark);
+        let (SyncGoals::Collecting(goals) | SyncGoals::Reaching(goals)) = self;
+        if goals.get(replica).is_some_and(|goal| *goal <= watermark) {
+            goals.remove(replica);
         }
     }
 
@@ -54,10 +59,11 @@ mod tests {
     fn goals_are_those_of_the_first_whole_digest() {
         let (a, b) = (replica("a"), replica("b"));
         let mut goals = SyncGoals::default();
-        goals.add([(a.clone(), Version(3))].into_iter(), false);
+        goals.add([(a.clone(), Version(3))].into_iter());
         assert!(!goals.all_reached());
-        goals.add([(b.clone(), Version(5))].into_iter(), true);
-        goals.add([(b.clone(), Version(9))].into_iter(), true);
+        goals.add([(b.clone(), Version(5))].into_iter());
+        goals.all_named();
+        goals.add([(b.clone(), Version(9))].into_iter());
         goals.reached(&a, Version(3));
         goals.reached(&b, Version(4));
         assert!(!goals.all_reached());
@@ -69,7 +75,7 @@ mod tests {
     fn an_empty_digest_leaves_nothing_to_reach() {
         let mut goals = SyncGoals::default();
         assert!(!goals.all_reached());
-        goals.add([].into_iter(), true);
+        goals.all_named();
         assert!(goals.all_reached());
     }
 }

@@ -20,6 +20,10 @@ const TTL: Duration = Duration::from_secs(1_600);
 const CLOCK: u64 = 1_790_000_000_000;
 const MINUTE: u64 = CLOCK / 60_000;
 
+fn start() -> Start {
+    Start { nonce: 3, hash_seeds: [1, 2, 3, 4], ..Start::default() }
+}
+
 fn node() -> NodeId {
     "a".parse().unwrap()
 }
@@ -83,7 +87,7 @@ fn open(files: &TestFiles, told: &mut Vec<CarriedOver>) -> Result<Opened, Storag
     let limits = limits();
     let rules = CarryOver { limits: &limits, counters_ttl: TTL };
     let dir = DataDir::on(Box::new(files.clone()))?;
-    StateStore::open(dir, &node(), &Bounds::default(), &rules, (3, [1, 2, 3, 4]), |event| {
+    StateStore::open(dir, &node(), &Bounds::default(), &rules, start(), |event| {
         if let OpenEvent::CarriedOver(carried) = event {
             told.push(carried);
         }
@@ -249,14 +253,8 @@ fn another_node_s_directory_is_refused_and_left_alone() {
     dir.write_identity(&Identity { node: "b".to_owned(), ..files.identity().unwrap() }).unwrap();
     let dir = DataDir::on(Box::new(files.clone())).unwrap();
     let rules = CarryOver::default();
-    let error = StateStore::open(
-        dir,
-        &"b".parse().unwrap(),
-        &Bounds::default(),
-        &rules,
-        (3, [1, 2, 3, 4]),
-        |_| {},
-    );
+    let error =
+        StateStore::open(dir, &"b".parse().unwrap(), &Bounds::default(), &rules, start(), |_| {});
     assert!(matches!(error, Err(StorageError::OtherNode { .. })));
     assert_eq!(files.identity().unwrap().format, 1);
 }

@@ -27,9 +27,10 @@ use super::record::FORMAT;
 use super::recover::{Damage, RecoverError, Recovered, boots_of, recover};
 use super::walk::{BadMeta, read_meta};
 use super::{Fields, Files, KvStore, StorageError};
-use crate::id::NodeId;
+use crate::id::{Incarnation, NodeId};
 use crate::mutant::mutant;
 use crate::table::StoredCounter;
+use crate::time::Timestamp;
 
 /// A directory that belongs to this process alone; let go when dropped.
 pub struct DataDir {
@@ -45,7 +46,7 @@ pub struct Identity {
     pub format: u32,
     /// The node's name.
     pub node: String,
-    /// How often a node has started on this directory.
+    /// The boot number of the last start on this directory.
     pub boot: u64,
     /// Whether there has been a database in it.
     pub database: bool,
@@ -133,7 +134,8 @@ impl DataDir {
     }
 
     /// Takes the next boot number, durably: higher than the identity says, and than any incarnation of the node that the
-    /// database knows. Nothing may be admitted before this.
+    /// database knows; and at least the time in milliseconds, so that lives whose disk was lost are in order too. Nothing may be
+    /// admitted before this.
     ///
     /// # Errors
     /// When the file system returns an error.
@@ -141,14 +143,18 @@ impl DataDir {
         &mut self,
         node: &NodeId,
         opening: &Opening,
+        clock: Timestamp,
     ) -> Result<u64, StorageError> {
         let in_identity = self.identity.as_ref().map_or(0, |identity| identity.boot);
         let in_database = match opening {
             Opening::Open(storage) => boots_of(&**storage, node),
             Opening::Damaged(_) => 0,
         };
-        let step = if mutant!(ReplicaIdReused) { 0 } else { 1 };
-        let boot = in_identity.max(in_database).saturating_add(step).max(1);
+        let stored = in_identity.max(in_database);
+        let boot = match stored > 0 && mutant!(ReplicaIdReused) {
+            true => stored,
+            false => Incarnation::boot_after(stored, clock),
+        };
         let known = self.identity.as_ref();
         self.write_identity(Identity {
             // It stays until the database has another.

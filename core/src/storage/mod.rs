@@ -46,7 +46,7 @@ pub use fields::Fields;
 pub use memory::MemoryStore;
 pub use record::{FORMAT, Meta};
 pub use recover::{Damage, RecoverError, Recovered, recover};
-pub use state_store::{OpenEvent, Opened, StateStore};
+pub use state_store::{OpenEvent, Opened, Start, StateStore};
 
 /// Bytes by key, durable after [`sync`](Self::sync). One writer.
 ///

@@ -8,7 +8,7 @@ use super::record::{DamagedRecord, FORMAT, Meta, REPLICA_PREFIX, ReplicaRecord, 
 use super::walk::{BadCounter, BadMeta, Rejected, Visitor, Walked, number_of, walk, walk_unknown};
 use super::{Fields, KvStore, StorageError};
 use crate::id::{NodeId, ReplicaId, Version};
-use crate::table::StoredCounter;
+use crate::table::{ReplicaMark, StoredCounter};
 use crate::time::Timestamp;
 
 /// What the database holds besides the counters.
@@ -47,10 +47,14 @@ impl Recovered {
         self.meta.clock
     }
 
-    /// The watermark of every replica that has one.
-    pub fn watermarks(&self) -> impl Iterator<Item = (ReplicaId, Version)> {
-        self.meta.watermarks.iter().filter_map(|(number, watermark)| {
-            Some((self.replicas.get(number)?.clone(), *watermark))
+    /// What is stored of every replica beside its cells.
+    pub fn marks(&self) -> impl Iterator<Item = ReplicaMark> {
+        let watermarks: BTreeMap<u32, Version> = self.meta.watermarks.iter().copied().collect();
+        let ends: BTreeMap<u32, u64> = self.meta.ends.iter().copied().collect();
+        self.replicas.iter().map(move |(number, replica)| ReplicaMark {
+            replica: replica.clone(),
+            watermark: watermarks.get(number).copied().unwrap_or_default(),
+            end: Timestamp(ends.get(number).copied().unwrap_or_default().saturating_mul(1_000)),
         })
     }
 }

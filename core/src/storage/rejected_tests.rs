@@ -37,8 +37,8 @@ fn open(files: &TestFiles) -> (Opened, Told) {
     let mut told = Told::default();
     let dir = DataDir::on(Box::new(files.clone())).unwrap();
     let rules = CarryOver::default();
-    let random = (3, [1, 2, 3, 4]);
-    let opened = StateStore::open(dir, &node(), &Bounds::default(), &rules, random, |event| {
+    let start = Start { nonce: 3, hash_seeds: [1, 2, 3, 4], ..Start::default() };
+    let opened = StateStore::open(dir, &node(), &Bounds::default(), &rules, start, |event| {
         if let OpenEvent::Rejected { what, why, copy } = event {
             assert!(copy.is_some());
             told.rejected.push((what.to_owned(), why.to_owned()));
@@ -124,8 +124,8 @@ fn is_rejected(what: &str, part: &str, key: &[u8], record: &impl Serialize) {
             let dir = DataDir::on(Box::new(files.clone())).unwrap();
             files.kill_at(6);
             let rules = CarryOver::default();
-            let random = (3, [1, 2, 3, 4]);
-            let opened = StateStore::open(dir, &node(), &Bounds::default(), &rules, random, |_| {});
+            let start = Start { nonce: 3, hash_seeds: [1, 2, 3, 4], ..Start::default() };
+            let opened = StateStore::open(dir, &node(), &Bounds::default(), &rules, start, |_| {});
             assert!(opened.is_err(), "{what}");
             files.crash(false);
         }
@@ -304,8 +304,8 @@ fn a_later_format_is_refused_by_its_number_whatever_else_it_holds() {
     });
     let open = |files: &TestFiles| {
         let dir = DataDir::on(Box::new(files.clone()))?;
-        let random = (3, [1, 2, 3, 4]);
-        StateStore::open(dir, &node(), &Bounds::default(), &CarryOver::default(), random, |_| {})
+        let start = Start { nonce: 3, hash_seeds: [1, 2, 3, 4], ..Start::default() };
+        StateStore::open(dir, &node(), &Bounds::default(), &CarryOver::default(), start, |_| {})
     };
     let refused = |files: &TestFiles| match open(files) {
         Err(error @ StorageError::OtherFormat { found: 3, .. }) => {

@@ -28,6 +28,17 @@ pub struct StateStore {
     checkpoint: u64,
 }
 
+/// What a start brings along: the core knows neither the time nor random numbers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Start {
+    /// The system's time.
+    pub clock: Timestamp,
+    /// The new incarnation's nonce.
+    pub nonce: u64,
+    /// The seeds of the table's hash.
+    pub hash_seeds: [u64; 4],
+}
+
 /// What a new incarnation begins with.
 #[non_exhaustive]
 pub struct Opened {
@@ -70,9 +81,8 @@ pub enum OpenEvent<'a> {
 }
 
 impl StateStore {
-    /// Takes the next incarnation, durably, and fills a new table with what is stored. `random` is the incarnation's nonce and
-    /// the seeds of the table's hash. A database of an earlier format is carried over by `rules`. `tell` is called as things
-    /// happen.
+    /// Takes the next incarnation, durably, and fills a new table with what is stored. A database of an earlier format is carried
+    /// over by `rules`. `tell` is called as things happen.
     ///
     /// # Errors
     /// When the directory is another node's or another version's, or the file system returns an error. A damaged database is none:
@@ -82,11 +92,11 @@ impl StateStore {
         node: &NodeId,
         bounds: &Bounds,
         rules: &CarryOver<'_>,
-        (nonce, seeds): (u64, [u64; 4]),
+        Start { clock, nonce, hash_seeds: seeds }: Start,
         mut tell: impl FnMut(OpenEvent<'_>),
     ) -> Result<Opened, StorageError> {
         let opening = dir.open_database(node)?;
-        let boot = dir.next_boot(node, &opening)?;
+        let boot = dir.next_boot(node, &opening, clock)?;
         let (opening, carried) = dir.carry_over(node, opening, rules)?;
         carried.into_iter().for_each(|carried| tell(OpenEvent::CarriedOver(carried)));
         let own = ReplicaId { node: node.clone(), incarnation: Incarnation { boot, nonce } };
@@ -99,7 +109,7 @@ impl StateStore {
         dir.adopt_format()?;
         let (storage, recovered, set_aside) = match found {
             Found::Whole(storage, recovered) => {
-                restore.finish(recovered.watermarks());
+                restore.finish(recovered.marks());
                 (storage, Some(recovered), None)
             }
             Found::New(storage) => (storage, None, None),

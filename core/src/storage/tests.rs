@@ -61,7 +61,7 @@ fn recovered_as(
     let mut restore = Restore::into(&table);
     let found = recover(storage, |counter| restore.add(&counter))?;
     if let Some(found) = &found {
-        restore.finish(found.watermarks());
+        restore.finish(found.marks());
     }
     Ok((table, found))
 }
@@ -170,7 +170,7 @@ fn what_a_checkpoint_wrote_is_found_again() {
     assert_eq!(value(&second, "x"), ROUNDS);
     assert_eq!(second.state_checksum(Timestamp(0)), first.state_checksum(Timestamp(0)));
     assert_eq!(
-        found.watermarks().collect::<Vec<_>>(),
+        found.marks().map(|mark| (mark.replica, mark.watermark)).collect::<Vec<_>>(),
         [(first.own_replica(), first.watermark(&first.own_replica()))]
     );
     assert_eq!(found.meta.clock, Timestamp(ROUNDS - 1));

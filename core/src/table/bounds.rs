@@ -2,6 +2,9 @@
 
 use core::time::Duration;
 
+/// The longest [`grace`](Bounds::grace).
+pub const GRACE_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// How much a table may hold, and how it treats time.
 #[derive(Debug, Clone)]
 pub struct Bounds {

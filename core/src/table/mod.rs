@@ -11,7 +11,11 @@ mod admission;
 mod amount_tests;
 mod bounds;
 mod close;
+mod digest;
 mod expiry;
+mod forgetting;
+#[cfg(test)]
+mod forgetting_tests;
 #[cfg(test)]
 mod handle_tests;
 mod index;
@@ -42,11 +46,14 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use ahash::RandomState;
 
 pub use admission::{Admission, Debit, NO_LIMIT};
-pub use bounds::Bounds;
+pub use bounds::{Bounds, GRACE_MAX};
+pub use digest::BucketSums;
 pub use op::{CountError, Op, OpResult};
 pub use persistence::{AtRest, Restore, StoredCounter, Unpersisted};
 pub use read::CounterState;
 pub use rejections::Rejections;
+pub use replicas::BUCKETS;
+pub use replicas::ReplicaMark;
 pub use replication::{Applied, DirtySet, Part};
 pub use slot::{CachedSlot, SlotId, SlotRef};
 
@@ -73,8 +80,11 @@ pub const SLOTS_PER_LOCK: usize = 32;
 /// - **Read** (`read`): [`value`](Table::value), [`counter`](Table::counter), [`page`](Table::page),
 ///   [`resolve`](Table::resolve), [`rejections`](Table::rejections), [`state_checksum`](Table::state_checksum).
 /// - **Send** (`replication`): [`harvest`](Table::harvest) gives changed cells their versions;
-///   [`digest`](Table::digest) and [`version_vector`](Table::version_vector) describe what is here;
-///   [`updates_after`](Table::updates_after) and [`updates`](Table::updates) read it.
+///   [`version_vector`](Table::version_vector) describes what is here; [`updates_after`](Table::updates_after) and
+///   [`updates`](Table::updates) read it.
+/// - **Compare** (`digest`): [`digest_of`](Table::digest_of), [`bucket_sums`](Table::bucket_sums) and
+///   [`digest_of_bucket`](Table::digest_of_bucket) say what is here, for peers to compare with theirs.
+/// - **Forget** (`forgetting`): [`forget_ended`](Table::forget_ended) drops the replicas of which nothing is left.
 /// - **Receive** (`replication`): [`apply`](Table::apply) merges a peer's cells, [`complete`](Table::complete) moves a
 ///   watermark.
 /// - **Persist** (`persistence`): [`take_unpersisted`](Table::take_unpersisted) feeds a checkpoint; [`Restore`] fills a new
@@ -101,7 +111,7 @@ impl Table {
         let [a, b, c, d] = seed;
         Table {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            replicas: Mutex::new(Replicas::new(own)),
+            replicas: Mutex::new(Replicas::new(own, bounds.grace)),
             counters: AtomicUsize::new(0),
             peers: AtomicU64::new(0),
             closed: AtomicBool::new(false),
@@ -115,6 +125,7 @@ impl Table {
     #[must_use]
     pub fn without_storage(self) -> Table {
         (0..self.shards.len()).for_each(|number| self.lock(number).lists_unpersisted = false);
+        self.lock_replicas().has_storage = false;
         self
     }
 

@@ -9,10 +9,11 @@ use super::replicas::Replicas;
 use super::shard::trim;
 use super::slot::Slot;
 use super::slot_key::SlotKey;
-use super::{CounterState, SLOTS_PER_LOCK, SlotId, Table, cells_of, shard_of};
+use super::{CounterState, ReplicaMark, SLOTS_PER_LOCK, SlotId, Table, cells_of, shard_of};
 use crate::crdt::{Cell, Marks, PnCounter, ReplicaIndex};
 use crate::id::{ReplicaId, Version};
 use crate::key::{CounterKey, ends_of};
+use crate::time::Timestamp;
 
 /// What is kept of a counter beside its key, wherever it rests: in a record, on its way there or back, or in an answer.
 /// The cells are in whatever form they have there.
@@ -76,6 +77,7 @@ pub struct Unpersisted {
 impl Table {
     /// Lists every counter for the next checkpoint, for a storage that is empty.
     pub fn mark_all_unpersisted(&self) {
+        self.lock_replicas().change_all();
         for shard_index in 0..self.shards.len() {
             let mut from = 0;
             loop {
@@ -98,6 +100,7 @@ impl Table {
     /// Forgets which counters storage has to delete, while there is no storage.
     pub fn forget_dropped(&self) {
         (0..self.shards.len()).for_each(|number| self.lock(number).dropped.clear());
+        drop(self.take_forgotten());
     }
 
     /// Takes all that changed since the last checkpoint, a part at a time. Own cells that change meanwhile are taken as they
@@ -196,19 +199,20 @@ impl<'a> Restore<'a> {
         slot.counter = PnCounter::of_peers(stored.state.generation, stored.state.marks, cells);
     }
 
-    /// Sets the watermarks, which makes the counters ready to be sent to peers.
-    pub fn finish(mut self, watermarks: impl IntoIterator<Item = (ReplicaId, Version)>) {
+    /// Sets what was stored of the replicas, which makes the counters ready to be sent to peers.
+    pub fn finish(mut self, marks: impl IntoIterator<Item = ReplicaMark>) {
         let mut replicas = self.table.lock_replicas();
-        let watermarks: BTreeMap<ReplicaIndex, Version> = watermarks
-            .into_iter()
-            .filter_map(|(id, version)| Some((replicas.index_or_insert(&id, usize::MAX)?, version)))
-            .collect();
+        let marks = marks.into_iter().filter_map(|mark| {
+            let index = replicas.index_or_insert(&mark.replica, usize::MAX)?;
+            Some((index, (mark.watermark, mark.end)))
+        });
+        let marks: BTreeMap<ReplicaIndex, (Version, Timestamp)> = marks.collect();
         for index in (1..replicas.len() as u32).map(ReplicaIndex) {
             let held = self.entries.get_mut(index.0 as usize);
             let mut entries = held.map(core::mem::take).unwrap_or_default();
             entries.sort_unstable();
-            let watermark = watermarks.get(&index).copied().unwrap_or_default();
-            replicas.restore(index, watermark, entries);
+            let mark = marks.get(&index).copied().unwrap_or_default();
+            replicas.restore(index, mark, entries);
         }
     }
 }

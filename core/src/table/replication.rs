@@ -7,8 +7,7 @@ use super::shard::{Shard, trim};
 use super::slot::Slot;
 use super::{SLOTS_PER_LOCK, SlotId, Table, shard_of};
 use crate::crdt::{
-    COUNT_MAX, DigestEntry, Marks, Merged, ReplicaIndex, UPDATE_BYTES_ESTIMATE, Update,
-    VersionVector,
+    COUNT_MAX, Marks, Merged, ReplicaIndex, UPDATE_BYTES_ESTIMATE, Update, VersionVector,
 };
 use crate::id::{ReplicaId, Version};
 use crate::key::{CounterKey, Ends, ends_of, is_of_limit};
@@ -122,51 +121,8 @@ impl Table {
     /// The watermarks of all replicas that still matter and have updates.
     pub fn version_vector(&self) -> VersionVector {
         let replicas = self.lock_replicas();
-        let with_updates = replicas.worth_sending().filter(|(_, mark)| *mark > Version::ZERO);
-        with_updates.map(|(replica, watermark)| (replica.clone(), watermark)).collect()
-    }
-
-    /// What is held here of each replica, to be sent to a peer, in the order of the replica ids.
-    #[expect(clippy::expect_used, reason = "the replicas that are listed are those that are known")]
-    pub fn digest(&self) -> Vec<DigestEntry> {
-        let replicas = self.lock_replicas();
-        let entry = |(replica, watermark): (&ReplicaId, Version)| {
-            let index = replicas.index(replica).expect("a listed replica is known");
-            DigestEntry {
-                replica: replica.clone(),
-                watermark,
-                ahead: self.dots_beyond_checksum(&replicas, index),
-            }
-        };
-        let mut digest: Vec<DigestEntry> = replicas.worth_sending().map(entry).collect();
-        digest.sort_by(|a, b| a.replica.cmp(&b.replica));
-        digest
-    }
-
-    /// What is held of one replica.
-    pub fn digest_entry(&self, replica: &ReplicaId) -> DigestEntry {
-        let replicas = self.lock_replicas();
-        let (watermark, ahead) = match replicas.index(replica) {
-            Some(index) => (replicas.watermark(index), self.dots_beyond_checksum(&replicas, index)),
-            None => (Version::ZERO, 0),
-        };
-        DigestEntry { replica: replica.clone(), watermark, ahead }
-    }
-
-    /// A checksum of the live dots beyond the version vector: the versions held past the watermark, and their counters'
-    /// marks, which a node whose clock was lowered holds lower than others. 0 if there are none.
-    fn dots_beyond_checksum(&self, replicas: &Replicas, index: ReplicaIndex) -> u32 {
-        let mut hasher = crc32fast::Hasher::new();
-        let mut any = false;
-        for (version, slot) in replicas.ahead(index) {
-            if let Some(Marks { at, p0, n0 }) = self.live_marks(index, version, slot) {
-                for number in [version.0, at, p0, n0] {
-                    hasher.update(&number.to_le_bytes());
-                }
-                any = true;
-            }
-        }
-        if any { hasher.finalize().max(1) } else { 0 }
+        let with_updates = replicas.iter().filter(|(_, replica)| replica.watermark > Version::ZERO);
+        with_updates.map(|(_, replica)| (replica.id.clone(), replica.watermark)).collect()
     }
 
     /// The updates of a replica after `from`, as many as fit in about `bytes_max`, at least one. `None` when nothing is known
@@ -265,11 +221,11 @@ impl Table {
             }
             for update in some {
                 match self.apply_update(now, index, update) {
-                    Ok((Merged::New, slot)) => {
-                        replicas.hold_ahead(index, update.version, slot);
+                    Ok((Merged::New, slot, ends)) => {
+                        replicas.hold(index, update.version, slot, ends);
                         applied.new.push(slot);
                     }
-                    Ok((Merged::Known | Merged::Superseded, _)) => {}
+                    Ok((Merged::Known | Merged::Superseded, ..)) => {}
                     Err(Rejection::Late) => self.rejected.cell_late(),
                     Err(Rejection::Full) => applied.without_room = true,
                     Err(Rejection::Implausible) => applied.implausible += 1,
@@ -302,7 +258,7 @@ impl Table {
         now: Timestamp,
         replica: ReplicaIndex,
         update: &Update,
-    ) -> Result<(Merged, SlotId), Rejection> {
+    ) -> Result<(Merged, SlotId, Timestamp), Rejection> {
         let ends = self.check(now, update)?;
         let key_hash = self.key_hash(&update.key);
         let mut shard = self.lock(shard_of(key_hash));
@@ -337,10 +293,11 @@ impl Table {
             // The newer generation removed the own cell: nothing is left that needs a version.
             slot.dirty = false;
         }
+        let ends = slot.ends();
         if merged == Merged::New || marks_grew {
             shard.mark_unpersisted(slot_index);
         }
-        Ok((merged, SlotId::new(shard_of(key_hash), slot_index)))
+        Ok((merged, SlotId::new(shard_of(key_hash), slot_index), ends))
     }
 
     /// Checks that an update can be true and is still wanted; returns when its counter ends.
@@ -381,27 +338,21 @@ impl Table {
         Ok(ends_at)
     }
 
-    fn is_live(&self, index: ReplicaIndex, version: Version, slot: SlotId) -> bool {
+    pub(super) fn is_live(&self, index: ReplicaIndex, version: Version, slot: SlotId) -> bool {
         self.live_marks(index, version, slot).is_some()
     }
 
     /// The marks of the counter in a slot, if it holds the cell of this version.
-    fn live_marks(&self, index: ReplicaIndex, version: Version, slot: SlotId) -> Option<Marks> {
+    pub(super) fn live_marks(
+        &self,
+        index: ReplicaIndex,
+        version: Version,
+        slot: SlotId,
+    ) -> Option<Marks> {
         let shard = self.lock(slot.shard());
         let slot = shard.slot(slot.index())?;
         let cell = slot.counter.cell(index)?;
         (cell.version == version).then(|| slot.counter.marks())
-    }
-
-    /// Forgets where the cells of incarnations were that have a successor, once these cells are gone. To be called now and
-    /// then.
-    pub fn retire_replicas(&self) {
-        let mut replicas = self.lock_replicas();
-        for index in (1..replicas.len() as u32).map(ReplicaIndex) {
-            if replicas.has_successor(index) {
-                replicas.prune(index, |version, slot| self.is_live(index, version, slot));
-            }
-        }
     }
 }
 

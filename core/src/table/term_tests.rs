@@ -208,7 +208,7 @@ fn a_counter_of_an_unknown_kind_is_carried_told_on_and_stored() {
     let again = Table::new(replica("b", 2), super::Bounds::default(), [1, 2, 3, 4]);
     let mut restore = Restore::into(&again);
     disk.iter().for_each(|stored| restore.add(stored));
-    restore.finish([(writer.clone(), Version(5))]);
+    restore.finish(b.take_replica_marks());
     assert_eq!(b.state_checksum(Timestamp(now)), again.state_checksum(Timestamp(now)));
 
     // It cannot be counted in here.

@@ -9,6 +9,7 @@ use alloc::{
 use core::time::Duration;
 
 use super::*;
+use crate::crdt::DigestEntry;
 use crate::id::{Incarnation, Version};
 use crate::key::{CounterKey, WindowSpan};
 use crate::limit::{
@@ -51,17 +52,23 @@ fn admits(table: &Table, policy: &Policy, request: &Request<'_>, now: u64) -> bo
     matches!(ask(table, policy, request, now), Admission::Allowed { .. })
 }
 
+/// What a table tells of all replicas.
+pub(super) fn all_told(table: &Table, now: u64) -> Vec<DigestEntry> {
+    (0..BUCKETS).flat_map(|bucket| table.digest_of_bucket(Timestamp(now), bucket)).collect()
+}
+
 /// Sends everything that `from` has of every replica to `to`.
 pub(super) fn sync(from: &Table, to: &Table, now: u64) {
     from.harvest(DirtySet::All);
-    for entry in from.digest() {
-        let start = to.watermark(&entry.replica);
+    for entry in all_told(from, now) {
+        let replica = &entry.replica;
+        let start = to.watermark(replica);
         let mut at = start;
-        while let Some(part) = from.updates_after(&entry.replica, at, FRAME) {
-            to.apply(Timestamp(now), &entry.replica, &part.updates);
+        while let Some(part) = from.updates_after(replica, at, FRAME) {
+            to.apply(Timestamp(now), replica, &part.updates);
             at = part.to;
             if let Some(watermark) = part.watermark {
-                assert!(to.complete(&entry.replica, start, watermark));
+                assert!(to.complete(replica, start, watermark));
                 break;
             }
         }
@@ -413,7 +420,7 @@ fn a_restart_relearns_what_its_disk_had_lost() {
     add(&a1, 3);
     let mut disk = Vec::new();
     a1.harvest(DirtySet::All);
-    let watermarks: Vec<_> = a1.version_vector().iter().map(|(r, v)| (r.clone(), v)).collect();
+    let marks = a1.take_replica_marks();
     a1.take_unpersisted(|part| {
         disk.extend(part.changed);
         Ok::<(), ()>(())
@@ -426,7 +433,7 @@ fn a_restart_relearns_what_its_disk_had_lost() {
     let a2 = Table::new(replica("a", 2), Bounds::default(), [1, 2, 3, 4]);
     let mut restore = Restore::into(&a2);
     disk.iter().for_each(|stored| restore.add(stored));
-    restore.finish(watermarks);
+    restore.finish(marks);
     assert_eq!(a2.value(Timestamp(0), key.as_bytes()), 3);
     // It counts at once, before anything arrives: the peer's newer old cell must not hide that.
     add(&a2, 1);

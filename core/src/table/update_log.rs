@@ -24,6 +24,11 @@ impl UpdateLog {
         self.entries.insert(version, slot);
     }
 
+    /// Adds an update below the last.
+    pub(super) fn insert(&mut self, version: Version, slot: SlotId) {
+        self.entries.insert(version, slot);
+    }
+
     /// The entries after `from`, stale ones included.
     pub(super) fn after(&self, from: Version) -> impl Iterator<Item = (Version, SlotId)> {
         self.entries.after(from)

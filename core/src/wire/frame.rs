@@ -212,6 +212,17 @@ mod tests {
         )
     }
 
+    fn entry() -> impl Strategy<Value = DigestEntry> {
+        (replica(), any::<u64>(), any::<u32>(), any::<u64>()).prop_map(
+            |(replica, watermark, ahead, end)| DigestEntry {
+                replica,
+                watermark: Version(watermark),
+                ahead,
+                end: Timestamp(end),
+            },
+        )
+    }
+
     fn message() -> impl Strategy<Value = Message> {
         let updates = || prop::collection::vec(update(), 0..5);
         prop_oneof![
@@ -235,15 +246,20 @@ mod tests {
                 }
             ),
             Just(Message::Leaving {}),
-            (".{0,9}", any::<u32>()).prop_map(|(name, hash)| Message::Limits {
-                limits: vec![LimitHash { name: name.into(), hash }]
+            (".{0,9}", any::<u32>(), any::<u64>()).prop_map(|(name, hash, grace_ms)| {
+                Message::Limits { limits: vec![LimitHash { name: name.into(), hash }], grace_ms }
             }),
-            (replica(), any::<u64>(), any::<u32>(), prop::option::of(replica()), any::<bool>())
-                .prop_map(|(replica, watermark, ahead, after, last)| Message::Digest {
+            (entry(), prop::option::of(replica()), any::<bool>(), any::<Option<u64>>()).prop_map(
+                |(entry, after, last, others)| Message::Digest {
                     after,
-                    entries: vec![DigestEntry { replica, watermark: Version(watermark), ahead }],
-                    last
-                }),
+                    entries: vec![entry],
+                    last,
+                    others,
+                    buckets: others.into_iter().map(|sum| sum as u32).collect(),
+                }
+            ),
+            (entry(), any::<bool>())
+                .prop_map(|(entry, last)| Message::Entries { entries: vec![entry], last }),
             (replica(), any::<u64>(), prop::option::of(any::<u64>()), updates()).prop_map(
                 |(replica, from, watermark, updates)| Message::Delta(Delta {
                     replica,

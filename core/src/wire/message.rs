@@ -25,7 +25,7 @@ pub enum Message {
         /// The sender.
         #[serde(rename = "r", with = "crate::id::replica_form")]
         replica: ReplicaId,
-        /// A digest of the sender's limits: where it differs, each tells the other its [`Limits`](Message::Limits).
+        /// A digest of the sender's limits and its grace: where it differs, each tells the other its [`Limits`](Message::Limits).
         #[serde(rename = "d", default, skip_serializing_if = "is_zero")]
         limits_digest: u64,
         /// The name of the sender's cluster.
@@ -47,7 +47,7 @@ pub enum Message {
         members: Vec<MemberNews>,
     },
     /// The sender stops once a peer confirms its updates: what it confirms itself from now on, it takes with it.
-    #[serde(rename = "e")]
+    #[serde(rename = "x")]
     Leaving {},
     /// The sender's limits, or as many of them as fit.
     #[serde(rename = "l")]
@@ -55,9 +55,12 @@ pub enum Message {
         /// Their names, with a hash of what each says.
         #[serde(rename = "l")]
         limits: Vec<LimitHash>,
+        /// How long the sender keeps what has ended, in milliseconds.
+        #[serde(rename = "g", default, skip_serializing_if = "is_zero")]
+        grace_ms: u64,
     },
-    /// What the sender has of the replicas whose ids come after `after`, up to the last one named, or of all that follow
-    /// if this is the `last` part.
+    /// What the sender has of the members: of those whose ids come after `after`, up to the last one named, or of all that
+    /// follow if this is the `last` part. Of all other replicas, a checksum.
     #[serde(rename = "g")]
     Digest {
         /// The last replica of the part before; `None` in the first part.
@@ -65,6 +68,23 @@ pub enum Message {
         #[serde(with = "crate::id::replica_form::optional")]
         after: Option<ReplicaId>,
         /// The replicas of this part, in the order of their ids.
+        #[serde(rename = "e")]
+        entries: Vec<DigestEntry>,
+        /// Whether no part follows.
+        #[serde(rename = "l")]
+        last: bool,
+        /// In the last part: a checksum over all replicas that the sender tells of and no part has named.
+        #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+        others: Option<u64>,
+        /// In the last part, where the receiver's checksum was another one: those of the 256 buckets that these replicas are in. It
+        /// answers with the [`Entries`](Message::Entries) of those that differ.
+        #[serde(rename = "b", default, skip_serializing_if = "Vec::is_empty")]
+        buckets: Vec<u32>,
+    },
+    /// What the sender has of the replicas in buckets that differ.
+    #[serde(rename = "e")]
+    Entries {
+        /// The replicas of this part.
         #[serde(rename = "e")]
         entries: Vec<DigestEntry>,
         /// Whether no part follows.
@@ -128,7 +148,7 @@ pub enum Message {
 }
 
 /// The names of all messages. One that is not among them is skipped.
-pub(super) const NAMES: &[u8] = b"hmelgduarpqcb";
+pub(super) const NAMES: &[u8] = b"hmxlgeduarpqcb";
 
 /// What a peer tells of another member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

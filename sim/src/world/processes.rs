@@ -12,7 +12,7 @@ use tallymesh_core::id::{ReplicaId, Version};
 use tallymesh_core::link::LinkId;
 use tallymesh_core::mutant::Mutant;
 use tallymesh_core::storage::StorageError;
-use tallymesh_core::storage::{CarryOver, DataDir, Opened, StateStore};
+use tallymesh_core::storage::{CarryOver, DataDir, Opened, Start, StateStore};
 use tallymesh_core::table::Bounds;
 use tallymesh_core::time::MonotonicWall;
 use tallymesh_core::time::Timestamp;
@@ -32,12 +32,15 @@ impl World<'_> {
     }
 
     pub(super) fn start(&mut self, place: usize) -> Checked {
-        if self.nodes[place].life.is_some() {
+        let is_late = self.nodes[place].is_pod && self.is_over();
+        if self.nodes[place].life.is_some() || is_late {
             return Ok(());
         }
         let reuses = self.options.mutant == Some(Mutant::ReplicaIdReused);
         let nonce = if reuses { place as u64 } else { self.random.get_mut().random() };
-        let seeds = self.random.get_mut().random::<[u64; 4]>();
+        let hash_seeds = self.random.get_mut().random::<[u64; 4]>();
+        let clock = self.nodes[place].clock.reading(self.now);
+        let start = Start { clock, nonce, hash_seeds };
         let gossip_seed = self.random.get_mut().random();
         let bounds = Bounds {
             grace: GRACE,
@@ -49,7 +52,7 @@ impl World<'_> {
         // No disk has an earlier format.
         let rules = CarryOver::default();
         let opened = DataDir::on(Box::new(disk.clone()))
-            .and_then(|dir| StateStore::open(dir, &name, &bounds, &rules, (nonce, seeds), |_| {}));
+            .and_then(|dir| StateStore::open(dir, &name, &bounds, &rules, start, |_| {}));
         let opened = match opened {
             Ok(opened) => opened,
             Err(error) => return self.cannot_start(place, &error),
@@ -187,6 +190,9 @@ impl World<'_> {
 
     pub(super) fn kill_and_restart(&mut self, place: usize) {
         self.kill(place);
+        if self.nodes[place].is_pod {
+            return;
+        }
         // Now and then it stays away for longer than its counters are kept.
         let away_ms = if self.chance(0.2) { 6_000 } else { 1_500 };
         let delay = self.draw_ms(away_ms);
