@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::decision::{Decision, Peek};
 use crate::engine::Engine;
 use crate::receipt::{Receipt, RefundError, Taken};
-use crate::runtime::{DurabilityError, OpenError};
+use crate::runtime::{Closed, DurabilityError, OpenError};
 use crate::status::Status;
 use crate::store::CounterStore;
 
@@ -292,12 +292,17 @@ impl Limiter {
         self.counters.peers()
     }
 
-    /// Denies what is asked from now on ([`DenialReason::Closed`]), sends what is left to the peers, tells them goodbye, writes
-    /// a last checkpoint, and stops: as [`CounterStore::close`].
+    /// Resolves when this instance is ready to be asked: as [`CounterStore::ready`].
+    pub async fn ready(&self) {
+        self.counters.ready().await;
+    }
+
+    /// Denies what is asked from now on ([`DenialReason::Closed`]), sends what is left to the peers, waits for one to confirm it,
+    /// tells them goodbye, writes a last checkpoint, and stops: as [`CounterStore::close`].
     ///
     /// # Errors
     /// When the disk has failed.
-    pub async fn close(&self) -> Result<(), DurabilityError> {
+    pub async fn close(&self) -> Result<Closed, DurabilityError> {
         self.counters.close().await
     }
 
@@ -305,7 +310,7 @@ impl Limiter {
     ///
     /// # Errors
     /// When the disk has failed, or the time is up.
-    pub fn close_within(&self, at_most: Duration) -> Result<(), DurabilityError> {
+    pub fn close_within(&self, at_most: Duration) -> Result<Closed, DurabilityError> {
         self.counters.close_within(at_most)
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::runtime::{DurabilityError, OpenError};
+use crate::runtime::{Closed, DurabilityError, OpenError};
 use crate::status::{Health, Status};
 use tallymesh_core::crdt::VersionVector;
 use tallymesh_core::gossip::PeerStatus;
@@ -274,6 +274,28 @@ impl CounterStore {
         self.status().rejections
     }
 
+    /// Resolves when this instance is ready to be asked: it has tried every address that it knows, and has all that each member
+    /// that answered had then; at the latest `gossip.ready_timeout` after the start. Without peers, and for a closed store, at
+    /// once. What it waits for, the [status](Status::waiting_for) says.
+    ///
+    /// An instance of an orchestrator that arrives waits for this before it takes traffic, so that it does not admit what others
+    /// know to be used up.
+    ///
+    /// ```
+    /// # use tallymesh::{Config, CounterStore};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
+    /// store.ready().await;
+    /// assert!(store.status().ready);
+    /// # store.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn ready(&self) {
+        self.engine.runtime().ready().await;
+    }
+
     /// Whether the store was closed: then nothing is counted any more.
     pub fn is_closed(&self) -> bool {
         self.engine.is_closed()
@@ -287,15 +309,16 @@ impl CounterStore {
         self.engine.runtime().disk.flush().await
     }
 
-    /// Refuses what would be counted from now on, by any handle of the store, sends what is left to the peers, tells them
-    /// goodbye, writes a last checkpoint, and stops. What was counted before is in that checkpoint.
+    /// Refuses what would be counted from now on, by any handle of the store, sends what is left to the peers, waits until one
+    /// has confirmed it, at most for `gossip.leave_timeout`, tells them goodbye, writes a last checkpoint, and stops. What was
+    /// counted before is in that checkpoint; how much of it no peer has confirmed, [`Closed`] says.
     ///
     /// Once begun it goes on, whether it is waited for or not; all callers get the same outcome, whenever they call. A store
     /// that is dropped instead does the same, and its last drop waits for the checkpoint for at most 100 ms.
     ///
     /// # Errors
     /// When the disk has failed.
-    pub async fn close(&self) -> Result<(), DurabilityError> {
+    pub async fn close(&self) -> Result<Closed, DurabilityError> {
         self.engine.close().await
     }
 
@@ -317,7 +340,7 @@ impl CounterStore {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn close_within(&self, at_most: Duration) -> Result<(), DurabilityError> {
+    pub fn close_within(&self, at_most: Duration) -> Result<Closed, DurabilityError> {
         self.engine.runtime().close_within(at_most)
     }
 }

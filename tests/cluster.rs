@@ -19,6 +19,8 @@ fn config(dir: &Path, name: &str) -> ConfigBuilder {
         .data_dir(dir.join(name))
         .listen("127.0.0.1:0")
         .gossip_interval(Duration::from_millis(10))
+        // The proxies are the only way between two instances.
+        .peer_exchange(false)
 }
 
 /// Three instances, each behind proxies of its own towards each other.

@@ -29,6 +29,8 @@ pub enum LinkEvent {
         link: LinkId,
         /// The address that was dialed; `None` if the connection came in.
         dialed: Option<String>,
+        /// The IP address of the other end, as it is seen from here; `None` where there is no such thing.
+        remote: Option<String>,
         /// What the transport has proven of the peer.
         peer: Proven,
     },

@@ -55,12 +55,14 @@ pub enum Mutant {
     EndNotHeard,
     /// A closed table counts on.
     CountsWhenClosed,
+    /// A node that stops says goodbye before a peer has what it counted last.
+    GoodbyeFirst,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 18] = [
+    pub const ALL: [Mutant; 19] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -79,6 +81,7 @@ impl Mutant {
         Mutant::LoweredNodeVouches,
         Mutant::EndNotHeard,
         Mutant::CountsWhenClosed,
+        Mutant::GoodbyeFirst,
     ];
 
     /// Makes a mutant active in this thread, in the place of any other.

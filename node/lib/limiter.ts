@@ -9,7 +9,7 @@ import { LabelScope } from './label-scope.js';
 import { LazyLimiter } from './lazy-limiter.js';
 import { explained, isLimitReset, joinLabels, type Labels, type LimitReset, type Request } from './request.js';
 import { native } from './native.js';
-import type { HealthReport, PeerReport, StatusReport } from './reports.js';
+import type { Closed, HealthReport, PeerReport, StatusReport } from './reports.js';
 import type { ToolRateLimiter } from './tool-rate-limiter.js';
 import { toolRateLimiter, toolRateLimiters } from './tool-rate-limiters.js';
 import type { ToolRateLimiterOptions, ToolRateLimiters, ToolRateLimitersOptions } from './tool-rate-limiters.js';
@@ -51,7 +51,7 @@ export class Limiter implements AsyncDisposable {
   /** What this handle's receipts begin with; the number of the admission follows, which both halves count. */
   readonly #receipts: string;
   #admissions = 0;
-  #closing: Promise<void> | undefined;
+  #closing: Promise<Closed> | undefined;
 
   private constructor(opened: Awaited<ReturnType<typeof native.openFile>>, scope = new LabelScope()) {
     this.#handle = opened.handle;
@@ -339,6 +339,15 @@ export class Limiter implements AsyncDisposable {
   }
 
   /**
+   * Resolves when this instance is ready to be asked: it has tried every address that it knows, and has all that each member that
+   * answered had then; at the latest `gossip.readyTimeout` after the start, and at once without peers. What it waits for, `waitingFor`
+   * of {@link status} says. A readiness probe asks `limiter.status().ready`.
+   */
+  ready(): Promise<void> {
+    return settled(() => native.ready(this.#handle));
+  }
+
+  /**
    * Resolves when everything counted before the call survives a loss of power.
    *
    * @throws {@link DurabilityError} when the disk has failed
@@ -348,8 +357,9 @@ export class Limiter implements AsyncDisposable {
   }
 
   /**
-   * Sends what is left to the peers, tells them goodbye, writes everything to disk, and stops. Later calls throw a
-   * {@link ClosedError}, but for `close` itself.
+   * Sends what is left to the peers, waits for one to confirm it, at most for `gossip.leaveTimeout`, tells them goodbye, writes
+   * everything to disk, and stops. Resolves with how much of it no peer has confirmed. Later calls throw a {@link ClosedError}, but for
+   * `close` itself.
    *
    * What was counted before it is called is written. A process that ends in order without it (its work is done,
    * `process.exit`, an uncaught exception) does the same for at most a second, and so does SIGTERM while nothing else listens
@@ -357,7 +367,7 @@ export class Limiter implements AsyncDisposable {
    *
    * @throws {@link DurabilityError} when the disk has failed
    */
-  close(): Promise<void> {
+  close(): Promise<Closed> {
     if (this.#closing === undefined) {
       this.#scope.end();
       this.#closing = settled(() => native.close(this.#handle));

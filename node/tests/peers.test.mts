@@ -35,6 +35,8 @@ describe('two limiters in one process', () => {
       peers: [
         {
           address: a.address,
+          source: 'config',
+          since: expect.any(Number),
           replica: a.status().replica,
           connected: true,
           lag: expect.any(Number),
@@ -44,8 +46,11 @@ describe('two limiters in one process', () => {
           lastHeardMs: expect.any(Number),
         },
       ],
+      clusterSize: 2,
+      ready: true,
+      waitingFor: [],
       counters: 1,
-      rejections: { countersRefused: 0, cellsImplausible: 0, cellsLate: 0, messagesUnknown: 0 },
+      rejections: { countersRefused: 0, cellsImplausible: 0, cellsLate: 0, messagesUnknown: 0, addressesImplausible: 0 },
       clockBehindMs: expect.any(Number),
       requestsUnmatched: 0,
     });

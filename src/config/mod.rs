@@ -46,6 +46,9 @@ pub struct Config {
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) peers: Vec<String>,
+    /// Whether it may be reached, and learn addresses, beyond the loopback interface.
+    pub(crate) insecure: bool,
+    pub(crate) peer_exchange: bool,
     pub(crate) sync_timeout: Duration,
     pub(crate) gossip: GossipSettings,
     pub(crate) durability: Durability,

@@ -5,13 +5,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tallymesh_core::gossip::PEERS_MAX;
 use tallymesh_core::time::{self, InvalidDuration, format_duration, whole_ms};
 
 use super::ConfigError;
 use super::error::invalid;
 use super::settings::{DefaultValue, Kind, SETTINGS, Setting};
-
-const PEERS_MAX: usize = 4096;
 
 /// A value of a setting. A duration or a path may also be text, as in a file.
 #[derive(Debug, Clone)]
@@ -188,6 +187,32 @@ impl Values {
             return Err(invalid(path, quoted, allowed));
         }
         Ok(Some(address))
+    }
+
+    /// What other nodes are told to dial.
+    pub(super) fn advertise(&self) -> Result<Option<String>, ConfigError> {
+        let path = "gossip.advertise";
+        let Some(text) = self.text(path)? else { return Ok(None) };
+        let refused = |allowed: &str| Err(invalid(path, format!("{text:?}"), allowed));
+        let Ok(address) = text.parse::<SocketAddr>() else {
+            return refused(
+                "an IP address and a port, such as \"10.0.0.7:7946\"; a name is not looked up by others",
+            );
+        };
+        if address.port() == 0 {
+            return refused("an IP address and a port of at least 1: others cannot dial port 0");
+        }
+        if address.ip().is_unspecified() || address.ip().is_multicast() {
+            return refused(
+                "the IP address of this node that others can dial; leave it out to have them take the one that they see",
+            );
+        }
+        if !self.is_set("gossip.listen") {
+            return refused(
+                "only with gossip.listen, since others would dial a node that does not listen",
+            );
+        }
+        Ok(Some(address.to_string()))
     }
 
     /// The peers' addresses.

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,13 +13,13 @@ use super::clock_watch::ClockWatch;
 use super::disk_thread::DiskThread;
 use super::log::Reporter;
 use super::wakers::Worker;
-use super::{OpenError, Signals, lock, random, spawn};
+use super::{OpenError, Seen, Signals, lock, random, spawn};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::transport::{Tcp, Transport};
-use tallymesh_core::gossip::{Gossip, Input, Output, PeerAddresses};
-use tallymesh_core::link::LinkEvent;
+use tallymesh_core::gossip::{Gossip, Input, KnownMember, Output, PeerAddresses};
 use tallymesh_core::table::Table;
+use tallymesh_core::time::Now;
 
 /// How often the peers' names are looked up again.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
@@ -26,15 +27,17 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
 /// Answers of lookups on their way in.
 const LOOKED_UP_MAX: usize = 16;
+/// How often the disk is told when the members were last heard.
+const NOTE_MEMBERS_EVERY: Duration = Duration::from_secs(60);
 /// How long it may take to say goodbye to the peers.
 const GOODBYE: Duration = Duration::from_millis(500);
 
 /// Starts the thread, and waits until it listens and has the peers' state, or has waited for it long enough.
 pub(super) async fn start(
     config: &Config,
-    (table, clock): (Arc<Table>, Arc<Clock>),
-    disk: Arc<DiskThread>,
-    signals: &Arc<Signals>,
+    (table, members): (Arc<Table>, Vec<KnownMember>),
+    clock: Arc<Clock>,
+    (disk, signals): (Arc<DiskThread>, &Arc<Signals>),
 ) -> Result<(JoinHandle<()>, Option<SocketAddr>), OpenError> {
     let (tell_bound, bound) = oneshot::channel();
     let (tell_caught_up, caught_up) = oneshot::channel();
@@ -49,8 +52,12 @@ pub(super) async fn start(
         runtime.block_on(async {
             let bind =
                 Tcp::bind(config.listen, config.gossip.frame_bytes_max, config.gossip.links_max);
+            let mut settings = config.gossip;
             let tcp = match bind.await {
                 Ok((tcp, address)) => {
+                    // Others take the address that they see us at, with the port that we listen at.
+                    let seen = address.map(|address| format!(":{}", address.port()));
+                    settings.advertised = settings.advertised.or(seen);
                     // Only if the opening was given up, there is no receiver.
                     let _ = tell_bound.send(Ok(address));
                     tcp
@@ -64,7 +71,8 @@ pub(super) async fn start(
                     return;
                 }
             };
-            let gossip = Gossip::new(table, config.gossip.clone(), seed, clock.now());
+            let mut gossip = Gossip::new(table, settings, seed, clock.now());
+            gossip.remember(members, clock.now());
             let gossip_loop = GossipLoop {
                 gossip,
                 transport: tcp,
@@ -73,6 +81,8 @@ pub(super) async fn start(
                 reporter: Reporter::default(),
                 clock_watch: ClockWatch::default(),
                 caught_up: Some((tell_caught_up, config.sync_timeout)),
+                in_memory: config.data_dir.is_none(),
+                noted: (0, Duration::ZERO),
             };
             gossip_loop.run(config.peers).await;
         });
@@ -111,6 +121,9 @@ struct GossipLoop<T> {
     clock_watch: ClockWatch,
     /// The opening, which waits for the peers' state, and how long it does.
     caught_up: Option<(oneshot::Sender<()>, Duration)>,
+    in_memory: bool,
+    /// As of which change of the members, and when, they were handed to the disk.
+    noted: (u64, Duration),
 }
 
 impl<T: Transport> GossipLoop<T> {
@@ -137,10 +150,11 @@ impl<T: Transport> GossipLoop<T> {
                     let now = self.clock.now();
                     self.gossip.handle_timeout(now);
                     self.outputs();
-                    *lock(&signals.peers) = self.gossip.peers(now);
+                    self.show(now);
                 }
             }
             self.tell_if_caught_up();
+            self.tell_if_ready();
         }
         self.say_goodbye().await;
     }
@@ -184,38 +198,64 @@ impl<T: Transport> GossipLoop<T> {
                 self.reporter.opened_early(waited, &peers);
             }
             if let Some((tell, _)) = self.caught_up.take() {
-                *lock(&self.signals.peers) = self.gossip.peers(self.clock.now());
+                self.show(self.clock.now());
                 // Only if the opening was given up, there is no receiver.
                 let _ = tell.send(());
             }
         }
     }
 
-    /// Sends what is left, and waits until it has left or time is up.
-    async fn say_goodbye(mut self) {
-        self.gossip.handle_input(self.clock.now(), Input::Stop);
-        let mut left = 0_usize;
-        let mut links = Vec::new();
-        while let Some(output) = self.gossip.poll_output() {
-            if let Output::Send { link, frame } = output {
-                left += 1;
-                links.push(link);
-                self.transport.send(link, frame);
-            }
+    fn tell_if_ready(&mut self) {
+        if self.gossip.is_ready() && !*self.signals.ready.borrow() {
+            let missing: Vec<String> =
+                self.gossip.waiting_for().iter().map(ToString::to_string).collect();
+            self.reporter.ready(&missing);
+            self.show(self.clock.now());
+            self.signals.ready.send_replace(true);
         }
-        let sending = async {
-            while left > 0 {
-                match self.transport.next_event().await {
-                    LinkEvent::Sent { .. } => left -= 1,
-                    LinkEvent::Down { link } if links.contains(&link) => {
-                        left -= links.iter().filter(|other| **other == link).count().min(left);
-                    }
-                    _ => {}
+    }
+
+    /// Lets the rest of the process see how the machine is doing.
+    fn show(&mut self, now: Now) {
+        let (changes, noted_at) = (self.gossip.member_changes(), self.noted.1);
+        if !self.in_memory
+            && (changes != self.noted.0 || now.monotonic >= noted_at + NOTE_MEMBERS_EVERY)
+        {
+            *lock(&self.signals.members) = Some(self.gossip.known_members(now));
+            self.noted = (changes, now.monotonic);
+        }
+        *lock(&self.signals.seen) = Seen {
+            peers: self.gossip.peers(now),
+            cluster_size: self.gossip.cluster_size(),
+            is_ready: self.gossip.is_ready(),
+            waiting_for: self.gossip.waiting_for().iter().map(ToString::to_string).collect(),
+        };
+    }
+
+    /// Sends what is left, says goodbye once a peer has confirmed it, and waits until that has left, all of it for a bounded time.
+    async fn say_goodbye(mut self) {
+        self.input(Input::Stop);
+        let mut gives_up_at = None;
+        loop {
+            self.signals.unconfirmed.store(self.gossip.unconfirmed(), Ordering::Relaxed);
+            let now = self.clock.monotonic();
+            if self.gossip.has_left() {
+                // A peer that does not read it notices when the connection ends.
+                let gives_up_at = *gives_up_at.get_or_insert(now + GOODBYE);
+                if self.gossip.frames_queued() == 0 || now >= gives_up_at {
+                    break;
                 }
             }
-        };
-        // A peer that does not read it notices when the connection ends.
-        let _ = tokio::time::timeout(GOODBYE, sending).await;
+            let until_tick = self.gossip.poll_timeout().saturating_sub(now);
+            tokio::select! {
+                event = self.transport.next_event() => self.input(Input::Link(event)),
+                () = tokio::time::sleep(until_tick) => {
+                    self.gossip.handle_timeout(self.clock.now());
+                    self.outputs();
+                }
+            }
+        }
+        self.reporter.left(self.gossip.unconfirmed(), self.in_memory);
     }
 }
 

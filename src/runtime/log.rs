@@ -76,6 +76,30 @@ impl Reporter {
                     "a peer speaks versions {protocols:?} of the protocol, and this one {PROTOCOLS:?}: none in common"
                 ),
             ),
+            Report::OtherCluster { theirs, ours, address } => {
+                let from = address.as_deref().unwrap_or("an address that is not known");
+                self.complain(
+                    now,
+                    &format!(
+                        "a node of the cluster {theirs:?} at {from} is refused, since this one is of the cluster {ours:?}: \
+                         give both the same gossip.cluster, or take it out of gossip.peers"
+                    ),
+                );
+            }
+            Report::Unreachable { replica, address, error } => {
+                tracing::warn!(
+                    %replica, address, error,
+                    "other members reach this one, and the address that they tell of it does not answer here: check its \
+                     gossip.advertise, and what is between the two"
+                );
+            }
+            Report::TooManyMembers { max } => self.complain(
+                now,
+                &format!(
+                    "peers tell of more than {max} members, which is the most that are learned: those beyond are connected \
+                     to only if they connect to this node or are in gossip.peers"
+                ),
+            ),
             Report::LimitsDiffer { replica, limits } => self.complain(
                 now,
                 &format!(
@@ -123,7 +147,8 @@ impl Reporter {
         let absent = peers.iter().filter_map(|peer| {
             let what = match peer.absence? {
                 PeerAbsence::Unresolved => "its name was not resolved",
-                PeerAbsence::Unanswered => "it has not answered",
+                PeerAbsence::Unanswered | PeerAbsence::Unreachable => "it has not answered",
+                PeerAbsence::OtherCluster => "it is of another cluster",
                 _ => "it was lost",
             };
             Some(format!("{} ({what})", peer.address.as_ref()?))
@@ -139,6 +164,32 @@ impl Reporter {
                 "opened before the state of all peers had arrived; limits may be overshot until it has: {missing}"
             ),
         );
+    }
+
+    /// The node is ready, though maybe without all that it waited for.
+    pub(super) fn ready(&self, missing: &[String]) {
+        if !missing.is_empty() {
+            let missing = missing.get(..ABSENT_NAMED_MAX).unwrap_or(missing).join("; ");
+            tracing::warn!(
+                "ready although not all is here that was waited for, since gossip.ready_timeout is over: {missing}"
+            );
+        }
+    }
+
+    /// The node has said goodbye to its peers.
+    pub(super) fn left(&self, unconfirmed: u64, in_memory: bool) {
+        if unconfirmed > 0 {
+            let what = match in_memory {
+                true => {
+                    "they are lost with this node, which keeps nothing on disk, unless one got them all the same"
+                }
+                false => "they are on this node's disk, and reach the others when it starts again",
+            };
+            tracing::warn!(
+                unconfirmed,
+                "no peer has confirmed this node's last updates within gossip.leave_timeout: {what}"
+            );
+        }
     }
 
     /// Logs a warning, unless the same one was logged just now.

@@ -87,6 +87,7 @@ impl Tcp {
     }
 
     fn connect(&mut self, stream: TcpStream, dialed: Option<String>) -> LinkEvent {
+        let remote = stream.peer_addr().ok().map(|address| address.ip().to_canonical().to_string());
         self.next_link += 1;
         let link = LinkId(self.next_link);
         // Small frames must not wait for each other; where that cannot be had, they are merely slower.
@@ -98,7 +99,7 @@ impl Tcp {
         let writing = write_frames(link, write, queue, self.events_in.clone());
         let writer = tokio::spawn(writing).abort_handle();
         self.connections.insert(link, Connection { frames, reader, writer });
-        LinkEvent::Up { link, dialed, peer: Proven::Nobody }
+        LinkEvent::Up { link, dialed, remote, peer: Proven::Nobody }
     }
 
     fn take_raw(&mut self, raw: RawEvent) -> Option<LinkEvent> {

@@ -20,7 +20,8 @@ pub enum Input {
     Urgent,
     /// An own counter changed, when the machine [had to be told](super::Gossip::must_be_told).
     Changed,
-    /// The node stops: the machine sends what is left, and says goodbye.
+    /// The node stops: the machine sends what is left, and says goodbye once a peer has confirmed it. From then on
+    /// [`has_left`](super::Gossip::has_left) is true.
     Stop,
 }
 
@@ -126,6 +127,29 @@ pub enum Report {
     OtherProtocol {
         /// Its versions.
         protocols: Vec<u32>,
+    },
+    /// A peer is of another cluster; it is refused.
+    OtherCluster {
+        /// The name of its cluster, or as much of it as a name may have.
+        theirs: String,
+        /// The name of ours.
+        ours: Arc<str>,
+        /// The address that was dialed, or the IP address that the connection came from.
+        address: Option<String>,
+    },
+    /// Peers have a link to a member, and the address that they tell of it does not answer here. Reported once.
+    Unreachable {
+        /// The member.
+        replica: ReplicaId,
+        /// The address.
+        address: String,
+        /// The system's error.
+        error: String,
+    },
+    /// Peers told of more members than are remembered.
+    TooManyMembers {
+        /// How many are.
+        max: usize,
     },
     /// A link brought bytes that are not a frame of this protocol, and was closed.
     BadFrame {

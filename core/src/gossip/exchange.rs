@@ -5,6 +5,7 @@ use alloc::string::ToString;
 
 use super::chain::Arrival;
 use super::comparison::DigestPart;
+use super::link::Link;
 use super::{Gossip, Report};
 use crate::crdt::{Delta, UPDATE_BYTES_MAX, Update};
 use crate::id::{ReplicaId, Version};
@@ -33,9 +34,7 @@ impl Gossip {
             // A message may have closed the link.
             let Some(state) = self.links.get(&link) else { return };
             match (message, state.peer().cloned()) {
-                (Message::Hello { protocols, replica, limits_digest }, _) => {
-                    self.hello(now, link, &protocols, replica, limits_digest);
-                }
+                (hello @ Message::Hello { .. }, _) => self.hello(now, link, hello),
                 (Message::Goodbye { reason }, _) => self.goodbye(now, link, reason),
                 (message, Some(peer)) => self.message(now, link, &peer, message),
                 (_, None) => {
@@ -44,6 +43,10 @@ impl Gossip {
                     return self.drop_link(now, link);
                 }
             }
+        }
+        if self.links.get(&link).is_some_and(Link::is_leaving) {
+            // It waits to hear that before it goes.
+            self.send_ack(link);
         }
     }
 
@@ -81,6 +84,12 @@ impl Gossip {
             Message::Limits { limits, grace_ms } => {
                 self.compare_grace(link, grace_ms);
                 self.compare_limits(link, &limits);
+            }
+            Message::Members { members } => self.hear_of_members(now, link, members),
+            Message::Leaving {} => {
+                if let Some(state) = self.links.get_mut(&link) {
+                    state.hear_leaving();
+                }
             }
             Message::Hello { .. } | Message::Goodbye { .. } => {}
         }

@@ -1,10 +1,12 @@
 //! Links coming and going, and which peer is at the other end.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
+use core::net::IpAddr;
 
 use rand::RngExt;
 
 use super::link::Link;
+use super::members::PEERS_MAX;
 use super::{Gossip, HandshakeFailure, Output, PeerAbsence, Report};
 use crate::id::ReplicaId;
 use crate::link::LinkId;
@@ -19,7 +21,13 @@ impl Gossip {
         }
     }
 
-    pub(super) fn link_up(&mut self, now: Now, link: LinkId, dialed: Option<String>) {
+    pub(super) fn link_up(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        dialed: Option<String>,
+        remote: Option<IpAddr>,
+    ) {
         if self.links.len() >= self.settings.links_max {
             self.outputs.push_back(Output::Close { link });
             if let Some(address) = &dialed {
@@ -31,18 +39,28 @@ impl Gossip {
             self.addresses.linked(address, link);
         }
         let mark = self.random.random();
-        self.links.insert(link, Link::new(dialed, now.monotonic, mark));
+        self.links.insert(link, Link::new(dialed, remote, now.monotonic, mark));
         let hello = Message::Hello {
             protocols: PROTOCOLS.to_vec(),
             replica: self.own.clone(),
             limits_digest: self.rules_digest(),
+            cluster: (*self.settings.cluster).into(),
+            advertised: self.settings.advertised.clone(),
         };
         self.send(link, &hello);
     }
 
     pub(super) fn dial_failed(&mut self, now: Now, address: String, error: String) {
         self.address_failed(now, &address);
-        self.report(Report::NoAnswer { address, error });
+        match self.addresses.told_of(&address) {
+            // Whoever told of it has a link to it, or had one until just now.
+            Some((replica, true)) => {
+                let replica = replica.clone();
+                self.report(Report::Unreachable { replica, address, error });
+            }
+            Some(_) => {}
+            None => self.report(Report::NoAnswer { address, error }),
+        }
     }
 
     fn address_failed(&mut self, now: Now, address: &str) {
@@ -70,6 +88,8 @@ impl Gossip {
 
     pub(super) fn link_down(&mut self, now: Now, link: LinkId) {
         let Some(gone) = self.links.remove(&link) else { return };
+        self.end_rest(now);
+        self.addresses.teller_gone(link);
         self.count_peers();
         let node = gone.peer().map(|peer| &peer.node);
         let leads_there = |link: &Link| link.peer().is_some_and(|peer| Some(&peer.node) == node);
@@ -78,7 +98,7 @@ impl Gossip {
             true => Some(PeerAbsence::Stopped),
             false => Some(PeerAbsence::Lost),
         };
-        self.met.note(&gone, absence);
+        self.members.note(now, &gone, absence);
         let jitter = self.jitter();
         if let Some(address) = gone.dialed() {
             self.addresses.failed(address, now.monotonic, jitter);
@@ -101,22 +121,19 @@ impl Gossip {
         self.links.values().filter(|link| link.peer().is_some()).count()
     }
 
-    pub(super) fn hello(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        protocols: &[u32],
-        replica: ReplicaId,
-        limits_digest: u64,
-    ) {
+    pub(super) fn hello(&mut self, now: Now, link: LinkId, hello: Message) {
+        let Message::Hello { protocols, replica, limits_digest, cluster, advertised } = hello
+        else {
+            return;
+        };
         let Some(state) = self.links.get(&link) else { return };
-        let dialed = state.dialed().cloned();
+        let (dialed, remote) = (state.dialed().cloned(), state.remote());
         if state.peer().is_some() {
             return;
         }
         // The highest one in common is spoken. There is only one so far, so nothing needs to remember which.
         if !protocols.iter().any(|protocol| PROTOCOLS.contains(protocol)) {
-            self.report(Report::OtherProtocol { protocols: protocols.to_vec() });
+            self.report(Report::OtherProtocol { protocols });
             return self.close(now, link, CloseReason::OtherProtocol);
         }
         if replica == self.own {
@@ -124,6 +141,16 @@ impl Gossip {
             if let Some(address) = dialed {
                 self.addresses.own(&address);
                 self.report(Report::OwnAddress { address });
+            }
+            return;
+        }
+        if *cluster != *self.settings.cluster {
+            let address = dialed.clone().or(remote.map(|remote| remote.to_string()));
+            let (theirs, ours) = (shortened(&cluster), self.settings.cluster.clone());
+            self.report(Report::OtherCluster { theirs, ours, address });
+            self.close(now, link, CloseReason::OtherCluster);
+            if let Some(address) = dialed {
+                self.addresses.of_other_cluster(&address);
             }
             return;
         }
@@ -137,9 +164,13 @@ impl Gossip {
         if let Some(address) = &dialed {
             self.addresses.met(address, &replica);
         }
+        self.addresses.connected(&replica);
+        let source = dialed.as_ref().and_then(|address| self.addresses.source(address));
+        let address = self.complete_address(advertised.as_deref(), remote);
         let configured = || self.addresses.replicas().map(|replica| replica.node.clone()).collect();
-        let links_max = self.settings.links_max;
-        let (acked, lost_at) = self.met.meet(&replica, now.monotonic, links_max, configured);
+        let met = (&replica, address);
+        let (acked, lost_at) = self.members.meet(now.wall, met, source, PEERS_MAX, configured);
+        self.end_rest(now);
         if let Some(state) = self.links.get_mut(&link) {
             state.introduce(replica.clone());
             state.streams.acked(acked);
@@ -147,10 +178,11 @@ impl Gossip {
         self.count_peers();
         self.report(Report::PeerUp { replica: replica.clone() });
         if let Some(lost_at) = lost_at {
-            let away = now.monotonic.saturating_sub(lost_at);
+            let away = now.wall.since(lost_at);
             self.report(Report::PeerBack { replica, away });
         }
         self.send_limits(link, limits_digest);
+        self.tell_members(link);
         self.send_digest(now, link, false);
         self.ping(now, link);
     }
@@ -172,7 +204,7 @@ impl Gossip {
             let address = self.links.get(&dropped).and_then(|state| state.dialed().cloned());
             let kept_dialed = self.links.get(&kept).and_then(|state| state.dialed().cloned());
             if let Some(state) = self.links.get_mut(&dropped) {
-                self.met.note(state, None);
+                self.members.note(now, state, None);
                 state.disown();
             }
             self.close(now, dropped, CloseReason::SecondLink);
@@ -204,17 +236,24 @@ impl Gossip {
                     state.hear_goodbye();
                 }
             }
+            // It has told the name of its cluster before, and that is reported.
+            CloseReason::OtherCluster => {}
             CloseReason::NodeIdInUse | CloseReason::OtherProtocol | CloseReason::Other => {
                 self.report(Report::Refused { reason });
             }
         }
+        let stopping = self.links.get(&link).and_then(|state| state.peer().cloned());
         self.drop_link(now, link);
+        if let Some(replica) = stopping.filter(|_| reason == CloseReason::Stopping) {
+            self.addresses.stopped(&replica.node);
+        }
         let Some(address) = dialed else { return };
         match reason {
             CloseReason::Myself => {
                 self.addresses.own(&address);
                 self.report(Report::OwnAddress { address });
             }
+            CloseReason::OtherCluster => self.addresses.of_other_cluster(&address),
             CloseReason::SecondLink => {
                 // Redundant only while the link that it was closed in favor of is there.
                 let known = self.addresses.replica_at(&address).cloned();
@@ -227,4 +266,9 @@ impl Gossip {
             _ => {}
         }
     }
+}
+
+/// As much of a cluster's name as a valid one may have.
+fn shortened(cluster: &str) -> String {
+    cluster.chars().take(64).collect()
 }

@@ -4,6 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 use core::time::Duration;
 
 use super::chain::IncomingChains;
@@ -17,6 +18,8 @@ use crate::wire::{Message, Outbox};
 #[derive(Debug)]
 pub(super) struct Link {
     dialed: Option<String>,
+    /// The IP address of the other end.
+    remote: Option<IpAddr>,
     opened_at: Duration,
     heard_at: Duration,
     peer: Option<ReplicaId>,
@@ -27,6 +30,10 @@ pub(super) struct Link {
     outbox: Outbox,
     /// Whether the peer waits to hear our watermark of its updates.
     ack_due: bool,
+    /// Whether the peer is about to stop.
+    leaving: bool,
+    /// Up to which change of the members the peer was told of them.
+    pub members_told: u64,
     /// What is being sent.
     pub streams: Streams,
     /// What is coming in.
@@ -45,9 +52,15 @@ pub(super) struct Link {
 
 impl Link {
     /// A link whose peer is not known yet; `dialed` is the address, if it was us. `mark` is that of its [`Streams`].
-    pub(super) fn new(dialed: Option<String>, now: Duration, mark: u16) -> Link {
+    pub(super) fn new(
+        dialed: Option<String>,
+        remote: Option<IpAddr>,
+        now: Duration,
+        mark: u16,
+    ) -> Link {
         Link {
             dialed,
+            remote,
             opened_at: now,
             heard_at: now,
             peer: None,
@@ -55,6 +68,8 @@ impl Link {
             queued: 0,
             outbox: Outbox::default(),
             ack_due: false,
+            leaving: false,
+            members_told: 0,
             streams: Streams::new(now, mark),
             incoming: IncomingChains::default(),
             goals: SyncGoals::default(),
@@ -68,6 +83,11 @@ impl Link {
     /// The address that we dialed, if it was us.
     pub(super) fn dialed(&self) -> Option<&String> {
         self.dialed.as_ref()
+    }
+
+    /// The IP address of the other end, where it is known.
+    pub(super) fn remote(&self) -> Option<IpAddr> {
+        self.remote
     }
 
     /// The peer, once the handshake is done.
@@ -95,9 +115,15 @@ impl Link {
         self.said_goodbye
     }
 
-    /// When the peer was last heard.
-    pub(super) fn heard_at(&self) -> Duration {
-        self.heard_at
+    /// The peer is about to stop, and waits to hear our watermark of its updates.
+    pub(super) fn hear_leaving(&mut self) {
+        self.leaving = true;
+        self.ack_due = true;
+    }
+
+    /// Whether the peer is about to stop.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving
     }
 
     /// A frame came in.
@@ -161,7 +187,7 @@ mod tests {
 
     #[test]
     fn frames_are_queued_until_they_have_left() {
-        let mut link = Link::new(None, Duration::ZERO, 0);
+        let mut link = Link::new(None, None, Duration::ZERO, 0);
         assert_eq!(link.finish_frame(), None);
         assert!(link.push(&Message::Ping {}, 4).is_none());
         assert_eq!(link.queued(), 0);
@@ -175,7 +201,7 @@ mod tests {
 
     #[test]
     fn an_ack_is_owed_once() {
-        let mut link = Link::new(None, Duration::ZERO, 0);
+        let mut link = Link::new(None, None, Duration::ZERO, 0);
         link.owe_ack();
         assert!(link.owes_ack());
         assert_eq!(link.take_ack(), None, "the peer is not known");

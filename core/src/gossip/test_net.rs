@@ -2,7 +2,7 @@
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
-use alloc::{borrow::ToOwned, string::String, string::ToString};
+use alloc::{borrow::ToOwned, string::String, string::ToString, vec::Vec};
 use core::time::Duration;
 
 use rand::rngs::StdRng;
@@ -51,7 +51,24 @@ pub(super) fn key(name: &str) -> CounterKey {
 }
 
 pub(super) fn link_up(link: LinkId, dialed: Option<String>) -> Input {
-    Input::Link(LinkEvent::Up { link, dialed, peer: Proven::Nobody })
+    link_up_from(link, dialed, 9)
+}
+
+/// As [`link_up`], where the other end is at this place.
+pub(super) fn link_up_from(link: LinkId, dialed: Option<String>, place: usize) -> Input {
+    let remote = Some(alloc::format!("10.0.0.{place}"));
+    Input::Link(LinkEvent::Up { link, dialed, remote, peer: Proven::Nobody })
+}
+
+/// Where a member that listens can be dialed.
+pub(super) fn address_of(place: usize) -> String {
+    alloc::format!("10.0.0.{place}:1")
+}
+
+/// The place that an address leads to: a number, or what [`address_of`] makes of one.
+fn place_of(address: &str) -> usize {
+    let place = address.strip_prefix("10.0.0.").and_then(|rest| rest.strip_suffix(":1"));
+    place.unwrap_or(address).parse().unwrap_or(usize::MAX)
 }
 
 impl Net {
@@ -84,6 +101,18 @@ impl Net {
             let addresses = (0..self.members.len()).map(|n| n.to_string().into()).collect();
             self.input(index, Input::Peers(addresses));
         }
+    }
+
+    /// Adds a member that listens and knows only these places; returns its own.
+    pub(super) fn join(&mut self, name: &str, settings: &GossipSettings, seeds: &[usize]) -> usize {
+        let place = self.members.len();
+        let own = replica(name, 1, place as u64);
+        let table = Arc::new(Table::new(own, Bounds::default(), [1, 2, 3, 4]));
+        let gossip = Gossip::new(table.clone(), settings.clone(), place as u64, self.time());
+        self.members.push(Member { gossip, table, up: true });
+        let seeds = seeds.iter().map(|place| address_of(*place).into()).collect();
+        self.input(place, Input::Peers(seeds));
+        place
     }
 
     pub(super) fn time(&self) -> Now {
@@ -121,8 +150,8 @@ impl Net {
     }
 
     pub(super) fn dial(&mut self, from: usize, address: String) {
-        let to: usize = address.parse().unwrap();
-        if !self.members[to].up || self.is_cut(from, to) {
+        let to = place_of(&address);
+        if to >= self.members.len() || !self.members[to].up || self.is_cut(from, to) {
             let error = "unreachable".to_owned();
             return self.input(from, Input::Link(LinkEvent::DialFailed { address, error }));
         }
@@ -130,8 +159,8 @@ impl Net {
         self.next_link += 2;
         self.ends.insert(near, (from, to, far));
         self.ends.insert(far, (to, from, near));
-        self.input(from, link_up(near, Some(address)));
-        self.input(to, link_up(far, None));
+        self.input(from, link_up_from(near, Some(address), to));
+        self.input(to, link_up_from(far, None, from));
     }
 
     pub(super) fn hang_up(&mut self, link: LinkId) {
@@ -167,11 +196,8 @@ impl Net {
 
     pub(super) fn step(&mut self) {
         self.now += Duration::from_millis(1);
-        let (mut due, later): (Vec<_>, Vec<_>) =
-            self.frames.drain(..).partition(|(at, _, _)| *at <= self.now);
-        self.frames = later.into();
-        due.sort_by_key(|(at, _, _)| *at);
-        for (_, at, frame) in due {
+        // One by one: what one brings about may end the connection of another, before which that still arrives.
+        while let Some((_, at, frame)) = self.next_frame() {
             if let Some((index, _, _)) = self.ends.get(&at).copied() {
                 self.input(index, Input::Link(LinkEvent::Frame { link: at, bytes: frame }));
             }
@@ -183,6 +209,12 @@ impl Net {
                 self.outputs(index);
             }
         }
+    }
+
+    fn next_frame(&mut self) -> Option<(Duration, LinkId, Vec<u8>)> {
+        let due = self.frames.iter().enumerate().filter(|(_, (at, _, _))| *at <= self.now);
+        let (index, _) = due.min_by_key(|(_, (at, _, _))| *at)?;
+        self.frames.remove(index)
     }
 
     pub(super) fn run(&mut self, time: Duration) {

@@ -1,6 +1,6 @@
 //! Machines that talk to each other, and how they agree.
 
-use alloc::{borrow::ToOwned, format, string::String, vec};
+use alloc::{borrow::ToOwned, format, string::String, vec, vec::Vec};
 use std::time::Duration;
 
 use super::test_net::{Net, link_up, replica};

@@ -298,6 +298,11 @@ impl CheckpointWriter {
         Ok(CheckpointWriter { store: files.install_database()?, ..self })
     }
 
+    /// The storage, for records that no checkpoint counts.
+    pub(super) fn store_mut(&mut self) -> &mut dyn KvStore {
+        &mut *self.store
+    }
+
     /// The storage that it wrote to.
     pub(super) fn into_store(self) -> Box<dyn KvStore> {
         self.store

@@ -164,6 +164,11 @@ impl Table {
         self.rejected.messages_unknown(messages);
     }
 
+    /// Counts addresses that peers told and that cannot be dialed.
+    pub fn refused_addresses(&self, addresses: u64) {
+        self.rejected.addresses_implausible(addresses);
+    }
+
     fn release_counter(&self) {
         self.counters.fetch_sub(1, Ordering::Relaxed);
     }

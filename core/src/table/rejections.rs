@@ -27,6 +27,8 @@ pub struct Rejections {
     pub cells_late: u64,
     /// Messages from peers that this version does not know and skipped.
     pub messages_unknown: u64,
+    /// Addresses of members that peers told and that cannot be dialed: no IP address and port, or one that leads nowhere.
+    pub addresses_implausible: u64,
 }
 
 /// The same, while it is counted.
@@ -36,6 +38,7 @@ pub(super) struct RejectionCounts {
     cells_implausible: AtomicU64,
     cells_late: AtomicU64,
     messages_unknown: AtomicU64,
+    addresses_implausible: AtomicU64,
 }
 
 impl RejectionCounts {
@@ -55,12 +58,17 @@ impl RejectionCounts {
         self.messages_unknown.fetch_add(messages, Ordering::Relaxed);
     }
 
+    pub(super) fn addresses_implausible(&self, addresses: u64) {
+        self.addresses_implausible.fetch_add(addresses, Ordering::Relaxed);
+    }
+
     pub(super) fn read(&self) -> Rejections {
         Rejections {
             counters_refused: self.counters_refused.load(Ordering::Relaxed),
             cells_implausible: self.cells_implausible.load(Ordering::Relaxed),
             cells_late: self.cells_late.load(Ordering::Relaxed),
             messages_unknown: self.messages_unknown.load(Ordering::Relaxed),
+            addresses_implausible: self.addresses_implausible.load(Ordering::Relaxed),
         }
     }
 }

@@ -19,4 +19,4 @@ mod message;
 mod update;
 
 pub use frame::{FRAME_HEADER_BYTES, Outbox, Received, payload_bytes, read_frame};
-pub use message::{CloseReason, Message, PROTOCOLS};
+pub use message::{CloseReason, DEFAULT_CLUSTER, MemberNews, Message, PROTOCOLS};

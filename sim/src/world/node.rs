@@ -69,8 +69,10 @@ pub(super) struct Life {
 pub(super) enum Closing {
     /// It runs.
     No,
-    /// It has told its peers, and has yet to write its last checkpoint.
-    Begun,
+    /// It tells its peers what is left, since then.
+    Begun(Duration),
+    /// It has said goodbye, and has yet to write its last checkpoint.
+    Left,
     /// Its last checkpoint is durable, and has its own updates up to this version.
     Written(Version),
     /// Its last checkpoint could not be written.
