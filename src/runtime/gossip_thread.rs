@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::bounds_watch::grown;
 use super::clock_watch::ClockWatch;
 use super::disk_thread::DiskThread;
 use super::log::Reporter;
@@ -18,7 +19,7 @@ use crate::config::Config;
 use crate::transport::{Tcp, Transport};
 use tallymesh_core::gossip::{Gossip, Input, Output, PeerAddresses};
 use tallymesh_core::link::LinkEvent;
-use tallymesh_core::table::Table;
+use tallymesh_core::table::{Rejections, Table};
 
 /// How often the peers' names are looked up again.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
@@ -64,14 +65,16 @@ pub(super) async fn start(
                     return;
                 }
             };
-            let gossip = Gossip::new(table, config.gossip.clone(), seed, clock.now());
+            let gossip = Gossip::new(table.clone(), config.gossip.clone(), seed, clock.now());
             let gossip_loop = GossipLoop {
                 gossip,
+                table,
                 transport: tcp,
                 clock,
                 signals,
                 reporter: Reporter::default(),
                 clock_watch: ClockWatch::default(),
+                rejected: Rejections::default(),
                 caught_up: Some((tell_caught_up, config.sync_timeout)),
             };
             gossip_loop.run(config.peers).await;
@@ -104,11 +107,14 @@ impl Drop for ExitGuard {
 /// The machine and everything around it.
 struct GossipLoop<T> {
     gossip: Gossip,
+    table: Arc<Table>,
     transport: T,
     clock: Arc<Clock>,
     signals: Arc<Signals>,
     reporter: Reporter,
     clock_watch: ClockWatch,
+    /// What was refused by the last look.
+    rejected: Rejections,
     /// The opening, which waits for the peers' state, and how long it does.
     caught_up: Option<(oneshot::Sender<()>, Duration)>,
 }
@@ -138,11 +144,23 @@ impl<T: Transport> GossipLoop<T> {
                     self.gossip.handle_timeout(now);
                     self.outputs();
                     *lock(&signals.peers) = self.gossip.peers(now);
+                    self.watch_bounds();
                 }
             }
             self.tell_if_caught_up();
         }
         self.say_goodbye().await;
+    }
+
+    /// Says which bounds were reached, also by decisions, which are too short to say anything.
+    fn watch_bounds(&mut self) {
+        let rejections = self.table.rejections();
+        let now = self.clock.monotonic();
+        for bound in grown(&self.rejected, &rejections) {
+            self.reporter.bound_reached(now, bound);
+        }
+        self.rejected = rejections;
+        lock(&self.signals.bounds).look(now, rejections);
     }
 
     /// Takes in what the name of a peer was found to mean. One that cannot be looked up any more keeps what it meant.

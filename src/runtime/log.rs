@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tallymesh_core::gossip::{HandshakeFailure, PeerAbsence, PeerStatus, Report};
-use tallymesh_core::wire::PROTOCOLS;
+use tallymesh_core::table::Bound;
+use tallymesh_core::wire::{CloseReason, PROTOCOLS};
+
+use super::bounds_watch::words;
 
 /// The same complaint is logged once in this time at most.
 const SAY_AGAIN_AFTER: Duration = Duration::from_secs(30);
@@ -68,7 +71,17 @@ impl Reporter {
                      The two do not count together; stop one of them and give it its own node.id and data directory"
                 ),
             ),
+            Report::Refused { reason: CloseReason::Full } => self.complain(
+                now,
+                "a peer has as many connections as its gossip.max_connections allows, and closed ours; raise it there",
+            ),
+            Report::Refused { reason: CloseReason::FrameTooLong } => self.complain(
+                now,
+                "a peer closed the connection, since a frame of ours is longer than its gossip.max_frame_bytes; give the \
+                 setting one value on all nodes",
+            ),
             Report::Refused { reason } => self.error(now, &format!("a peer refuses us: {reason:?}")),
+            Report::BoundReached { bound } => self.bound_reached(now, *bound),
             Report::OtherProtocol { protocols } => self.complain(
                 now,
                 &format!(
@@ -98,6 +111,11 @@ impl Reporter {
                 }
             }
         }
+    }
+
+    /// Something was refused over a bound of ours.
+    pub(super) fn bound_reached(&mut self, now: Duration, bound: Bound) {
+        self.complain(now, words(bound));
     }
 
     /// The name of a peer cannot be looked up.
@@ -153,9 +171,6 @@ impl Reporter {
                 "did not introduce itself in time and was disconnected; is it a tallymesh node?"
             }
             HandshakeFailure::Closed => "closed the connection before it introduced itself",
-            HandshakeFailure::TooManyLinks => {
-                "was disconnected: there are as many connections as are allowed"
-            }
             _ => "was disconnected before it introduced itself",
         };
         let complaint = format!("{peer} {what}");
@@ -325,17 +340,31 @@ mod tests {
 
     #[test]
     fn a_handshake_that_fails_is_logged_with_its_reason_and_its_address() {
-        use HandshakeFailure::{Closed, TimedOut, TooManyLinks};
+        use HandshakeFailure::{Closed, TimedOut};
         for (dialed, reason, expected) in [
             (Some("b:1"), TimedOut, "WARN the peer at b:1 did not introduce itself in time"),
             (None, TimedOut, "WARN a peer that connected to us did not introduce itself in time"),
             (Some("b:1"), Closed, "WARN the peer at b:1 closed the connection before"),
             (None, Closed, "INFO a peer that connected to us closed the connection before"),
-            (None, TooManyLinks, "WARN a peer that connected to us was disconnected: there are as"),
         ] {
             let lines = log_of(std::iter::repeat_n(handshake_failed(dialed, reason), 31));
             assert_eq!(lines.len(), 2, "once in 30 seconds: {lines:?}");
             assert!(lines.iter().all(|line| line.starts_with(expected)), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_bound_is_warned_of_once_in_a_while_with_what_to_do_and_blames_no_peer() {
+        for bound in Bound::ALL {
+            let lines = log_of(std::iter::repeat_n(Report::BoundReached { bound }, 31));
+            assert_eq!(lines, [format!("WARN {}", words(bound)), format!("WARN {}", words(bound))]);
+        }
+        for (reason, setting) in [
+            (CloseReason::Full, "gossip.max_connections"),
+            (CloseReason::FrameTooLong, "gossip.max_frame_bytes"),
+        ] {
+            let lines = log_of([Report::Refused { reason }]);
+            assert!(lines[0].starts_with("WARN ") && lines[0].contains(setting), "{lines:?}");
         }
     }
 

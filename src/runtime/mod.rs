@@ -3,6 +3,7 @@
 //! Two threads of its own do all that waits: one gossips, one writes checkpoints. So a busy executor of the
 //! embedder, a slow disk and a slow peer do not delay each other, and none of them delays a decision.
 
+mod bounds_watch;
 mod clock_watch;
 mod disk_thread;
 mod gossip_thread;
@@ -22,11 +23,12 @@ use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use bounds_watch::{BoundsWatch, words};
 use disk_thread::DiskThread;
 pub(crate) use random::random;
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::storage::StorageError;
-use tallymesh_core::table::Table;
+use tallymesh_core::table::{Bound, Bounds, Table};
 use wakers::{WakeFlags, Worker};
 
 /// Why a store could not be opened.
@@ -117,8 +119,8 @@ pub(crate) struct Runtime {
     pub set_aside: Option<PathBuf>,
     /// Whether nothing is kept on disk, by the config.
     pub in_memory: bool,
-    /// The most counters, by the config.
-    pub counters_max: usize,
+    /// The most counters and replicas, by the config.
+    bounds: Bounds,
 }
 
 /// The signals between the embedder's threads and our own.
@@ -131,6 +133,7 @@ pub(crate) struct Signals {
     asleep: WakeFlags,
     pub stop: Notify,
     pub peers: Mutex<Vec<PeerStatus>>,
+    bounds: Mutex<BoundsWatch>,
     end: Mutex<End>,
     /// Notified when a thread has ended.
     ended: Condvar,
@@ -210,7 +213,7 @@ impl Runtime {
             address,
             set_aside,
             in_memory: config.data_dir.is_none(),
-            counters_max: config.bounds.counters_max,
+            bounds: config.bounds.clone(),
         })
     }
 
@@ -246,6 +249,25 @@ impl Runtime {
 
     pub(crate) fn peers(&self) -> Vec<PeerStatus> {
         lock(&self.signals.peers).clone()
+    }
+
+    /// What is said of each bound that is reached: because the node is full, or because something was refused lately.
+    pub(crate) fn bounds_reached(&self) -> Vec<String> {
+        let mut watch = lock(&self.signals.bounds);
+        let lately = watch.look(self.clock.monotonic(), self.table.rejections());
+        drop(watch);
+        let held = [
+            (Bound::Counters, self.table.len(), self.bounds.counters_max),
+            (Bound::Replicas, self.table.replicas_known(), self.bounds.replicas_max),
+        ];
+        let reached = Bound::ALL.into_iter().filter_map(|bound| {
+            let full = held.iter().find(|(of, held, max)| *of == bound && held >= max);
+            match full {
+                Some((_, held, max)) => Some(format!("{} ({held} of {max})", words(bound))),
+                None => lately.contains(&bound).then(|| words(bound).to_owned()),
+            }
+        });
+        reached.collect()
     }
 
     /// Whether [`close`](Self::close) was called.

@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use crate::id::ReplicaId;
 use crate::link::{LinkEvent, LinkId};
+use crate::table::Bound;
 use crate::wire::CloseReason;
 
 /// What happens to the machine.
@@ -143,6 +144,12 @@ pub enum Report {
         /// How many.
         updates: usize,
     },
+    /// Something was refused over a bound of this node; no peer is to blame. How often is in the
+    /// [`Rejections`](crate::table::Rejections).
+    BoundReached {
+        /// Which bound.
+        bound: Bound,
+    },
     /// Limits say something else at a peer than here, so that together they hold neither.
     LimitsDiffer {
         /// The peer.
@@ -167,6 +174,4 @@ pub enum HandshakeFailure {
     TimedOut,
     /// The other end closed the connection, or it broke.
     Closed,
-    /// There were [`links_max`](super::GossipSettings::links_max) links already.
-    TooManyLinks,
 }

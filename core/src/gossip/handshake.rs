@@ -9,8 +9,9 @@ use super::{Gossip, HandshakeFailure, Output, PeerAbsence, Report};
 use crate::id::ReplicaId;
 use crate::limit::LimitHash;
 use crate::link::LinkId;
+use crate::table::Bound;
 use crate::time::Now;
-use crate::wire::{CloseReason, Message, PROTOCOLS};
+use crate::wire::{CloseReason, Message, Outbox, PROTOCOLS};
 
 impl Gossip {
     /// Dials the addresses that are due.
@@ -22,11 +23,11 @@ impl Gossip {
 
     pub(super) fn link_up(&mut self, now: Now, link: LinkId, dialed: Option<String>) {
         if self.links.len() >= self.settings.links_max {
-            self.outputs.push_back(Output::Close { link });
+            self.refuse(Bound::Connections);
             if let Some(address) = &dialed {
                 self.address_failed(now, address);
             }
-            return self.handshake_failed(dialed, HandshakeFailure::TooManyLinks);
+            return self.turn_away(link, CloseReason::Full);
         }
         if let Some(address) = &dialed {
             self.addresses.linked(address, link);
@@ -39,6 +40,30 @@ impl Gossip {
             limits_digest: LimitHash::digest(&self.settings.limits),
         };
         self.send(link, &hello);
+    }
+
+    /// Ends a connection that is no link yet.
+    fn turn_away(&mut self, link: LinkId, reason: CloseReason) {
+        let mut outbox = Outbox::default();
+        let full = outbox.push(&Message::Goodbye { reason }, self.settings.frame_bytes_max);
+        for frame in full.into_iter().chain(outbox.finish()) {
+            self.outputs.push_back(Output::Send { link, frame });
+        }
+        self.outputs.push_back(Output::Close { link });
+    }
+
+    /// Closes a link for a reason that makes its end no sign of trouble; the peer is then absent as `absence` says.
+    pub(super) fn close_on_purpose(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        reason: CloseReason,
+        absence: PeerAbsence,
+    ) {
+        if let Some(state) = self.links.get_mut(&link) {
+            state.end_as(absence);
+        }
+        self.close(now, link, reason);
     }
 
     pub(super) fn dial_failed(&mut self, now: Now, address: String, error: String) {
@@ -74,11 +99,8 @@ impl Gossip {
         self.count_peers();
         let node = gone.peer().map(|peer| &peer.node);
         let leads_there = |link: &Link| link.peer().is_some_and(|peer| Some(&peer.node) == node);
-        let absence = match gone.said_goodbye() {
-            _ if self.links.values().any(leads_there) => None,
-            true => Some(PeerAbsence::Stopped),
-            false => Some(PeerAbsence::Lost),
-        };
+        let has_other_link = self.links.values().any(leads_there);
+        let absence = (!has_other_link).then_some(gone.absence());
         self.met.note(&gone, absence);
         let jitter = self.jitter();
         if let Some(address) = gone.dialed() {
@@ -185,7 +207,7 @@ impl Gossip {
         if replica.incarnation.boot > peer.incarnation.boot {
             // It has restarted and the old link has not noticed yet.
             if let Some(state) = self.links.get_mut(&held) {
-                state.hear_goodbye();
+                state.end_as(PeerAbsence::Stopped);
             }
             self.drop_link(now, held);
             return true;
@@ -199,15 +221,22 @@ impl Gossip {
 
     pub(super) fn goodbye(&mut self, now: Now, link: LinkId, reason: CloseReason) {
         let dialed = self.links.get(&link).and_then(|state| state.dialed().cloned());
-        match reason {
+        let absence = match reason {
             CloseReason::Stopping | CloseReason::SecondLink | CloseReason::Myself => {
-                if let Some(state) = self.links.get_mut(&link) {
-                    state.hear_goodbye();
-                }
+                Some(PeerAbsence::Stopped)
+            }
+            CloseReason::Removed => Some(PeerAbsence::Removed),
+            CloseReason::Full | CloseReason::FrameTooLong => {
+                self.report(Report::Refused { reason });
+                Some(PeerAbsence::Refused)
             }
             CloseReason::NodeIdInUse | CloseReason::OtherProtocol | CloseReason::Other => {
                 self.report(Report::Refused { reason });
+                None
             }
+        };
+        if let (Some(absence), Some(state)) = (absence, self.links.get_mut(&link)) {
+            state.end_as(absence);
         }
         self.drop_link(now, link);
         let Some(address) = dialed else { return };

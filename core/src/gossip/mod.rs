@@ -71,6 +71,8 @@
 //! subject; they go through the front of these parts.
 
 mod addresses;
+#[cfg(test)]
+mod bound_tests;
 mod chain;
 mod event;
 mod exchange;
@@ -106,7 +108,7 @@ use rand::rngs::StdRng;
 
 use crate::id::ReplicaId;
 use crate::link::{LinkEvent, LinkId};
-use crate::table::{DirtySet, Table};
+use crate::table::{Bound, DirtySet, Table};
 use crate::time::{Now, Timestamp};
 use crate::wire::{CloseReason, Message};
 use addresses::Addresses;
@@ -121,6 +123,9 @@ use rumors::Rumors;
 pub use settings::GossipSettings;
 use sweep::Sweep;
 use urgent::Urgent;
+
+/// From when on a queue of frames that does not get shorter is worth a word.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The machine.
 ///
@@ -238,6 +243,24 @@ impl Gossip {
     pub fn is_caught_up(&self) -> bool {
         let has_all = |link: &Link| link.peer().is_none() || link.goals.all_reached();
         self.addresses.all_answered() && self.links.values().all(has_all)
+    }
+
+    /// Counts and reports that something was refused over a bound that the table does not know of.
+    fn refuse(&mut self, bound: Bound) {
+        self.table.count_refusal(bound);
+        self.bound_reached(bound);
+    }
+
+    fn bound_reached(&mut self, bound: Bound) {
+        self.report(Report::BoundReached { bound });
+    }
+
+    /// Something is due to a peer and has to wait: notes it, and says so if it has waited for long.
+    fn queue_is_full(&mut self, now: Now, link: LinkId) {
+        let stuck = |state: &mut Link| state.is_stuck(now.monotonic, QUEUE_PATIENCE);
+        if self.links.get_mut(&link).is_some_and(stuck) {
+            self.refuse(Bound::FramesQueued);
+        }
     }
 
     fn report(&mut self, report: Report) {

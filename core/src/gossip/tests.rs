@@ -271,11 +271,7 @@ fn links_that_end_before_a_hello_are_reported_with_the_address_that_was_dialed()
     net.input(0, Input::Link(LinkEvent::Down { link: LinkId(1_002) }));
     assert_eq!(
         handshakes_failed(&net),
-        [
-            (0, None, HandshakeFailure::TooManyLinks),
-            (0, Some("b:1"), HandshakeFailure::Closed),
-            (0, None, HandshakeFailure::Closed),
-        ]
+        [(0, Some("b:1"), HandshakeFailure::Closed), (0, None, HandshakeFailure::Closed),]
     );
 }
 

@@ -42,7 +42,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use ahash::RandomState;
 
 pub use admission::{Admission, Debit, NO_LIMIT};
-pub use bounds::Bounds;
+pub use bounds::{Bound, Bounds};
 pub use op::{CountError, Op, OpResult};
 pub use persistence::{AtRest, Restore, StoredCounter, Unpersisted};
 pub use read::CounterState;
@@ -151,6 +151,11 @@ impl Table {
     /// Counts messages that were skipped because they are not known.
     pub fn skipped_messages(&self, messages: u64) {
         self.rejected.messages_unknown(messages);
+    }
+
+    /// Counts that something was refused over a bound of the gossip; the table counts those of its own.
+    pub fn count_refusal(&self, bound: Bound) {
+        self.rejected.refused(bound, 1);
     }
 
     fn release_counter(&self) {

@@ -128,17 +128,26 @@ pub enum CloseReason {
     NodeIdInUse,
     /// The receiver speaks no version of the protocol that the sender does.
     OtherProtocol,
+    /// The sender has taken the receiver off its list of peers, and dialed the link itself.
+    Removed,
+    /// The sender has as many connections as it allows.
+    Full,
+    /// A frame was longer than the sender allows.
+    FrameTooLong,
     /// A reason that this version does not know.
     Other,
 }
 
 impl CloseReason {
-    const NAMED: [(CloseReason, &str); 5] = [
+    const NAMED: [(CloseReason, &str); 8] = [
         (CloseReason::Stopping, "s"),
         (CloseReason::SecondLink, "t"),
         (CloseReason::Myself, "m"),
         (CloseReason::NodeIdInUse, "n"),
         (CloseReason::OtherProtocol, "v"),
+        (CloseReason::Removed, "r"),
+        (CloseReason::Full, "f"),
+        (CloseReason::FrameTooLong, "l"),
     ];
 }
 
