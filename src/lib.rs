@@ -32,7 +32,7 @@ pub use offline::{
 };
 pub use receipt::{Receipt, RefundError};
 pub use reset::{Reset, ResetError};
-pub use runtime::{DurabilityError, OpenError};
+pub use runtime::{DurabilityError, OpenError, SetPeersError};
 pub use status::{DurabilityState, Health, RunState, Status};
 pub use store::{CounterStore, Subtracted};
 pub use tallymesh_core::crdt::{Cell, Marks, VersionVector};

@@ -33,7 +33,11 @@ export interface NodeConfig {
 export interface GossipConfig {
   /** The IP address and port to listen at, such as `'127.0.0.1:7946'`. Without it, the node only dials its peers. */
   readonly listen?: string;
-  /** The other nodes, each as `host:port`; the node's own address is left out. Default: none. */
+  /**
+   * Where the other nodes are, in at most 4,096 entries that lead to at most 4,096 addresses. Each is `host:port` (a name may have
+   * several addresses, and is looked up every 5 s), `srv:name` (the targets of its SRV records) or `file:path` (one `host:port` a line,
+   * `#` begins a comment; read again when it changes). The node's own address is left out. Default: none.
+   */
   readonly peers?: readonly string[];
   /** Listens beyond the loopback interface although peers neither authenticate nor encrypt. Default: false. */
   readonly insecure?: boolean;

@@ -68,7 +68,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     row("gossip.listen", Text, Nothing,
         "The IP address and port to listen at; without it, the node only dials its peers"),
     row("gossip.peers", Texts, Is("[]"),
-        "The other nodes as `host:port`, at most 4,096; a name with several addresses is several peers, and the node's own address is left out"),
+        "Where the other nodes are, each as `host:port` (an address, or a name, which is looked up every 5 s and may have several addresses), `srv:name` (SRV records, with the cargo feature `srv`) or `file:path` (one `host:port` a line, read again when it changes); at most 4,096 entries and addresses, of which the node's own is left out"),
     row("gossip.insecure", Flag, Is("false"),
         "Listens beyond the loopback interface although peers neither authenticate nor encrypt"),
     row("gossip.interval", Kind::Duration(MS, MINUTE), Is("50ms"),

@@ -18,7 +18,7 @@ pub(super) fn values(config: &Config) -> Values {
         set("gossip.listen", Value::Text(address.to_string()));
         set("gossip.insecure", Value::Flag(!address.ip().is_loopback()));
     }
-    set("gossip.peers", Value::Texts(config.peers.clone()));
+    set("gossip.peers", Value::Texts(config.peers.iter().map(ToString::to_string).collect()));
     set("gossip.interval", Value::Duration(gossip.interval));
     set("gossip.urgent_at", Value::Fraction(bounds.urgent_fraction));
     set("gossip.digest_interval", Value::Duration(gossip.digest_interval));

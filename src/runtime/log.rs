@@ -8,6 +8,7 @@ use tallymesh_core::table::Bound;
 use tallymesh_core::wire::{CloseReason, PROTOCOLS};
 
 use super::bounds_watch::words;
+use super::peer_sources::Trouble;
 
 /// The same complaint is logged once in this time at most.
 const SAY_AGAIN_AFTER: Duration = Duration::from_secs(30);
@@ -56,6 +57,11 @@ impl Reporter {
             Report::OwnAddress { address } => {
                 tracing::debug!(address, "this address is our own");
             }
+            // One of several instances that are started one after the other, or a list that names nobody else.
+            Report::OnlyOwnAddresses => self.complain(
+                now,
+                "gossip.peers leads to this node itself and to nobody else: it counts alone until another peer is found",
+            ),
             Report::NoAnswer { address, error } => {
                 if let Some(attempts) = self.attempts_to_report(now, address) {
                     tracing::warn!(address, error, attempts, "peer does not answer");
@@ -118,10 +124,18 @@ impl Reporter {
         self.complain(now, words(bound));
     }
 
+    /// The list of peers, or what it leads to, has something wrong with it.
+    pub(super) fn trouble(&mut self, now: Duration, trouble: &Trouble) {
+        match trouble {
+            Trouble::Unresolved { name, error } => self.unresolved(now, name, error),
+            Trouble::Nonsense(what) => self.complain(now, what),
+        }
+    }
+
     /// The name of a peer cannot be looked up.
-    pub(super) fn unresolved(&mut self, now: Duration, peer: &str, error: &std::io::Error) {
+    fn unresolved(&mut self, now: Duration, peer: &str, error: &str) {
         if self.is_due(now, &format!("unresolved {peer}")) {
-            tracing::warn!(peer, %error, "this peer's name cannot be looked up");
+            tracing::warn!(peer, error, "this peer's name cannot be looked up");
         }
     }
 
@@ -311,13 +325,12 @@ mod tests {
 
     #[test]
     fn a_name_that_is_not_resolved_is_warned_of_again_and_again() {
-        let error = std::io::Error::other("no such host");
+        let (name, error) = ("not-yet.invalid:1".to_owned(), "no such host".to_owned());
+        let trouble = Trouble::Unresolved { name, error };
         let lines = log_by(|reporter| {
-            for second in 0..62 {
-                reporter.unresolved(Duration::from_secs(second), "not-yet.invalid:1", &error);
-            }
+            (0..62).for_each(|second| reporter.trouble(Duration::from_secs(second), &trouble));
         });
-        let line = "WARN this peer's name cannot be looked up peer=\"not-yet.invalid:1\" error=no such host";
+        let line = "WARN this peer's name cannot be looked up peer=\"not-yet.invalid:1\" error=\"no such host\"";
         assert_eq!(lines, [line; 3]);
     }
 

@@ -8,6 +8,7 @@ mod clock_watch;
 mod disk_thread;
 mod gossip_thread;
 mod log;
+mod peer_sources;
 mod random;
 #[cfg(test)]
 mod tests;
@@ -19,10 +20,10 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, ConfigError, PeerSource};
 use bounds_watch::{BoundsWatch, words};
 use disk_thread::DiskThread;
 pub(crate) use random::random;
@@ -103,6 +104,32 @@ pub enum DurabilityError {
     Unfinished,
 }
 
+/// Why the list of peers was not replaced. The former one stays in force.
+///
+/// ```
+/// use tallymesh::{Config, CounterStore, SetPeersError};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
+/// let error = store.set_peers(["10.0.0.7"]).await.unwrap_err();
+/// assert!(matches!(error, SetPeersError::Invalid(_)) && error.to_string().contains("host:port"));
+/// store.close().await?;
+/// assert!(matches!(store.set_peers(["10.0.0.7:7946"]).await, Err(SetPeersError::Closed)));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetPeersError {
+    /// There are too many entries, or one is not allowed: as for `gossip.peers` of a config.
+    #[error(transparent)]
+    Invalid(#[from] ConfigError),
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
 /// How long the last drop of a store may write.
 const DROP_WRITES_MAX: Duration = Duration::from_millis(100);
 
@@ -121,6 +148,7 @@ pub(crate) struct Runtime {
     pub in_memory: bool,
     /// The most counters and replicas, by the config.
     bounds: Bounds,
+    new_peers: mpsc::Sender<gossip_thread::NewPeers>,
 }
 
 /// The signals between the embedder's threads and our own.
@@ -190,9 +218,9 @@ impl Runtime {
         let disk_thread::Started { table, clock, set_aside } = started;
         // An opening that is dropped must not leave threads behind that hold the directory.
         let abandoned = StopOnDrop(Some((disk.clone(), signals.clone())));
-        let gossip =
-            gossip_thread::start(config, (table.clone(), clock.clone()), disk.clone(), &signals)
-                .await;
+        let (new_peers, taken) = mpsc::channel(1);
+        let parts = (table.clone(), clock.clone());
+        let gossip = gossip_thread::start(config, parts, disk.clone(), &signals, taken).await;
         let (gossip_thread, address) = match gossip {
             Ok(started) => started,
             Err(error) => {
@@ -214,6 +242,7 @@ impl Runtime {
             set_aside,
             in_memory: config.data_dir.is_none(),
             bounds: config.bounds.clone(),
+            new_peers,
         })
     }
 
@@ -245,6 +274,19 @@ impl Runtime {
     /// Wakes the gossip thread to send what is urgent.
     pub(crate) fn wake_urgent(&self) {
         self.signals.urgent.notify_one();
+    }
+
+    /// Replaces the list of peers, and waits until the gossip thread has taken it in.
+    pub(crate) async fn set_peers(&self, peers: &[String]) -> Result<(), SetPeersError> {
+        let sources = PeerSource::parse_all(peers)?;
+        if self.is_closing() {
+            return Err(SetPeersError::Closed);
+        }
+        let (tell_taken, taken) = oneshot::channel();
+        // Either fails only when the thread has ended.
+        let sent = self.new_peers.send((sources, tell_taken)).await;
+        sent.map_err(|_| SetPeersError::Closed)?;
+        taken.await.map_err(|_| SetPeersError::Closed)
     }
 
     pub(crate) fn peers(&self) -> Vec<PeerStatus> {

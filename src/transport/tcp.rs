@@ -10,7 +10,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
-use tokio::time::Instant;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Transport;
 use tallymesh_core::link::{LinkEvent, LinkId, Proven};
@@ -34,8 +34,8 @@ pub(crate) struct Tcp {
     frame_bytes_max: usize,
     listening: Option<TcpListener>,
     connections_max: usize,
-    /// When the next connection may be taken in that there is no room for.
-    turns_away_from: Instant,
+    /// Paces the connections that are taken in without room for them.
+    turn_away: Interval,
     raw_events: mpsc::Receiver<RawEvent>,
     events_in: mpsc::Sender<RawEvent>,
 }
@@ -81,13 +81,15 @@ impl Tcp {
         };
         let address = listening.as_ref().map(TcpListener::local_addr).transpose()?;
         let (events_in, raw_events) = mpsc::channel(EVENTS_MAX);
+        let mut turn_away = tokio::time::interval(TURN_AWAY_EVERY);
+        turn_away.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let tcp = Tcp {
             connections: HashMap::new(),
             next_link: 0,
             frame_bytes_max,
             listening,
             connections_max,
-            turns_away_from: Instant::now(),
+            turn_away,
             raw_events,
             events_in,
         };
@@ -159,22 +161,18 @@ impl Transport for Tcp {
     async fn next_event(&mut self) -> LinkEvent {
         loop {
             let has_room = self.connections.len() < self.connections_max;
+            let Tcp { listening, turn_away, raw_events, .. } = self;
             let accepting = async {
-                let Some(listening) = &self.listening else { return std::future::pending().await };
+                let Some(listening) = listening else { return std::future::pending().await };
                 if !has_room {
-                    tokio::time::sleep_until(self.turns_away_from).await;
+                    turn_away.tick().await;
                 }
                 listening.accept().await
             };
             let raw = tokio::select! {
-                raw = self.raw_events.recv() => raw,
+                raw = raw_events.recv() => raw,
                 accepted = accepting => match accepted {
-                    Ok((stream, _)) => {
-                        if !has_room {
-                            self.turns_away_from = Instant::now() + TURN_AWAY_EVERY;
-                        }
-                        return self.connect(stream, None);
-                    }
+                    Ok((stream, _)) => return self.connect(stream, None),
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
                         // Out of file descriptors, most likely: trying again at once would only spin.

@@ -175,6 +175,12 @@ impl<'a> Control<'a> {
             "cells_late": rejections.cells_late,
             "requests_unmatched": status.requests_unmatched,
             "messages_unknown": rejections.messages_unknown,
+            "replicas_refused": rejections.replicas_refused,
+            "cells_refused": rejections.cells_refused,
+            "connections_refused": rejections.connections_refused,
+            "frames_refused": rejections.frames_refused,
+            "frames_delayed": rejections.frames_delayed,
+            "addresses_refused": rejections.addresses_refused,
         })
     }
 }

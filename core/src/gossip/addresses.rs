@@ -47,13 +47,28 @@ enum State {
 }
 
 impl Addresses {
-    /// Makes these the peers; the addresses known before keep their state.
-    pub(super) fn set(&mut self, peers: Vec<PeerAddresses>, now: Duration) {
+    /// Makes these the peers; the addresses known before keep their state, and `linked` are those that a link leads to.
+    /// Returns the addresses whose peers were taken off the list. One that a peer's name does not mean any more is not among
+    /// them: a name server may leave out a peer that is busy for a while.
+    pub(super) fn set(
+        &mut self,
+        peers: Vec<PeerAddresses>,
+        linked: &BTreeMap<String, LinkId>,
+        now: Duration,
+    ) -> Vec<String> {
         let addresses: BTreeSet<&String> = peers.iter().flat_map(|peer| &peer.addresses).collect();
+        let names: BTreeSet<&String> = peers.iter().map(|peer| &peer.name).collect();
+        let stay = self.peers.iter().filter(|peer| names.contains(&peer.name));
+        let meant: BTreeSet<&String> = stay.flat_map(|peer| &peer.addresses).collect();
+        let left = self.all.keys().filter(|address| !addresses.contains(address));
+        let removed = left.filter(|address| !meant.contains(address)).cloned().collect();
         self.all.retain(|address, _| addresses.contains(address));
         for address in addresses {
             self.all.entry(address.clone()).or_insert(Address {
-                state: State::Idle { until: now },
+                state: match linked.get(address) {
+                    Some(link) => State::Linked(*link),
+                    None => State::Idle { until: now },
+                },
                 failures: 0,
                 tried: false,
                 answered: false,
@@ -61,6 +76,18 @@ impl Addresses {
             });
         }
         self.peers = peers;
+        removed
+    }
+
+    /// Whether this is an address of a peer on the list.
+    pub(super) fn has(&self, address: &str) -> bool {
+        self.all.contains_key(address)
+    }
+
+    /// Whether there are addresses, and all of them are our own.
+    pub(super) fn are_all_own(&self) -> bool {
+        let is_own = |known: &Address| known.state == State::Own;
+        !self.all.is_empty() && self.all.values().all(is_own) && self.unresolved().next().is_none()
     }
 
     /// Takes the addresses that are due to be dialed.
@@ -171,7 +198,7 @@ mod tests {
     #[test]
     fn failures_back_off_to_a_cap_and_success_starts_over() {
         let mut addresses = Addresses::default();
-        addresses.set(vec!["a:1".to_string().into()], Duration::ZERO);
+        addresses.set(vec!["a:1".to_string().into()], &BTreeMap::new(), Duration::ZERO);
         let mut now = Duration::ZERO;
         let mut waits = Vec::new();
         for _ in 0..10 {
@@ -194,7 +221,7 @@ mod tests {
             name: "b:1".into(),
             addresses: addresses.iter().map(ToString::to_string).collect(),
         };
-        let set = |known: &mut Addresses, peers| known.set(peers, Duration::ZERO);
+        let set = |known: &mut Addresses, peers| known.set(peers, &BTreeMap::new(), Duration::ZERO);
         set(&mut addresses, vec![peer(&[])]);
         assert!(!addresses.all_answered());
         assert_eq!(addresses.unresolved().collect::<Vec<_>>(), ["b:1"]);
@@ -208,5 +235,30 @@ mod tests {
         assert!(addresses.all_answered());
         set(&mut addresses, vec![peer(&["127.0.0.1"]), peer(&["10.0.0.1"])]);
         assert!(!addresses.all_answered(), "each peer has to");
+    }
+
+    #[test]
+    fn what_a_name_does_not_mean_any_more_is_told_from_a_name_that_was_taken_off() {
+        let mut addresses = Addresses::default();
+        let peer = |name: &str, addresses: &[&str]| PeerAddresses {
+            name: name.into(),
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+        };
+        let unlinked = BTreeMap::new();
+        let mut set = |peers, linked: &_| addresses.set(peers, linked, Duration::ZERO);
+        assert!(
+            set(vec![peer("b:1", &["1", "2"]), peer("c:1", &["2", "3"])], &unlinked).is_empty()
+        );
+        // One address of b is another now; c is gone, but b still means one of its addresses.
+        let removed = set(vec![peer("b:1", &["2", "4"])], &unlinked);
+        assert_eq!(removed, ["3"]);
+        assert!(addresses.has("4") && !addresses.has("1"));
+        // An address that comes back finds its link.
+        let linked = BTreeMap::from([("1".to_string(), LinkId(7))]);
+        addresses.due(Duration::ZERO);
+        addresses.set(vec![peer("b:1", &["1"])], &linked, Duration::ZERO);
+        assert!(addresses.due(Duration::ZERO).is_empty() && !addresses.are_all_own());
+        addresses.own("1");
+        assert!(addresses.are_all_own());
     }
 }

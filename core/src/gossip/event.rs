@@ -113,6 +113,8 @@ pub enum Report {
         /// The address.
         address: String,
     },
+    /// Every address of the peers leads to ourselves.
+    OnlyOwnAddresses,
     /// Two live processes use one node id.
     NodeIdInUse {
         /// The other process.

@@ -1,11 +1,13 @@
 //! Links coming and going, and which peer is at the other end.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use rand::RngExt;
 
 use super::link::Link;
-use super::{Gossip, HandshakeFailure, Output, PeerAbsence, Report};
+use super::{Gossip, HandshakeFailure, Output, PeerAbsence, PeerAddresses, Report};
 use crate::id::ReplicaId;
 use crate::limit::LimitHash;
 use crate::link::LinkId;
@@ -21,6 +23,19 @@ impl Gossip {
         }
     }
 
+    /// Makes these the peers. Of those that were taken off the list, the links that we dialed are closed; those that came in
+    /// are the peer's to close.
+    pub(super) fn set_peers(&mut self, now: Now, peers: Vec<PeerAddresses>) {
+        let dialed = self.links.iter().filter_map(|(link, state)| Some((state.dialed()?, *link)));
+        let linked: BTreeMap<String, LinkId> =
+            dialed.map(|(address, link)| (address.clone(), link)).collect();
+        for address in self.addresses.set(peers, &linked, now.monotonic) {
+            if let Some(link) = linked.get(&address) {
+                self.close_on_purpose(now, *link, CloseReason::Removed, PeerAbsence::Removed);
+            }
+        }
+    }
+
     pub(super) fn link_up(&mut self, now: Now, link: LinkId, dialed: Option<String>) {
         if self.links.len() >= self.settings.links_max {
             self.refuse(Bound::Connections);
@@ -30,6 +45,10 @@ impl Gossip {
             return self.turn_away(link, CloseReason::Full);
         }
         if let Some(address) = &dialed {
+            if !self.addresses.has(address) {
+                // It was taken off the list while it was being dialed.
+                return self.turn_away(link, CloseReason::Removed);
+            }
             self.addresses.linked(address, link);
         }
         let mark = self.random.random();
@@ -145,8 +164,7 @@ impl Gossip {
         if replica == self.own {
             self.close(now, link, CloseReason::Myself);
             if let Some(address) = dialed {
-                self.addresses.own(&address);
-                self.report(Report::OwnAddress { address });
+                self.is_own_address(address);
             }
             return;
         }
@@ -176,6 +194,14 @@ impl Gossip {
         self.send_limits(link, limits_digest);
         self.send_digest(link);
         self.ping(now, link);
+    }
+
+    fn is_own_address(&mut self, address: String) {
+        self.addresses.own(&address);
+        self.report(Report::OwnAddress { address });
+        if self.addresses.are_all_own() {
+            self.report(Report::OnlyOwnAddresses);
+        }
     }
 
     /// Whether the new link to a peer is to be kept, given those that lead to the same node; closes the one that is not.
@@ -242,8 +268,7 @@ impl Gossip {
         let Some(address) = dialed else { return };
         match reason {
             CloseReason::Myself => {
-                self.addresses.own(&address);
-                self.report(Report::OwnAddress { address });
+                self.is_own_address(address);
             }
             CloseReason::SecondLink => {
                 // Redundant only while the link that it was closed in favor of is there.

@@ -84,6 +84,8 @@ mod link;
 mod met;
 mod peer_clock;
 mod peers;
+#[cfg(test)]
+mod removed_tests;
 mod repair;
 mod rest;
 mod rounds;
@@ -180,7 +182,7 @@ impl Gossip {
             self.end_rest(now);
         }
         match input {
-            Input::Peers(peers) => self.addresses.set(peers, now.monotonic),
+            Input::Peers(peers) => self.set_peers(now, peers),
             Input::Link(event) => self.link_event(now, event),
             Input::Urgent => self.want_urgent(now),
             Input::Changed => {}
