@@ -46,5 +46,5 @@ pub use tallymesh_core::limit::{
     Request, WhenLabelMissing, Window,
 };
 pub use tallymesh_core::storage::{Consequence, Finding, Holder, StorageError};
-pub use tallymesh_core::table::{CountError, CounterState, Rejections};
+pub use tallymesh_core::table::{Bound, CountError, CounterState, Rejections};
 pub use tallymesh_core::time::{InvalidTimestamp, Timestamp};

@@ -30,7 +30,7 @@ fn key(name: &str) -> CounterKey {
 /// Waits until this was refused, and returns the reasons that the node has then.
 async fn reasons_once(store: &CounterStore, refused: impl Fn(&Rejections) -> u64) -> String {
     until("it is refused", PATIENCE, || refused(&store.rejections()) > 0).await;
-    assert_eq!(store.rejections().cells_implausible, 0, "nobody is blamed");
+    assert_eq!(store.rejections().cells_implausible, 0, "no peer is blamed");
     store.health().reasons.concat()
 }
 
@@ -89,7 +89,8 @@ async fn a_connection_too_many_is_turned_away_with_a_word() {
 async fn a_frame_that_is_too_long_is_no_peer_that_is_lost() {
     let a = open("a", &[], |config| config).await;
     for n in 0..2_000 {
-        a.add(&key(&format!("a counter with a long name, of which a frame holds many {n}")), 1).unwrap();
+        a.add(&key(&format!("a counter with a long name, of which a frame holds many {n}")), 1)
+            .unwrap();
     }
     let b = open("b", &[&a], |config| config.max_frame_bytes(16_384)).await;
     let reasons = reasons_once(&b, |rejections| rejections.frames_refused).await;

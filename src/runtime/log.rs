@@ -57,10 +57,10 @@ impl Reporter {
             Report::OwnAddress { address } => {
                 tracing::debug!(address, "this address is our own");
             }
-            // One of several instances that are started one after the other, or a list that names nobody else.
+            // One of several instances that are started one after the other, or a list that names no other.
             Report::OnlyOwnAddresses => self.complain(
                 now,
-                "gossip.peers leads to this node itself and to nobody else: it counts alone until another peer is found",
+                "gossip.peers leads to this node itself and to no other: it counts alone until another peer is found",
             ),
             Report::NoAnswer { address, error } => {
                 if let Some(attempts) = self.attempts_to_report(now, address) {

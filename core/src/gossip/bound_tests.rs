@@ -100,7 +100,7 @@ fn a_frame_that_is_too_long_ends_the_link_without_a_peer_that_is_lost() {
     assert!(!net.reports.iter().any(|(_, report)| is_sign_of_trouble(report)));
     let refused = (0, Report::Refused { reason: CloseReason::FrameTooLong });
     assert!(net.reports.contains(&refused));
-    // Before a hello, it is garbage: whoever asks this port for a page begins with such a length.
+    // Before a hello, it is garbage: a client that asks this port for a page begins with such a length.
     net.ends.insert(LinkId(1_000), (1, 1, LinkId(u64::MAX)));
     net.input(1, link_up(LinkId(1_000), None));
     let bytes = b"GET / HT".to_vec();

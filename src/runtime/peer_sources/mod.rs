@@ -68,10 +68,10 @@ enum Found {
 /// What the task of a source says.
 pub(super) struct Told {
     id: u64,
-    news: News,
+    answer: Answer,
 }
 
-enum News {
+enum Answer {
     Found(Found),
     Trouble(Trouble),
 }
@@ -96,7 +96,7 @@ pub(super) enum Dns {
     At(std::net::SocketAddr),
 }
 
-/// What a task says its news with.
+/// What a task answers with.
 #[derive(Clone)]
 struct Tell {
     id: u64,
@@ -104,17 +104,17 @@ struct Tell {
 }
 
 impl Tell {
-    /// Returns whether anybody still listens.
-    async fn tell(&self, news: News) -> bool {
-        self.to.send(Told { id: self.id, news }).await.is_ok()
+    /// Returns whether it still matters.
+    async fn tell(&self, answer: Answer) -> bool {
+        self.to.send(Told { id: self.id, answer }).await.is_ok()
     }
 
     async fn found(&self, found: Found) -> bool {
-        self.tell(News::Found(found)).await
+        self.tell(Answer::Found(found)).await
     }
 
     async fn trouble(&self, trouble: Trouble) -> bool {
-        self.tell(News::Trouble(trouble)).await
+        self.tell(Answer::Trouble(trouble)).await
     }
 }
 
@@ -165,10 +165,10 @@ impl PeerSources {
         let Some(source) = followed.find(|source| source.id == told.id) else {
             return Outcome::Same;
         };
-        match told.news {
-            News::Trouble(trouble) => Outcome::Trouble(trouble),
-            News::Found(found) if source.found.as_ref() == Some(&found) => Outcome::Same,
-            News::Found(found) => {
+        match told.answer {
+            Answer::Trouble(trouble) => Outcome::Trouble(trouble),
+            Answer::Found(found) if source.found.as_ref() == Some(&found) => Outcome::Same,
+            Answer::Found(found) => {
                 source.found = Some(found);
                 self.follow();
                 Outcome::Changed

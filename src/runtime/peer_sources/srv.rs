@@ -46,7 +46,7 @@ pub(super) async fn follow(name: String, dns: Dns, tell: Tell) {
 
 /// The addresses that the records lead to, and what is wrong with those that lead nowhere.
 async fn look_up(name: &str, dns: Dns) -> Result<(Vec<String>, Vec<String>), NetError> {
-    // Made anew each time: the system's name servers may change.
+    // Made each time: the system's name servers may change.
     let resolver = dns.resolver()?;
     let answer = resolver.srv_lookup(name).await?;
     let mut targets = JoinSet::new();

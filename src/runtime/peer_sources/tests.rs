@@ -67,13 +67,13 @@ async fn a_name_that_fails_is_told_of_and_keeps_what_it_meant() {
     let (peers, _) = sources.peers();
     assert_eq!((peers.len(), peers[0].addresses.len()), (1, 0), "it is listed as unresolved");
     let id = sources.followed[&host("no-such-host.invalid:1")].id;
-    let found = |to: &str| News::Found(Found::Addresses(vec![to.to_owned()]));
-    assert_eq!(sources.take(Told { id, news: found("10.0.0.1:1") }), Outcome::Changed);
+    let found = |to: &str| Answer::Found(Found::Addresses(vec![to.to_owned()]));
+    assert_eq!(sources.take(Told { id, answer: found("10.0.0.1:1") }), Outcome::Changed);
     until_trouble(&mut sources).await;
     assert_eq!(addresses(&sources), ["10.0.0.1:1"]);
-    // Another list: what the name meant is not known any more, and answers on their way are of nobody.
+    // Another list: what the name meant is not known any more, and an answer that is on its way is dropped.
     sources.set(vec![host("10.0.0.2:1")]);
-    assert_eq!(sources.take(Told { id, news: found("10.0.0.3:1") }), Outcome::Same);
+    assert_eq!(sources.take(Told { id, answer: found("10.0.0.3:1") }), Outcome::Same);
     assert_eq!(addresses(&sources), ["10.0.0.2:1"]);
 }
 
@@ -142,15 +142,15 @@ async fn there_are_at_most_so_many_addresses_and_the_rest_is_counted() {
     let id = |sources: &PeerSources, name| sources.followed[&host(name)].id;
     let many = |from: usize| {
         let addresses = (from..from + 3_000).map(|n| format!("10.1.{}.{}:1", n / 250, n % 250));
-        News::Found(Found::Addresses(addresses.collect()))
+        Answer::Found(Found::Addresses(addresses.collect()))
     };
-    let told = Told { id: id(&sources, "a.invalid:1"), news: many(0) };
+    let told = Told { id: id(&sources, "a.invalid:1"), answer: many(0) };
     sources.take(told);
     assert_eq!((addresses(&sources).len(), sources.peers().1), (3_000, 0));
-    let told = Told { id: id(&sources, "b.invalid:1"), news: many(1_000) };
+    let told = Told { id: id(&sources, "b.invalid:1"), answer: many(1_000) };
     sources.take(told);
     assert_eq!((addresses(&sources).len(), sources.peers().1), (6_000, 0), "2,000 are the same");
-    let told = Told { id: id(&sources, "b.invalid:1"), news: many(3_000) };
+    let told = Told { id: id(&sources, "b.invalid:1"), answer: many(3_000) };
     sources.take(told);
     assert_eq!((addresses(&sources).len(), sources.peers().1), (PEERS_MAX, 6_000 - PEERS_MAX));
 }
