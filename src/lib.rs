@@ -32,7 +32,7 @@ pub use offline::{
 };
 pub use receipt::{Receipt, RefundError};
 pub use reset::{Reset, ResetError};
-pub use runtime::{Closed, DurabilityError, OpenError};
+pub use runtime::{Closed, DurabilityError, OpenError, SetPeersError};
 pub use status::{DurabilityState, Health, RunState, Status};
 pub use store::{CounterStore, Subtracted};
 pub use tallymesh_core::crdt::{Cell, Marks, VersionVector};
@@ -46,5 +46,5 @@ pub use tallymesh_core::limit::{
     Request, WhenLabelMissing, Window,
 };
 pub use tallymesh_core::storage::{Consequence, Finding, Holder, StorageError};
-pub use tallymesh_core::table::{CountError, CounterState, Rejections};
+pub use tallymesh_core::table::{Bound, CountError, CounterState, Rejections};
 pub use tallymesh_core::time::{InvalidTimestamp, Timestamp};

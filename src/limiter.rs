@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::decision::{Decision, Peek};
 use crate::engine::Engine;
 use crate::receipt::{Receipt, RefundError, Taken};
-use crate::runtime::{Closed, DurabilityError, OpenError};
+use crate::runtime::{Closed, DurabilityError, OpenError, SetPeersError};
 use crate::status::Status;
 use crate::store::CounterStore;
 
@@ -285,6 +285,29 @@ impl Limiter {
     /// How this instance is doing: its health, peers, rejections and sizes at one moment.
     pub fn status(&self) -> Status {
         self.counters.status()
+    }
+
+    /// Replaces the list of peers while the limiter runs: as [`CounterStore::set_peers`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// ```
+    /// # use tallymesh::{Config, Limiter};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let limiter = Limiter::open(Config::builder("a").in_memory().build()?).await?;
+    /// limiter.set_peers(["127.0.0.1:7947"]).await?;
+    /// assert_eq!(limiter.peers().len(), 1);
+    /// # limiter.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn set_peers<P: Into<String>>(
+        &self,
+        peers: impl IntoIterator<Item = P>,
+    ) -> Result<(), SetPeersError> {
+        self.counters.set_peers(peers).await
     }
 
     /// Which peers are connected, how far they lag, and how their clocks differ.

@@ -104,13 +104,6 @@ impl Health {
             (None, true) => DurabilityState::InMemory,
             (None, false) => DurabilityState::Durable,
         };
-        let (counters, max) = (runtime.table.len(), runtime.counters_max);
-        let full = (counters >= max).then(|| {
-            format!(
-                "counters.max_counters is reached ({counters} of {max}): what needs a new counter is refused or not \
-                 counted, as counters.when_full says"
-            )
-        });
         let behind = runtime.clock.behind();
         let stands_still = (behind >= STANDS_STILL_FROM).then(|| {
             format!(
@@ -120,7 +113,8 @@ impl Health {
                 format_duration(behind)
             )
         });
-        let reasons = failure.into_iter().chain(full).chain(stands_still).collect();
+        let reasons =
+            failure.into_iter().chain(runtime.bounds_reached()).chain(stands_still).collect();
         Health { state, durability, reasons }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::runtime::{Closed, DurabilityError, OpenError};
+use crate::runtime::{Closed, DurabilityError, OpenError, SetPeersError};
 use crate::status::{Health, Status};
 use tallymesh_core::crdt::VersionVector;
 use tallymesh_core::gossip::PeerStatus;
@@ -230,6 +230,41 @@ impl CounterStore {
     /// How this instance is doing: its health, peers, rejections and sizes at one moment.
     pub fn status(&self) -> Status {
         Status::of(self.engine.runtime(), self.engine.requests_unmatched())
+    }
+
+    /// Replaces the list of peers, `gossip.peers` of the config, while the store runs. The entries are as in
+    /// [`ConfigBuilder::peers`](crate::ConfigBuilder::peers). Returns once the new list is in force: new addresses are being dialed
+    /// then, not yet connected. The next opening begins with its config's list again.
+    ///
+    /// An address that is not on the list any more is not dialed again, and the connection that this node dialed there is closed,
+    /// with a word to the peer, which does not take it for a failure. A connection that the peer dialed stays, until the peer is
+    /// told the same. What was counted stays counted on both.
+    ///
+    /// # Errors
+    /// When an entry is not allowed, or the store is closed; the former list stays in force then.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tallymesh::{Config, CounterStore};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let a = CounterStore::open(Config::builder("a").in_memory().listen("127.0.0.1:0").build()?).await?;
+    /// let b = CounterStore::open(Config::builder("b").in_memory().build()?).await?;
+    /// b.set_peers([a.address().expect("it listens").to_string()]).await?;
+    /// while !b.peers().iter().any(|peer| peer.connected) {
+    ///     tokio::time::sleep(Duration::from_millis(10)).await;
+    /// }
+    /// # a.close().await?;
+    /// # b.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn set_peers<P: Into<String>>(
+        &self,
+        peers: impl IntoIterator<Item = P>,
+    ) -> Result<(), SetPeersError> {
+        let peers: Vec<String> = peers.into_iter().map(Into::into).collect();
+        self.engine.runtime().set_peers(&peers).await
     }
 
     /// The [peers](Status::peers), as of the last round: those of the config, and others that were ever met, also when they are

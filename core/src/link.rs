@@ -41,7 +41,7 @@ pub enum LinkEvent {
         /// The system's error, as text.
         error: String,
     },
-    /// A whole frame came in.
+    /// A whole frame came in; of one that is longer than allowed, the header alone.
     Frame {
         /// Over which link.
         link: LinkId,

@@ -40,7 +40,11 @@ export interface GossipConfig {
    * they see.
    */
   readonly advertise?: string;
-  /** The other nodes, each as `host:port`; the node's own address is left out. Default: none. */
+  /**
+   * Where the other nodes are, in at most 4,096 entries that lead to at most 4,096 addresses. Each is `host:port` (a name may have
+   * several addresses, and is looked up every 5 s), `srv:name` (the targets of its SRV records) or `file:path` (one `host:port` a line,
+   * `#` begins a comment; read again when it changes). The node's own address is left out. Default: none.
+   */
   readonly peers?: readonly string[];
   /**
    * Learns the addresses of other members from the peers that the node dialed, at most 4,096; only if it listens on a loopback address

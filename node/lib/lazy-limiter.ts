@@ -237,6 +237,11 @@ export class LazyLimiter implements Omit<Limiter, 'node' | 'id' | symbol>, Async
     await (await this.opened()).ready();
   }
 
+  /** {@link Limiter.setPeers}; waits until it is open. */
+  async setPeers(peers: readonly string[]): Promise<void> {
+    await (await this.opened()).setPeers(peers);
+  }
+
   /** {@link Limiter.flush}; waits until it is open. */
   async flush(): Promise<void> {
     await (await this.opened()).flush();

@@ -318,6 +318,26 @@ export class Limiter implements AsyncDisposable {
     return new CounterListing(this.node, this.#handle);
   }
 
+  /**
+   * Replaces the list of peers, `gossip.peers` of the config, while the limiter runs, and resolves once the new list is in force: new
+   * addresses are being dialed then, not yet connected. The next opening begins with its config's list again.
+   *
+   * An address that is not on the list any more is not dialed again, and the connection that this node dialed there is closed, with a
+   * word to the peer, which does not take it for a failure. A connection that the peer dialed stays. What was counted stays counted.
+   *
+   * @param peers - entries as in `gossip.peers`: `host:port`, `srv:name` or `file:path`
+   * @throws {@link InvalidInputError} when it is no array of texts
+   * @throws {@link ConfigError} when an entry is not allowed, or there are over 4,096; the former list stays in force
+   */
+  async setPeers(peers: readonly string[]): Promise<void> {
+    if (!Array.isArray(peers)) throw new InvalidInputError(`peers is ${show(peers)}: give an array of strings`);
+    const entries = Array.from(peers as readonly unknown[], (peer, index) => {
+      checkText(`peers[${index}]`, peer);
+      return peer;
+    });
+    await settled(() => native.setPeers(this.#handle, entries));
+  }
+
   /** Who is connected, how far they lag, and how their clocks differ. */
   peers(): PeerReport[] {
     return call(() => native.peers(this.#handle));

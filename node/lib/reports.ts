@@ -40,10 +40,11 @@ export interface PeerReport {
   /**
    * Why none is; left out while one is. `'unresolved'`: its name was never resolved to an address. `'unanswered'`: no peer has
    * ever introduced itself at the address. `'stopped'`: it said that it stops. `'lost'`: it did not; it crashed, hangs, or the
-   * network is cut. `'unreachable'`: other members have told the address, and it does not answer here. `'other_cluster'`: at the
-   * address is a node of another cluster.
+   * network is cut. `'removed'`: one end took the other off its list of peers. `'refused'`: one end closed the connection over a bound of
+   * its own, such as `gossip.maxFrameBytes`; its log says which. `'unreachable'`: other members have told the address, and it does not
+   * answer here. `'other_cluster'`: at the address is a node of another cluster.
    */
-  readonly absence?: 'unresolved' | 'unanswered' | 'stopped' | 'lost' | 'unreachable' | 'other_cluster';
+  readonly absence?: 'unresolved' | 'unanswered' | 'stopped' | 'removed' | 'refused' | 'lost' | 'unreachable' | 'other_cluster';
   /** How many of our own updates it has not confirmed yet; of a peer that is not connected, as it last said. */
   readonly lag: number;
   /** Its clock minus ours, in milliseconds, within about half of `roundTripMs`. */
@@ -83,6 +84,24 @@ export interface Rejections {
   readonly messagesUnknown: number;
   /** Addresses of members that peers told and that cannot be dialed. */
   readonly addressesImplausible: number;
+  /**
+   * How often peers sent something of a replica that there was no room to remember, because there were `counters.maxReplicas`. It is
+   * asked for again until there is room.
+   */
+  readonly replicasRefused: number;
+  /** Cells from peers that had no room in their counter, because it had those of `counters.maxReplicasPerCounter`; asked for again as well. */
+  readonly cellsRefused: number;
+  /** Connections that were closed at once, because there were `gossip.maxConnections`. */
+  readonly connectionsRefused: number;
+  /** Frames from peers that were longer than `gossip.maxFrameBytes`; each ended its connection. */
+  readonly framesRefused: number;
+  /**
+   * How often what was due to a peer had to wait for a second or more, because `gossip.maxFramesQueued` frames waited for it already.
+   * Nothing is lost by it.
+   */
+  readonly framesDelayed: number;
+  /** How often addresses of peers were left out, because there were as many as a node takes (4,096). */
+  readonly addressesRefused: number;
 }
 
 /** Whether the limiter runs, whether counts reach the disk, and what went wrong since the start. */

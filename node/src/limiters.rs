@@ -186,6 +186,17 @@ pub fn flush(env: &Env, handle: u32) -> Result<PromiseRaw<'_, ()>> {
     })
 }
 
+/// Replaces the list of peers; resolves once the new one is in force.
+#[napi]
+pub fn set_peers(env: &Env, handle: u32, peers: Vec<String>) -> Result<PromiseRaw<'_, ()>> {
+    guard(|| {
+        let store = with(handle, |local| Ok(local.store().clone()))?;
+        env.spawn_future(guard_future(async move {
+            store.set_peers(peers).await.map_err(error::set_peers)
+        }))
+    })
+}
+
 /// Lends the limiter of this number to `use_it`, unless it is closed.
 pub fn with<T>(handle: u32, use_it: impl FnOnce(&Local) -> Result<T>) -> Result<T> {
     LIMITERS.with_borrow(|all| {

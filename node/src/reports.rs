@@ -26,7 +26,7 @@ pub struct PeerReport {
     pub connected: bool,
     /// Why none is.
     #[napi(
-        ts_type = "'unresolved' | 'unanswered' | 'stopped' | 'lost' | 'unreachable' | 'other_cluster'"
+        ts_type = "'unresolved' | 'unanswered' | 'stopped' | 'removed' | 'refused' | 'lost' | 'unreachable' | 'other_cluster'"
     )]
     pub absence: Option<String>,
     /// How many of our own updates it has not confirmed.
@@ -69,6 +69,18 @@ pub struct Rejections {
     pub messages_unknown: f64,
     /// Addresses that peers told and that cannot be dialed.
     pub addresses_implausible: f64,
+    /// What was sent of replicas that there was no room for.
+    pub replicas_refused: f64,
+    /// Cells that had no room in their counter.
+    pub cells_refused: f64,
+    /// Connections that there was no room for.
+    pub connections_refused: f64,
+    /// Frames that were too long.
+    pub frames_refused: f64,
+    /// Frames that waited for long.
+    pub frames_delayed: f64,
+    /// Addresses of peers that were left out.
+    pub addresses_refused: f64,
 }
 
 /// How a limiter is doing, at one moment.
@@ -129,6 +141,12 @@ fn status_report(status: Status) -> StatusReport {
             cells_late: number(rejections.cells_late),
             messages_unknown: number(rejections.messages_unknown),
             addresses_implausible: number(rejections.addresses_implausible),
+            replicas_refused: number(rejections.replicas_refused),
+            cells_refused: number(rejections.cells_refused),
+            connections_refused: number(rejections.connections_refused),
+            frames_refused: number(rejections.frames_refused),
+            frames_delayed: number(rejections.frames_delayed),
+            addresses_refused: number(rejections.addresses_refused),
         },
         clock_behind_ms: number(status.clock_behind_ms),
         requests_unmatched: number(status.requests_unmatched),

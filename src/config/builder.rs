@@ -79,8 +79,14 @@ impl ConfigBuilder {
         self.set("gossip.peer_exchange", Value::Flag(learn))
     }
 
-    /// The other nodes, as `host:port`. A name with several addresses is several peers; the node's own address is recognised and
-    /// left out.
+    /// Where the other nodes are, in at most 4,096 entries that lead to at most 4,096 addresses. Each is one of
+    ///
+    /// - `host:port`. A name with several addresses is several peers, and is looked up again every 5 s;
+    /// - `srv:name`, with the cargo feature `srv`: the targets of the SRV records of this name in the DNS, looked up as often;
+    /// - `file:path`: a file of one `host:port` a line, where what follows a `#` is a comment. It is read again when it changes.
+    ///
+    /// The node's own address is recognised and left out. [`CounterStore::set_peers`](crate::CounterStore::set_peers) replaces
+    /// the list while the node runs.
     #[must_use]
     pub fn peers<P: Into<String>>(self, peers: impl IntoIterator<Item = P>) -> Self {
         self.set("gossip.peers", Value::Texts(peers.into_iter().map(Into::into).collect()))

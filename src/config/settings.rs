@@ -72,7 +72,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     row("gossip.advertise", Text, Nothing,
         "The IP address and port that other nodes are told to dial; without it, the port of `gossip.listen` at the address that they see"),
     row("gossip.peers", Texts, Is("[]"),
-        "The other nodes as `host:port`, at most 4,096; a name with several addresses is several peers, and the node's own address is left out"),
+        "Where the other nodes are, each as `host:port` (an address, or a name, which is looked up every 5 s and may have several addresses), `srv:name` (SRV records, with the cargo feature `srv`) or `file:path` (one `host:port` a line, read again when it changes); at most 4,096 entries and addresses, of which the node's own is left out"),
     row("gossip.peer_exchange", Flag, Is("true"),
         "Learns the addresses of other members from the peers that the node dialed, at most 4,096; only if it listens on a loopback address or with `gossip.insecure`"),
     row("gossip.insecure", Flag, Is("false"),

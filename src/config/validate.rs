@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tallymesh_core::gossip::PEERS_MAX;
 use tallymesh_core::time::{self, InvalidDuration, format_duration, whole_ms};
 
 use super::ConfigError;
 use super::error::invalid;
+use super::peer_source::PeerSource;
 use super::settings::{DefaultValue, Kind, SETTINGS, Setting};
 
 /// A value of a setting. A duration or a path may also be text, as in a file.
@@ -215,21 +215,9 @@ impl Values {
         Ok(Some(address.to_string()))
     }
 
-    /// The peers' addresses.
-    pub(super) fn peers(&self) -> Result<Vec<String>, ConfigError> {
-        let path = "gossip.peers";
-        let peers = self.texts(path)?;
-        if peers.len() > PEERS_MAX {
-            let value = format!("{} addresses", peers.len());
-            return Err(invalid(path, value, &format!("at most {PEERS_MAX}")));
-        }
-        match peers.iter().find(|peer| !is_host_and_port(peer)) {
-            Some(peer) => {
-                let allowed = "\"host:port\", such as \"10.0.0.7:7946\"";
-                Err(invalid(path, format!("{peer:?}"), allowed))
-            }
-            None => Ok(peers),
-        }
+    /// Where the peers' addresses come from.
+    pub(super) fn peers(&self) -> Result<Vec<PeerSource>, ConfigError> {
+        PeerSource::parse_all(&self.texts("gossip.peers")?)
     }
 }
 
@@ -279,10 +267,4 @@ pub(super) fn not_allowed(path: &str, value: impl Into<String>) -> ConfigError {
 
 fn wrong_kind(path: &str, value: &Value) -> ConfigError {
     not_allowed(path, format!("{value:?}"))
-}
-
-fn is_host_and_port(peer: &str) -> bool {
-    peer.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
-    })
 }

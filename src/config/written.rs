@@ -25,7 +25,7 @@ pub(super) fn values(config: &Config) -> Values {
     set("gossip.peer_exchange", Value::Flag(config.peer_exchange));
     set("gossip.ready_timeout", Value::Duration(gossip.ready_timeout));
     set("gossip.leave_timeout", Value::Duration(gossip.leave_timeout));
-    set("gossip.peers", Value::Texts(config.peers.clone()));
+    set("gossip.peers", Value::Texts(config.peers.iter().map(ToString::to_string).collect()));
     set("gossip.interval", Value::Duration(gossip.interval));
     set("gossip.urgent_at", Value::Fraction(bounds.urgent_fraction));
     set("gossip.digest_interval", Value::Duration(gossip.digest_interval));

@@ -1,6 +1,5 @@
 //! The thread that runs the gossip machine between transport and clock.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,28 +8,27 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::bounds_watch::grown;
 use super::clock_watch::ClockWatch;
 use super::disk_thread::DiskThread;
 use super::log::Reporter;
+use super::peer_sources::{Dns, Outcome, PeerSources, Told};
 use super::wakers::Worker;
 use super::{OpenError, Seen, Signals, lock, random, spawn};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, PeerSource};
 use crate::transport::{Tcp, Transport};
-use tallymesh_core::gossip::{Gossip, Input, KnownMember, Output, PeerAddresses};
-use tallymesh_core::table::Table;
+use tallymesh_core::gossip::{Gossip, Input, KnownMember, Output};
+use tallymesh_core::table::{Bound, Rejections, Table};
 use tallymesh_core::time::Now;
 
-/// How often the peers' names are looked up again.
-const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
-/// How often names that could not be looked up are.
-const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
-/// Answers of lookups on their way in.
-const LOOKED_UP_MAX: usize = 16;
 /// How often the disk is told when the members were last heard.
 const NOTE_MEMBERS_EVERY: Duration = Duration::from_secs(60);
 /// How long it may take to say goodbye to the peers.
 const GOODBYE: Duration = Duration::from_millis(500);
+
+/// A new list of peers, and who waits for it to be taken in.
+pub(super) type NewPeers = (Vec<PeerSource>, oneshot::Sender<()>);
 
 /// Starts the thread, and waits until it listens and has the peers' state, or has waited for it long enough.
 pub(super) async fn start(
@@ -38,6 +36,7 @@ pub(super) async fn start(
     (table, members): (Arc<Table>, Vec<KnownMember>),
     clock: Arc<Clock>,
     (disk, signals): (Arc<DiskThread>, &Arc<Signals>),
+    new_peers: mpsc::Receiver<NewPeers>,
 ) -> Result<(JoinHandle<()>, Option<SocketAddr>), OpenError> {
     let (tell_bound, bound) = oneshot::channel();
     let (tell_caught_up, caught_up) = oneshot::channel();
@@ -71,15 +70,20 @@ pub(super) async fn start(
                     return;
                 }
             };
-            let mut gossip = Gossip::new(table, settings, seed, clock.now());
+            let mut gossip = Gossip::new(table.clone(), settings, seed, clock.now());
             gossip.remember(members, clock.now());
             let gossip_loop = GossipLoop {
                 gossip,
+                table,
                 transport: tcp,
                 clock,
                 signals,
                 reporter: Reporter::default(),
+                sources: PeerSources::new(Dns::default()),
+                new_peers,
+                addresses_left_out: 0,
                 clock_watch: ClockWatch::default(),
+                rejected: Rejections::default(),
                 caught_up: Some((tell_caught_up, config.sync_timeout)),
                 in_memory: config.data_dir.is_none(),
                 noted: (0, Duration::ZERO),
@@ -114,11 +118,18 @@ impl Drop for ExitGuard {
 /// The machine and everything around it.
 struct GossipLoop<T> {
     gossip: Gossip,
+    table: Arc<Table>,
     transport: T,
     clock: Arc<Clock>,
     signals: Arc<Signals>,
     reporter: Reporter,
+    sources: PeerSources,
+    new_peers: mpsc::Receiver<NewPeers>,
+    /// How many addresses of peers there was no room for.
+    addresses_left_out: usize,
     clock_watch: ClockWatch,
+    /// What was refused by the last look.
+    rejected: Rejections,
     /// The opening, which waits for the peers' state, and how long it does.
     caught_up: Option<(oneshot::Sender<()>, Duration)>,
     in_memory: bool,
@@ -127,14 +138,9 @@ struct GossipLoop<T> {
 }
 
 impl<T: Transport> GossipLoop<T> {
-    async fn run(mut self, peers: Vec<String>) {
-        let (tell, mut looked_up) = mpsc::channel(LOOKED_UP_MAX);
-        for (index, peer) in peers.iter().enumerate() {
-            tokio::spawn(look_up(index, peer.clone(), tell.clone()));
-        }
-        let unresolved = |name| PeerAddresses { name, addresses: Vec::new() };
-        let mut peers: Vec<PeerAddresses> = peers.into_iter().map(unresolved).collect();
-        self.input(Input::Peers(peers.clone()));
+    async fn run(mut self, peers: Vec<PeerSource>) {
+        self.sources.set(peers);
+        self.sources_changed();
         let signals = self.signals.clone();
         loop {
             self.clock_watch.look(self.clock.behind());
@@ -145,12 +151,20 @@ impl<T: Transport> GossipLoop<T> {
                 event = self.transport.next_event() => self.input(Input::Link(event)),
                 () = signals.urgent.notified() => self.input(Input::Urgent),
                 () = signals.changed.notified() => self.input(Input::Changed),
-                Some((index, found)) = looked_up.recv() => self.looked_up(&mut peers, index, found),
+                told = self.sources.next() => self.source_told(told),
+                Some((peers, taken)) = self.new_peers.recv() => {
+                    self.sources.set(peers);
+                    self.sources_changed();
+                    self.show(self.clock.now());
+                    // Only if the caller has given up, there is no receiver.
+                    let _ = taken.send(());
+                }
                 () = tokio::time::sleep(until_tick) => {
                     let now = self.clock.now();
                     self.gossip.handle_timeout(now);
                     self.outputs();
                     self.show(now);
+                    self.watch_bounds();
                 }
             }
             self.tell_if_caught_up();
@@ -159,17 +173,34 @@ impl<T: Transport> GossipLoop<T> {
         self.say_goodbye().await;
     }
 
-    /// Takes in what the name of a peer was found to mean. One that cannot be looked up any more keeps what it meant.
-    fn looked_up(&mut self, peers: &mut [PeerAddresses], index: usize, found: Found) {
-        let Some(peer) = peers.get_mut(index) else { return };
-        match found {
-            Ok(addresses) if peer.addresses == addresses => {}
-            Ok(addresses) => {
-                peer.addresses = addresses;
-                self.input(Input::Peers(peers.to_vec()));
-            }
-            Err(error) => self.reporter.unresolved(self.clock.monotonic(), &peer.name, &error),
+    /// Says which bounds were reached, also by decisions, which are too short to say anything.
+    fn watch_bounds(&mut self) {
+        let rejections = self.table.rejections();
+        let now = self.clock.monotonic();
+        for bound in grown(&self.rejected, &rejections) {
+            self.reporter.bound_reached(now, bound);
         }
+        self.rejected = rejections;
+        lock(&self.signals.bounds).look(now, rejections);
+    }
+
+    /// Takes in what an entry of the list of peers was found to lead to.
+    fn source_told(&mut self, told: Told) {
+        match self.sources.take(told) {
+            Outcome::Changed => self.sources_changed(),
+            Outcome::Same => {}
+            Outcome::Trouble(trouble) => self.reporter.trouble(self.clock.monotonic(), &trouble),
+        }
+        if self.addresses_left_out > 0 {
+            self.table.count_refusal(Bound::Addresses);
+        }
+    }
+
+    /// Tells the machine which addresses to dial.
+    fn sources_changed(&mut self) {
+        let (peers, left_out) = self.sources.peers();
+        self.addresses_left_out = left_out;
+        self.input(Input::Peers(peers));
     }
 
     fn input(&mut self, input: Input) {
@@ -256,29 +287,5 @@ impl<T: Transport> GossipLoop<T> {
             }
         }
         self.reporter.left(self.gossip.unconfirmed(), self.in_memory);
-    }
-}
-
-/// The addresses that a name has, at least one.
-type Found = io::Result<Vec<String>>;
-
-/// Looks a peer's name up, again and again: it may have several addresses, and they may change. Each name has a task of its
-/// own, so that one that takes long does not keep the others waiting.
-async fn look_up(index: usize, peer: String, tell: mpsc::Sender<(usize, Found)>) {
-    loop {
-        let found = tokio::net::lookup_host(&peer).await.and_then(|found| {
-            let mut addresses: Vec<String> = found.map(|address| address.to_string()).collect();
-            addresses.sort();
-            addresses.dedup();
-            match addresses.is_empty() {
-                true => Err(io::Error::other("the name has no address")),
-                false => Ok(addresses),
-            }
-        });
-        let again = if found.is_ok() { LOOK_UP_EVERY } else { LOOK_UP_AGAIN };
-        if tell.send((index, found)).await.is_err() {
-            return;
-        }
-        tokio::time::sleep(again).await;
     }
 }

@@ -3,10 +3,12 @@
 //! Two threads of its own do all that waits: one gossips, one writes checkpoints. So a busy executor of the
 //! embedder, a slow disk and a slow peer do not delay each other, and none of them delays a decision.
 
+mod bounds_watch;
 mod clock_watch;
 mod disk_thread;
 mod gossip_thread;
 mod log;
+mod peer_sources;
 mod random;
 #[cfg(test)]
 mod tests;
@@ -19,15 +21,16 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, ConfigError, PeerSource};
+use bounds_watch::{BoundsWatch, words};
 use disk_thread::DiskThread;
 pub(crate) use random::random;
 use tallymesh_core::gossip::{KnownMember, PeerStatus};
 use tallymesh_core::storage::StorageError;
-use tallymesh_core::table::Table;
+use tallymesh_core::table::{Bound, Bounds, Table};
 use wakers::{WakeFlags, Worker};
 
 /// Why a store could not be opened.
@@ -102,6 +105,32 @@ pub enum DurabilityError {
     Unfinished,
 }
 
+/// Why the list of peers was not replaced. The former one stays in force.
+///
+/// ```
+/// use tallymesh::{Config, CounterStore, SetPeersError};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
+/// let error = store.set_peers(["10.0.0.7"]).await.unwrap_err();
+/// assert!(matches!(error, SetPeersError::Invalid(_)) && error.to_string().contains("host:port"));
+/// store.close().await?;
+/// assert!(matches!(store.set_peers(["10.0.0.7:7946"]).await, Err(SetPeersError::Closed)));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetPeersError {
+    /// There are too many entries, or one is not allowed: as for `gossip.peers` of a config.
+    #[error(transparent)]
+    Invalid(#[from] ConfigError),
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
 /// How long the last drop of a store may write.
 const DROP_WRITES_MAX: Duration = Duration::from_millis(100);
 
@@ -118,8 +147,9 @@ pub(crate) struct Runtime {
     pub set_aside: Option<PathBuf>,
     /// Whether nothing is kept on disk, by the config.
     pub in_memory: bool,
-    /// The most counters, by the config.
-    pub counters_max: usize,
+    /// The most counters and replicas, by the config.
+    bounds: Bounds,
+    new_peers: mpsc::Sender<gossip_thread::NewPeers>,
 }
 
 /// The signals between the embedder's threads and our own.
@@ -138,6 +168,7 @@ pub(crate) struct Signals {
     pub ready: watch::Sender<bool>,
     /// How many own updates no peer has confirmed, once it leaves.
     pub unconfirmed: AtomicU64,
+    bounds: Mutex<BoundsWatch>,
     end: Mutex<End>,
     /// Notified when a thread has ended.
     ended: Condvar,
@@ -224,11 +255,13 @@ impl Runtime {
         let disk_thread::Started { table, members, clock, set_aside } = started;
         // An opening that is dropped must not leave threads behind that hold the directory.
         let abandoned = StopOnDrop(Some((disk.clone(), signals.clone())));
+        let (new_peers, taken) = mpsc::channel(1);
         let gossip = gossip_thread::start(
             config,
             (table.clone(), members),
             clock.clone(),
             (disk.clone(), &signals),
+            taken,
         )
         .await;
         let (gossip_thread, address) = match gossip {
@@ -251,7 +284,8 @@ impl Runtime {
             address,
             set_aside,
             in_memory: config.data_dir.is_none(),
-            counters_max: config.bounds.counters_max,
+            bounds: config.bounds.clone(),
+            new_peers,
         })
     }
 
@@ -294,6 +328,38 @@ impl Runtime {
     pub(crate) async fn ready(&self) {
         // The sender lives as long as we do.
         let _ = self.signals.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    /// Replaces the list of peers, and waits until the gossip thread has taken it in.
+    pub(crate) async fn set_peers(&self, peers: &[String]) -> Result<(), SetPeersError> {
+        let sources = PeerSource::parse_all(peers)?;
+        if self.is_closing() {
+            return Err(SetPeersError::Closed);
+        }
+        let (tell_taken, taken) = oneshot::channel();
+        // Either fails only when the thread has ended.
+        let sent = self.new_peers.send((sources, tell_taken)).await;
+        sent.map_err(|_| SetPeersError::Closed)?;
+        taken.await.map_err(|_| SetPeersError::Closed)
+    }
+
+    /// What is said of each bound that is reached: because the node is full, or because something was refused lately.
+    pub(crate) fn bounds_reached(&self) -> Vec<String> {
+        let mut watch = lock(&self.signals.bounds);
+        let lately = watch.look(self.clock.monotonic(), self.table.rejections());
+        drop(watch);
+        let held = [
+            (Bound::Counters, self.table.len(), self.bounds.counters_max),
+            (Bound::Replicas, self.table.replicas_known(), self.bounds.replicas_max),
+        ];
+        let reached = Bound::ALL.into_iter().filter_map(|bound| {
+            let full = held.iter().find(|(of, held, max)| *of == bound && held >= max);
+            match full {
+                Some((_, held, max)) => Some(format!("{} ({held} of {max})", words(bound))),
+                None => lately.contains(&bound).then(|| words(bound).to_owned()),
+            }
+        });
+        reached.collect()
     }
 
     /// Whether [`close`](Self::close) was called.

@@ -185,6 +185,12 @@ impl<'a> Control<'a> {
             "cluster_size": status.cluster_size,
             "ready": status.ready,
             "waiting_for": status.waiting_for,
+            "replicas_refused": rejections.replicas_refused,
+            "cells_refused": rejections.cells_refused,
+            "connections_refused": rejections.connections_refused,
+            "frames_refused": rejections.frames_refused,
+            "frames_delayed": rejections.frames_delayed,
+            "addresses_refused": rejections.addresses_refused,
         })
     }
 }

@@ -105,19 +105,53 @@ enum State {
 }
 
 impl Addresses {
-    /// Makes these the peers of the config; the addresses known before keep their state.
-    pub(super) fn set(&mut self, peers: Vec<PeerAddresses>, now: Duration) {
+    /// Makes these the peers of the config; the addresses known before keep their state, and `linked` are those that a link
+    /// leads to. Returns the addresses whose peers were taken off the list, and that no other member names. One that a peer's name
+    /// does not mean any more is not among them: a name server may leave out a peer that is busy for a while.
+    pub(super) fn set(
+        &mut self,
+        peers: Vec<PeerAddresses>,
+        linked: &BTreeMap<String, LinkId>,
+        now: Duration,
+    ) -> Vec<String> {
         let addresses: BTreeSet<&String> = peers.iter().flat_map(|peer| &peer.addresses).collect();
+        let names: BTreeSet<&String> = peers.iter().map(|peer| &peer.name).collect();
+        let stay = self.peers.iter().filter(|peer| names.contains(&peer.name));
+        let meant: BTreeSet<&String> = stay.flat_map(|peer| &peer.addresses).collect();
+        let has_left = |(address, known): &(&String, &Address)| {
+            let is_wanted = addresses.contains(address) || meant.contains(address);
+            known.is_configured && known.named_over.is_empty() && !is_wanted
+        };
+        let left = self.all.iter().filter(has_left);
+        let removed = left.map(|(address, _)| address.clone()).collect();
         self.all.retain(|address, known| {
             let was_configured = core::mem::take(&mut known.is_configured);
             known.is_configured = addresses.contains(address);
             known.is_configured || !was_configured || !known.named_over.is_empty()
         });
         for address in addresses {
-            let known = self.all.entry(address.clone()).or_insert_with(|| Address::new(now));
+            let known = self.all.entry(address.clone()).or_insert_with(|| Address {
+                state: match linked.get(address) {
+                    Some(link) => State::Linked(*link),
+                    None => State::Idle { until: now },
+                },
+                ..Address::new(now)
+            });
             known.is_configured = true;
         }
         self.peers = peers;
+        removed
+    }
+
+    /// Whether this is an address of a peer on the list.
+    pub(super) fn has(&self, address: &str) -> bool {
+        self.all.contains_key(address)
+    }
+
+    /// Whether there are addresses, and all of them are our own.
+    pub(super) fn are_all_own(&self) -> bool {
+        let is_own = |known: &Address| known.state == State::Own;
+        !self.all.is_empty() && self.all.values().all(is_own) && self.unresolved().next().is_none()
     }
 
     /// A peer has a link to this replica, and says over `link` that it can be dialed here. While a link of ours leads there,
@@ -363,7 +397,7 @@ mod tests {
     #[test]
     fn failures_back_off_to_a_cap_and_success_starts_over() {
         let mut addresses = Addresses::default();
-        addresses.set(vec!["a:1".to_string().into()], Duration::ZERO);
+        addresses.set(vec!["a:1".to_string().into()], &BTreeMap::new(), Duration::ZERO);
         let mut now = Duration::ZERO;
         let mut waits = Vec::new();
         for _ in 0..10 {
@@ -386,7 +420,7 @@ mod tests {
             name: "b:1".into(),
             addresses: addresses.iter().map(ToString::to_string).collect(),
         };
-        let set = |known: &mut Addresses, peers| known.set(peers, Duration::ZERO);
+        let set = |known: &mut Addresses, peers| known.set(peers, &BTreeMap::new(), Duration::ZERO);
         set(&mut addresses, vec![peer(&[])]);
         assert!(!addresses.all_answered());
         assert_eq!(addresses.unresolved().collect::<Vec<_>>(), ["b:1"]);
@@ -400,5 +434,30 @@ mod tests {
         assert!(addresses.all_answered());
         set(&mut addresses, vec![peer(&["127.0.0.1"]), peer(&["10.0.0.1"])]);
         assert!(!addresses.all_answered(), "each peer has to");
+    }
+
+    #[test]
+    fn what_a_name_does_not_mean_any_more_is_told_from_a_name_that_was_taken_off() {
+        let mut addresses = Addresses::default();
+        let peer = |name: &str, addresses: &[&str]| PeerAddresses {
+            name: name.into(),
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+        };
+        let unlinked = BTreeMap::new();
+        let mut set = |peers, linked: &_| addresses.set(peers, linked, Duration::ZERO);
+        assert!(
+            set(vec![peer("b:1", &["1", "2"]), peer("c:1", &["2", "3"])], &unlinked).is_empty()
+        );
+        // One address of b is another now; c is gone, but b still means one of its addresses.
+        let removed = set(vec![peer("b:1", &["2", "4"])], &unlinked);
+        assert_eq!(removed, ["3"]);
+        assert!(addresses.has("4") && !addresses.has("1"));
+        // An address that comes back finds its link.
+        let linked = BTreeMap::from([("1".to_string(), LinkId(7))]);
+        addresses.due(Duration::ZERO);
+        addresses.set(vec![peer("b:1", &["1"])], &linked, Duration::ZERO);
+        assert!(addresses.due(Duration::ZERO).is_empty() && !addresses.are_all_own());
+        addresses.own("1");
+        assert!(addresses.are_all_own());
     }
 }

@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use crate::id::ReplicaId;
 use crate::link::{LinkEvent, LinkId};
+use crate::table::Bound;
 use crate::wire::CloseReason;
 
 /// What happens to the machine.
@@ -113,6 +114,8 @@ pub enum Report {
         /// The address.
         address: String,
     },
+    /// Every address of the peers leads to ourselves.
+    OnlyOwnAddresses,
     /// Two live processes use one node id.
     NodeIdInUse {
         /// The other process.
@@ -167,6 +170,12 @@ pub enum Report {
         /// How many.
         updates: usize,
     },
+    /// Something was refused over a bound of this node; no peer is to blame. How often is in the
+    /// [`Rejections`](crate::table::Rejections).
+    BoundReached {
+        /// Which bound.
+        bound: Bound,
+    },
     /// Limits say something else at a peer than here, so that together they hold neither.
     LimitsDiffer {
         /// The peer.
@@ -200,6 +209,4 @@ pub enum HandshakeFailure {
     TimedOut,
     /// The other end closed the connection, or it broke.
     Closed,
-    /// There were [`links_max`](super::GossipSettings::links_max) links already.
-    TooManyLinks,
 }

@@ -6,14 +6,14 @@ use alloc::string::ToString;
 use super::chain::Arrival;
 use super::comparison::DigestPart;
 use super::link::Link;
-use super::{Gossip, Report};
+use super::{Gossip, PeerAbsence, Report};
 use crate::crdt::{Delta, UPDATE_BYTES_MAX, Update};
 use crate::id::{ReplicaId, Version};
 use crate::link::LinkId;
 use crate::mutant::mutant;
-use crate::table::Applied;
+use crate::table::{Applied, Bound};
 use crate::time::{Now, Timestamp};
-use crate::wire::{Message, read_frame};
+use crate::wire::{CloseReason, FrameError, Message, read_frame};
 
 /// Room in a frame for what is around the updates of a delta, and around the entries of a digest.
 pub(super) const ENVELOPE_BYTES: usize = 512;
@@ -24,6 +24,15 @@ impl Gossip {
         state.hear(now.monotonic);
         let received = match read_frame(bytes, self.settings.frame_bytes_max) {
             Ok(received) => received,
+            Err(FrameError::TooLong(..)) if state.peer().is_some() => {
+                self.refuse(Bound::FrameBytes);
+                return self.close_on_purpose(
+                    now,
+                    link,
+                    CloseReason::FrameTooLong,
+                    PeerAbsence::Refused,
+                );
+            }
             Err(error) => {
                 self.report(Report::BadFrame { link, error: error.to_string() });
                 return self.drop_link(now, link);
@@ -114,8 +123,9 @@ impl Gossip {
         let before = self.table.watermark(&delta.replica);
         let applied = self.table.apply(now.wall, &delta.replica, &delta.updates);
         // What was refused is not held, so the watermark must not vouch for it.
-        let has_hole =
-            applied.without_room || applied.implausible > 0 || !self.can_vouch(now.wall, delta);
+        let has_hole = !applied.refused.is_empty()
+            || applied.implausible > 0
+            || !self.can_vouch(now.wall, delta);
         self.applied(link, peer, (&delta.replica, before), applied);
         let mut whole = self.part_arrived(now, link, delta, has_hole);
         if mutant!(WatermarkMovedByPart) {
@@ -140,8 +150,11 @@ impl Gossip {
             self.repair.moved(&delta.replica);
             self.reached(&delta.replica, watermark);
         }
-        if !moved {
-            self.request(now, link, &delta.replica, watermark);
+        match moved {
+            true => {}
+            // There is no room to remember it; the next digest asks for it again.
+            false if !self.table.knows(&delta.replica) => self.bound_reached(Bound::Replicas),
+            false => self.request(now, link, &delta.replica, watermark),
         }
     }
 
@@ -189,6 +202,9 @@ impl Gossip {
             let (from, about) = (peer.clone(), about.clone());
             self.report(Report::Implausible { from, about, updates });
         }
+        for bound in applied.refused {
+            self.bound_reached(bound);
+        }
         if self.is_direct() || applied.new.is_empty() {
             return;
         }
@@ -229,7 +245,7 @@ impl Gossip {
             for replica in replicas {
                 let Some(state) = self.links.get_mut(&link) else { return };
                 if state.queued() >= self.settings.frames_queued_max {
-                    return;
+                    return self.queue_is_full(now, link);
                 }
                 let delta = state.streams.next_delta(&self.table, &self.own, &replica, bytes_max);
                 if let Some(mut delta) = delta {

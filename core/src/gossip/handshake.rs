@@ -1,23 +1,39 @@
 //! Links coming and going, and which peer is at the other end.
 
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use rand::RngExt;
 
 use super::link::Link;
 use super::members::PEERS_MAX;
-use super::{Gossip, HandshakeFailure, Output, PeerAbsence, Report};
+use super::{Gossip, HandshakeFailure, Output, PeerAbsence, PeerAddresses, Report};
 use crate::id::ReplicaId;
 use crate::link::LinkId;
+use crate::table::Bound;
 use crate::time::Now;
-use crate::wire::{CloseReason, Message, PROTOCOLS};
+use crate::wire::{CloseReason, Message, Outbox, PROTOCOLS};
 
 impl Gossip {
     /// Dials the addresses that are due.
     pub(super) fn dial(&mut self, now: Now) {
         for address in self.addresses.due(now.monotonic) {
             self.outputs.push_back(Output::Dial { address });
+        }
+    }
+
+    /// Makes these the peers. Of those that were taken off the list, the links that we dialed are closed; those that came in
+    /// are the peer's to close.
+    pub(super) fn set_peers(&mut self, now: Now, peers: Vec<PeerAddresses>) {
+        let dialed = self.links.iter().filter_map(|(link, state)| Some((state.dialed()?, *link)));
+        let linked: BTreeMap<String, LinkId> =
+            dialed.map(|(address, link)| (address.clone(), link)).collect();
+        for address in self.addresses.set(peers, &linked, now.monotonic) {
+            if let Some(link) = linked.get(&address) {
+                self.close_on_purpose(now, *link, CloseReason::Removed, PeerAbsence::Removed);
+            }
         }
     }
 
@@ -29,13 +45,17 @@ impl Gossip {
         remote: Option<IpAddr>,
     ) {
         if self.links.len() >= self.settings.links_max {
-            self.outputs.push_back(Output::Close { link });
+            self.refuse(Bound::Connections);
             if let Some(address) = &dialed {
                 self.address_failed(now, address);
             }
-            return self.handshake_failed(dialed, HandshakeFailure::TooManyLinks);
+            return self.turn_away(link, CloseReason::Full);
         }
         if let Some(address) = &dialed {
+            if !self.addresses.has(address) {
+                // It was taken off the list while it was being dialed.
+                return self.turn_away(link, CloseReason::Removed);
+            }
             self.addresses.linked(address, link);
         }
         let mark = self.random.random();
@@ -48,6 +68,30 @@ impl Gossip {
             advertised: self.settings.advertised.clone(),
         };
         self.send(link, &hello);
+    }
+
+    /// Ends a connection that is no link yet.
+    fn turn_away(&mut self, link: LinkId, reason: CloseReason) {
+        let mut outbox = Outbox::default();
+        let full = outbox.push(&Message::Goodbye { reason }, self.settings.frame_bytes_max);
+        for frame in full.into_iter().chain(outbox.finish()) {
+            self.outputs.push_back(Output::Send { link, frame });
+        }
+        self.outputs.push_back(Output::Close { link });
+    }
+
+    /// Closes a link for a reason that makes its end no sign of trouble; the peer is then absent as `absence` says.
+    pub(super) fn close_on_purpose(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        reason: CloseReason,
+        absence: PeerAbsence,
+    ) {
+        if let Some(state) = self.links.get_mut(&link) {
+            state.end_as(absence);
+        }
+        self.close(now, link, reason);
     }
 
     pub(super) fn dial_failed(&mut self, now: Now, address: String, error: String) {
@@ -93,11 +137,8 @@ impl Gossip {
         self.count_peers();
         let node = gone.peer().map(|peer| &peer.node);
         let leads_there = |link: &Link| link.peer().is_some_and(|peer| Some(&peer.node) == node);
-        let absence = match gone.said_goodbye() {
-            _ if self.links.values().any(leads_there) => None,
-            true => Some(PeerAbsence::Stopped),
-            false => Some(PeerAbsence::Lost),
-        };
+        let has_other_link = self.links.values().any(leads_there);
+        let absence = (!has_other_link).then_some(gone.absence());
         self.members.note(now, &gone, absence);
         let jitter = self.jitter();
         if let Some(address) = gone.dialed() {
@@ -139,8 +180,7 @@ impl Gossip {
         if replica == self.own {
             self.close(now, link, CloseReason::Myself);
             if let Some(address) = dialed {
-                self.addresses.own(&address);
-                self.report(Report::OwnAddress { address });
+                self.is_own_address(address);
             }
             return;
         }
@@ -187,6 +227,14 @@ impl Gossip {
         self.ping(now, link);
     }
 
+    fn is_own_address(&mut self, address: String) {
+        self.addresses.own(&address);
+        self.report(Report::OwnAddress { address });
+        if self.addresses.are_all_own() {
+            self.report(Report::OnlyOwnAddresses);
+        }
+    }
+
     /// Whether the new link to a peer is to be kept, given those that lead to the same node; closes the one that is not.
     fn resolve_duplicate_link(&mut self, now: Now, new: LinkId, replica: &ReplicaId) -> bool {
         let same_node = |(id, link): (&LinkId, &Link)| {
@@ -216,7 +264,7 @@ impl Gossip {
         if replica.incarnation.boot > peer.incarnation.boot {
             // It has restarted and the old link has not noticed yet.
             if let Some(state) = self.links.get_mut(&held) {
-                state.hear_goodbye();
+                state.end_as(PeerAbsence::Stopped);
             }
             self.drop_link(now, held);
             return true;
@@ -230,17 +278,24 @@ impl Gossip {
 
     pub(super) fn goodbye(&mut self, now: Now, link: LinkId, reason: CloseReason) {
         let dialed = self.links.get(&link).and_then(|state| state.dialed().cloned());
-        match reason {
+        let absence = match reason {
             CloseReason::Stopping | CloseReason::SecondLink | CloseReason::Myself => {
-                if let Some(state) = self.links.get_mut(&link) {
-                    state.hear_goodbye();
-                }
+                Some(PeerAbsence::Stopped)
+            }
+            CloseReason::Removed => Some(PeerAbsence::Removed),
+            CloseReason::Full | CloseReason::FrameTooLong => {
+                self.report(Report::Refused { reason });
+                Some(PeerAbsence::Refused)
             }
             // It has told the name of its cluster before, and that is reported.
-            CloseReason::OtherCluster => {}
+            CloseReason::OtherCluster => None,
             CloseReason::NodeIdInUse | CloseReason::OtherProtocol | CloseReason::Other => {
                 self.report(Report::Refused { reason });
+                None
             }
+        };
+        if let (Some(absence), Some(state)) = (absence, self.links.get_mut(&link)) {
+            state.end_as(absence);
         }
         let stopping = self.links.get(&link).and_then(|state| state.peer().cloned());
         self.drop_link(now, link);
@@ -250,8 +305,7 @@ impl Gossip {
         let Some(address) = dialed else { return };
         match reason {
             CloseReason::Myself => {
-                self.addresses.own(&address);
-                self.report(Report::OwnAddress { address });
+                self.is_own_address(address);
             }
             CloseReason::OtherCluster => self.addresses.of_other_cluster(&address),
             CloseReason::SecondLink => {

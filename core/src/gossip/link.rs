@@ -10,6 +10,7 @@ use core::time::Duration;
 use super::chain::IncomingChains;
 use super::comparison::Comparison;
 use super::peer_clock::PeerClock;
+use super::peers::PeerAbsence;
 use super::streams::Streams;
 use super::sync_goals::SyncGoals;
 use crate::id::ReplicaId;
@@ -23,10 +24,14 @@ pub(super) struct Link {
     opened_at: Duration,
     heard_at: Duration,
     peer: Option<ReplicaId>,
-    /// Whether the peer said why it closes the link.
-    said_goodbye: bool,
+    /// Why the peer will be absent once the link is gone; `None` as long as the end would be a sign of trouble.
+    ends_as: Option<PeerAbsence>,
     /// Frames handed to the shell that have not left yet.
     queued: usize,
+    /// Since when something is due and has to wait, because as many frames are queued as may be.
+    full_since: Option<Duration>,
+    /// Whether that was reported.
+    full_is_told: bool,
     outbox: Outbox,
     /// Whether the peer waits to hear our watermark of its updates.
     ack_due: bool,
@@ -64,8 +69,10 @@ impl Link {
             opened_at: now,
             heard_at: now,
             peer: None,
-            said_goodbye: false,
+            ends_as: None,
             queued: 0,
+            full_since: None,
+            full_is_told: false,
             outbox: Outbox::default(),
             ack_due: false,
             leaving: false,
@@ -105,14 +112,14 @@ impl Link {
         self.peer = None;
     }
 
-    /// The peer says that it stops, or has another link to us.
-    pub(super) fn hear_goodbye(&mut self) {
-        self.said_goodbye = true;
+    /// The link ends on purpose, which is no sign of trouble.
+    pub(super) fn end_as(&mut self, absence: PeerAbsence) {
+        self.ends_as = Some(absence);
     }
 
-    /// Whether the end of the link is no sign of trouble.
-    pub(super) fn said_goodbye(&self) -> bool {
-        self.said_goodbye
+    /// Why the peer is absent if this was the only link to it and is gone.
+    pub(super) fn absence(&self) -> PeerAbsence {
+        self.ends_as.unwrap_or(PeerAbsence::Lost)
     }
 
     /// The peer is about to stop, and waits to hear our watermark of its updates.
@@ -158,6 +165,19 @@ impl Link {
     /// Queued frames have left.
     pub(super) fn left(&mut self, frames: usize) {
         self.queued = self.queued.saturating_sub(frames);
+        self.full_since = None;
+    }
+
+    /// Something is due, and as many frames are queued as may be. Returns whether that has gone on for `patience` without
+    /// that a single frame has left, once for each time that it does.
+    pub(super) fn is_stuck(&mut self, now: Duration, patience: Duration) -> bool {
+        let Some(since) = self.full_since else {
+            (self.full_since, self.full_is_told) = (Some(now), false);
+            return false;
+        };
+        let is_stuck = !self.full_is_told && now.saturating_sub(since) >= patience;
+        self.full_is_told |= is_stuck;
+        is_stuck
     }
 
     /// How many frames are queued.

@@ -72,6 +72,8 @@
 
 mod addresses;
 mod arriving;
+#[cfg(test)]
+mod bound_tests;
 mod chain;
 mod comparison;
 mod event;
@@ -90,6 +92,8 @@ mod peer_exchange;
 #[cfg(test)]
 mod peer_exchange_tests;
 mod peers;
+#[cfg(test)]
+mod removed_tests;
 mod repair;
 mod rest;
 mod rounds;
@@ -113,7 +117,7 @@ use rand::rngs::StdRng;
 
 use crate::id::ReplicaId;
 use crate::link::{LinkEvent, LinkId};
-use crate::table::Table;
+use crate::table::{Bound, Table};
 use crate::time::{Now, Timestamp};
 use crate::wire::{CloseReason, Message};
 use addresses::Addresses;
@@ -132,6 +136,9 @@ use rumors::Rumors;
 pub use settings::GossipSettings;
 use sweep::Sweep;
 use urgent::Urgent;
+
+/// From when on a queue of frames that does not get shorter is worth a word.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The machine.
 ///
@@ -200,7 +207,7 @@ impl Gossip {
             Input::Peers(peers) => {
                 self.was_told_of_peers = true;
                 self.has_peers = !peers.is_empty();
-                self.addresses.set(peers, now.monotonic);
+                self.set_peers(now, peers);
             }
             Input::Link(event) => self.link_event(now, event),
             Input::Urgent => self.want_urgent(now),
@@ -278,6 +285,24 @@ impl Gossip {
     pub fn is_caught_up(&self) -> bool {
         let has_all = |link: &Link| link.peer().is_none() || link.goals.all_reached();
         self.addresses.all_answered() && self.links.values().all(has_all)
+    }
+
+    /// Counts and reports that something was refused over a bound that the table does not know of.
+    fn refuse(&mut self, bound: Bound) {
+        self.table.count_refusal(bound);
+        self.bound_reached(bound);
+    }
+
+    fn bound_reached(&mut self, bound: Bound) {
+        self.report(Report::BoundReached { bound });
+    }
+
+    /// Something is due to a peer and has to wait: notes it, and says so if it has waited for long.
+    fn queue_is_full(&mut self, now: Now, link: LinkId) {
+        let stuck = |state: &mut Link| state.is_stuck(now.monotonic, QUEUE_PATIENCE);
+        if self.links.get_mut(&link).is_some_and(stuck) {
+            self.refuse(Bound::FramesQueued);
+        }
     }
 
     fn report(&mut self, report: Report) {

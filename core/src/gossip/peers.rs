@@ -79,6 +79,10 @@ pub enum PeerAbsence {
     Unanswered,
     /// It said that it stops.
     Stopped,
+    /// One end took the other off its list of peers, and closed the link that it had dialed.
+    Removed,
+    /// One end closed the link over a bound of its own, such as `max_frame_bytes`; the log there says which.
+    Refused,
     /// It was there, and did not say that it stops: it crashed, hangs, or the network is cut.
     Lost,
     /// Other members have told the address, and it does not answer here.
@@ -93,6 +97,8 @@ impl fmt::Display for PeerAbsence {
             PeerAbsence::Unresolved => "unresolved",
             PeerAbsence::Unanswered => "unanswered",
             PeerAbsence::Stopped => "stopped",
+            PeerAbsence::Removed => "removed",
+            PeerAbsence::Refused => "refused",
             PeerAbsence::Lost => "lost",
             PeerAbsence::Unreachable => "unreachable",
             PeerAbsence::OtherCluster => "other_cluster",

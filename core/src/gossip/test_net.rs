@@ -1,6 +1,6 @@
 //! A network made of a queue for tests of the machine: no sockets, no clock but the test's.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::{borrow::ToOwned, string::String, string::ToString, vec::Vec};
 use core::time::Duration;
@@ -40,6 +40,9 @@ pub(super) struct Net {
     pub loss: f64,
     pub cut: Vec<(usize, usize)>,
     pub sent_bytes: usize,
+    /// Links whose frames are not reported as sent, and how many frames those are.
+    pub stalled: BTreeSet<LinkId>,
+    pub unsent: BTreeMap<LinkId, usize>,
 }
 
 pub(super) fn replica(node: &str, boot: u64, nonce: u64) -> ReplicaId {
@@ -84,6 +87,8 @@ impl Net {
             loss: 0.0,
             cut: Vec::new(),
             sent_bytes: 0,
+            stalled: BTreeSet::new(),
+            unsent: BTreeMap::new(),
         };
         for (index, name) in names.iter().enumerate() {
             net.add(replica(name, 1, index as u64), settings);
@@ -93,7 +98,17 @@ impl Net {
 
     /// Adds a member that knows the address of every member, itself included: the index in the list.
     pub(super) fn add(&mut self, replica: ReplicaId, settings: &GossipSettings) {
-        let table = Arc::new(Table::new(replica, Bounds::default(), [1, 2, 3, 4]));
+        self.add_with(replica, settings, Bounds::default());
+    }
+
+    /// As [`add`](Self::add), with bounds of its own.
+    pub(super) fn add_with(
+        &mut self,
+        replica: ReplicaId,
+        settings: &GossipSettings,
+        bounds: Bounds,
+    ) {
+        let table = Arc::new(Table::new(replica, bounds, [1, 2, 3, 4]));
         let seed = self.members.len() as u64;
         let gossip = Gossip::new(table.clone(), settings.clone(), seed, self.time());
         self.members.push(Member { gossip, table, up: true });
@@ -141,7 +156,12 @@ impl Net {
                         let delay = Duration::from_micros(self.random.random_range(100..1_000));
                         self.frames.push_back((self.now + delay, far, frame.clone()));
                     }
-                    self.input(index, Input::Link(LinkEvent::Sent { link, frames: 1 }));
+                    match self.stalled.contains(&link) {
+                        true => *self.unsent.entry(link).or_default() += 1,
+                        false => {
+                            self.input(index, Input::Link(LinkEvent::Sent { link, frames: 1 }));
+                        }
+                    }
                 }
                 Output::Close { link } => self.hang_up(link),
                 Output::Report(report) => self.reports.push((index, report)),

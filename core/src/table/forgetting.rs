@@ -120,9 +120,4 @@ impl Table {
     pub fn take_forgotten(&self) -> Vec<ReplicaId> {
         self.lock_replicas().take_forgotten()
     }
-
-    /// How many replicas are known, the own one included.
-    pub fn replicas(&self) -> usize {
-        self.lock_replicas().len()
-    }
 }

@@ -59,7 +59,7 @@ fn it_is_told_half_a_grace_beyond_its_end_and_remembered_a_whole_one() {
         let found = (is_told(&b, &own, now), b.knows(&own));
         assert_eq!(found, (told, known), "{} after its end", now as i64 - end as i64);
     }
-    assert_eq!((b.take_forgotten(), b.replicas()), (Vec::from([own]), 1));
+    assert_eq!((b.take_forgotten(), b.replicas_known()), (Vec::from([own]), 1));
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn lives_without_end_leave_nothing_behind() {
         count(&a, "x", now, MINUTE);
         sync(&a, &b, now);
         age(&b, now);
-        assert!(b.replicas() <= 6, "{} after {life} lives", b.replicas());
+        assert!(b.replicas_known() <= 6, "{} after {life} lives", b.replicas_known());
     }
     assert!(b.take_replica_marks().len() <= 6 && b.take_forgotten().len() > 490);
 }

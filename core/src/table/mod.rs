@@ -46,7 +46,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use ahash::RandomState;
 
 pub use admission::{Admission, Debit, NO_LIMIT};
-pub use bounds::{Bounds, GRACE_MAX};
+pub use bounds::{Bound, Bounds, GRACE_MAX};
 pub use digest::BucketSums;
 pub use op::{CountError, Op, OpResult};
 pub use persistence::{AtRest, ChangedCounter, Extent, Restore, StoredCounter, Unpersisted};
@@ -167,6 +167,11 @@ impl Table {
     /// Counts addresses that peers told and that cannot be dialed.
     pub fn refused_addresses(&self, addresses: u64) {
         self.rejected.addresses_implausible(addresses);
+    }
+
+    /// Counts that something was refused over a bound of the gossip; the table counts those of its own.
+    pub fn count_refusal(&self, bound: Bound) {
+        self.rejected.refused(bound, 1);
     }
 
     fn release_counter(&self) {

@@ -192,18 +192,27 @@ pub enum CloseReason {
     OtherProtocol,
     /// The receiver is of another cluster.
     OtherCluster,
+    /// The sender has taken the receiver off its list of peers, and dialed the link itself.
+    Removed,
+    /// The sender has as many connections as it allows.
+    Full,
+    /// A frame was longer than the sender allows.
+    FrameTooLong,
     /// A reason that this version does not know.
     Other,
 }
 
 impl CloseReason {
-    const NAMED: [(CloseReason, &str); 6] = [
+    const NAMED: [(CloseReason, &str); 9] = [
         (CloseReason::Stopping, "s"),
         (CloseReason::SecondLink, "t"),
         (CloseReason::Myself, "m"),
         (CloseReason::NodeIdInUse, "n"),
         (CloseReason::OtherProtocol, "v"),
         (CloseReason::OtherCluster, "c"),
+        (CloseReason::Removed, "r"),
+        (CloseReason::Full, "f"),
+        (CloseReason::FrameTooLong, "l"),
     ];
 }
 
