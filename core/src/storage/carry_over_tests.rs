@@ -204,7 +204,7 @@ fn a_kill_at_each_step_leaves_one_format_or_the_other_whole() {
             // Which format it is, is told by the database.
             let is_old = files.with_database(|store| {
                 let meta = store.get(b"m").unwrap().unwrap();
-                meta[4] != 0x80 | 9
+                meta[4] != 0x80 | 7
             });
             formats.push(is_old);
             // A version that reads format 1 only must never open a database of the present one.

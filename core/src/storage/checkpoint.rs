@@ -122,7 +122,7 @@ impl CheckpointWriter {
         }
         self.meta.checkpoint += 1;
         self.bury_pages(void.iter().cloned())?;
-        for Rejected { key, crc, .. } in rejected {
+        for Rejected { key, value, crc, .. } in rejected {
             // Replicas are in no totals, and counters may still name the number.
             match (key.first(), number_of(key)) {
                 (Some(&COUNTER_PREFIX | &PAGE_PREFIX), _) => {}
@@ -138,6 +138,8 @@ impl CheckpointWriter {
             let (checkpoint, replaced) = (self.meta.checkpoint, Some(*crc));
             let (bytes, _) = encode(key, &CounterRecord { checkpoint, replaced, state: None });
             self.store.put(key, &bytes)?;
+            self.live_bytes = self.live_bytes.saturating_sub(value.len() as u64);
+            self.live_bytes += bytes.len() as u64;
             self.meta.totals.remove(*crc);
             self.tombstones.insert(key.clone());
         }
