@@ -273,7 +273,10 @@ impl Addresses {
     /// The last link to this peer is gone: its addresses are to be dialed again.
     pub(super) fn clear_redundant(&mut self, replica: &ReplicaId, now: Duration) {
         for known in self.all.values_mut() {
-            if known.state == State::Redundant && known.replica.as_ref() == Some(replica) {
+            // Others may have told of another life of it.
+            let is_its = known.replica.as_ref() == Some(replica)
+                || !known.is_configured && known.is_of(&replica.node);
+            if known.state == State::Redundant && is_its {
                 known.state = State::Idle { until: now + BACKOFF_MIN };
             }
         }
