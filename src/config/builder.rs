@@ -303,7 +303,7 @@ impl ConfigBuilder {
         let policy = Policy::new(config.limits.iter().cloned())?;
         policy.check_bounds(config.labels_max, config.bounds.key_bytes_max)?;
         config.gossip.limits = policy.hashes().into();
-        // Whoever can reach the node could have it dial anything, until links are authenticated.
+        // A peer that can reach the node could have it dial anything, until links are authenticated.
         let is_trusted = config
             .listen
             .map_or(config.insecure, |address| config.insecure || address.ip().is_loopback());

@@ -191,7 +191,7 @@ pub(crate) struct Seen {
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
 /// let closed = store.close().await?;
-/// assert_eq!(closed.unconfirmed, 0, "without peers there is nobody to confirm anything");
+/// assert_eq!(closed.unconfirmed, 0, "without peers there is none to confirm anything");
 /// # Ok(())
 /// # }
 /// ```

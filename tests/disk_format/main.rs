@@ -186,7 +186,8 @@ fn zz_dump() {
     let db = sled::open(dir.join("db")).unwrap();
     for entry in db.iter() {
         let (key, value) = entry.unwrap();
-        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
+        let hex =
+            |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
         println!("DUMP {} => {}", hex(&key), hex(&value));
     }
     println!("DUMP note {:02x?}", std::fs::read(dir.join("checkpoint")).unwrap());

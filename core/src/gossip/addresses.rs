@@ -17,7 +17,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// So many times the wait is doubled at most.
 const FAILURES_MOST: u32 = 8;
 
-/// An address that nobody names any more is forgotten when it has not answered for so long.
+/// An address that no peer names any more is forgotten when it has not answered for so long.
 const LEARNED_KEPT_FOR: Duration = Duration::from_secs(300);
 /// After so many failures in a row an address that others name is called unreachable: until then they may not have told yet that
 /// it is gone.
@@ -54,7 +54,7 @@ pub(super) struct Seen<'a> {
     /// The peer that was last met there, or that others say is there.
     pub replica: Option<&'a ReplicaId>,
     pub source: PeerSource,
-    /// Why nobody was met there, if nobody was.
+    /// Why no node was met there, if none was.
     pub absence: Option<PeerAbsence>,
 }
 
@@ -175,7 +175,7 @@ impl Addresses {
             known.replica = Some(replica.clone());
         }
         if let State::Idle { until } = &mut known.state {
-            // Somebody has just reached it.
+            // A peer has just reached it.
             *until = now.min(*until);
             if is_connected && !known.is_configured {
                 known.state = State::Redundant;
@@ -239,7 +239,7 @@ impl Addresses {
         }
     }
 
-    /// Forgets the addresses that nobody names any more and that have not answered for a while.
+    /// Forgets the addresses that no peer names any more and that have not answered for a while.
     pub(super) fn forget(&mut self, now: Duration) {
         self.all.retain(|_, known| {
             let is_wanted = known.is_configured || !known.named_over.is_empty();
@@ -307,7 +307,10 @@ impl Addresses {
     /// The last link to this peer is gone: its addresses are to be dialed again.
     pub(super) fn clear_redundant(&mut self, replica: &ReplicaId, now: Duration) {
         for known in self.all.values_mut() {
-            if known.state == State::Redundant && known.replica.as_ref() == Some(replica) {
+            // Others may have told of another life of it.
+            let is_its = known.replica.as_ref() == Some(replica)
+                || !known.is_configured && known.is_of(&replica.node);
+            if known.state == State::Redundant && is_its {
                 known.state = State::Idle { until: now + BACKOFF_MIN };
             }
         }

@@ -1,6 +1,7 @@
 //! Bounds that are reached: each is counted and reported, none blames a peer, and nothing passes for complete.
 
 use alloc::vec;
+use alloc::vec::Vec;
 
 use super::test_net::*;
 use super::*;

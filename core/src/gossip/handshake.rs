@@ -97,7 +97,7 @@ impl Gossip {
     pub(super) fn dial_failed(&mut self, now: Now, address: String, error: String) {
         self.address_failed(now, &address);
         match self.addresses.told_of(&address) {
-            // Whoever told of it has a link to it, or had one until just now.
+            // The peers that told of it have a link to it, or had one until just now.
             Some((replica, true)) => {
                 let replica = replica.clone();
                 self.report(Report::Unreachable { replica, address, error });

@@ -1,4 +1,4 @@
-//! Leaving: a node that stops sends what is left of its own updates to everybody, and says goodbye once one peer that stays has
+//! Leaving: a node that stops sends what is left of its own updates to every peer, and says goodbye once one peer that stays has
 //! confirmed all of it, or has not for too long.
 
 use alloc::vec::Vec;

@@ -29,7 +29,7 @@ fn what_was_counted_last_is_confirmed_before_the_goodbye_however_long_a_round_is
 }
 
 #[test]
-fn in_a_large_cluster_everybody_is_told() {
+fn in_a_large_cluster_every_peer_is_told() {
     let settings = GossipSettings { direct_up_to: 0, fanout: 1, ..GossipSettings::default() };
     let mut net = Net::new(&["a", "b", "c", "d", "e", "f"], &settings);
     net.run(SECOND * 3);
@@ -77,9 +77,9 @@ fn who_leaves_confirms_nothing_to_who_leaves() {
     let hangs = |net: &mut Net, hangs: bool| net.members[2].up = !hangs;
     hangs(&mut net, true);
     net.frames.clear();
-    for place in [0, 1] {
-        net.add_to(place, "x", 7);
-        net.input(place, Input::Stop);
+    for index in [0, 1] {
+        net.add_to(index, "x", 7);
+        net.input(index, Input::Stop);
     }
     let to_c: alloc::vec::Vec<_> =
         net.ends.iter().filter(|(_, end)| end.0 == 2).map(|(link, _)| *link).collect();
@@ -94,12 +94,12 @@ fn who_leaves_confirms_nothing_to_who_leaves() {
     assert!(net.members[0].gossip.has_left() && net.members[1].gossip.has_left());
     assert_eq!(net.values("x")[2], 14);
 
-    // Where all leave, nobody waits for anybody.
+    // Where all leave, none waits for another.
     let mut net = Net::new(&["a", "b"], &GossipSettings::default());
     net.run(SECOND * 3);
-    for place in [0, 1] {
-        net.add_to(place, "x", 7);
-        net.input(place, Input::Stop);
+    for index in [0, 1] {
+        net.add_to(index, "x", 7);
+        net.input(index, Input::Stop);
     }
     net.run(MS * 20);
     assert!(net.members[0].gossip.has_left() && net.members[1].gossip.has_left());
@@ -114,8 +114,8 @@ fn a_node_is_ready_when_all_was_tried_and_who_answered_is_caught_up() {
     }
     net.run(SECOND);
     let seed = 0;
-    let nobody = 200;
-    let late = net.join("late", &settings, &[seed, nobody]);
+    let unused = 200;
+    let late = net.join("late", &settings, &[seed, unused]);
     assert!(!net.members[late].gossip.is_ready());
     let mut waited_for_state = false;
     while !net.members[late].gossip.is_ready() {

@@ -20,6 +20,17 @@ pub const MEMBER_FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3600);
 const GOODBYE_SHOWN_FOR: Duration = Duration::from_secs(3600);
 
 /// How this node has come to know a peer.
+///
+/// ```
+/// use tallymesh::{PeerSource, PeerStatus};
+///
+/// /// How many members this node would not know without another that told of them.
+/// fn learned(peers: &[PeerStatus]) -> usize {
+///     peers.iter().filter(|peer| peer.source == Some(PeerSource::Exchange)).count()
+/// }
+/// assert_eq!(learned(&[]), 0);
+/// assert_eq!(PeerSource::DialedUs.to_string(), "dialed_us");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]

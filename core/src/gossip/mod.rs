@@ -247,7 +247,7 @@ impl Gossip {
     /// Does what is due by now. Afterwards, call [`poll_output`](Self::poll_output) until it is empty.
     pub fn handle_timeout(&mut self, now: Now) {
         if self.has_left() {
-            // Nobody listens any more.
+            // No peer listens any more.
             return self.timers.pause(now.monotonic + self.settings.interval);
         }
         if self.urgent.is_due(now.monotonic) {

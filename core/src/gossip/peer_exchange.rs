@@ -1,8 +1,8 @@
 //! Peer exchange: members tell each other whom they have a link to and where that one can be dialed, so that one address leads to
 //! all of them.
 //!
-//! As long as links are not authenticated, a node takes in addresses only from peers that it dialed itself, so nobody is told
-//! by a peer that dialed him. Each is told once of each member that comes or goes; a connection loses nothing, and a new one
+//! As long as links are not authenticated, a node takes in addresses only from peers that it dialed itself, so no peer is told
+//! by one that dialed it. Each is told once of each member that comes or goes; a connection loses nothing, and a new one
 //! begins with all.
 
 use alloc::string::{String, ToString};
@@ -35,7 +35,7 @@ impl Gossip {
             member.changed > told
                 && state.peer().is_some_and(|peer| peer.node != member.replica.node)
         });
-        let news = changed.filter_map(|member| {
+        let entries = changed.filter_map(|member| {
             let connected = member.absence.is_none();
             let address = member.address.clone().filter(|_| connected);
             // What is on this machine is nowhere else, and of who went before there is nothing to take back.
@@ -45,9 +45,9 @@ impl Gossip {
             };
             is_use.then(|| MemberNews { replica: member.replica.clone(), address })
         });
-        let news: Vec<MemberNews> = news.collect();
+        let entries: Vec<MemberNews> = entries.collect();
         let room = self.settings.frame_bytes_max.saturating_sub(ENVELOPE_BYTES);
-        for part in news.chunks((room / MEMBER_BYTES).max(1)) {
+        for part in entries.chunks((room / MEMBER_BYTES).max(1)) {
             self.send(link, &Message::Members { members: part.to_vec() });
         }
     }
@@ -61,14 +61,14 @@ impl Gossip {
     }
 
     /// A peer tells of members that came or went.
-    pub(super) fn hear_of_members(&mut self, now: Now, link: LinkId, news: Vec<MemberNews>) {
+    pub(super) fn hear_of_members(&mut self, now: Now, link: LinkId, entries: Vec<MemberNews>) {
         let Some(state) = self.links.get(&link) else { return };
         if !self.settings.peer_exchange || state.dialed().is_none() || self.leaving.is_some() {
             return;
         }
         let here = state.remote().is_some_and(|remote| remote.is_loopback());
         let mut implausible = 0;
-        for MemberNews { replica, address } in news {
+        for MemberNews { replica, address } in entries {
             let Some(address) = address else {
                 self.addresses.unname(&replica.node, link);
                 continue;

@@ -15,7 +15,7 @@ fn settings() -> GossipSettings {
     GossipSettings { advertised, peer_exchange: true, ..GossipSettings::default() }
 }
 
-/// A seed that knows nobody, and members that know the seed alone.
+/// A seed that knows no other, and members that know the seed alone.
 fn one_seed(members: usize) -> Net {
     let mut net = Net::new(&[], &settings());
     net.join("seed", &settings(), &[]);
@@ -25,24 +25,24 @@ fn one_seed(members: usize) -> Net {
     net
 }
 
-fn connected(net: &Net, place: usize) -> usize {
-    let peers = net.members[place].gossip.peers(net.time());
+fn connected(net: &Net, index: usize) -> usize {
+    let peers = net.members[index].gossip.peers(net.time());
     peers.iter().filter(|peer| peer.connected).count()
 }
 
-fn peer(net: &Net, place: usize, node: &str) -> Option<PeerStatus> {
+fn peer(net: &Net, index: usize, node: &str) -> Option<PeerStatus> {
     let is_it = |replica: &ReplicaId| replica.node.as_str() == node;
-    let mut peers = net.members[place].gossip.peers(net.time()).into_iter();
+    let mut peers = net.members[index].gossip.peers(net.time()).into_iter();
     peers.find(|peer| peer.replica.as_ref().is_some_and(is_it))
 }
 
 /// Has a member tell another, over the link by which it was dialed, of these.
-fn tell(net: &mut Net, from: usize, to: usize, news: &[(&str, &str)]) {
-    let news = news.iter().map(|(node, address)| MemberNews {
+fn tell(net: &mut Net, from: usize, to: usize, entries: &[(&str, &str)]) {
+    let entries = entries.iter().map(|(node, address)| MemberNews {
         replica: replica(node, 1, 77),
         address: Some((*address).to_string()),
     });
-    let members = news.collect();
+    let members = entries.collect();
     let links = &net.members[from].gossip.links;
     let leads_there =
         |link: &&crate::link::LinkId| net.ends.get(link).is_some_and(|end| end.1 == to);
@@ -58,14 +58,14 @@ fn tell(net: &mut Net, from: usize, to: usize, news: &[(&str, &str)]) {
 fn one_seed_leads_to_all_also_for_those_that_start_at_one_moment() {
     let mut net = one_seed(10);
     net.run(SECOND / 2);
-    for place in 0..10 {
-        assert_eq!(connected(&net, place), 9, "{place}");
-        assert_eq!(net.members[place].gossip.cluster_size(), 10);
+    for index in 0..10 {
+        assert_eq!(connected(&net, index), 9, "{index}");
+        assert_eq!(net.members[index].gossip.cluster_size(), 10);
     }
     let late = net.join("late", &settings(), &[3]);
     net.run(SECOND / 2);
     assert_eq!(connected(&net, late), 10);
-    assert!((0..10).all(|place| connected(&net, place) == 10));
+    assert!((0..10).all(|index| connected(&net, index) == 10));
     let of_seed = peer(&net, late, "m3").unwrap();
     assert_eq!((of_seed.source, of_seed.address), (Some(PeerSource::Config), Some(address_of(3))));
     let told = peer(&net, late, "m4").unwrap();
@@ -81,11 +81,11 @@ fn who_is_lost_is_dialed_again_where_others_said_and_who_said_goodbye_is_not() {
     net.partition(2);
     net.run(SECOND * 8);
     assert_eq!(connected(&net, 2), 1);
-    assert_eq!(net.members[2].gossip.cluster_size(), 4, "silence alone takes nobody out");
+    assert_eq!(net.members[2].gossip.cluster_size(), 4, "silence alone takes none out");
     assert_eq!(peer(&net, 2, "m1").unwrap().absence, Some(PeerAbsence::Lost));
     net.cut.clear();
     net.run(SECOND * 8);
-    assert!((0..4).all(|place| connected(&net, place) == 3));
+    assert!((0..4).all(|index| connected(&net, index) == 3));
 
     net.input(3, super::Input::Stop);
     net.run(SECOND / 4);
@@ -93,14 +93,14 @@ fn who_is_lost_is_dialed_again_where_others_said_and_who_said_goodbye_is_not() {
     net.members[3].up = false;
     net.reports.clear();
     net.run(SECOND * 10);
-    for place in 0..3 {
-        assert_eq!(net.members[place].gossip.cluster_size(), 3);
-        assert_eq!(peer(&net, place, "m3").unwrap().absence, Some(PeerAbsence::Stopped));
+    for index in 0..3 {
+        assert_eq!(net.members[index].gossip.cluster_size(), 3);
+        assert_eq!(peer(&net, index, "m3").unwrap().absence, Some(PeerAbsence::Stopped));
     }
     let in_vain = net.reports.iter().filter(|(_, report)| {
         matches!(report, Report::NoAnswer { .. } | Report::Unreachable { .. })
     });
-    assert_eq!(in_vain.count(), 0, "nobody dials who is gone");
+    assert_eq!(in_vain.count(), 0, "none dials who is gone");
 }
 
 #[test]
@@ -144,8 +144,8 @@ fn garbage_is_counted_and_never_dialed() {
         "[::1]:1",
     ];
     let names: Vec<String> = (0..garbage.len()).map(|n| format!("x{n}")).collect();
-    let news: Vec<_> = names.iter().map(String::as_str).zip(garbage).collect();
-    tell(&mut net, 0, 1, &news);
+    let entries: Vec<_> = names.iter().map(String::as_str).zip(garbage).collect();
+    tell(&mut net, 0, 1, &entries);
     net.run(SECOND);
     assert_eq!(net.members[1].table.rejections().addresses_implausible, garbage.len() as u64);
     assert_eq!(net.members[1].gossip.cluster_size(), 2);
@@ -153,7 +153,7 @@ fn garbage_is_counted_and_never_dialed() {
 }
 
 #[test]
-fn an_address_that_nobody_reaches_is_said_once_and_dropped_when_nobody_names_it() {
+fn an_address_that_is_not_reached_is_said_once_and_dropped_when_none_names_it() {
     let mut net = one_seed(2);
     net.run(SECOND);
     tell(&mut net, 0, 1, &[("x", "10.0.0.200:1")]);
@@ -183,9 +183,9 @@ fn no_more_addresses_are_learned_than_are_remembered() {
     let names: Vec<String> = (0..5_000).map(|n| format!("x{n}")).collect();
     let addresses: Vec<String> =
         (0..5_000).map(|n| format!("10.1.{}.{}:1", n / 250, n % 250)).collect();
-    let news: Vec<_> =
+    let entries: Vec<_> =
         names.iter().map(String::as_str).zip(addresses.iter().map(String::as_str)).collect();
-    for part in news.chunks(300) {
+    for part in entries.chunks(300) {
         tell(&mut net, 0, 1, part);
     }
     // The other member, this one, and what was learned.
@@ -205,10 +205,10 @@ fn clusters_of_two_names_stay_apart_and_both_are_told_both_names() {
     net.join("b", &settings(), &[0]);
     net.run(SECOND * 2);
     assert_eq!((connected(&net, 0), connected(&net, 1), connected(&net, 2)), (1, 0, 1));
-    let told = |place: usize, ours: &str, theirs: &str| {
+    let told = |index: usize, ours: &str, theirs: &str| {
         net.reports.iter().any(|(at, report)| match report {
             Report::OtherCluster { theirs: t, ours: o, .. } => {
-                (*at, o.as_ref(), t.as_str()) == (place, ours, theirs)
+                (*at, o.as_ref(), t.as_str()) == (index, ours, theirs)
             }
             _ => false,
         })

@@ -1,6 +1,6 @@
 //! Peers that are taken off the list and put on it while the node runs.
 
-use alloc::{string::ToString, vec};
+use alloc::{string::ToString, vec, vec::Vec};
 
 use super::test_net::*;
 use super::*;

@@ -50,7 +50,7 @@ impl Timers {
 impl Gossip {
     /// Whether the cluster is small enough that each node sends its changes to all.
     pub(super) fn is_direct(&self) -> bool {
-        // Who leaves tells everybody, since what it passes on to a few may be passed on by none of them.
+        // Who leaves tells every peer, since what it passes on to a few may be passed on by none of them.
         self.leaving.is_some() || self.links.len() < self.settings.direct_up_to
     }
 

@@ -57,21 +57,21 @@ pub(super) fn link_up(link: LinkId, dialed: Option<String>) -> Input {
     link_up_from(link, dialed, 9)
 }
 
-/// As [`link_up`], where the other end is at this place.
-pub(super) fn link_up_from(link: LinkId, dialed: Option<String>, place: usize) -> Input {
-    let remote = Some(alloc::format!("10.0.0.{place}"));
+/// As [`link_up`], where the other end is at this index.
+pub(super) fn link_up_from(link: LinkId, dialed: Option<String>, index: usize) -> Input {
+    let remote = Some(alloc::format!("10.0.0.{index}"));
     Input::Link(LinkEvent::Up { link, dialed, remote, peer: Proven::Nobody })
 }
 
 /// Where a member that listens can be dialed.
-pub(super) fn address_of(place: usize) -> String {
-    alloc::format!("10.0.0.{place}:1")
+pub(super) fn address_of(index: usize) -> String {
+    alloc::format!("10.0.0.{index}:1")
 }
 
-/// The place that an address leads to: a number, or what [`address_of`] makes of one.
-fn place_of(address: &str) -> usize {
-    let place = address.strip_prefix("10.0.0.").and_then(|rest| rest.strip_suffix(":1"));
-    place.unwrap_or(address).parse().unwrap_or(usize::MAX)
+/// The index that an address leads to: a number, or what [`address_of`] makes of one.
+fn index_of(address: &str) -> usize {
+    let index = address.strip_prefix("10.0.0.").and_then(|rest| rest.strip_suffix(":1"));
+    index.unwrap_or(address).parse().unwrap_or(usize::MAX)
 }
 
 impl Net {
@@ -120,14 +120,14 @@ impl Net {
 
     /// Adds a member that listens and knows only these places; returns its own.
     pub(super) fn join(&mut self, name: &str, settings: &GossipSettings, seeds: &[usize]) -> usize {
-        let place = self.members.len();
-        let own = replica(name, 1, place as u64);
+        let index = self.members.len();
+        let own = replica(name, 1, index as u64);
         let table = Arc::new(Table::new(own, Bounds::default(), [1, 2, 3, 4]));
-        let gossip = Gossip::new(table.clone(), settings.clone(), place as u64, self.time());
+        let gossip = Gossip::new(table.clone(), settings.clone(), index as u64, self.time());
         self.members.push(Member { gossip, table, up: true });
-        let seeds = seeds.iter().map(|place| address_of(*place).into()).collect();
-        self.input(place, Input::Peers(seeds));
-        place
+        let seeds = seeds.iter().map(|index| address_of(*index).into()).collect();
+        self.input(index, Input::Peers(seeds));
+        index
     }
 
     pub(super) fn time(&self) -> Now {
@@ -170,7 +170,7 @@ impl Net {
     }
 
     pub(super) fn dial(&mut self, from: usize, address: String) {
-        let to = place_of(&address);
+        let to = index_of(&address);
         if to >= self.members.len() || !self.members[to].up || self.is_cut(from, to) {
             let error = "unreachable".to_owned();
             return self.input(from, Input::Link(LinkEvent::DialFailed { address, error }));

@@ -241,8 +241,8 @@ mod tests {
                 ),
             prop::collection::vec((replica(), prop::option::of(".{0,9}")), 0..4).prop_map(
                 |members| {
-                    let news = |(replica, address)| MemberNews { replica, address };
-                    Message::Members { members: members.into_iter().map(news).collect() }
+                    let told = |(replica, address)| MemberNews { replica, address };
+                    Message::Members { members: members.into_iter().map(told).collect() }
                 }
             ),
             Just(Message::Leaving {}),

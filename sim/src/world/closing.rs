@@ -48,7 +48,7 @@ impl World<'_> {
             |other: &usize| self.life(*other).is_some_and(|life| life.closing == Closing::No);
         let held = others.iter().filter_map(|other| self.life(*other));
         let held = held.map(|life| life.table.watermark(&replica).0).max().unwrap_or(0);
-        // Whoever confirmed it may have crashed or lost its disk since.
+        // The peer that confirmed it may have crashed or lost its disk since.
         if !self.checker.may_lose && others.iter().all(stay) && held < confirmed {
             let what = format!(
                 "{replica} leaves and says that a peer has its updates up to {confirmed}, and the most that one has is {held}"
