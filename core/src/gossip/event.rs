@@ -13,7 +13,8 @@ use crate::wire::CloseReason;
 /// What happens to the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// These are the peers of the config from now on, in the place of those before.
+    /// These are the peers of the config from now on, in the place of those before. A link that was dialed to one that is not
+    /// among them any more, by name, is closed.
     Peers(Vec<PeerAddresses>),
     /// Something happened to a connection.
     Link(LinkEvent),
