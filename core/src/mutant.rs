@@ -53,12 +53,14 @@ pub enum Mutant {
     LoweredNodeVouches,
     /// A closed table counts on.
     CountsWhenClosed,
+    /// In a large cluster, news goes to peers drawn by chance only.
+    NewsLeftToChance,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 17] = [
+    pub const ALL: [Mutant; 18] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -76,6 +78,7 @@ impl Mutant {
         Mutant::WatermarkOfFutureBelieved,
         Mutant::LoweredNodeVouches,
         Mutant::CountsWhenClosed,
+        Mutant::NewsLeftToChance,
     ];
 
     /// Makes a mutant active in this thread, in the place of any other.

@@ -60,9 +60,14 @@ impl Gossip {
                 self.digest(now, link, peer, after, entries, last);
             }
             Message::Delta(delta) => self.delta(now, link, peer, &delta),
-            Message::Push { replica, updates } => {
+            Message::Push { replica, updates, at_once } => {
                 let before = self.table.watermark(&replica);
-                let applied = self.table.apply(now.wall, &replica, &updates);
+                let mut applied = self.table.apply(now.wall, &replica, &updates);
+                // What a node pushes of its own is urgent.
+                if !self.is_direct() && (at_once || replica == *peer) && !applied.new.is_empty() {
+                    let new = core::mem::take(&mut applied.new);
+                    self.urgent_rumors.hear(&replica, before, link, new);
+                }
                 self.applied(link, peer, (&replica, before), applied);
                 if let Some(update) = updates.last().filter(|_| mutant!(WatermarkMovedByPush)) {
                     self.table.complete(&replica, before, update.version);
@@ -80,6 +85,7 @@ impl Gossip {
             Message::Pong { wall } => self.pong(now, link, peer, wall),
             Message::Conflict { other } => self.report(Report::NodeIdInUse { other }),
             Message::Limits { limits } => self.compare_limits(link, &limits),
+            Message::News { passes_on, is_fed } => self.hear_terms(now, link, passes_on, is_fed),
             Message::Hello { .. } | Message::Goodbye { .. } => {}
         }
     }
@@ -198,6 +204,10 @@ impl Gossip {
         if watermark > before {
             self.repair.moved(&delta.replica);
             self.reached(&delta.replica, watermark);
+            if !self.is_direct() {
+                // Also if all cells were here: those who got them by a push wait for it.
+                self.rumors.hear(&delta.replica, before, link, Vec::new());
+            }
         }
         if !moved {
             self.request(now, link, &delta.replica, watermark);
@@ -292,8 +302,14 @@ impl Gossip {
         }
     }
 
-    /// Splits updates into messages that fit in a frame.
-    pub(super) fn push_updates(&mut self, link: LinkId, replica: &ReplicaId, updates: &[Update]) {
+    /// Splits updates into messages that fit in a frame; `at_once` asks the receiver to pass them on without waiting.
+    pub(super) fn push_updates(
+        &mut self,
+        link: LinkId,
+        replica: &ReplicaId,
+        updates: &[Update],
+        at_once: bool,
+    ) {
         let bytes_max = self.settings.frame_bytes_max.saturating_sub(ENVELOPE_BYTES);
         let mut rest = updates;
         while !rest.is_empty() {
@@ -304,7 +320,7 @@ impl Gossip {
             });
             let (part, later) = rest.split_at(fits.count().max(1));
             let (replica, updates) = (replica.clone(), part.to_vec());
-            self.send(link, &Message::Push { replica, updates });
+            self.send(link, &Message::Push { replica, updates, at_once });
             rest = later;
         }
     }

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::chain::IncomingChains;
+use super::feed::Feed;
 use super::peer_clock::PeerClock;
 use super::streams::Streams;
 use super::sync_goals::SyncGoals;
@@ -32,6 +33,8 @@ pub(super) struct Link {
     pub incoming: IncomingChains,
     /// What the peer had when we met.
     pub goals: SyncGoals,
+    /// Which of the two tells the other all news.
+    pub feed: Feed,
     /// The peer's clock.
     pub clock: PeerClock,
     /// The limits that say something else at the peer.
@@ -53,6 +56,7 @@ impl Link {
             streams: Streams::new(now, mark),
             incoming: IncomingChains::default(),
             goals: SyncGoals::default(),
+            feed: Feed::default(),
             clock: PeerClock::default(),
             different_limits: BTreeSet::new(),
         }
