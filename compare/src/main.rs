@@ -13,6 +13,7 @@ mod decisions;
 mod keys;
 mod machine;
 mod memory;
+mod news;
 mod page;
 mod peers;
 mod plot;
@@ -58,6 +59,7 @@ enum Part {
     Decisions,
     Stalls,
     Propagation,
+    News,
     Memory,
 }
 
@@ -101,6 +103,7 @@ fn measure(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         Part::Decisions => decisions::run(size, &mut report)?,
         Part::Stalls => stalls::run(size, &mut report)?,
         Part::Propagation => propagation::run(size, &mut report)?,
+        Part::News => news::run(size, &mut report)?,
         Part::Memory => memory::run(size, &mut report)?,
     }
     println!("## {}\n\n{}", part.name(), report.markdown());
@@ -133,6 +136,7 @@ impl Part {
             Part::Decisions => "decisions",
             Part::Stalls => "stalls",
             Part::Propagation => "propagation",
+            Part::News => "news",
             Part::Memory => "memory",
         }
     }

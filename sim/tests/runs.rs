@@ -70,7 +70,8 @@ fn every_single_count_reaches_all_of_a_large_cluster_within_eight_rounds_and_no_
         let outcomes = run(&Options::news(seed, 40, 20), false);
         assert_eq!(outcomes.violation, None, "seed {seed}");
         assert_eq!(outcomes.spreads.len(), 20);
-        let mean = outcomes.spreads.iter().map(|spread| spread.mean).sum::<std::time::Duration>() / 20;
+        let mean =
+            outcomes.spreads.iter().map(|spread| spread.mean).sum::<std::time::Duration>() / 20;
         assert!(mean.as_millis() < 100, "seed {seed}: {mean:?}");
     }
 }

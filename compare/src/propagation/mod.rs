@@ -7,6 +7,9 @@ mod latency;
 mod nodes;
 mod wire;
 
+pub use counting_proxy::CountingProxy;
+pub use nodes::{INTERVAL_MS, NORMAL, call};
+
 use std::io;
 
 use crate::peers::RedisServer;

@@ -120,7 +120,8 @@ impl Gossip {
 
     /// The links that news goes over now: to all who asked for it, and to others by chance, `fanout` at the least.
     pub(super) fn news_links(&mut self) -> Vec<LinkId> {
-        let wants = |link: &LinkId| self.links.get(link).is_some_and(|state| state.feed.is_wanted());
+        let wants =
+            |link: &LinkId| self.links.get(link).is_some_and(|state| state.feed.is_wanted());
         let (mut links, mut others): (Vec<LinkId>, Vec<LinkId>) =
             self.established().into_iter().partition(wants);
         let missing = self.settings.fanout.saturating_sub(links.len());
@@ -160,7 +161,7 @@ mod tests {
             let settings = if mixed && n % 3 == 0 { &direct } else { settings };
             net.add(replica(&format!("n{n}"), 1, n as u64), settings);
         }
-        net.run(settings.interval * 20);
+        net.run(settings.interval * 10);
         net
     }
 
@@ -233,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_is_urgent_is_passed_on_without_waiting_for_rounds() {
-        let slow = GossipSettings { interval: Duration::from_secs(5), ..settings(8) };
+        let slow = GossipSettings { interval: Duration::from_secs(2), ..settings(8) };
         let mut net = net(&slow, false);
         let window = Window::Session { ttl: Duration::from_secs(3_600) };
         let policy = Policy::new([Limit::new("x", NODES as u64, window)]).unwrap();

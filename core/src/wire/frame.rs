@@ -241,8 +241,9 @@ mod tests {
                     updates,
                 })
             ),
-            (replica(), updates(), any::<bool>())
-                .prop_map(|(replica, updates, at_once)| Message::Push { replica, updates, at_once }),
+            (replica(), updates(), any::<bool>()).prop_map(|(replica, updates, at_once)| {
+                Message::Push { replica, updates, at_once }
+            }),
             (any::<bool>(), any::<bool>())
                 .prop_map(|(passes_on, is_fed)| Message::News { passes_on, is_fed }),
             any::<u64>().prop_map(|version| Message::Ack { watermark: Version(version) }),
