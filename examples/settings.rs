@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .urgent_at(0.7)
         .digest_interval(ms(1_000))
         .sync_timeout(ms(1_000))
-        .direct_up_to(32)
+        .direct_up_to(128)
         .fanout(4)
         .handshake_timeout(ms(5_000))
         .silence_timeout(ms(5_000))

@@ -15,6 +15,7 @@ mod keys;
 mod lives;
 mod machine;
 mod memory;
+mod news;
 mod page;
 mod peers;
 mod plot;
@@ -63,6 +64,7 @@ enum Part {
     Decisions,
     Stalls,
     Propagation,
+    News,
     Memory,
     Lives,
 }
@@ -107,6 +109,7 @@ fn measure(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         Part::Decisions => decisions::run(size, &mut report)?,
         Part::Stalls => stalls::run(size, &mut report)?,
         Part::Propagation => propagation::run(size, &mut report)?,
+        Part::News => news::run(size, &mut report)?,
         Part::Memory => memory::run(size, &mut report)?,
         Part::Lives => lives::run(size, arguments.lives.unwrap_or(size.lives), &mut report)?,
     }
@@ -140,6 +143,7 @@ impl Part {
             Part::Decisions => "decisions",
             Part::Stalls => "stalls",
             Part::Propagation => "propagation",
+            Part::News => "news",
             Part::Memory => "memory",
             Part::Lives => "lives",
         }

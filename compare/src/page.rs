@@ -44,6 +44,7 @@ mod tests {
             ("decisions", include_str!("../../docs/benchmarks/decisions.md")),
             ("stalls", include_str!("../../docs/benchmarks/stalls.md")),
             ("propagation", include_str!("../../docs/benchmarks/propagation.md")),
+            ("news", include_str!("../../docs/benchmarks/news.md")),
             ("memory", include_str!("../../docs/benchmarks/memory.md")),
             ("lives", include_str!("../../docs/benchmarks/lives.md")),
         ];

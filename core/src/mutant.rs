@@ -57,12 +57,14 @@ pub enum Mutant {
     CountsWhenClosed,
     /// A node that stops says goodbye before a peer has what it counted last.
     GoodbyeFirst,
+    /// In a large cluster, news goes to peers drawn by chance only.
+    NewsLeftToChance,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 19] = [
+    pub const ALL: [Mutant; 20] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -82,6 +84,7 @@ impl Mutant {
         Mutant::EndNotHeard,
         Mutant::CountsWhenClosed,
         Mutant::GoodbyeFirst,
+        Mutant::NewsLeftToChance,
     ];
 
     /// Makes a mutant active in this thread, in the place of any other.

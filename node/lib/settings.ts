@@ -27,7 +27,7 @@ export const SETTINGS: Readonly<Record<string, Setting>> = {
   'gossip.syncTimeout': { kind: 'duration', allowed: '0s to 1m', default: '1s' },
   'gossip.readyTimeout': { kind: 'duration', allowed: '0s to 10m', default: '10s' },
   'gossip.leaveTimeout': { kind: 'duration', allowed: '0s to 1m', default: '1s' },
-  'gossip.directUpTo': { kind: 'count', allowed: '0 to 65536', default: '32' },
+  'gossip.directUpTo': { kind: 'count', allowed: '0 to 65536', default: '128' },
   'gossip.fanout': { kind: 'count', allowed: '1 to 1024', default: '4' },
   'gossip.handshakeTimeout': { kind: 'duration', allowed: '100ms to 1m', default: '5s' },
   'gossip.silenceTimeout': { kind: 'duration', allowed: '100ms to 10m', default: '5s' },

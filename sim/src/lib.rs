@@ -15,4 +15,4 @@ pub mod sweep;
 pub use checker::Violation;
 pub use faults::{Fault, Faults};
 pub use options::{Checks, Kind, Limits, Options, Scene, Workload};
-pub use world::{Measured, Outcomes, run, run_focused};
+pub use world::{Measured, Outcomes, Spread, run, run_focused};

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use tallymesh_core::mutant::Mutant;
 use tallymesh_sim::sweep::{Sweep, Trace};
 use tallymesh_sim::{Faults, Kind, Options, Outcomes, Workload, run, run_focused, study};
 
@@ -76,6 +77,20 @@ enum Command {
         /// How many.
         #[arg(long, default_value_t = 1_000_000)]
         keys: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Follows single counts until every node has heard of them, in a large cluster without digests.
+    News {
+        /// How many nodes.
+        #[arg(long, value_parser = parse_nodes, default_value = "1000")]
+        nodes: usize,
+        /// How many counts.
+        #[arg(long, default_value_t = 100)]
+        tries: u64,
+        /// Makes the mistake to leave news to chance: nobody is asked to tell all.
+        #[arg(long)]
+        by_chance: bool,
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
@@ -185,6 +200,10 @@ fn main() -> ExitCode {
             );
             tell(&options, outcomes)
         }
+        Command::News { nodes, tries, by_chance, seed } => {
+            let mutant = by_chance.then_some(Mutant::NewsLeftToChance);
+            news(&Options { mutant, ..Options::news(seed, nodes, tries) })
+        }
         Command::Cold { keys, seed } => {
             let options = Options::cold(seed, keys);
             tell(&options, run(&options, false))
@@ -199,6 +218,31 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+    }
+}
+
+fn news(options: &Options) -> ExitCode {
+    let outcomes = run(options, false);
+    let mut last: Vec<_> = outcomes.spreads.iter().filter_map(|spread| spread.last).collect();
+    last.sort_unstable();
+    let at = |share: f64| {
+        let place = (last.len().saturating_sub(1) as f64 * share) as usize;
+        last.get(place).map_or(0.0, |took| took.as_secs_f64() * 1e3)
+    };
+    let (tries, nodes) = (outcomes.spreads.len(), options.nodes);
+    println!(
+        "{nodes} nodes, {} of {tries} counts known by all; time to the last node: p50 {:.0} ms, p99 {:.0} ms, worst {:.0} ms; \
+         {} bytes in all",
+        last.len(),
+        at(0.5),
+        at(0.99),
+        at(1.0),
+        outcomes.measured.bytes_sent
+    );
+    let known = last.len() == tries;
+    match tell(options, outcomes) {
+        ExitCode::SUCCESS if !known => ExitCode::FAILURE,
+        told => told,
     }
 }
 

@@ -79,6 +79,11 @@ pub enum Scene {
         /// Length of the partition.
         cut_ms: u64,
     },
+    /// From two seconds on, single counts and no other calls, each followed until every node has heard of it.
+    News {
+        /// Time from one to the next.
+        every_ms: u64,
+    },
 }
 
 /// How many new keys come in a virtual second, where all that matters is their number.
@@ -212,6 +217,26 @@ impl Options {
             checks: Checks::Few,
             counters_max: 1_000_000,
             ..Options::of_seed(seed, Some(nodes), Faults::none())
+        }
+    }
+
+    /// A large cluster that passes news on, in which so many single counts are followed; digests are too rare to help.
+    pub fn news(seed: u64, nodes: usize, tries: u64) -> Options {
+        const EVERY_MS: u64 = 2_000;
+        Options {
+            kind: Kind::Safety,
+            scene: Scene::News { every_ms: EVERY_MS },
+            busy_ms: 2_000 + tries * EVERY_MS + 1,
+            delay_ms_max: 1,
+            delay_tail_ms: 2.0,
+            gossip_interval_ms: 50,
+            digest_interval_ms: 3_600_000,
+            direct_up_to: 0,
+            fanout: 4,
+            // All in all, links take the memory: where nodes are very many, each knows only some.
+            peers_known: (nodes > 200).then_some(8),
+            checkpoint_ms: 3_600_000,
+            ..Options::steady(seed, nodes, 0)
         }
     }
 

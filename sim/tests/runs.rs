@@ -63,3 +63,15 @@ fn thousands_of_cold_keys_and_many_nodes_are_no_trouble() {
     let outcomes = run(&Options::steady(1, 60, 4), false);
     assert!(outcomes.violation.is_none() && outcomes.calls > 100, "{outcomes:?}");
 }
+
+#[test]
+fn every_single_count_reaches_all_of_a_large_cluster_within_eight_rounds_and_no_digest_helps() {
+    for seed in 0..5 {
+        let outcomes = run(&Options::news(seed, 40, 20), false);
+        assert_eq!(outcomes.violation, None, "seed {seed}");
+        assert_eq!(outcomes.spreads.len(), 20);
+        let mean =
+            outcomes.spreads.iter().map(|spread| spread.mean).sum::<std::time::Duration>() / 20;
+        assert!(mean.as_millis() < 100, "seed {seed}: {mean:?}");
+    }
+}

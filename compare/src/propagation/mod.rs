@@ -8,6 +8,8 @@ mod nodes;
 mod wire;
 
 pub use counting_proxy::CountingProxy;
+pub use nodes::{INTERVAL_MS, NORMAL, call};
+
 use std::io;
 
 use crate::peers::RedisServer;

@@ -71,9 +71,14 @@ impl Gossip {
             }
             Message::Entries { entries, last } => self.entries(now, link, peer, &entries, last),
             Message::Delta(delta) => self.delta(now, link, peer, &delta),
-            Message::Push { replica, updates } => {
+            Message::Push { replica, updates, at_once } => {
                 let before = self.table.watermark(&replica);
-                let applied = self.table.apply(now.wall, &replica, &updates);
+                let mut applied = self.table.apply(now.wall, &replica, &updates);
+                // What a node pushes of its own is urgent.
+                if !self.is_direct() && (at_once || replica == *peer) && !applied.new.is_empty() {
+                    let new = core::mem::take(&mut applied.new);
+                    self.urgent_rumors.hear(&replica, before, link, new);
+                }
                 self.applied(link, peer, (&replica, before), applied);
                 if let Some(update) = updates.last().filter(|_| mutant!(WatermarkMovedByPush)) {
                     self.table.complete(&replica, before, update.version);
@@ -100,6 +105,7 @@ impl Gossip {
                     state.hear_leaving();
                 }
             }
+            Message::News { passes_on, is_fed } => self.hear_terms(now, link, passes_on, is_fed),
             Message::Hello { .. } | Message::Goodbye { .. } => {}
         }
     }
@@ -149,6 +155,10 @@ impl Gossip {
         if watermark > before {
             self.repair.moved(&delta.replica);
             self.reached(&delta.replica, watermark);
+            if !self.is_direct() {
+                // Also if all cells were here: those who got them by a push wait for it.
+                self.rumors.hear(&delta.replica, before, link, Vec::new());
+            }
         }
         match moved {
             true => {}
@@ -256,8 +266,14 @@ impl Gossip {
         }
     }
 
-    /// Splits updates into messages that fit in a frame.
-    pub(super) fn push_updates(&mut self, link: LinkId, replica: &ReplicaId, updates: &[Update]) {
+    /// Splits updates into messages that fit in a frame; `at_once` asks the receiver to pass them on without waiting.
+    pub(super) fn push_updates(
+        &mut self,
+        link: LinkId,
+        replica: &ReplicaId,
+        updates: &[Update],
+        at_once: bool,
+    ) {
         let bytes_max = self.settings.frame_bytes_max.saturating_sub(ENVELOPE_BYTES);
         let mut rest = updates;
         while !rest.is_empty() {
@@ -268,7 +284,7 @@ impl Gossip {
             });
             let (part, later) = rest.split_at(fits.count().max(1));
             let (replica, updates) = (replica.clone(), part.to_vec());
-            self.send(link, &Message::Push { replica, updates });
+            self.send(link, &Message::Push { replica, updates, at_once });
             rest = later;
         }
     }

@@ -9,6 +9,7 @@ use core::time::Duration;
 
 use super::chain::IncomingChains;
 use super::comparison::Comparison;
+use super::feed::Feed;
 use super::peer_clock::PeerClock;
 use super::peers::PeerAbsence;
 use super::streams::Streams;
@@ -45,6 +46,8 @@ pub(super) struct Link {
     pub incoming: IncomingChains,
     /// What the peer had when we met.
     pub goals: SyncGoals,
+    /// Which of the two tells the other all news.
+    pub feed: Feed,
     /// The peer's clock.
     pub clock: PeerClock,
     /// The limits that say something else at the peer.
@@ -80,6 +83,7 @@ impl Link {
             streams: Streams::new(now, mark),
             incoming: IncomingChains::default(),
             goals: SyncGoals::default(),
+            feed: Feed::default(),
             clock: PeerClock::default(),
             different_limits: BTreeSet::new(),
             grace: None,

@@ -2,8 +2,8 @@
 //!
 //! Digests and deltas follow Scuttlebutt (van Renesse et al., "Efficient reconciliation and flow control for anti-entropy
 //! protocols", LADIS 2008). Small clusters push each node's own changes to every peer; large ones spread rumors to a few
-//! random peers each round (Demers et al., "Epidemic algorithms for replicated database maintenance", PODC 1987). In both,
-//! digests find what was missed.
+//! peers each round (Demers et al., "Epidemic algorithms for replicated database maintenance", PODC 1987): to those who
+//! asked for it, and to others by chance. In both, digests find what was missed.
 //!
 //! # The contract of the poll loop
 //!
@@ -67,7 +67,7 @@
 //!
 //! What the machine remembers is split by what it is for, and each part keeps its fields to itself: `Addresses` (what to
 //! dial), `Members` (who was ever met), `Link` with its streams, chains, goals and clock (one peer), `Timers` (rounds and digests), `Urgent`, `Rest`,
-//! `Repair` (what to ask for), `Rumors` (what to pass on) and `Sweep`. The files of this folder are methods of [`Gossip`] by
+//! `Repair` (what to ask for), `Rumors` (what to pass on), `Feeders` (who passes it on to us) and `Sweep`. The files of this folder are methods of [`Gossip`] by
 //! subject; they go through the front of these parts.
 
 mod addresses;
@@ -78,6 +78,7 @@ mod chain;
 mod comparison;
 mod event;
 mod exchange;
+mod feed;
 mod handshake;
 #[cfg(test)]
 mod hello_tests;
@@ -124,6 +125,7 @@ use addresses::Addresses;
 use arriving::Arrival;
 pub use arriving::Waiting;
 pub use event::{HandshakeFailure, Input, Output, PeerAddresses, Report};
+use feed::Feeders;
 use leaving::Leaving;
 use link::Link;
 use members::Members;
@@ -161,6 +163,9 @@ pub struct Gossip {
     rest: Rest,
     repair: Repair,
     rumors: Rumors,
+    /// What others told as urgent, to be passed on like that.
+    urgent_rumors: Rumors,
+    feeders: Feeders,
     sweep: Sweep,
     /// The latest time by which a watermark was believed: see `Delta::as_of`.
     vouched_as_of: Timestamp,
@@ -189,6 +194,8 @@ impl Gossip {
             rest: Rest::default(),
             repair: Repair::default(),
             rumors: Rumors::default(),
+            urgent_rumors: Rumors::default(),
+            feeders: Feeders::default(),
             sweep: Sweep::new(now.monotonic),
             vouched_as_of: Timestamp::default(),
             arrival: Arrival::new(now.monotonic),
@@ -233,7 +240,12 @@ impl Gossip {
                 self.link_up(now, link, dialed, remote);
             }
             LinkEvent::DialFailed { address, error } => self.dial_failed(now, address, error),
-            LinkEvent::Frame { link, bytes } => self.frame(now, link, &bytes),
+            LinkEvent::Frame { link, bytes } => {
+                self.frame(now, link, &bytes);
+                if !self.urgent_rumors.is_empty() {
+                    self.want_urgent(now);
+                }
+            }
             LinkEvent::Sent { link, frames } => {
                 if let Some(state) = self.links.get_mut(&link) {
                     state.left(frames);

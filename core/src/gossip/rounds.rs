@@ -12,7 +12,7 @@ use super::{Gossip, HandshakeFailure, Report};
 use crate::crdt::Update;
 use crate::id::{ReplicaId, Version};
 use crate::link::LinkId;
-use crate::table::DirtySet;
+use crate::table::{DirtySet, SlotId};
 use crate::time::{Now, Timestamp};
 use crate::wire::Message;
 
@@ -64,6 +64,7 @@ impl Gossip {
         self.table.harvest(DirtySet::All);
         let idle = self.has_nothing_to_send();
         self.rest.after_round(idle);
+        self.choose_feeders();
         let links = self.established();
         if self.is_direct() {
             for link in &links {
@@ -111,38 +112,51 @@ impl Gossip {
         }
     }
 
-    /// Sends the counters that went past the urgent fraction of their limit, without waiting for the round.
+    /// Sends the counters that went past the urgent fraction of their limit, without waiting for the round, and passes on those
+    /// of others, in a large cluster.
     pub(super) fn push_urgent(&mut self, now: Now) {
         self.urgent.sent(now.monotonic);
         let slots = self.table.harvest(DirtySet::Urgent);
-        if slots.is_empty() {
+        let rumors = self.urgent_rumors.take_heard();
+        if slots.is_empty() && rumors.is_empty() {
             return;
         }
-        let updates = self.table.updates(&self.own, &slots);
+        let direct = self.is_direct();
+        let links = if direct { self.established() } else { self.news_links() };
+        if !slots.is_empty() {
+            self.push_own(now, &links, &slots);
+        }
+        for (replica, rumor) in rumors {
+            let updates = self.table.updates(&replica, &rumor.ahead);
+            for link in links.iter().filter(|link| rumor.source != Some(**link)) {
+                let queued = self.links.get(link).map_or(usize::MAX, Link::queued);
+                if queued < 2 * self.settings.frames_queued_max {
+                    self.push_updates(*link, &replica, &updates, true);
+                }
+            }
+        }
+    }
+
+    /// Sends own cells out of turn.
+    fn push_own(&mut self, now: Now, links: &[LinkId], slots: &[SlotId]) {
+        let updates = self.table.updates(&self.own, slots);
         let own = self.own.clone();
         let direct = self.is_direct();
-        for link in if direct { self.established() } else { self.some_links() } {
+        for link in links.iter().copied() {
             let Some(state) = self.links.get(&link) else { continue };
             if direct && state.streams.has_own_stream() && state.queued() == 0 {
                 // Nothing waits before it, so the ordinary stream is as quick, and sends it only once.
                 self.send_own(now, link);
             } else if state.queued() < 2 * self.settings.frames_queued_max {
                 // A peer that is slower than this gets them with the rest.
-                self.push_updates(link, &own, &updates);
+                self.push_updates(link, &own, &updates, false);
             }
         }
     }
 
-    fn established(&self) -> Vec<LinkId> {
+    pub(super) fn established(&self) -> Vec<LinkId> {
         let links = self.links.iter().filter(|(_, state)| state.peer().is_some());
         links.map(|(link, _)| *link).collect()
-    }
-
-    /// A few links, drawn again each time.
-    fn some_links(&mut self) -> Vec<LinkId> {
-        let mut links = self.established();
-        let (drawn, _) = links.partial_shuffle(&mut self.random, self.settings.fanout);
-        drawn.to_vec()
     }
 
     /// Sends what the link is due of the own updates, and of the chains under way.
@@ -156,7 +170,7 @@ impl Gossip {
 
     /// Passes on what is new since the last round, of any replica, but not over the link that it came from.
     fn spread_rumors(&mut self, now: Now) {
-        let links = self.some_links();
+        let links = self.news_links();
         for (replica, rumor) in self.rumors.take(&self.own) {
             let watermark = self.table.watermark(&replica);
             let mut ahead = self.table.updates(&replica, &rumor.ahead);
@@ -188,7 +202,7 @@ impl Gossip {
         {
             state.streams.begin(replica, spread);
         }
-        self.push_updates(link, replica, ahead);
+        self.push_updates(link, replica, ahead, false);
     }
 
     pub(super) fn send_ack(&mut self, link: LinkId) {
@@ -219,6 +233,7 @@ impl Gossip {
         }
         self.members.forget(now.wall);
         self.addresses.forget(now.monotonic);
+        self.remind_feeders();
         self.repair.forget(now.monotonic, self.settings.silence_timeout * 2);
         let factor = 0.75 + self.jitter() / 2.0;
         self.timers.next_digest = now.monotonic + self.settings.digest_interval.mul_f64(factor);

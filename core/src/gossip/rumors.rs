@@ -1,5 +1,5 @@
-//! What is to be passed on in the next round. Only large clusters use it: there, each node passes on what it heard of any
-//! replica to a few random peers, as people pass on a rumor; in small ones each node sends its own changes to all.
+//! What is to be passed on next. Only large clusters use it: there, each node passes on what it heard of any replica to a few
+//! peers, once, as people pass on a rumor; in small ones each node sends its own changes to all.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -24,7 +24,7 @@ pub(super) struct Rumor {
 pub(super) struct Rumors(BTreeMap<ReplicaId, Rumor>);
 
 impl Rumors {
-    /// A link brought cells of a replica, whose watermark was `before` until then.
+    /// A link brought cells of a replica, whose watermark was `before` until then, or moved that watermark.
     pub(super) fn hear(
         &mut self,
         replica: &ReplicaId,
@@ -39,9 +39,18 @@ impl Rumors {
         rumor.ahead.extend(new);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes what was heard of others.
+    pub(super) fn take_heard(&mut self) -> BTreeMap<ReplicaId, Rumor> {
+        core::mem::take(&mut self.0)
+    }
+
     /// Takes all rumors, to spread them in a round; there is always one of the own replica.
     pub(super) fn take(&mut self, own: &ReplicaId) -> BTreeMap<ReplicaId, Rumor> {
-        let mut rumors = core::mem::take(&mut self.0);
+        let mut rumors = self.take_heard();
         rumors.entry(own.clone()).or_default();
         rumors
     }

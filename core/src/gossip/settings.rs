@@ -26,7 +26,7 @@ pub struct GossipSettings {
     pub digest_interval: Duration,
     /// With fewer links than this, each node sends its own changes to every peer.
     pub direct_up_to: usize,
-    /// In a larger cluster, how many random peers a round's rumors are sent to.
+    /// In a larger cluster, how many peers a round's rumors are sent to: those that asked for them, and others by chance.
     pub fanout: usize,
     /// The longest frame, in bytes without its header; the config allows 16 KiB to 16 MiB.
     pub frame_bytes_max: usize,
@@ -54,7 +54,7 @@ impl Default for GossipSettings {
             ready_timeout: Duration::from_secs(10),
             interval: Duration::from_millis(50),
             digest_interval: Duration::from_secs(1),
-            direct_up_to: 32,
+            direct_up_to: 128,
             fanout: 4,
             frame_bytes_max: 64 * 1024,
             frames_queued_max: 8,

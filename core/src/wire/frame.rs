@@ -271,8 +271,11 @@ mod tests {
                     updates,
                 })
             ),
-            (replica(), updates())
-                .prop_map(|(replica, updates)| Message::Push { replica, updates }),
+            (replica(), updates(), any::<bool>()).prop_map(|(replica, updates, at_once)| {
+                Message::Push { replica, updates, at_once }
+            }),
+            (any::<bool>(), any::<bool>())
+                .prop_map(|(passes_on, is_fed)| Message::News { passes_on, is_fed }),
             any::<u64>().prop_map(|version| Message::Ack { watermark: Version(version) }),
             (replica(), any::<u64>())
                 .prop_map(|(replica, from)| Message::Request { replica, from: Version(from) }),

@@ -103,6 +103,19 @@ pub enum Message {
         /// The cells.
         #[serde(rename = "u")]
         updates: Vec<Update>,
+        /// Whether the receiver is to pass them on without waiting for its round. What is the sender's own always is.
+        #[serde(rename = "n", default, skip_serializing_if = "is_false")]
+        at_once: bool,
+    },
+    /// Who tells whom the news of a large cluster.
+    #[serde(rename = "n")]
+    News {
+        /// Whether the sender passes on what it hears.
+        #[serde(rename = "p", default, skip_serializing_if = "is_false")]
+        passes_on: bool,
+        /// Whether the receiver is to tell the sender all that it hears.
+        #[serde(rename = "f", default, skip_serializing_if = "is_false")]
+        is_fed: bool,
     },
     /// The sender's watermark of the receiver's own replica.
     #[serde(rename = "a")]
@@ -148,7 +161,7 @@ pub enum Message {
 }
 
 /// The names of all messages. One that is not among them is skipped.
-pub(super) const NAMES: &[u8] = b"hmxlgeduarpqcb";
+pub(super) const NAMES: &[u8] = b"hmxlgedunarpqcb";
 
 /// What a peer tells of another member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,6 +188,11 @@ fn is_default_cluster(name: &str) -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as above")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// Why a link is closed.

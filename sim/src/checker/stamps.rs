@@ -124,7 +124,7 @@ impl Checker {
             let _ = outbox.push(message, FRAME_BYTES_MAX);
             let (replica, updates) = match message {
                 Message::Delta(delta) => (&delta.replica, &delta.updates),
-                Message::Push { replica, updates } => (replica, updates),
+                Message::Push { replica, updates, .. } => (replica, updates),
                 _ => continue,
             };
             for update in updates {

@@ -9,13 +9,24 @@ pub fn direct_age_ms(interval_ms: f64, delay_ms: f64) -> f64 {
     interval_ms / 2.0 + delay_ms
 }
 
-/// The same where news travels by rounds to `fanout` random peers.
+/// The same where news travels by rounds to `fanout` peers.
 ///
 /// The number of those who know grows with the rate of [`growth_per_ms`] until about all do; as in Demers et al.,
 /// "Epidemic algorithms for replicated database maintenance", PODC 1987. The quarter of a round is what was found by
 /// simulation to remain.
 pub fn epidemic_age_ms(nodes: usize, fanout: usize, interval_ms: f64, delay_ms: f64) -> f64 {
     (nodes as f64).ln() / growth_per_ms(fanout, interval_ms, delay_ms) + interval_ms / 4.0
+}
+
+/// How long a single count takes to the last node, where each node sends to all others: half a round, and the longest of as many
+/// delays as there are nodes.
+pub fn direct_last_ms(nodes: usize, interval_ms: f64, delay_ms: f64) -> f64 {
+    interval_ms / 2.0 + delay_ms * (nodes as f64).ln()
+}
+
+/// The same where news travels by rounds to `fanout` peers. Both numbers were found by simulation.
+pub fn epidemic_last_ms(nodes: usize, fanout: usize, interval_ms: f64, delay_ms: f64) -> f64 {
+    1.4 * (nodes as f64).ln() / growth_per_ms(fanout, interval_ms, delay_ms) + interval_ms / 3.0
 }
 
 /// What is admitted beyond a limit, in calls.

@@ -5,10 +5,11 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use crate::faults::Faults;
 use crate::options::{Checks, Kind, Limits, Options, Scene, Workload};
-use crate::world::{Measured, run};
+use crate::world::{Measured, Outcomes, Spread, run};
 
 /// The least delay of a link is drawn up to this, in milliseconds.
 const DELAY_MS_MAX: u64 = 1;
@@ -96,6 +97,26 @@ pub fn convergence_ms(options: &Options, cut_ms: u64, runs: u64) -> io::Result<S
     })
 }
 
+/// How long single counts take to become known, in milliseconds: on average over the nodes, and to the last of them.
+pub fn news_ms(options: &Options, runs: u64) -> io::Result<(Sample, Sample)> {
+    const TRIES: u64 = 10;
+    let (every_ms, began_ms) = (1_000, 2_000);
+    let options = Options {
+        scene: Scene::News { every_ms },
+        busy_ms: began_ms + TRIES * every_ms + 1,
+        ..options.clone()
+    };
+    let average = |figure: fn(&Spread) -> Duration| {
+        sample(runs, |seed| {
+            let outcomes = lived(&Options { seed, ..options.clone() })?;
+            let took = outcomes.spreads.iter().map(figure).sum::<Duration>();
+            Ok(took.as_secs_f64() * 1e3 / outcomes.spreads.len().max(1) as f64)
+        })
+    };
+    // Each one has reached the last node, or the run would have broken an invariant.
+    Ok((average(|spread| spread.mean)?, average(|spread| spread.last.unwrap_or_default())?))
+}
+
 /// Bytes on the network for each update and each node that is to receive it, all frames counted.
 pub fn bytes_per_update(options: &Options, runs: u64) -> io::Result<Sample> {
     // Two runs that are the same at first: their difference is without the connecting.
@@ -111,9 +132,13 @@ pub fn bytes_per_update(options: &Options, runs: u64) -> io::Result<Sample> {
 }
 
 fn measure(options: &Options) -> io::Result<Measured> {
+    Ok(lived(options)?.measured)
+}
+
+fn lived(options: &Options) -> io::Result<Outcomes> {
     let outcomes = run(options, false);
     match outcomes.violation {
-        None => Ok(outcomes.measured),
+        None => Ok(outcomes),
         Some(violation) => {
             let (seed, what) = (options.seed, violation.what);
             Err(io::Error::other(format!("seed {seed} breaks {}: {what}", violation.invariant)))

@@ -46,7 +46,7 @@ th:first-child, td:first-child { text-align: left; }
 
 /// Redraws the plots' colours on dark paper; a rule is stronger than the attributes that a plot is made of.
 fn dark_plots() -> String {
-    let light = ["#56b4e9", "#f0a35e"];
+    let light = ["#56b4e9", "#f0a35e", "#4fc3a1", "#d9a0c6"];
     let by_role = [(PAPER, "var(--paper)"), (INK, "var(--ink)"), (FAINT, "var(--faint)")];
     let roles = by_role.map(|(colour, value)| recolour(colour, value));
     let series = COLOURS.iter().zip(light).map(|(colour, value)| recolour(*colour, value));

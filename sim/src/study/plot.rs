@@ -19,7 +19,8 @@ pub const INK: RGBColor = RGBColor(34, 34, 34);
 /// The mesh.
 pub const FAINT: RGBColor = RGBColor(221, 221, 221);
 /// One for each series; they differ to the colour-blind as well (Okabe and Ito).
-pub const COLOURS: [RGBColor; 2] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0)];
+pub const COLOURS: [RGBColor; 4] =
+    [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(170, 90, 140)];
 
 /// Draws measured points with bars from the lowest to the highest tenth of the runs, and lines for the formulas.
 pub fn draw(study: &Study) -> io::Result<String> {

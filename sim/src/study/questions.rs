@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::formula::{direct_age_ms, epidemic_age_ms, shares};
+use super::formula::{direct_age_ms, direct_last_ms, epidemic_age_ms, epidemic_last_ms, shares};
 use super::measure::{self, CALLS_PER_S, DELAY_MS, cluster};
 use super::{Axis, Point, Series, Study, formula};
 use crate::options::Options;
@@ -29,8 +29,8 @@ impl Effort {
     }
 }
 
-pub const ALL: [fn(Effort) -> io::Result<Study>; 6] =
-    [by_interval, by_size, by_skew, with_urgent_pushes, after_partition, traffic];
+pub const ALL: [fn(Effort) -> io::Result<Study>; 7] =
+    [by_interval, by_size, by_skew, with_urgent_pushes, news, after_partition, traffic];
 
 const INTERVALS_MS: [u64; 5] = [10, 20, 50, 100, 200];
 const NODES: usize = 5;
@@ -60,7 +60,7 @@ fn by_size(effort: Effort) -> io::Result<Study> {
     Ok(Study {
         name: "size",
         title: "Overshoot and the size of the cluster",
-        setting: format!("T = 50 ms; epidemic: {FANOUT} random peers a round; {}", load()),
+        setting: format!("T = 50 ms; epidemic: {FANOUT} peers a round; {}", load()),
         formula: Some(
             "direct: E[O] = L * (1 - 1/N) * (T/2 + d); \
              epidemic: E[O] = L * (1 - 1/N) * (ln N / r + T/4), r*T = f * exp(-r*d)",
@@ -128,6 +128,45 @@ fn with_urgent_pushes(effort: Effort) -> io::Result<Study> {
     })
 }
 
+fn news(effort: Effort) -> io::Result<Study> {
+    let point = |options: Options, age_ms: f64, last_ms: f64| {
+        let nodes = options.nodes as f64;
+        let (mean, last) = measure::news_ms(&options, effort.runs(options.nodes).min(20))?;
+        let point = |measured, expected| Point { x: nodes, measured, expected: Some(expected) };
+        Ok((point(mean, age_ms), point(last, last_ms)))
+    };
+    let direct = effort.sizes(&[3, 5, 10, 32, 100]).map(|nodes| {
+        let last_ms = direct_last_ms(nodes, 50.0, DELAY_MS);
+        point(cluster(nodes), direct_age_ms(50.0, DELAY_MS), last_ms)
+    });
+    let (direct_mean, direct_last) = direct.collect::<io::Result<_>>()?;
+    let epidemic = effort.sizes(&[10, 32, 100]).map(|nodes| {
+        let age_ms = epidemic_age_ms(nodes, FANOUT, 50.0, DELAY_MS);
+        point(epidemic(nodes), age_ms, epidemic_last_ms(nodes, FANOUT, 50.0, DELAY_MS))
+    });
+    let (epidemic_mean, epidemic_last) = epidemic.collect::<io::Result<_>>()?;
+    Ok(Study {
+        name: "news",
+        title: "How old news is at the nodes, and at the last of them",
+        setting: format!(
+            "single counts, T = 50 ms, d = {DELAY_MS} ms, no digests; epidemic: {FANOUT} peers a round"
+        ),
+        formula: Some(
+            "direct: E[A] = T/2 + d, E[last] = T/2 + d * ln N; \
+             epidemic: E[A] = ln N / r + T/4, E[last] = 1.4 * ln N / r + T/3, r*T = f * exp(-r*d)",
+        ),
+        finding: "Every count reaches every node. By rounds, the last node hears of it about half as late again as the others.",
+        x: Axis { label: "nodes N", is_logarithmic: true },
+        y: Axis { label: "time until it is known (ms)", is_logarithmic: false },
+        series: vec![
+            Series { label: "direct, mean", points: direct_mean },
+            Series { label: "direct, last node", points: direct_last },
+            Series { label: "epidemic, mean", points: epidemic_mean },
+            Series { label: "epidemic, last node", points: epidemic_last },
+        ],
+    })
+}
+
 fn after_partition(effort: Effort) -> io::Result<Study> {
     let options = Options { calls_per_s: 500, digest_interval_ms: 1_000, ..cluster(NODES) };
     let points = [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000].map(|cut_ms| {
@@ -168,7 +207,7 @@ fn traffic(effort: Effort) -> io::Result<Study> {
         title: "Traffic and the size of the cluster",
         setting: format!(
             "one counter, 100 calls a second on each node, T = 50 ms, a digest each 1 s; \
-             epidemic: {FANOUT} random peers a round"
+             epidemic: {FANOUT} peers a round"
         ),
         formula: None,
         finding: "All frames are counted, with digests, pings and acknowledgements. Direct, an update reaches each node \

@@ -6,6 +6,7 @@ mod closing;
 mod faults;
 mod lone;
 mod network;
+mod news;
 mod node;
 mod phases;
 mod pods;
@@ -27,8 +28,10 @@ use tallymesh_core::table::{CounterState, Debit};
 use tallymesh_core::time::Timestamp;
 
 use crate::checker::{Checked, Checker, Violation};
-use crate::options::{Checks, Options};
+use crate::options::{Checks, Options, Scene};
 use network::End;
+use news::News;
+pub use news::Spread;
 use node::Node;
 use phases::Phase;
 use record::Record;
@@ -52,6 +55,8 @@ pub struct Outcomes {
     pub conflicts: BTreeSet<usize>,
     /// What the run measured.
     pub measured: Measured,
+    /// How each count that was followed became known.
+    pub spreads: Vec<Spread>,
 }
 
 /// Figures of a run, for the studies.
@@ -101,6 +106,7 @@ enum Event {
     MendDisk { node: usize },
     Clone { node: usize },
     CutHalves,
+    News,
     Phase(Phase),
 }
 
@@ -133,6 +139,8 @@ struct World<'a> {
     calls: u64,
     waits_obeyed: u64,
     measured: Measured,
+    news: Option<News>,
+    spreads: Vec<Spread>,
 }
 
 impl<'a> World<'a> {
@@ -161,6 +169,8 @@ impl<'a> World<'a> {
             calls: 0,
             waits_obeyed: 0,
             measured: Measured::default(),
+            news: None,
+            spreads: Vec::new(),
         }
     }
 
@@ -180,6 +190,7 @@ impl<'a> World<'a> {
             last_events: self.record.into_last_events(),
             conflicts: self.checker.conflicts().clone(),
             measured: self.measured,
+            spreads: self.spreads,
         }
     }
 
@@ -190,7 +201,9 @@ impl<'a> World<'a> {
         }
         self.begin_phases();
         self.begin_lone_clients();
-        self.after(Duration::from_millis(100), Event::Call);
+        if !matches!(self.options.scene, Scene::News { .. }) {
+            self.after(Duration::from_millis(100), Event::Call);
+        }
         if !self.options.faults.is_empty() {
             self.after(Duration::from_millis(300), Event::Fault);
         }
@@ -217,6 +230,7 @@ impl<'a> World<'a> {
                 }
             }
         }
+        self.check_news()?;
         self.check_at_end()
     }
 
@@ -261,6 +275,7 @@ impl<'a> World<'a> {
                 self.cut_halves();
                 Ok(())
             }
+            Event::News => self.tell_news(),
             Event::Phase(phase) => {
                 self.enter(phase);
                 Ok(())

@@ -283,7 +283,9 @@ impl World<'_> {
             return Ok(());
         }
         if self.options.checks == Checks::Few {
-            return self.input(place, Input::Link(LinkEvent::Frame { link, bytes: frame }));
+            self.input(place, Input::Link(LinkEvent::Frame { link, bytes: frame }))?;
+            self.hear_news(place);
+            return Ok(());
         }
         if whole {
             let latest = self.latest_ever();

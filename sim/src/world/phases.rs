@@ -45,6 +45,7 @@ impl World<'_> {
             Scene::None => {}
             Scene::Clone => self.after(Duration::from_secs(1), Event::Clone { node: 0 }),
             Scene::Halves { .. } => self.after(Duration::from_secs(1), Event::CutHalves),
+            Scene::News { .. } => self.after(super::news::SETTLED, Event::News),
         }
     }
 

@@ -227,7 +227,7 @@ impl World<'_> {
     }
 
     /// A live node that is awake, by chance, the first one more often if the load is skewed.
-    fn who_is_called(&mut self) -> Option<usize> {
+    pub(super) fn who_is_called(&mut self) -> Option<usize> {
         let (now, calm) = (self.now, &self.calm);
         let nodes = self.nodes.iter().enumerate();
         let awake = nodes.filter(|(place, node)| {
