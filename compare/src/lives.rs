@@ -13,7 +13,8 @@ use tallymesh_core::id::{Incarnation, ReplicaId, Version};
 use tallymesh_core::limit::Policy;
 use tallymesh_core::table::{Bounds, DirtySet, Table as Counters};
 use tallymesh_core::wire::{
-    CloseReason, FRAME_HEADER_BYTES, Message, Outbox, PROTOCOLS, payload_bytes, read_frame,
+    CloseReason, DEFAULT_CLUSTER, FRAME_HEADER_BYTES, Message, Outbox, PROTOCOLS, payload_bytes,
+    read_frame,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -109,7 +110,7 @@ impl Pair {
     /// What both hold in the counter of 30 days.
     fn counted(&self) -> [u64; 2] {
         self.nodes.each_ref().map(|node| {
-            let keys = node.keys(&Request::new()).expect("the request has all labels");
+            let keys = node.keys(&Request::new());
             let month = keys.iter().find(|key| key.limit() == MONTH).expect("the limit applies");
             node.counters().value(month)
         })
@@ -172,6 +173,8 @@ fn live(life: usize, address: &str, policy: &Policy, wall: Timestamp) -> io::Res
         protocols: PROTOCOLS.to_vec(),
         replica: replica.clone(),
         limits_digest: 0,
+        cluster: DEFAULT_CLUSTER.to_owned(),
+        advertised: None,
     };
     let delta = Message::Delta(Delta {
         replica,

@@ -2,6 +2,7 @@
 
 use alloc::borrow::ToOwned;
 use alloc::string::ToString;
+use alloc::vec::Vec;
 
 use super::chain::Arrival;
 use super::comparison::DigestPart;

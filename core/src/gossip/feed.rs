@@ -114,7 +114,7 @@ impl Gossip {
         }
         if is_fed && !before.is_fed {
             // News that was passed on before this would be missed.
-            self.send_digest(link);
+            self.send_digest(now, link, false);
         }
     }
 
