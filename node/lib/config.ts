@@ -42,7 +42,8 @@ export interface GossipConfig {
   readonly advertise?: string;
   /**
    * Where the other nodes are, in at most 4,096 entries that lead to at most 4,096 addresses. Each is `host:port` (a name may have
-   * several addresses, and is looked up every 5 s), `srv:name` (the targets of its SRV records) or `file:path` (one `host:port` a line,
+   * several addresses, and is looked up every 5 s), `srv:name` (the targets of its SRV records; only in a build
+   * with the cargo feature `srv`, which the published package is not) or `file:path` (one `host:port` a line,
    * `#` begins a comment; read again when it changes). The node's own address is left out. Default: none.
    */
   readonly peers?: readonly string[];

@@ -325,7 +325,7 @@ export class Limiter implements AsyncDisposable {
    * An address that is not on the list any more is not dialed again, and the connection that this node dialed there is closed, with a
    * word to the peer, which does not take it for a failure. A connection that the peer dialed stays. What was counted stays counted.
    *
-   * @param peers - entries as in `gossip.peers`: `host:port`, `srv:name` or `file:path`
+   * @param peers - entries as in `gossip.peers`, such as `host:port` or `file:path`
    * @throws {@link InvalidInputError} when it is no array of texts
    * @throws {@link ConfigError} when an entry is not allowed, or there are over 4,096; the former list stays in force
    */

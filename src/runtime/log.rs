@@ -80,12 +80,12 @@ impl Reporter {
             ),
             Report::Refused { reason: CloseReason::Full } => self.complain(
                 now,
-                "a peer has as many connections as its gossip.max_connections allows, and closed ours; raise it there",
+                "a peer has as many connections as it allows, and closed ours; let it allow more",
             ),
             Report::Refused { reason: CloseReason::FrameTooLong } => self.complain(
                 now,
-                "a peer closed the connection, since a frame of ours is longer than its gossip.max_frame_bytes; give the \
-                 setting one value on all nodes",
+                "a peer closed the connection, since a frame of ours is longer than it allows; let all nodes allow frames of \
+                 one length",
             ),
             Report::Refused { reason } => self.error(now, &format!("a peer refuses us: {reason:?}")),
             Report::BoundReached { bound } => self.bound_reached(now, *bound),
@@ -434,12 +434,12 @@ mod tests {
             let lines = log_of(std::iter::repeat_n(Report::BoundReached { bound }, 31));
             assert_eq!(lines, [format!("WARN {}", words(bound)), format!("WARN {}", words(bound))]);
         }
-        for (reason, setting) in [
-            (CloseReason::Full, "gossip.max_connections"),
-            (CloseReason::FrameTooLong, "gossip.max_frame_bytes"),
+        for (reason, part) in [
+            (CloseReason::Full, "as many connections as it allows"),
+            (CloseReason::FrameTooLong, "longer than it allows"),
         ] {
             let lines = log_of([Report::Refused { reason }]);
-            assert!(lines[0].starts_with("WARN ") && lines[0].contains(setting), "{lines:?}");
+            assert!(lines[0].starts_with("WARN ") && lines[0].contains(part), "{lines:?}");
         }
     }
 
