@@ -1,4 +1,4 @@
-//! How long news takes to the last node of a large cluster, and what telling everybody costs.
+//! How long news takes to the last node of a large cluster, and what it costs to tell every node.
 
 use std::io;
 use std::thread;

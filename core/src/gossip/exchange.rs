@@ -85,7 +85,7 @@ impl Gossip {
             Message::Pong { wall } => self.pong(now, link, peer, wall),
             Message::Conflict { other } => self.report(Report::NodeIdInUse { other }),
             Message::Limits { limits } => self.compare_limits(link, &limits),
-            Message::News { passes_on, is_fed } => self.hear_terms(now, link, passes_on, is_fed),
+            Message::Feed { passes_on, is_fed } => self.hear_terms(now, link, passes_on, is_fed),
             Message::Hello { .. } | Message::Goodbye { .. } => {}
         }
     }
