@@ -192,7 +192,7 @@ fn overshoot(nodes: &Nodes) -> u64 {
     let mut admitted = 0;
     for number in 0..calls {
         let due = Duration::from_secs_f64(number as f64 / CALLS_PER_S as f64);
-        thread::sleep(due.saturating_sub((now() - begun)));
+        thread::sleep(due.saturating_sub(now() - begun));
         admitted += u64::from(nodes.count(number as usize, HOT, "all"));
     }
     admitted.saturating_sub(HOT_MAX)
