@@ -1,14 +1,15 @@
-//! How long news takes to the last node of a large cluster, and what telling everybody costs.
+//! How long news takes to the last node of a large cluster, and what it costs to tell every node.
 
 use std::io;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tallymesh::{Limiter, Window};
 use tokio::runtime::Runtime;
 
+use crate::clock::now;
 use crate::cluster::{self, address, limit, node, open, until};
 use crate::keys::session;
 use crate::process::processor_time;
@@ -141,21 +142,21 @@ impl Nodes {
 
     /// How much of a core a node takes while something is done again and again.
     fn processor_share(&self, watch: Duration, work: &dyn Fn()) -> f64 {
-        let (begun, before) = (Instant::now(), processor_time());
-        while begun.elapsed() < watch {
+        let (begun, before) = (now(), processor_time());
+        while (now() - begun) < watch {
             work();
         }
         let took = processor_time() - before;
-        took.as_secs_f64() / begun.elapsed().as_secs_f64() / self.nodes.len() as f64
+        took.as_secs_f64() / (now() - begun).as_secs_f64() / self.nodes.len() as f64
     }
 
     fn bytes_per_s(&self, watch: Duration, work: &dyn Fn()) -> f64 {
         let bytes = || self.proxy.as_ref().map_or(0, |proxy| proxy.bytes().0 + proxy.bytes().1);
-        let (begun, before) = (Instant::now(), bytes());
-        while begun.elapsed() < watch {
+        let (begun, before) = (now(), bytes());
+        while (now() - begun) < watch {
             work();
         }
-        (bytes() - before) as f64 / begun.elapsed().as_secs_f64()
+        (bytes() - before) as f64 / (now() - begun).as_secs_f64()
     }
 
     fn close(self) {
@@ -175,10 +176,10 @@ fn times_to_last(nodes: &Nodes, tries: usize) -> Vec<f64> {
         let (at, session) = (random.random_range(0..nodes.nodes.len()), session(number));
         let keys = nodes.nodes[at].keys(&call(NORMAL, &session));
         let has = |node: &Limiter| keys.iter().all(|key| node.counters().value(key) > 0);
-        let begun = Instant::now();
+        let begun = now();
         assert!(nodes.count(at, NORMAL, &session), "there is room");
         until("all have heard of it", || nodes.nodes.iter().all(has));
-        took.push(begun.elapsed().as_secs_f64() * 1e3);
+        took.push((now() - begun).as_secs_f64() * 1e3);
     }
     took.sort_by(f64::total_cmp);
     took
@@ -186,12 +187,12 @@ fn times_to_last(nodes: &Nodes, tries: usize) -> Vec<f64> {
 
 /// What is admitted beyond a limit that calls on all nodes use up.
 fn overshoot(nodes: &Nodes) -> u64 {
-    let begun = Instant::now();
+    let begun = now();
     let calls = 2 * HOT_MAX;
     let mut admitted = 0;
     for number in 0..calls {
         let due = Duration::from_secs_f64(number as f64 / CALLS_PER_S as f64);
-        thread::sleep(due.saturating_sub(begun.elapsed()));
+        thread::sleep(due.saturating_sub(now() - begun));
         admitted += u64::from(nodes.count(number as usize, HOT, "all"));
     }
     admitted.saturating_sub(HOT_MAX)

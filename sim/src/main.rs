@@ -88,7 +88,7 @@ enum Command {
         /// How many counts.
         #[arg(long, default_value_t = 100)]
         tries: u64,
-        /// Makes the mistake to leave news to chance: nobody is asked to tell all.
+        /// Makes the mistake to leave news to chance: no node is asked to tell all.
         #[arg(long)]
         by_chance: bool,
         #[arg(long, default_value_t = 1)]

@@ -106,7 +106,7 @@ impl Gossip {
                     state.hear_leaving();
                 }
             }
-            Message::News { passes_on, is_fed } => self.hear_terms(now, link, passes_on, is_fed),
+            Message::Feed { passes_on, is_fed } => self.hear_terms(now, link, passes_on, is_fed),
             Message::Hello { .. } | Message::Goodbye { .. } => {}
         }
     }

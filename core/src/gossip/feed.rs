@@ -1,6 +1,6 @@
-//! Who tells whom all news. In a large cluster each node passes news on once; if it drew all those peers by chance, about one
-//! node in `e^fanout` would be drawn by nobody. So each node asks a few peers, its feeders, to tell it all news, and so
-//! nobody is left out: whoever has a feeder that has heard will hear.
+//! Who tells whom all rumors. In a large cluster each node passes on what is new once; if it drew all those peers by chance, about
+//! one node in `e^fanout` would be drawn by none. So each node asks a few peers, its feeders, to tell it all rumors, and so
+//! none is left out: a node with a feeder that has heard will hear.
 
 use alloc::vec::Vec;
 
@@ -12,7 +12,7 @@ use crate::mutant::mutant;
 use crate::time::Now;
 use crate::wire::Message;
 
-/// The least number of feeders: were there one, groups could form that hear of nobody else.
+/// The least number of feeders: were there one, groups could form that hear of no other node.
 const FEEDERS_MIN: usize = 2;
 
 /// What the two ends of a link have told each other about news.
@@ -58,7 +58,7 @@ impl Feeders {
 }
 
 impl Gossip {
-    /// Sees to it that enough peers feed us, as long as there are any that pass news on, and that each knows whether we do.
+    /// Makes sure that enough peers feed us, as long as there are any that pass news on, and that each knows whether we do.
     pub(super) fn choose_feeders(&mut self) {
         let passes_on = !self.is_direct();
         let links = self.established();
@@ -101,7 +101,7 @@ impl Gossip {
         else {
             return;
         };
-        self.send(link, &Message::News { passes_on, is_fed });
+        self.send(link, &Message::Feed { passes_on, is_fed });
     }
 
     /// The peer says whether it passes news on, and whether it is to be told all.
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_small_cluster_nobody_is_asked() {
+    fn in_a_small_cluster_no_node_is_asked() {
         let net = net(&settings(NODES), false);
         for member in &net.members {
             assert_eq!(member.gossip.links.len(), NODES - 1);

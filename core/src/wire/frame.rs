@@ -275,7 +275,7 @@ mod tests {
                 Message::Push { replica, updates, at_once }
             }),
             (any::<bool>(), any::<bool>())
-                .prop_map(|(passes_on, is_fed)| Message::News { passes_on, is_fed }),
+                .prop_map(|(passes_on, is_fed)| Message::Feed { passes_on, is_fed }),
             any::<u64>().prop_map(|version| Message::Ack { watermark: Version(version) }),
             (replica(), any::<u64>())
                 .prop_map(|(replica, from)| Message::Request { replica, from: Version(from) }),

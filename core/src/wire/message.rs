@@ -109,7 +109,7 @@ pub enum Message {
     },
     /// Who tells whom the news of a large cluster.
     #[serde(rename = "n")]
-    News {
+    Feed {
         /// Whether the sender passes on what it hears.
         #[serde(rename = "p", default, skip_serializing_if = "is_false")]
         passes_on: bool,

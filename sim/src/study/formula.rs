@@ -12,10 +12,10 @@ pub fn direct_age_ms(interval_ms: f64, delay_ms: f64) -> f64 {
 /// The same where news travels by rounds to `fanout` peers.
 ///
 /// The number of those who know grows with the rate of [`growth_per_ms`] until about all do; as in Demers et al.,
-/// "Epidemic algorithms for replicated database maintenance", PODC 1987. The quarter of a round is what was found by
+/// "Epidemic algorithms for replicated database maintenance", PODC 1987. The eighth of a round is what was found by
 /// simulation to remain.
 pub fn epidemic_age_ms(nodes: usize, fanout: usize, interval_ms: f64, delay_ms: f64) -> f64 {
-    (nodes as f64).ln() / growth_per_ms(fanout, interval_ms, delay_ms) + interval_ms / 4.0
+    (nodes as f64).ln() / growth_per_ms(fanout, interval_ms, delay_ms) + interval_ms / 8.0
 }
 
 /// How long a single count takes to the last node, where each node sends to all others: half a round, and the longest of as many
@@ -77,7 +77,7 @@ mod tests {
         let growth = growth_per_ms(4, 50.0, 10.0);
         close(growth * 50.0, 4.0 * (-growth * 10.0).exp());
         // e-fold every 12.5 ms.
-        close(epidemic_age_ms(100, 4, 50.0, 0.0), 100.0_f64.ln() * 12.5 + 12.5);
+        close(epidemic_age_ms(100, 4, 50.0, 0.0), 100.0_f64.ln() * 12.5 + 6.25);
         close(direct_age_ms(50.0, 2.5), 27.5);
     }
 }

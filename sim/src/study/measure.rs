@@ -100,7 +100,8 @@ pub fn convergence_ms(options: &Options, cut_ms: u64, runs: u64) -> io::Result<S
 /// How long single counts take to become known, in milliseconds: on average over the nodes, and to the last of them.
 pub fn news_ms(options: &Options, runs: u64) -> io::Result<(Sample, Sample)> {
     const TRIES: u64 = 10;
-    let (every_ms, began_ms) = (1_000, 2_000);
+    // Time for each to reach the last node, and too little to rest: who is about to rest tells sooner.
+    let (every_ms, began_ms) = (10 * options.gossip_interval_ms, 2_000);
     let options = Options {
         scene: Scene::News { every_ms },
         busy_ms: began_ms + TRIES * every_ms + 1,

@@ -63,7 +63,7 @@ fn by_size(effort: Effort) -> io::Result<Study> {
         setting: format!("T = 50 ms; epidemic: {FANOUT} peers a round; {}", load()),
         formula: Some(
             "direct: E[O] = L * (1 - 1/N) * (T/2 + d); \
-             epidemic: E[O] = L * (1 - 1/N) * (ln N / r + T/4), r*T = f * exp(-r*d)",
+             epidemic: E[O] = L * (1 - 1/N) * (ln N / r + T/8), r*T = f * exp(-r*d)",
         ),
         finding: "Where each node sends to all others, size hardly matters. By rounds, overshoot grows with its logarithm. \
                   The formula for rounds is for very many nodes, as it lets a node draw itself, and for a delay that is \
@@ -153,7 +153,7 @@ fn news(effort: Effort) -> io::Result<Study> {
         ),
         formula: Some(
             "direct: E[A] = T/2 + d, E[last] = T/2 + d * ln N; \
-             epidemic: E[A] = ln N / r + T/4, E[last] = 1.4 * ln N / r + T/3, r*T = f * exp(-r*d)",
+             epidemic: E[A] = ln N / r + T/8, E[last] = 1.4 * ln N / r + T/3, r*T = f * exp(-r*d)",
         ),
         finding: "Every count reaches every node. By rounds, the last node hears of it about half as late again as the others.",
         x: Axis { label: "nodes N", is_logarithmic: true },

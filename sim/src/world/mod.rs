@@ -275,7 +275,7 @@ impl<'a> World<'a> {
                 self.cut_halves();
                 Ok(())
             }
-            Event::News => self.tell_news(),
+            Event::News => self.spread_one(),
             Event::Phase(phase) => {
                 self.enter(phase);
                 Ok(())

@@ -14,7 +14,7 @@ use crate::options::Scene;
 /// By then all links stand.
 pub(super) const SETTLED: Duration = Duration::from_secs(2);
 
-/// Within how many rounds a count must have reached everybody.
+/// Within how many rounds a count must have reached every node.
 const ROUNDS_MAX: u32 = 8;
 
 /// How one count became known.
@@ -38,7 +38,7 @@ pub(super) struct News {
 
 impl World<'_> {
     /// Counts once on some node, under a new key.
-    pub(super) fn tell_news(&mut self) -> Checked {
+    pub(super) fn spread_one(&mut self) -> Checked {
         let Scene::News { every_ms } = self.options.scene else { return Ok(()) };
         self.end_news();
         if self.now >= self.calls_until {
@@ -52,7 +52,7 @@ impl World<'_> {
         let now = self.wall(place);
         let Some(life) = &self.nodes[place].life else { return Ok(()) };
         let lifetime = Lifetime::new(Duration::from_secs(3_600));
-        // Proven: nobody else counts here.
+        // Proven: no other call is made here.
         life.table.execute(now, &key, Op::Add(1), lifetime).expect("there is room");
         let (begun, zero) = (self.now, Duration::ZERO);
         self.news = Some(News { key, begun, heard: [place].into(), took: zero, last: zero });
