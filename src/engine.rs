@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Unmatched};
 use crate::denial::LimitRecord;
 use crate::receipt::LifeId;
-use crate::runtime::{DurabilityError, OpenError, Runtime};
+use crate::runtime::{Closed, DurabilityError, OpenError, Runtime};
 use crate::token::Tokens;
 
 /// One running instance. A decision reaches all that it needs from here, and waits for none of it.
@@ -169,12 +169,12 @@ impl Engine {
         self.runtime.is_closing()
     }
 
-    /// Refuses what would be counted, tells the peers, writes the last checkpoint, and stops the threads. Every call gets the
+    /// Refuses what would be counted, tells the peers what is left and goodbye, writes the last checkpoint, and stops the threads. Every call gets the
     /// same outcome.
     ///
     /// # Errors
     /// When the disk has failed.
-    pub(crate) async fn close(&self) -> Result<(), DurabilityError> {
+    pub(crate) async fn close(&self) -> Result<Closed, DurabilityError> {
         self.runtime.close().await
     }
 }

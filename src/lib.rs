@@ -32,11 +32,11 @@ pub use offline::{
 };
 pub use receipt::{Receipt, RefundError};
 pub use reset::{Reset, ResetError};
-pub use runtime::{DurabilityError, OpenError};
+pub use runtime::{Closed, DurabilityError, OpenError, SetPeersError};
 pub use status::{DurabilityState, Health, RunState, Status};
 pub use store::{CounterStore, Subtracted};
 pub use tallymesh_core::crdt::{Cell, Marks, VersionVector};
-pub use tallymesh_core::gossip::{PeerAbsence, PeerStatus};
+pub use tallymesh_core::gossip::{PeerAbsence, PeerSource, PeerStatus};
 pub use tallymesh_core::id::{
     Incarnation, InvalidNodeId, InvalidReplicaId, NodeId, ReplicaId, Version,
 };
@@ -46,5 +46,5 @@ pub use tallymesh_core::limit::{
     Request, WhenLabelMissing, Window,
 };
 pub use tallymesh_core::storage::{Consequence, Finding, Holder, StorageError};
-pub use tallymesh_core::table::{CountError, CounterState, Rejections};
+pub use tallymesh_core::table::{Bound, CountError, CounterState, Rejections};
 pub use tallymesh_core::time::{InvalidTimestamp, Timestamp};

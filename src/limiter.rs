@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::decision::{Decision, Peek};
 use crate::engine::Engine;
 use crate::receipt::{Receipt, RefundError, Taken};
-use crate::runtime::{DurabilityError, OpenError};
+use crate::runtime::{Closed, DurabilityError, OpenError, SetPeersError};
 use crate::status::Status;
 use crate::store::CounterStore;
 
@@ -287,17 +287,45 @@ impl Limiter {
         self.counters.status()
     }
 
+    /// Replaces the list of peers while the limiter runs: as [`CounterStore::set_peers`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// ```
+    /// # use tallymesh::{Config, Limiter};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let limiter = Limiter::open(Config::builder("a").in_memory().build()?).await?;
+    /// limiter.set_peers(["127.0.0.1:7947"]).await?;
+    /// assert_eq!(limiter.peers().len(), 1);
+    /// # limiter.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn set_peers<P: Into<String>>(
+        &self,
+        peers: impl IntoIterator<Item = P>,
+    ) -> Result<(), SetPeersError> {
+        self.counters.set_peers(peers).await
+    }
+
     /// Which peers are connected, how far they lag, and how their clocks differ.
     pub fn peers(&self) -> Vec<PeerStatus> {
         self.counters.peers()
     }
 
-    /// Denies what is asked from now on ([`DenialReason::Closed`]), sends what is left to the peers, tells them goodbye, writes
-    /// a last checkpoint, and stops: as [`CounterStore::close`].
+    /// Resolves when this instance is ready to be asked: as [`CounterStore::ready`].
+    pub async fn ready(&self) {
+        self.counters.ready().await;
+    }
+
+    /// Denies what is asked from now on ([`DenialReason::Closed`]), sends what is left to the peers, waits for one to confirm it,
+    /// tells them goodbye, writes a last checkpoint, and stops: as [`CounterStore::close`].
     ///
     /// # Errors
     /// When the disk has failed.
-    pub async fn close(&self) -> Result<(), DurabilityError> {
+    pub async fn close(&self) -> Result<Closed, DurabilityError> {
         self.counters.close().await
     }
 
@@ -305,7 +333,7 @@ impl Limiter {
     ///
     /// # Errors
     /// When the disk has failed, or the time is up.
-    pub fn close_within(&self, at_most: Duration) -> Result<(), DurabilityError> {
+    pub fn close_within(&self, at_most: Duration) -> Result<Closed, DurabilityError> {
         self.counters.close_within(at_most)
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::clock::STANDS_STILL_FROM;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, Seen};
 use tallymesh_core::gossip::PeerStatus;
 use tallymesh_core::id::ReplicaId;
 use tallymesh_core::table::Rejections;
@@ -26,6 +26,16 @@ pub struct Status {
     pub set_aside: Option<PathBuf>,
     /// The peers, as of the last round.
     pub peers: Vec<PeerStatus>,
+    /// How many members the cluster has, as far as this instance knows, itself included: those that are connected, those that were
+    /// lost less than a day ago, and those that others tell of. Who said goodbye is none any more.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub cluster_size: usize,
+    /// Whether this instance is ready to be asked: see [`CounterStore::ready`](crate::CounterStore::ready).
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub ready: bool,
+    /// What it waits for before it is ready, or does without because that took too long, each in a sentence.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub waiting_for: Vec<String>,
     /// How many counters are held, including those that have expired but are kept for late updates.
     pub counters: usize,
     /// What was refused or dropped since the start.
@@ -94,13 +104,6 @@ impl Health {
             (None, true) => DurabilityState::InMemory,
             (None, false) => DurabilityState::Durable,
         };
-        let (counters, max) = (runtime.table.len(), runtime.counters_max);
-        let full = (counters >= max).then(|| {
-            format!(
-                "counters.max_counters is reached ({counters} of {max}): what needs a new counter is refused or not \
-                 counted, as counters.when_full says"
-            )
-        });
         let behind = runtime.clock.behind();
         let stands_still = (behind >= STANDS_STILL_FROM).then(|| {
             format!(
@@ -110,7 +113,8 @@ impl Health {
                 format_duration(behind)
             )
         });
-        let reasons = failure.into_iter().chain(full).chain(stands_still).collect();
+        let reasons =
+            failure.into_iter().chain(runtime.bounds_reached()).chain(stands_still).collect();
         Health { state, durability, reasons }
     }
 
@@ -148,12 +152,16 @@ impl fmt::Display for DurabilityState {
 impl Status {
     pub(crate) fn of(runtime: &Runtime, requests_unmatched: u64) -> Status {
         let table = &runtime.table;
+        let Seen { peers, cluster_size, is_ready, waiting_for } = runtime.seen();
         Status {
             replica: table.own_replica(),
             address: runtime.address,
             health: Health::of(runtime),
             set_aside: runtime.set_aside.clone(),
-            peers: runtime.peers(),
+            peers,
+            cluster_size,
+            ready: is_ready,
+            waiting_for,
             counters: table.len(),
             rejections: table.rejections(),
             clock_behind_ms: whole_ms(runtime.clock.behind()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::runtime::{DurabilityError, OpenError};
+use crate::runtime::{Closed, DurabilityError, OpenError, SetPeersError};
 use crate::status::{Health, Status};
 use tallymesh_core::crdt::VersionVector;
 use tallymesh_core::gossip::PeerStatus;
@@ -232,6 +232,41 @@ impl CounterStore {
         Status::of(self.engine.runtime(), self.engine.requests_unmatched())
     }
 
+    /// Replaces the list of peers, `gossip.peers` of the config, while the store runs. The entries are as in
+    /// [`ConfigBuilder::peers`](crate::ConfigBuilder::peers). Returns once the new list is in force: new addresses are being dialed
+    /// then, not yet connected. The next opening begins with its config's list again.
+    ///
+    /// An address that is not on the list any more is not dialed again, and the connection that this node dialed there is closed,
+    /// with a word to the peer, which does not take it for a failure. A connection that the peer dialed stays, until the peer is
+    /// told the same. What was counted stays counted on both.
+    ///
+    /// # Errors
+    /// When an entry is not allowed, or the store is closed; the former list stays in force then.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tallymesh::{Config, CounterStore};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let a = CounterStore::open(Config::builder("a").in_memory().listen("127.0.0.1:0").build()?).await?;
+    /// let b = CounterStore::open(Config::builder("b").in_memory().build()?).await?;
+    /// b.set_peers([a.address().expect("it listens").to_string()]).await?;
+    /// while !b.peers().iter().any(|peer| peer.connected) {
+    ///     tokio::time::sleep(Duration::from_millis(10)).await;
+    /// }
+    /// # a.close().await?;
+    /// # b.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn set_peers<P: Into<String>>(
+        &self,
+        peers: impl IntoIterator<Item = P>,
+    ) -> Result<(), SetPeersError> {
+        let peers: Vec<String> = peers.into_iter().map(Into::into).collect();
+        self.engine.runtime().set_peers(&peers).await
+    }
+
     /// The [peers](Status::peers), as of the last round: those of the config, and others that were ever met, also when they are
     /// gone.
     ///
@@ -274,6 +309,28 @@ impl CounterStore {
         self.status().rejections
     }
 
+    /// Resolves when this instance is ready to be asked: it has tried every address that it knows, and has all that each member
+    /// that answered had then; at the latest `gossip.ready_timeout` after the start. Without peers, and for a closed store, at
+    /// once. What it waits for, the [status](Status::waiting_for) says.
+    ///
+    /// An instance of an orchestrator that arrives waits for this before it takes traffic, so that it does not admit what others
+    /// know to be used up.
+    ///
+    /// ```
+    /// # use tallymesh::{Config, CounterStore};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
+    /// store.ready().await;
+    /// assert!(store.status().ready);
+    /// # store.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn ready(&self) {
+        self.engine.runtime().ready().await;
+    }
+
     /// Whether the store was closed: then nothing is counted any more.
     pub fn is_closed(&self) -> bool {
         self.engine.is_closed()
@@ -287,15 +344,16 @@ impl CounterStore {
         self.engine.runtime().disk.flush().await
     }
 
-    /// Refuses what would be counted from now on, by any handle of the store, sends what is left to the peers, tells them
-    /// goodbye, writes a last checkpoint, and stops. What was counted before is in that checkpoint.
+    /// Refuses what would be counted from now on, by any handle of the store, sends what is left to the peers, waits until one
+    /// has confirmed it, at most for `gossip.leave_timeout`, tells them goodbye, writes a last checkpoint, and stops. What was
+    /// counted before is in that checkpoint; how much of it no peer has confirmed, [`Closed`] says.
     ///
     /// Once begun it goes on, whether it is waited for or not; all callers get the same outcome, whenever they call. A store
     /// that is dropped instead does the same, and its last drop waits for the checkpoint for at most 100 ms.
     ///
     /// # Errors
     /// When the disk has failed.
-    pub async fn close(&self) -> Result<(), DurabilityError> {
+    pub async fn close(&self) -> Result<Closed, DurabilityError> {
         self.engine.close().await
     }
 
@@ -317,7 +375,7 @@ impl CounterStore {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn close_within(&self, at_most: Duration) -> Result<(), DurabilityError> {
+    pub fn close_within(&self, at_most: Duration) -> Result<Closed, DurabilityError> {
         self.engine.runtime().close_within(at_most)
     }
 }

@@ -19,6 +19,8 @@ fn config(dir: &Path, name: &str) -> ConfigBuilder {
         .data_dir(dir.join(name))
         .listen("127.0.0.1:0")
         .gossip_interval(Duration::from_millis(10))
+        // The proxies are the only way between two instances.
+        .peer_exchange(false)
 }
 
 /// Three instances, each behind proxies of its own towards each other.
@@ -140,7 +142,7 @@ async fn a_restart_keeps_the_counts_and_hears_what_it_missed_before_it_admits() 
     assert_eq!(cluster.admits(1, "s", 9), 2);
     cluster.nodes[0] = cluster.open(0, 4).await;
     let after = cluster.nodes[0].counters().replica();
-    assert_eq!(after.incarnation.boot, before.incarnation.boot + 1);
+    assert!(after.incarnation.boot > before.incarnation.boot);
     assert_ne!(after.incarnation.nonce, before.incarnation.nonce);
     assert_eq!(cluster.admits(0, "s", 9), 0, "opening waited for what the peers know");
     cluster.close().await;

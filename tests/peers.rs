@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tallymesh::{Config, ConfigBuilder, CounterKey, CounterStore, PeerAbsence};
+use tallymesh::{Config, ConfigBuilder, CounterKey, CounterStore, PeerAbsence, SetPeersError};
 use tallymesh_test_support::until;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -80,4 +80,71 @@ async fn an_address_that_leads_nowhere_beside_one_that_answers_is_not_waited_for
     for store in [store, alone, peer] {
         store.close().await.unwrap();
     }
+}
+
+/// The only peer that a store shows.
+fn absence(store: &CounterStore) -> Option<PeerAbsence> {
+    store.peers().iter().find_map(|peer| peer.absence)
+}
+
+#[tokio::test]
+async fn the_list_of_peers_is_replaced_while_the_node_runs() {
+    let (a, b) = (open(config("a")).await, open(config("b")).await);
+    let address = a.address().unwrap().to_string();
+    a.add(&key("x"), 3).unwrap();
+    b.set_peers([address.clone()]).await.unwrap();
+    assert_eq!(b.peers().len(), 1, "the list is in force");
+    until("what the peer has is here", PATIENCE, || b.value(&key("x")) == 3).await;
+
+    b.set_peers(Vec::<String>::new()).await.unwrap();
+    let removed = Some(PeerAbsence::Removed);
+    assert_eq!(absence(&b), removed);
+    until("the other end knows why, too", PATIENCE, || absence(&a) == removed).await;
+    assert_eq!(b.value(&key("x")), 3, "what was counted stays counted");
+
+    let error = b.set_peers(["nonsense"]).await.unwrap_err();
+    assert!(matches!(error, SetPeersError::Invalid(_)) && error.to_string().contains("nonsense"));
+    b.set_peers([address]).await.unwrap();
+    a.add(&key("x"), 1).unwrap();
+    until("they have met again", PATIENCE, || b.value(&key("x")) == 4).await;
+    // A connection that came in stays: it is the peer's to close.
+    a.set_peers(Vec::<String>::new()).await.unwrap();
+    a.add(&key("x"), 1).unwrap();
+    until("they are connected still", PATIENCE, || b.value(&key("x")) == 5).await;
+    b.close().await.unwrap();
+    assert!(matches!(b.set_peers(["h:1"]).await, Err(SetPeersError::Closed)));
+    a.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_lines_of_a_file_are_peers_as_long_as_they_are_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("peers");
+    let entry = format!("file:{}", path.display());
+    let (a, b) = (open(config("a")).await, open(config("b")).await);
+    let opening = config("c").peers([entry.clone()]).sync_timeout(Duration::ZERO);
+    let c = open(opening).await;
+    assert_eq!(absences(&c), [(Some(entry), Some(PeerAbsence::Unresolved))]);
+    let address = |store: &CounterStore| store.address().unwrap().to_string();
+    std::fs::write(&path, format!("garbage\n{}\n\n# b\n{}", address(&a), address(&b))).unwrap();
+    let connected = || c.peers().iter().filter(|peer| peer.connected).count();
+    until("a file that appears is read", PATIENCE, || connected() == 2).await;
+    std::fs::write(&path, address(&b)).unwrap();
+    until("a line that leaves is a peer that leaves", PATIENCE, || connected() == 1).await;
+    assert_eq!(absence(&c), Some(PeerAbsence::Removed));
+    std::fs::write(&path, "nothing that is of use").unwrap();
+    until("it may be without peers", PATIENCE, || connected() == 0).await;
+    for store in [a, b, c] {
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_only_ourselves_is_no_trouble() {
+    let address = free_address();
+    let store = open(config("a").listen(address.clone()).peers([address])).await;
+    until("it is known", PATIENCE, || store.peers().is_empty()).await;
+    store.add(&key("x"), 1).unwrap();
+    assert!(store.health().reasons.is_empty());
+    store.close().await.unwrap();
 }

@@ -4,6 +4,7 @@
 //! cargo run --release -p tallymesh-compare                       everything
 //! cargo run --release -p tallymesh-compare -- stalls memory      only these parts
 //! cargo run --release -p tallymesh-compare -- --quick            a smoke test: the figures mean little
+//! cargo run --release -p tallymesh-compare -- lives --lives 100000
 //! cargo run --release -p tallymesh-compare -- --write-benchmarks renew the tables in docs/benchmarks
 //! ```
 
@@ -11,6 +12,7 @@ mod clock;
 mod cluster;
 mod decisions;
 mod keys;
+mod lives;
 mod machine;
 mod memory;
 mod page;
@@ -45,6 +47,9 @@ struct Arguments {
     /// Where the tables and plots go.
     #[arg(long, default_value = "target/compare")]
     out: PathBuf,
+    /// How many short-lived nodes are played for `lives`.
+    #[arg(long)]
+    lives: Option<usize>,
     /// Puts the tables and plots into docs/benchmarks as well.
     #[arg(long)]
     write_benchmarks: bool,
@@ -59,6 +64,7 @@ enum Part {
     Stalls,
     Propagation,
     Memory,
+    Lives,
 }
 
 /// What this program starts itself for.
@@ -102,6 +108,7 @@ fn measure(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         Part::Stalls => stalls::run(size, &mut report)?,
         Part::Propagation => propagation::run(size, &mut report)?,
         Part::Memory => memory::run(size, &mut report)?,
+        Part::Lives => lives::run(size, arguments.lives.unwrap_or(size.lives), &mut report)?,
     }
     println!("## {}\n\n{}", part.name(), report.markdown());
     report.write_to(&arguments.out)?;
@@ -134,6 +141,7 @@ impl Part {
             Part::Stalls => "stalls",
             Part::Propagation => "propagation",
             Part::Memory => "memory",
+            Part::Lives => "lives",
         }
     }
 }

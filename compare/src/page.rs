@@ -45,6 +45,7 @@ mod tests {
             ("stalls", include_str!("../../docs/benchmarks/stalls.md")),
             ("propagation", include_str!("../../docs/benchmarks/propagation.md")),
             ("memory", include_str!("../../docs/benchmarks/memory.md")),
+            ("lives", include_str!("../../docs/benchmarks/lives.md")),
         ];
         for (name, page) in pages {
             assert!(with_block(page, name, "").is_some(), "{name}");

@@ -18,6 +18,8 @@ pub struct Size {
     pub changes: usize,
     /// Counters in memory.
     pub counters_in_memory: usize,
+    /// Short-lived nodes.
+    pub lives: usize,
 }
 
 impl Size {
@@ -30,6 +32,7 @@ impl Size {
         watch: Duration::from_secs(10),
         changes: 500,
         counters_in_memory: 1_000_000,
+        lives: 10_000,
     };
 
     /// To see that it runs.
@@ -41,5 +44,6 @@ impl Size {
         watch: Duration::from_secs(1),
         changes: 20,
         counters_in_memory: 20_000,
+        lives: 200,
     };
 }

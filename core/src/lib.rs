@@ -30,6 +30,7 @@
 //! | I10 | merging is commutative, associative and idempotent; any bytes may arrive, and none panic |
 //! | I11 | nothing of an expired window remains after its grace |
 //! | I13 | who waits as a denial tells is admitted, if nothing else happens to the counter; what ends does not end before that, by more than two ticks of the clock |
+//! | I14 | a replica is forgotten a grace after the last counter ended that held a cell of it, on all nodes alike; none whose cells are held is |
 //!
 //! # What is deliberately absent
 //!

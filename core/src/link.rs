@@ -29,6 +29,8 @@ pub enum LinkEvent {
         link: LinkId,
         /// The address that was dialed; `None` if the connection came in.
         dialed: Option<String>,
+        /// The IP address of the other end, as it is seen from here; `None` where there is no such thing.
+        remote: Option<String>,
         /// What the transport has proven of the peer.
         peer: Proven,
     },
@@ -39,7 +41,7 @@ pub enum LinkEvent {
         /// The system's error, as text.
         error: String,
     },
-    /// A whole frame came in.
+    /// A whole frame came in; of one that is longer than allowed, the header alone.
     Frame {
         /// Over which link.
         link: LinkId,

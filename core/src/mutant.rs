@@ -51,16 +51,18 @@ pub enum Mutant {
     WatermarkOfFutureBelieved,
     /// A node whose clock is lowered goes on to vouch for what it dropped by the time that it acted on before.
     LoweredNodeVouches,
-    /// A replica's end is not raised while others keep a counter of it alive.
-    EndNotRaised,
+    /// How long a peer keeps a replica is not heeded.
+    EndNotHeard,
     /// A closed table counts on.
     CountsWhenClosed,
+    /// A node that stops says goodbye before a peer has what it counted last.
+    GoodbyeFirst,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 18] = [
+    pub const ALL: [Mutant; 19] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -77,8 +79,9 @@ impl Mutant {
         Mutant::WatermarkBeforeCells,
         Mutant::WatermarkOfFutureBelieved,
         Mutant::LoweredNodeVouches,
-        Mutant::EndNotRaised,
+        Mutant::EndNotHeard,
         Mutant::CountsWhenClosed,
+        Mutant::GoodbyeFirst,
     ];
 
     /// Makes a mutant active in this thread, in the place of any other.

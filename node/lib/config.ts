@@ -31,10 +31,26 @@ export interface NodeConfig {
 
 /** How a node talks to its peers. */
 export interface GossipConfig {
+  /** The cluster's name: nodes of another one are refused; 1 to 64 ASCII letters, digits, `.`, `_` or `-`. Default: default. */
+  readonly cluster?: string;
   /** The IP address and port to listen at, such as `'127.0.0.1:7946'`. Without it, the node only dials its peers. */
   readonly listen?: string;
-  /** The other nodes, each as `host:port`; the node's own address is left out. Default: none. */
+  /**
+   * The IP address and port that other nodes are told to dial. Without it, the port that this node listens at, at the address that
+   * they see.
+   */
+  readonly advertise?: string;
+  /**
+   * Where the other nodes are, in at most 4,096 entries that lead to at most 4,096 addresses. Each is `host:port` (a name may have
+   * several addresses, and is looked up every 5 s), `srv:name` (the targets of its SRV records) or `file:path` (one `host:port` a line,
+   * `#` begins a comment; read again when it changes). The node's own address is left out. Default: none.
+   */
   readonly peers?: readonly string[];
+  /**
+   * Learns the addresses of other members from the peers that the node dialed, at most 4,096; only if it listens on a loopback address
+   * or with `insecure`. Default: true.
+   */
+  readonly peerExchange?: boolean;
   /** Listens beyond the loopback interface although peers neither authenticate nor encrypt. Default: false. */
   readonly insecure?: boolean;
   /** The time between two rounds in which changes are sent, on average; 1 ms to 1 minute. Default: `'50ms'`. */
@@ -45,6 +61,13 @@ export interface GossipConfig {
   readonly digestInterval?: Duration;
   /** How long opening may wait for the peers of the config to answer, and for their state; at most 1 minute. Default: `'1s'`. */
   readonly syncTimeout?: Duration;
+  /**
+   * How long after the start the node calls itself ready at the latest, whatever peers have not answered or are still sending; at most
+   * 10 minutes. Default: `'10s'`.
+   */
+  readonly readyTimeout?: Duration;
+  /** How long a node that stops waits for a peer to confirm its last counts; at most 1 minute. Default: `'1s'`. */
+  readonly leaveTimeout?: Duration;
   /** Up to this many nodes, each sends its own changes to every peer; 0 to 65,536. Default: 32. */
   readonly directUpTo?: number;
   /** In a larger cluster, the number of random peers that each round sends changes to; 1 to 1,024. Default: 4. */

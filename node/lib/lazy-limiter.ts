@@ -7,7 +7,7 @@ import { ClosedError, OpenError, TallymeshError } from './errors.js';
 import { LabelScope } from './label-scope.js';
 import type { AttachedId, Limiter } from './limiter.js';
 import { warnOnce } from './open-warning.js';
-import type { HealthReport, PeerReport, StatusReport } from './reports.js';
+import type { Closed, HealthReport, PeerReport, StatusReport } from './reports.js';
 import { checkRequest, type Labels, type LimitReset, type Request } from './request.js';
 import { refuseClones, showAsJson } from './shown.js';
 import type { ToolRateLimiter } from './tool-rate-limiter.js';
@@ -50,7 +50,7 @@ export class LazyLimiter implements Omit<Limiter, 'node' | 'id' | symbol>, Async
   #opening: Promise<Limiter> | undefined;
   #limiter: Limiter | undefined;
   #failure: { readonly error: unknown } | undefined;
-  #closing: Promise<void> | undefined;
+  #closing: Promise<Closed> | undefined;
 
   static {
     brand(this, 'LazyLimiter');
@@ -110,7 +110,7 @@ export class LazyLimiter implements Omit<Limiter, 'node' | 'id' | symbol>, Async
    *
    * @throws {@link DurabilityError} when the disk has failed
    */
-  close(): Promise<void> {
+  close(): Promise<Closed> {
     this.#scope.end();
     this.#closing ??= this.#limiter?.close() ?? this.#closeOpening();
     return this.#closing;
@@ -232,6 +232,16 @@ export class LazyLimiter implements Omit<Limiter, 'node' | 'id' | symbol>, Async
     return this.now().status();
   }
 
+  /** {@link Limiter.ready}; waits until it is open. */
+  async ready(): Promise<void> {
+    await (await this.opened()).ready();
+  }
+
+  /** {@link Limiter.setPeers}; waits until it is open. */
+  async setPeers(peers: readonly string[]): Promise<void> {
+    await (await this.opened()).setPeers(peers);
+  }
+
   /** {@link Limiter.flush}; waits until it is open. */
   async flush(): Promise<void> {
     await (await this.opened()).flush();
@@ -279,12 +289,12 @@ export class LazyLimiter implements Omit<Limiter, 'node' | 'id' | symbol>, Async
     return error instanceof TallymeshError ? error.message : String(error);
   }
 
-  async #closeOpening(): Promise<void> {
+  async #closeOpening(): Promise<Closed> {
     // What could not be opened needs no end.
     const limiter = await this.#opening?.catch(() => undefined);
     // What waited for it gets its turn first, however many promises it goes through.
     if (limiter !== undefined) await breathe();
-    await limiter?.close();
+    return (await limiter?.close()) ?? { unconfirmed: 0 };
   }
 
   #open(): Promise<Limiter> {

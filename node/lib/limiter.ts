@@ -9,7 +9,7 @@ import { LabelScope } from './label-scope.js';
 import { LazyLimiter } from './lazy-limiter.js';
 import { explained, isLimitReset, joinLabels, type Labels, type LimitReset, type Request } from './request.js';
 import { native } from './native.js';
-import type { HealthReport, PeerReport, StatusReport } from './reports.js';
+import type { Closed, HealthReport, PeerReport, StatusReport } from './reports.js';
 import type { ToolRateLimiter } from './tool-rate-limiter.js';
 import { toolRateLimiter, toolRateLimiters } from './tool-rate-limiters.js';
 import type { ToolRateLimiterOptions, ToolRateLimiters, ToolRateLimitersOptions } from './tool-rate-limiters.js';
@@ -51,7 +51,7 @@ export class Limiter implements AsyncDisposable {
   /** What this handle's receipts begin with; the number of the admission follows, which both halves count. */
   readonly #receipts: string;
   #admissions = 0;
-  #closing: Promise<void> | undefined;
+  #closing: Promise<Closed> | undefined;
 
   private constructor(opened: Awaited<ReturnType<typeof native.openFile>>, scope = new LabelScope()) {
     this.#handle = opened.handle;
@@ -318,6 +318,26 @@ export class Limiter implements AsyncDisposable {
     return new CounterListing(this.node, this.#handle);
   }
 
+  /**
+   * Replaces the list of peers, `gossip.peers` of the config, while the limiter runs, and resolves once the new list is in force: new
+   * addresses are being dialed then, not yet connected. The next opening begins with its config's list again.
+   *
+   * An address that is not on the list any more is not dialed again, and the connection that this node dialed there is closed, with a
+   * word to the peer, which does not take it for a failure. A connection that the peer dialed stays. What was counted stays counted.
+   *
+   * @param peers - entries as in `gossip.peers`: `host:port`, `srv:name` or `file:path`
+   * @throws {@link InvalidInputError} when it is no array of texts
+   * @throws {@link ConfigError} when an entry is not allowed, or there are over 4,096; the former list stays in force
+   */
+  async setPeers(peers: readonly string[]): Promise<void> {
+    if (!Array.isArray(peers)) throw new InvalidInputError(`peers is ${show(peers)}: give an array of strings`);
+    const entries = Array.from(peers as readonly unknown[], (peer, index) => {
+      checkText(`peers[${index}]`, peer);
+      return peer;
+    });
+    await settled(() => native.setPeers(this.#handle, entries));
+  }
+
   /** Who is connected, how far they lag, and how their clocks differ. */
   peers(): PeerReport[] {
     return call(() => native.peers(this.#handle));
@@ -339,6 +359,15 @@ export class Limiter implements AsyncDisposable {
   }
 
   /**
+   * Resolves when this instance is ready to be asked: it has tried every address that it knows, and has all that each member that
+   * answered had then; at the latest `gossip.readyTimeout` after the start, and at once without peers. What it waits for, `waitingFor`
+   * of {@link status} says. A readiness probe asks `limiter.status().ready`.
+   */
+  ready(): Promise<void> {
+    return settled(() => native.ready(this.#handle));
+  }
+
+  /**
    * Resolves when everything counted before the call survives a loss of power.
    *
    * @throws {@link DurabilityError} when the disk has failed
@@ -348,8 +377,9 @@ export class Limiter implements AsyncDisposable {
   }
 
   /**
-   * Sends what is left to the peers, tells them goodbye, writes everything to disk, and stops. Later calls throw a
-   * {@link ClosedError}, but for `close` itself.
+   * Sends what is left to the peers, waits for one to confirm it, at most for `gossip.leaveTimeout`, tells them goodbye, writes
+   * everything to disk, and stops. Resolves with how much of it no peer has confirmed. Later calls throw a {@link ClosedError}, but for
+   * `close` itself.
    *
    * What was counted before it is called is written. A process that ends in order without it (its work is done,
    * `process.exit`, an uncaught exception) does the same for at most a second, and so does SIGTERM while nothing else listens
@@ -357,7 +387,7 @@ export class Limiter implements AsyncDisposable {
    *
    * @throws {@link DurabilityError} when the disk has failed
    */
-  close(): Promise<void> {
+  close(): Promise<Closed> {
     if (this.#closing === undefined) {
       this.#scope.end();
       this.#closing = settled(() => native.close(this.#handle));

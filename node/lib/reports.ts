@@ -22,10 +22,17 @@ export interface CounterReport {
 /** One peer, as of the last round. */
 export interface PeerReport {
   /**
-   * The address from the config that leads to it, or the name there as long as that is not resolved; left out for a peer that
-   * only connected to us.
+   * The address that leads to it: from the config (the name there as long as that is not resolved), as other members tell it, or as
+   * the peer says itself. Left out for one that connected to us and does not listen.
    */
   readonly address?: string;
+  /**
+   * How its address was learned. `'config'`: it is there. `'exchange'`: another member told it. `'dialed_us'`: it connected to us.
+   * Left out for a name that is not resolved.
+   */
+  readonly source?: 'config' | 'exchange' | 'dialed_us';
+  /** Since when this life of it has been a member, in milliseconds since 1970; left out until it has introduced itself. */
+  readonly since?: number;
   /** Who it is; left out until it has introduced itself. */
   readonly replica?: string;
   /** Whether a link to it is up. */
@@ -33,9 +40,11 @@ export interface PeerReport {
   /**
    * Why none is; left out while one is. `'unresolved'`: its name was never resolved to an address. `'unanswered'`: no peer has
    * ever introduced itself at the address. `'stopped'`: it said that it stops. `'lost'`: it did not; it crashed, hangs, or the
-   * network is cut.
+   * network is cut. `'removed'`: one end took the other off its list of peers. `'refused'`: one end closed the connection over a bound of
+   * its own, such as `gossip.maxFrameBytes`; its log says which. `'unreachable'`: other members have told the address, and it does not
+   * answer here. `'other_cluster'`: at the address is a node of another cluster.
    */
-  readonly absence?: 'unresolved' | 'unanswered' | 'stopped' | 'lost';
+  readonly absence?: 'unresolved' | 'unanswered' | 'stopped' | 'removed' | 'refused' | 'lost' | 'unreachable' | 'other_cluster';
   /** How many of our own updates it has not confirmed yet; of a peer that is not connected, as it last said. */
   readonly lag: number;
   /** Its clock minus ours, in milliseconds, within about half of `roundTripMs`. */
@@ -73,6 +82,26 @@ export interface Rejections {
   readonly cellsLate: number;
   /** Messages from peers that this version does not know and skipped. */
   readonly messagesUnknown: number;
+  /** Addresses of members that peers told and that cannot be dialed. */
+  readonly addressesImplausible: number;
+  /**
+   * How often peers sent something of a replica that there was no room to remember, because there were `counters.maxReplicas`. It is
+   * asked for again until there is room.
+   */
+  readonly replicasRefused: number;
+  /** Cells from peers that had no room in their counter, because it had those of `counters.maxReplicasPerCounter`; asked for again as well. */
+  readonly cellsRefused: number;
+  /** Connections that were closed at once, because there were `gossip.maxConnections`. */
+  readonly connectionsRefused: number;
+  /** Frames from peers that were longer than `gossip.maxFrameBytes`; each ended its connection. */
+  readonly framesRefused: number;
+  /**
+   * How often what was due to a peer had to wait for a second or more, because `gossip.maxFramesQueued` frames waited for it already.
+   * Nothing is lost by it.
+   */
+  readonly framesDelayed: number;
+  /** How often addresses of peers were left out, because there were as many as a node takes (4,096). */
+  readonly addressesRefused: number;
 }
 
 /** Whether the limiter runs, whether counts reach the disk, and what went wrong since the start. */
@@ -88,6 +117,15 @@ export interface HealthReport extends Health, Rejections {
   readonly requestsUnmatched: number;
 }
 
+/** What a limiter leaves behind that has closed. */
+export interface Closed {
+  /**
+   * How many updates of its own no peer has confirmed: they are on its disk only, and reach the others when it is opened again; without
+   * a disk they are lost. 0 for one that never knew of a peer.
+   */
+  readonly unconfirmed: number;
+}
+
 /** How an instance is doing, at one moment. */
 export interface StatusReport {
   /** The replica that it writes as: the node's name and what tells this start from others. */
@@ -100,6 +138,15 @@ export interface StatusReport {
   readonly setAside?: string;
   /** The peers, as of the last round. */
   readonly peers: readonly PeerReport[];
+  /**
+   * How many members the cluster has, as far as this instance knows, itself included: those that are connected, those that were lost
+   * less than a day ago, and those that others tell of. Who said goodbye is none any more.
+   */
+  readonly clusterSize: number;
+  /** Whether it is ready to be asked: see {@link Limiter.ready}. */
+  readonly ready: boolean;
+  /** What it waits for before it is ready, or does without because that took too long, each in a sentence. */
+  readonly waitingFor: readonly string[];
   /** How many counters are held, those included that have ended but are kept for stragglers. */
   readonly counters: number;
   /** What was rejected since the start. */

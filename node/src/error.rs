@@ -9,6 +9,7 @@ use napi::{Error, Result};
 use serde_json::json;
 use tallymesh::{
     ConfigError, CountError, DurabilityError, InvalidKey, OpenError, RefundError, ResetError,
+    SetPeersError,
 };
 use tokio::task::JoinError;
 
@@ -87,6 +88,13 @@ pub fn durability(source: DurabilityError) -> Error {
     match source {
         DurabilityError::Closed => closed(),
         source => error(Code::Durability, source),
+    }
+}
+
+pub fn set_peers(source: SetPeersError) -> Error {
+    match source {
+        SetPeersError::Closed => closed(),
+        source => error(Code::Config, source),
     }
 }
 

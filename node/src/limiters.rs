@@ -17,6 +17,7 @@ use napi::{Env, Result};
 use napi_derive::napi;
 use tallymesh::{Config, CounterStore, Limiter};
 
+use crate::decisions::number;
 use crate::error::{self, closed, guard, guard_future};
 use crate::receipts::Receipts;
 
@@ -139,9 +140,28 @@ fn join(shared: Arc<Shared>, node: String) -> Opened {
     Opened { handle, id, node, receipt_prefix, address, set_aside, limits }
 }
 
+/// Resolves when the limiter is ready to be asked.
+#[napi]
+pub fn ready(env: &Env, handle: u32) -> Result<PromiseRaw<'_, ()>> {
+    guard(|| {
+        let store = with(handle, |local| Ok(local.store().clone()))?;
+        env.spawn_future(guard_future(async move {
+            store.ready().await;
+            Ok(())
+        }))
+    })
+}
+
+/// What a limiter leaves behind that has closed.
+#[napi(object)]
+pub struct Closed {
+    /// How many updates of its own no peer has confirmed.
+    pub unconfirmed: f64,
+}
+
 /// Closes a limiter for every thread of the process.
 #[napi]
-pub fn close(env: &Env, handle: u32) -> Result<PromiseRaw<'_, ()>> {
+pub fn close(env: &Env, handle: u32) -> Result<PromiseRaw<'_, Closed>> {
     guard(|| {
         let local = LIMITERS.with_borrow_mut(|all| all.get_mut(handle as usize)?.take());
         let shared = local.ok_or_else(closed)?.shared;
@@ -149,7 +169,8 @@ pub fn close(env: &Env, handle: u32) -> Result<PromiseRaw<'_, ()>> {
         // It begins now, not only once the runtime comes to it, and goes on by itself.
         let _ = pin!(shared.limiter.close()).poll(&mut Context::from_waker(Waker::noop()));
         env.spawn_future(guard_future(async move {
-            shared.limiter.close().await.map_err(error::durability)
+            let closed = shared.limiter.close().await.map_err(error::durability)?;
+            Ok(Closed { unconfirmed: number(closed.unconfirmed) })
         }))
     })
 }
@@ -162,6 +183,17 @@ pub fn flush(env: &Env, handle: u32) -> Result<PromiseRaw<'_, ()>> {
         env.spawn_future(guard_future(
             async move { store.flush().await.map_err(error::durability) },
         ))
+    })
+}
+
+/// Replaces the list of peers; resolves once the new one is in force.
+#[napi]
+pub fn set_peers(env: &Env, handle: u32, peers: Vec<String>) -> Result<PromiseRaw<'_, ()>> {
+    guard(|| {
+        let store = with(handle, |local| Ok(local.store().clone()))?;
+        env.spawn_future(guard_future(async move {
+            store.set_peers(peers).await.map_err(error::set_peers)
+        }))
     })
 }
 

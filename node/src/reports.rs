@@ -13,14 +13,21 @@ use crate::limiters::with;
 /// One peer, as of the last round.
 #[napi(object)]
 pub struct PeerReport {
-    /// The address from the config.
+    /// Where it can be dialed.
     pub address: Option<String>,
+    /// How that was learned.
+    #[napi(ts_type = "'config' | 'exchange' | 'dialed_us'")]
+    pub source: Option<String>,
+    /// Since when it has been a member, in milliseconds since 1970.
+    pub since: Option<f64>,
     /// Who it is.
     pub replica: Option<String>,
     /// Whether a link to it is up.
     pub connected: bool,
     /// Why none is.
-    #[napi(ts_type = "'unresolved' | 'unanswered' | 'stopped' | 'lost'")]
+    #[napi(
+        ts_type = "'unresolved' | 'unanswered' | 'stopped' | 'removed' | 'refused' | 'lost' | 'unreachable' | 'other_cluster'"
+    )]
     pub absence: Option<String>,
     /// How many of our own updates it has not confirmed.
     pub lag: f64,
@@ -60,6 +67,20 @@ pub struct Rejections {
     pub cells_late: f64,
     /// Messages from peers that this version does not know.
     pub messages_unknown: f64,
+    /// Addresses that peers told and that cannot be dialed.
+    pub addresses_implausible: f64,
+    /// What was sent of replicas that there was no room for.
+    pub replicas_refused: f64,
+    /// Cells that had no room in their counter.
+    pub cells_refused: f64,
+    /// Connections that there was no room for.
+    pub connections_refused: f64,
+    /// Frames that were too long.
+    pub frames_refused: f64,
+    /// Frames that waited for long.
+    pub frames_delayed: f64,
+    /// Addresses of peers that were left out.
+    pub addresses_refused: f64,
 }
 
 /// How a limiter is doing, at one moment.
@@ -75,6 +96,12 @@ pub struct StatusReport {
     pub set_aside: Option<String>,
     /// The peers.
     pub peers: Vec<PeerReport>,
+    /// How many members the cluster has.
+    pub cluster_size: f64,
+    /// Whether it is ready to be asked.
+    pub ready: bool,
+    /// What it waits for, or does without.
+    pub waiting_for: Vec<String>,
     /// How many counters are held.
     pub counters: f64,
     /// What was rejected.
@@ -104,12 +131,22 @@ fn status_report(status: Status) -> StatusReport {
         address: status.address.map(|address| address.to_string()),
         set_aside: status.set_aside.map(|path| path.display().to_string()),
         peers: status.peers.into_iter().map(peer_report).collect(),
+        cluster_size: status.cluster_size as f64,
+        ready: status.ready,
+        waiting_for: status.waiting_for,
         counters: status.counters as f64,
         rejections: Rejections {
             counters_refused: number(rejections.counters_refused),
             cells_implausible: number(rejections.cells_implausible),
             cells_late: number(rejections.cells_late),
             messages_unknown: number(rejections.messages_unknown),
+            addresses_implausible: number(rejections.addresses_implausible),
+            replicas_refused: number(rejections.replicas_refused),
+            cells_refused: number(rejections.cells_refused),
+            connections_refused: number(rejections.connections_refused),
+            frames_refused: number(rejections.frames_refused),
+            frames_delayed: number(rejections.frames_delayed),
+            addresses_refused: number(rejections.addresses_refused),
         },
         clock_behind_ms: number(status.clock_behind_ms),
         requests_unmatched: number(status.requests_unmatched),
@@ -126,6 +163,8 @@ fn peer_report(peer: PeerStatus) -> PeerReport {
     let ms = |time: Duration| time.as_secs_f64() * 1000.0;
     PeerReport {
         address: peer.address,
+        source: peer.source.map(|source| source.to_string()),
+        since: peer.since.map(|since| number(since.0)),
         replica: peer.replica.map(|replica| replica.to_string()),
         connected: peer.connected,
         absence: peer.absence.map(|absence| absence.to_string()),

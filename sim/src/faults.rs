@@ -47,10 +47,12 @@ pub enum Fault {
     Reset,
     /// Nodes differ in their limits.
     Limits,
+    /// Processes with new names and no disk come and go.
+    Pods,
 }
 
 impl Fault {
-    const ALL: [(Fault, &'static str); 20] = [
+    const ALL: [(Fault, &'static str); 21] = [
         (Fault::Loss, "loss"),
         (Fault::Corruption, "corruption"),
         (Fault::Forgery, "forgery"),
@@ -71,6 +73,7 @@ impl Fault {
         (Fault::Pause, "pause"),
         (Fault::Reset, "reset"),
         (Fault::Limits, "limits"),
+        (Fault::Pods, "pods"),
     ];
 }
 

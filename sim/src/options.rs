@@ -1,5 +1,7 @@
 //! Everything that a run is made of, derived from its seed.
 
+use std::time::Duration;
+
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tallymesh_core::mutant::Mutant;
@@ -33,6 +35,8 @@ pub enum Workload {
 pub enum Limits {
     /// Sessions long and short, a window, and one counter for everything.
     Varied,
+    /// The same, but the long sessions are of seconds too, so that all counters of a life can end within a run.
+    Brief,
     /// One limit for each session.
     PerSession,
     /// One counter for everything, with this limit.
@@ -40,6 +44,18 @@ pub enum Limits {
         /// The limit.
         max: u64,
     },
+}
+
+impl Limits {
+    /// Whether there are many, of all kinds.
+    pub fn are_varied(self) -> bool {
+        matches!(self, Limits::Varied | Limits::Brief)
+    }
+
+    /// How long the longest session lives without use.
+    pub fn long(self) -> Duration {
+        Duration::from_secs(if self == Limits::Brief { 3 } else { 3_600 })
+    }
 }
 
 /// How much is checked.
@@ -125,15 +141,23 @@ impl Options {
         let kind = if random.random_bool(0.5) { Kind::Safety } else { Kind::Liveness };
         // Nodes without room for all counters need not come to agree.
         let is_small = random.random_bool(0.2) && kind == Kind::Safety;
+        let (busy_ms, calls_per_s) =
+            (random.random_range(4_000..12_000), random.random_range(20..200));
+        // Lives are then forgotten while others go on, for which there must be time.
+        let is_brief = faults.has(Fault::Pods) && random.random_bool(0.2);
+        let (limits, busy_ms, calls_per_s) = match is_brief {
+            true => (Limits::Brief, busy_ms * 3, calls_per_s / 2),
+            false => (Limits::Varied, busy_ms, calls_per_s),
+        };
         Options {
             seed,
             kind,
             nodes: nodes.unwrap_or(drawn),
             workload,
-            limits: Limits::Varied,
+            limits,
             scene: Scene::None,
-            busy_ms: random.random_range(4_000..12_000),
-            calls_per_s: random.random_range(20..200),
+            busy_ms,
+            calls_per_s,
             skew: random.random_range(0.0..0.5),
             sessions: random.random_range(2..60),
             loss,

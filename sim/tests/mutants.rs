@@ -5,7 +5,7 @@ use tallymesh_sim::{Faults, Kind, Options, run};
 
 /// Within how many seeds each mistake must be caught. Most take a handful; these are bounds, not averages. Some are made where
 /// only these faults happen, and progress is required: among all others their harm is rarely left to be seen.
-const CAUGHT_WITHIN: [(Mutant, u64, &str); 17] = [
+const CAUGHT_WITHIN: [(Mutant, u64, &str); 19] = [
     (Mutant::ReplicaIdReused, 10, "all"),
     (Mutant::WatermarkMovedByPush, 20, "all"),
     (Mutant::WatermarkMovedByPart, 60, "all"),
@@ -22,7 +22,9 @@ const CAUGHT_WITHIN: [(Mutant, u64, &str); 17] = [
     (Mutant::WatermarkBeforeCells, 60, "all"),
     (Mutant::WatermarkOfFutureBelieved, 60, "clock,crash,wipe"),
     (Mutant::LoweredNodeVouches, 60, "all"),
+    (Mutant::EndNotHeard, 60, "pods,crash,wipe"),
     (Mutant::CountsWhenClosed, 20, "all"),
+    (Mutant::GoodbyeFirst, 60, "close"),
 ];
 
 /// The first seed that catches a mistake, and by which invariant.

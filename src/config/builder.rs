@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tallymesh_core::gossip::GossipSettings;
@@ -9,6 +10,7 @@ use tallymesh_core::id::NodeId;
 use tallymesh_core::limit::{Limit, Policy};
 use tallymesh_core::table::Bounds;
 use tallymesh_core::time::format_duration;
+use tallymesh_core::wire::DEFAULT_CLUSTER;
 
 use super::environment::with_variable;
 use super::error::invalid;
@@ -57,8 +59,34 @@ impl ConfigBuilder {
         self.set("gossip.listen", Value::Text(address.into()))
     }
 
-    /// The other nodes, as `host:port`. A name with several addresses is several peers; the node's own address is recognised and
-    /// left out.
+    /// The cluster's name: nodes of another one are refused; 1 to 64 ASCII letters, digits, `.`, `_` or `-`.
+    #[must_use]
+    pub fn cluster(self, name: impl Into<String>) -> Self {
+        self.set("gossip.cluster", Value::Text(name.into()))
+    }
+
+    /// The IP address and port that other nodes are told to dial. Without it, the port that this node listens at, at the address
+    /// that they see.
+    #[must_use]
+    pub fn advertise(self, address: impl Into<String>) -> Self {
+        self.set("gossip.advertise", Value::Text(address.into()))
+    }
+
+    /// Whether to learn the addresses of other members from the peers that the node dialed, at most 4,096. Without
+    /// authentication that is done only if it listens on a loopback address, or is [`insecure`](Self::insecure).
+    #[must_use]
+    pub fn peer_exchange(self, learn: bool) -> Self {
+        self.set("gossip.peer_exchange", Value::Flag(learn))
+    }
+
+    /// Where the other nodes are, in at most 4,096 entries that lead to at most 4,096 addresses. Each is one of
+    ///
+    /// - `host:port`. A name with several addresses is several peers, and is looked up again every 5 s;
+    /// - `srv:name`, with the cargo feature `srv`: the targets of the SRV records of this name in the DNS, looked up as often;
+    /// - `file:path`: a file of one `host:port` a line, where what follows a `#` is a comment. It is read again when it changes.
+    ///
+    /// The node's own address is recognised and left out. [`CounterStore::set_peers`](crate::CounterStore::set_peers) replaces
+    /// the list while the node runs.
     #[must_use]
     pub fn peers<P: Into<String>>(self, peers: impl IntoIterator<Item = P>) -> Self {
         self.set("gossip.peers", Value::Texts(peers.into_iter().map(Into::into).collect()))
@@ -92,6 +120,19 @@ impl ConfigBuilder {
     #[must_use]
     pub fn sync_timeout(self, timeout: Duration) -> Self {
         self.set("gossip.sync_timeout", Value::Duration(timeout))
+    }
+
+    /// How long after the start the node calls itself ready at the latest, whatever peers have not answered or are still sending;
+    /// at most 10 minutes.
+    #[must_use]
+    pub fn ready_timeout(self, timeout: Duration) -> Self {
+        self.set("gossip.ready_timeout", Value::Duration(timeout))
+    }
+
+    /// How long a node that stops waits for a peer to confirm its last counts; at most 1 minute, 0 for not at all.
+    #[must_use]
+    pub fn leave_timeout(self, timeout: Duration) -> Self {
+        self.set("gossip.leave_timeout", Value::Duration(timeout))
     }
 
     /// Up to this many nodes, each sends its own changes to every peer; 0 to 65,536.
@@ -248,6 +289,8 @@ impl ConfigBuilder {
             listen: values.listen()?,
             peers: values.peers()?,
             sync_timeout: values.duration("gossip.sync_timeout")?,
+            insecure: values.flag("gossip.insecure")?,
+            peer_exchange: values.flag("gossip.peer_exchange")?,
             gossip: gossip(values)?,
             durability: durability(values)?,
             persist_every: values.duration("storage.persist_every")?,
@@ -260,7 +303,22 @@ impl ConfigBuilder {
         let policy = Policy::new(config.limits.iter().cloned())?;
         policy.check_bounds(config.labels_max, config.bounds.key_bytes_max)?;
         config.gossip.limits = policy.hashes().into();
+        // A peer that can reach the node could have it dial anything, until links are authenticated.
+        let is_trusted = config
+            .listen
+            .map_or(config.insecure, |address| config.insecure || address.ip().is_loopback());
+        config.gossip.peer_exchange = config.peer_exchange && is_trusted;
         Ok(config)
+    }
+}
+
+fn cluster(values: &Values) -> Result<Arc<str>, ConfigError> {
+    let name = values.text("gossip.cluster")?;
+    let name = name.as_deref().unwrap_or(DEFAULT_CLUSTER);
+    // A cluster is called what a node may be.
+    match name.parse::<NodeId>() {
+        Ok(_) => Ok(name.into()),
+        Err(_) => Err(invalid("gossip.cluster", format!("{name:?}"), NODE_ID_ALLOWED)),
     }
 }
 
@@ -304,6 +362,10 @@ fn data_dir(values: &Values) -> Result<Option<PathBuf>, ConfigError> {
 
 fn gossip(values: &Values) -> Result<GossipSettings, ConfigError> {
     let settings = GossipSettings {
+        cluster: cluster(values)?,
+        advertised: values.advertise()?,
+        leave_timeout: values.duration("gossip.leave_timeout")?,
+        ready_timeout: values.duration("gossip.ready_timeout")?,
         interval: values.duration("gossip.interval")?,
         digest_interval: values.duration("gossip.digest_interval")?,
         direct_up_to: values.count("gossip.direct_up_to")?,

@@ -4,6 +4,7 @@ mod builder;
 mod environment;
 mod error;
 mod file;
+mod peer_source;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use tallymesh_core::table::Bounds;
 
 pub use builder::ConfigBuilder;
 pub use error::ConfigError;
+pub(crate) use peer_source::{PEERS_MAX, PeerSource, is_host_and_port};
 use validate::{Values, not_allowed};
 
 /// Everything a node needs to know before it starts.
@@ -45,7 +47,10 @@ pub struct Config {
     /// `None` keeps the state in memory only.
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) listen: Option<SocketAddr>,
-    pub(crate) peers: Vec<String>,
+    pub(crate) peers: Vec<PeerSource>,
+    /// Whether it may be reached, and learn addresses, beyond the loopback interface.
+    pub(crate) insecure: bool,
+    pub(crate) peer_exchange: bool,
     pub(crate) sync_timeout: Duration,
     pub(crate) gossip: GossipSettings,
     pub(crate) durability: Durability,

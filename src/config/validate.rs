@@ -9,9 +9,8 @@ use tallymesh_core::time::{self, InvalidDuration, format_duration, whole_ms};
 
 use super::ConfigError;
 use super::error::invalid;
+use super::peer_source::PeerSource;
 use super::settings::{DefaultValue, Kind, SETTINGS, Setting};
-
-const PEERS_MAX: usize = 4096;
 
 /// A value of a setting. A duration or a path may also be text, as in a file.
 #[derive(Debug, Clone)]
@@ -190,21 +189,35 @@ impl Values {
         Ok(Some(address))
     }
 
-    /// The peers' addresses.
-    pub(super) fn peers(&self) -> Result<Vec<String>, ConfigError> {
-        let path = "gossip.peers";
-        let peers = self.texts(path)?;
-        if peers.len() > PEERS_MAX {
-            let value = format!("{} addresses", peers.len());
-            return Err(invalid(path, value, &format!("at most {PEERS_MAX}")));
+    /// What other nodes are told to dial.
+    pub(super) fn advertise(&self) -> Result<Option<String>, ConfigError> {
+        let path = "gossip.advertise";
+        let Some(text) = self.text(path)? else { return Ok(None) };
+        let refused = |allowed: &str| Err(invalid(path, format!("{text:?}"), allowed));
+        let Ok(address) = text.parse::<SocketAddr>() else {
+            return refused(
+                "an IP address and a port, such as \"10.0.0.7:7946\"; a name is not looked up by others",
+            );
+        };
+        if address.port() == 0 {
+            return refused("an IP address and a port of at least 1: others cannot dial port 0");
         }
-        match peers.iter().find(|peer| !is_host_and_port(peer)) {
-            Some(peer) => {
-                let allowed = "\"host:port\", such as \"10.0.0.7:7946\"";
-                Err(invalid(path, format!("{peer:?}"), allowed))
-            }
-            None => Ok(peers),
+        if address.ip().is_unspecified() || address.ip().is_multicast() {
+            return refused(
+                "the IP address of this node that others can dial; leave it out to have them take the one that they see",
+            );
         }
+        if !self.is_set("gossip.listen") {
+            return refused(
+                "only with gossip.listen, since others would dial a node that does not listen",
+            );
+        }
+        Ok(Some(address.to_string()))
+    }
+
+    /// Where the peers' addresses come from.
+    pub(super) fn peers(&self) -> Result<Vec<PeerSource>, ConfigError> {
+        PeerSource::parse_all(&self.texts("gossip.peers")?)
     }
 }
 
@@ -254,10 +267,4 @@ pub(super) fn not_allowed(path: &str, value: impl Into<String>) -> ConfigError {
 
 fn wrong_kind(path: &str, value: &Value) -> ConfigError {
     not_allowed(path, format!("{value:?}"))
-}
-
-fn is_host_and_port(peer: &str) -> bool {
-    peer.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
-    })
 }

@@ -16,9 +16,16 @@ pub(super) fn values(config: &Config) -> Values {
     }
     if let Some(address) = config.listen {
         set("gossip.listen", Value::Text(address.to_string()));
-        set("gossip.insecure", Value::Flag(!address.ip().is_loopback()));
     }
-    set("gossip.peers", Value::Texts(config.peers.clone()));
+    set("gossip.insecure", Value::Flag(config.insecure));
+    set("gossip.cluster", Value::Text(gossip.cluster.to_string()));
+    if let Some(address) = &gossip.advertised {
+        set("gossip.advertise", Value::Text(address.clone()));
+    }
+    set("gossip.peer_exchange", Value::Flag(config.peer_exchange));
+    set("gossip.ready_timeout", Value::Duration(gossip.ready_timeout));
+    set("gossip.leave_timeout", Value::Duration(gossip.leave_timeout));
+    set("gossip.peers", Value::Texts(config.peers.iter().map(ToString::to_string).collect()));
     set("gossip.interval", Value::Duration(gossip.interval));
     set("gossip.urgent_at", Value::Fraction(bounds.urgent_fraction));
     set("gossip.digest_interval", Value::Duration(gossip.digest_interval));

@@ -12,6 +12,7 @@ use super::{DurabilityError, OpenError, Signals, lock, random, spawn};
 use crate::clock::Clock;
 use crate::config::{Config, Durability};
 use crate::disk::{self, ReadProgress};
+use tallymesh_core::gossip::KnownMember;
 use tallymesh_core::id::{Incarnation, ReplicaId};
 use tallymesh_core::storage::{
     CarriedOver, CarryOver, OpenEvent, Opened, Start, StateStore, StorageError,
@@ -60,6 +61,8 @@ struct Progress {
 /// What the disk thread found or made.
 pub(super) struct Started {
     pub table: Arc<Table>,
+    /// The members of the cluster as of when the node ran last.
+    pub members: Vec<KnownMember>,
     pub clock: Arc<Clock>,
     pub set_aside: Option<PathBuf>,
 }
@@ -116,14 +119,15 @@ fn open(config: &Config) -> Result<(Started, Option<StateStore>), OpenError> {
         let own = ReplicaId { node: node.clone(), incarnation };
         let table = Arc::new(Table::new(own, bounds.clone(), start.hash_seeds).without_storage());
         let clock = Arc::new(Clock::new(Timestamp(0)));
-        return Ok((Started { table, clock, set_aside: None }, None));
+        let members = Vec::new();
+        return Ok((Started { table, members, clock, set_aside: None }, None));
     };
     let mut progress = ReadProgress::begin(|| process_clock.monotonic());
     let rules = CarryOver { limits: &config.limits, counters_ttl: config.counter_ttl };
     let opened = StateStore::open(disk::open(path)?, node, bounds, &rules, start, |event| {
         log_opening(event, &mut progress);
     })?;
-    let Opened { store, table, clock: high_water, set_aside, .. } = opened;
+    let Opened { store, table, members, clock: high_water, set_aside, .. } = opened;
     let set_aside = set_aside.map(|(name, damage)| (path.join(name), damage));
     if let Some((path, damage)) = &set_aside {
         tracing::warn!(kept_at = %path.display(), %damage, "the damaged database is kept");
@@ -131,7 +135,7 @@ fn open(config: &Config) -> Result<(Started, Option<StateStore>), OpenError> {
     tracing::info!(replica = %table.own_replica(), counters = table.len(), "state recovered");
     let (table, clock) = (Arc::new(table), Arc::new(Clock::new(high_water)));
     let set_aside = set_aside.map(|(path, _)| path);
-    Ok((Started { table, clock, set_aside }, Some(store)))
+    Ok((Started { table, members, clock, set_aside }, Some(store)))
 }
 
 fn log_opening(event: OpenEvent<'_>, progress: &mut ReadProgress<impl Fn() -> Duration>) {
@@ -349,6 +353,9 @@ impl DiskLoop<'_> {
     /// Writes a checkpoint; returns whether there was anything to write.
     fn write(&mut self, wanted: u64, stop: bool) -> Result<bool, StorageError> {
         let done = self.disk.progress.borrow().done;
+        if let Some(members) = lock(&self.disk.signals.members).take() {
+            self.store.set_members(&members);
+        }
         let wrote = self.store.write(self.table, self.clock.wall())?;
         if wanted > done {
             self.disk.progress.send_modify(|progress| progress.done = wanted);

@@ -1,40 +1,42 @@
 //! The thread that runs the gossip machine between transport and clock.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::bounds_watch::grown;
 use super::clock_watch::ClockWatch;
 use super::disk_thread::DiskThread;
 use super::log::Reporter;
+use super::peer_sources::{Dns, Outcome, PeerSources, Told};
 use super::wakers::Worker;
-use super::{OpenError, Signals, lock, random, spawn};
+use super::{OpenError, Seen, Signals, lock, random, spawn};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, PeerSource};
 use crate::transport::{Tcp, Transport};
-use tallymesh_core::gossip::{Gossip, Input, Output, PeerAddresses};
-use tallymesh_core::link::LinkEvent;
-use tallymesh_core::table::Table;
+use tallymesh_core::gossip::{Gossip, Input, KnownMember, Output};
+use tallymesh_core::table::{Bound, Rejections, Table};
+use tallymesh_core::time::Now;
 
-/// How often the peers' names are looked up again.
-const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
-/// How often names that could not be looked up are.
-const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
-/// Answers of lookups on their way in.
-const LOOKED_UP_MAX: usize = 16;
+/// How often the disk is told when the members were last heard.
+const NOTE_MEMBERS_EVERY: Duration = Duration::from_secs(60);
 /// How long it may take to say goodbye to the peers.
 const GOODBYE: Duration = Duration::from_millis(500);
+
+/// A new list of peers, and who waits for it to be taken in.
+pub(super) type NewPeers = (Vec<PeerSource>, oneshot::Sender<()>);
 
 /// Starts the thread, and waits until it listens and has the peers' state, or has waited for it long enough.
 pub(super) async fn start(
     config: &Config,
-    (table, clock): (Arc<Table>, Arc<Clock>),
-    disk: Arc<DiskThread>,
-    signals: &Arc<Signals>,
+    (table, members): (Arc<Table>, Vec<KnownMember>),
+    clock: Arc<Clock>,
+    (disk, signals): (Arc<DiskThread>, &Arc<Signals>),
+    new_peers: mpsc::Receiver<NewPeers>,
 ) -> Result<(JoinHandle<()>, Option<SocketAddr>), OpenError> {
     let (tell_bound, bound) = oneshot::channel();
     let (tell_caught_up, caught_up) = oneshot::channel();
@@ -49,8 +51,12 @@ pub(super) async fn start(
         runtime.block_on(async {
             let bind =
                 Tcp::bind(config.listen, config.gossip.frame_bytes_max, config.gossip.links_max);
+            let mut settings = config.gossip;
             let tcp = match bind.await {
                 Ok((tcp, address)) => {
+                    // Others take the address that they see us at, with the port that we listen at.
+                    let seen = address.map(|address| format!(":{}", address.port()));
+                    settings.advertised = settings.advertised.or(seen);
                     // Only if the opening was given up, there is no receiver.
                     let _ = tell_bound.send(Ok(address));
                     tcp
@@ -64,15 +70,23 @@ pub(super) async fn start(
                     return;
                 }
             };
-            let gossip = Gossip::new(table, config.gossip.clone(), seed, clock.now());
+            let mut gossip = Gossip::new(table.clone(), settings, seed, clock.now());
+            gossip.remember(members, clock.now());
             let gossip_loop = GossipLoop {
                 gossip,
+                table,
                 transport: tcp,
                 clock,
                 signals,
                 reporter: Reporter::default(),
+                sources: PeerSources::new(Dns::default()),
+                new_peers,
+                addresses_left_out: 0,
                 clock_watch: ClockWatch::default(),
+                rejected: Rejections::default(),
                 caught_up: Some((tell_caught_up, config.sync_timeout)),
+                in_memory: config.data_dir.is_none(),
+                noted: (0, Duration::ZERO),
             };
             gossip_loop.run(config.peers).await;
         });
@@ -104,24 +118,29 @@ impl Drop for ExitGuard {
 /// The machine and everything around it.
 struct GossipLoop<T> {
     gossip: Gossip,
+    table: Arc<Table>,
     transport: T,
     clock: Arc<Clock>,
     signals: Arc<Signals>,
     reporter: Reporter,
+    sources: PeerSources,
+    new_peers: mpsc::Receiver<NewPeers>,
+    /// How many addresses of peers there was no room for.
+    addresses_left_out: usize,
     clock_watch: ClockWatch,
+    /// What was refused by the last look.
+    rejected: Rejections,
     /// The opening, which waits for the peers' state, and how long it does.
     caught_up: Option<(oneshot::Sender<()>, Duration)>,
+    in_memory: bool,
+    /// As of which change of the members, and when, they were handed to the disk.
+    noted: (u64, Duration),
 }
 
 impl<T: Transport> GossipLoop<T> {
-    async fn run(mut self, peers: Vec<String>) {
-        let (tell, mut looked_up) = mpsc::channel(LOOKED_UP_MAX);
-        for (index, peer) in peers.iter().enumerate() {
-            tokio::spawn(look_up(index, peer.clone(), tell.clone()));
-        }
-        let unresolved = |name| PeerAddresses { name, addresses: Vec::new() };
-        let mut peers: Vec<PeerAddresses> = peers.into_iter().map(unresolved).collect();
-        self.input(Input::Peers(peers.clone()));
+    async fn run(mut self, peers: Vec<PeerSource>) {
+        self.sources.set(peers);
+        self.sources_changed();
         let signals = self.signals.clone();
         loop {
             self.clock_watch.look(self.clock.behind());
@@ -132,30 +151,56 @@ impl<T: Transport> GossipLoop<T> {
                 event = self.transport.next_event() => self.input(Input::Link(event)),
                 () = signals.urgent.notified() => self.input(Input::Urgent),
                 () = signals.changed.notified() => self.input(Input::Changed),
-                Some((index, found)) = looked_up.recv() => self.looked_up(&mut peers, index, found),
+                told = self.sources.next() => self.source_told(told),
+                Some((peers, taken)) = self.new_peers.recv() => {
+                    self.sources.set(peers);
+                    self.sources_changed();
+                    self.show(self.clock.now());
+                    // Only if the caller has given up, there is no receiver.
+                    let _ = taken.send(());
+                }
                 () = tokio::time::sleep(until_tick) => {
                     let now = self.clock.now();
                     self.gossip.handle_timeout(now);
                     self.outputs();
-                    *lock(&signals.peers) = self.gossip.peers(now);
+                    self.show(now);
+                    self.watch_bounds();
                 }
             }
             self.tell_if_caught_up();
+            self.tell_if_ready();
         }
         self.say_goodbye().await;
     }
 
-    /// Takes in what the name of a peer was found to mean. One that cannot be looked up any more keeps what it meant.
-    fn looked_up(&mut self, peers: &mut [PeerAddresses], index: usize, found: Found) {
-        let Some(peer) = peers.get_mut(index) else { return };
-        match found {
-            Ok(addresses) if peer.addresses == addresses => {}
-            Ok(addresses) => {
-                peer.addresses = addresses;
-                self.input(Input::Peers(peers.to_vec()));
-            }
-            Err(error) => self.reporter.unresolved(self.clock.monotonic(), &peer.name, &error),
+    /// Says which bounds were reached, also by decisions, which are too short to say anything.
+    fn watch_bounds(&mut self) {
+        let rejections = self.table.rejections();
+        let now = self.clock.monotonic();
+        for bound in grown(&self.rejected, &rejections) {
+            self.reporter.bound_reached(now, bound);
         }
+        self.rejected = rejections;
+        lock(&self.signals.bounds).look(now, rejections);
+    }
+
+    /// Takes in what an entry of the list of peers was found to lead to.
+    fn source_told(&mut self, told: Told) {
+        match self.sources.take(told) {
+            Outcome::Changed => self.sources_changed(),
+            Outcome::Same => {}
+            Outcome::Trouble(trouble) => self.reporter.trouble(self.clock.monotonic(), &trouble),
+        }
+        if self.addresses_left_out > 0 {
+            self.table.count_refusal(Bound::Addresses);
+        }
+    }
+
+    /// Tells the machine which addresses to dial.
+    fn sources_changed(&mut self) {
+        let (peers, left_out) = self.sources.peers();
+        self.addresses_left_out = left_out;
+        self.input(Input::Peers(peers));
     }
 
     fn input(&mut self, input: Input) {
@@ -184,61 +229,63 @@ impl<T: Transport> GossipLoop<T> {
                 self.reporter.opened_early(waited, &peers);
             }
             if let Some((tell, _)) = self.caught_up.take() {
-                *lock(&self.signals.peers) = self.gossip.peers(self.clock.now());
+                self.show(self.clock.now());
                 // Only if the opening was given up, there is no receiver.
                 let _ = tell.send(());
             }
         }
     }
 
-    /// Sends what is left, and waits until it has left or time is up.
-    async fn say_goodbye(mut self) {
-        self.gossip.handle_input(self.clock.now(), Input::Stop);
-        let mut left = 0_usize;
-        let mut links = Vec::new();
-        while let Some(output) = self.gossip.poll_output() {
-            if let Output::Send { link, frame } = output {
-                left += 1;
-                links.push(link);
-                self.transport.send(link, frame);
-            }
+    fn tell_if_ready(&mut self) {
+        if self.gossip.is_ready() && !*self.signals.ready.borrow() {
+            let missing: Vec<String> =
+                self.gossip.waiting_for().iter().map(ToString::to_string).collect();
+            self.reporter.ready(&missing);
+            self.show(self.clock.now());
+            self.signals.ready.send_replace(true);
         }
-        let sending = async {
-            while left > 0 {
-                match self.transport.next_event().await {
-                    LinkEvent::Sent { .. } => left -= 1,
-                    LinkEvent::Down { link } if links.contains(&link) => {
-                        left -= links.iter().filter(|other| **other == link).count().min(left);
-                    }
-                    _ => {}
+    }
+
+    /// Lets the rest of the process see how the machine is doing.
+    fn show(&mut self, now: Now) {
+        let (changes, noted_at) = (self.gossip.member_changes(), self.noted.1);
+        if !self.in_memory
+            && (changes != self.noted.0 || now.monotonic >= noted_at + NOTE_MEMBERS_EVERY)
+        {
+            *lock(&self.signals.members) = Some(self.gossip.known_members(now));
+            self.noted = (changes, now.monotonic);
+        }
+        *lock(&self.signals.seen) = Seen {
+            peers: self.gossip.peers(now),
+            cluster_size: self.gossip.cluster_size(),
+            is_ready: self.gossip.is_ready(),
+            waiting_for: self.gossip.waiting_for().iter().map(ToString::to_string).collect(),
+        };
+    }
+
+    /// Sends what is left, says goodbye once a peer has confirmed it, and waits until that has left, all of it for a bounded time.
+    async fn say_goodbye(mut self) {
+        self.input(Input::Stop);
+        let mut gives_up_at = None;
+        loop {
+            self.signals.unconfirmed.store(self.gossip.unconfirmed(), Ordering::Relaxed);
+            let now = self.clock.monotonic();
+            if self.gossip.has_left() {
+                // A peer that does not read it notices when the connection ends.
+                let gives_up_at = *gives_up_at.get_or_insert(now + GOODBYE);
+                if self.gossip.frames_queued() == 0 || now >= gives_up_at {
+                    break;
                 }
             }
-        };
-        // A peer that does not read it notices when the connection ends.
-        let _ = tokio::time::timeout(GOODBYE, sending).await;
-    }
-}
-
-/// The addresses that a name has, at least one.
-type Found = io::Result<Vec<String>>;
-
-/// Looks a peer's name up, again and again: it may have several addresses, and they may change. Each name has a task of its
-/// own, so that one that takes long does not keep the others waiting.
-async fn look_up(index: usize, peer: String, tell: mpsc::Sender<(usize, Found)>) {
-    loop {
-        let found = tokio::net::lookup_host(&peer).await.and_then(|found| {
-            let mut addresses: Vec<String> = found.map(|address| address.to_string()).collect();
-            addresses.sort();
-            addresses.dedup();
-            match addresses.is_empty() {
-                true => Err(io::Error::other("the name has no address")),
-                false => Ok(addresses),
+            let until_tick = self.gossip.poll_timeout().saturating_sub(now);
+            tokio::select! {
+                event = self.transport.next_event() => self.input(Input::Link(event)),
+                () = tokio::time::sleep(until_tick) => {
+                    self.gossip.handle_timeout(self.clock.now());
+                    self.outputs();
+                }
             }
-        });
-        let again = if found.is_ok() { LOOK_UP_EVERY } else { LOOK_UP_AGAIN };
-        if tell.send((index, found)).await.is_err() {
-            return;
         }
-        tokio::time::sleep(again).await;
+        self.reporter.left(self.gossip.unconfirmed(), self.in_memory);
     }
 }

@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tallymesh_core::gossip::{HandshakeFailure, PeerAbsence, PeerStatus, Report};
+use tallymesh_core::table::Bound;
 use tallymesh_core::time::format_duration;
-use tallymesh_core::wire::PROTOCOLS;
+use tallymesh_core::wire::{CloseReason, PROTOCOLS};
+
+use super::bounds_watch::words;
+use super::peer_sources::Trouble;
 
 /// The same complaint is logged once in this time at most.
 const SAY_AGAIN_AFTER: Duration = Duration::from_secs(30);
@@ -54,6 +58,11 @@ impl Reporter {
             Report::OwnAddress { address } => {
                 tracing::debug!(address, "this address is our own");
             }
+            // One of several instances that are started one after the other, or a list that names no other.
+            Report::OnlyOwnAddresses => self.complain(
+                now,
+                "gossip.peers leads to this node itself and to no other: it counts alone until another peer is found",
+            ),
             Report::NoAnswer { address, error } => {
                 if let Some(attempts) = self.attempts_to_report(now, address) {
                     tracing::warn!(address, error, attempts, "peer does not answer");
@@ -69,11 +78,45 @@ impl Reporter {
                      The two do not count together; stop one of them and give it its own node.id and data directory"
                 ),
             ),
+            Report::Refused { reason: CloseReason::Full } => self.complain(
+                now,
+                "a peer has as many connections as its gossip.max_connections allows, and closed ours; raise it there",
+            ),
+            Report::Refused { reason: CloseReason::FrameTooLong } => self.complain(
+                now,
+                "a peer closed the connection, since a frame of ours is longer than its gossip.max_frame_bytes; give the \
+                 setting one value on all nodes",
+            ),
             Report::Refused { reason } => self.error(now, &format!("a peer refuses us: {reason:?}")),
+            Report::BoundReached { bound } => self.bound_reached(now, *bound),
             Report::OtherProtocol { protocols } => self.complain(
                 now,
                 &format!(
                     "a peer speaks versions {protocols:?} of the protocol, and this one {PROTOCOLS:?}: none in common"
+                ),
+            ),
+            Report::OtherCluster { theirs, ours, address } => {
+                let from = address.as_deref().unwrap_or("an address that is not known");
+                self.complain(
+                    now,
+                    &format!(
+                        "a node of the cluster {theirs:?} at {from} is refused, since this one is of the cluster {ours:?}: \
+                         give both the same gossip.cluster, or take it out of gossip.peers"
+                    ),
+                );
+            }
+            Report::Unreachable { replica, address, error } => {
+                tracing::warn!(
+                    %replica, address, error,
+                    "other members reach this one, and the address that they tell of it does not answer here: check its \
+                     gossip.advertise, and what is between the two"
+                );
+            }
+            Report::TooManyMembers { max } => self.complain(
+                now,
+                &format!(
+                    "peers tell of more than {max} members, which is the most that are learned: those beyond are connected \
+                     to only if they connect to this node or are in gossip.peers"
                 ),
             ),
             Report::LimitsDiffer { replica, limits } => self.complain(
@@ -111,10 +154,23 @@ impl Reporter {
         }
     }
 
+    /// Something was refused over a bound of ours.
+    pub(super) fn bound_reached(&mut self, now: Duration, bound: Bound) {
+        self.complain(now, words(bound));
+    }
+
+    /// The list of peers, or what it leads to, has something wrong with it.
+    pub(super) fn trouble(&mut self, now: Duration, trouble: &Trouble) {
+        match trouble {
+            Trouble::Unresolved { name, error } => self.unresolved(now, name, error),
+            Trouble::Nonsense(what) => self.complain(now, what),
+        }
+    }
+
     /// The name of a peer cannot be looked up.
-    pub(super) fn unresolved(&mut self, now: Duration, peer: &str, error: &std::io::Error) {
+    fn unresolved(&mut self, now: Duration, peer: &str, error: &str) {
         if self.is_due(now, &format!("unresolved {peer}")) {
-            tracing::warn!(peer, %error, "this peer's name cannot be looked up");
+            tracing::warn!(peer, error, "this peer's name cannot be looked up");
         }
     }
 
@@ -123,7 +179,8 @@ impl Reporter {
         let absent = peers.iter().filter_map(|peer| {
             let what = match peer.absence? {
                 PeerAbsence::Unresolved => "its name was not resolved",
-                PeerAbsence::Unanswered => "it has not answered",
+                PeerAbsence::Unanswered | PeerAbsence::Unreachable => "it has not answered",
+                PeerAbsence::OtherCluster => "it is of another cluster",
                 _ => "it was lost",
             };
             Some(format!("{} ({what})", peer.address.as_ref()?))
@@ -139,6 +196,32 @@ impl Reporter {
                 "opened before the state of all peers had arrived; limits may be overshot until it has: {missing}"
             ),
         );
+    }
+
+    /// The node is ready, though maybe without all that it waited for.
+    pub(super) fn ready(&self, missing: &[String]) {
+        if !missing.is_empty() {
+            let missing = missing.get(..ABSENT_NAMED_MAX).unwrap_or(missing).join("; ");
+            tracing::warn!(
+                "ready although not all is here that was waited for, since gossip.ready_timeout is over: {missing}"
+            );
+        }
+    }
+
+    /// The node has said goodbye to its peers.
+    pub(super) fn left(&self, unconfirmed: u64, in_memory: bool) {
+        if unconfirmed > 0 {
+            let what = match in_memory {
+                true => {
+                    "they are lost with this node, which keeps nothing on disk, unless one got them all the same"
+                }
+                false => "they are on this node's disk, and reach the others when it starts again",
+            };
+            tracing::warn!(
+                unconfirmed,
+                "no peer has confirmed this node's last updates within gossip.leave_timeout: {what}"
+            );
+        }
     }
 
     /// Logs a warning, unless the same one was logged just now.
@@ -164,9 +247,6 @@ impl Reporter {
                 "did not introduce itself in time and was disconnected; is it a tallymesh node?"
             }
             HandshakeFailure::Closed => "closed the connection before it introduced itself",
-            HandshakeFailure::TooManyLinks => {
-                "was disconnected: there are as many connections as are allowed"
-            }
             _ => "was disconnected before it introduced itself",
         };
         let complaint = format!("{peer} {what}");
@@ -307,13 +387,12 @@ mod tests {
 
     #[test]
     fn a_name_that_is_not_resolved_is_warned_of_again_and_again() {
-        let error = std::io::Error::other("no such host");
+        let (name, error) = ("not-yet.invalid:1".to_owned(), "no such host".to_owned());
+        let trouble = Trouble::Unresolved { name, error };
         let lines = log_by(|reporter| {
-            for second in 0..62 {
-                reporter.unresolved(Duration::from_secs(second), "not-yet.invalid:1", &error);
-            }
+            (0..62).for_each(|second| reporter.trouble(Duration::from_secs(second), &trouble));
         });
-        let line = "WARN this peer's name cannot be looked up peer=\"not-yet.invalid:1\" error=no such host";
+        let line = "WARN this peer's name cannot be looked up peer=\"not-yet.invalid:1\" error=\"no such host\"";
         assert_eq!(lines, [line; 3]);
     }
 
@@ -336,17 +415,31 @@ mod tests {
 
     #[test]
     fn a_handshake_that_fails_is_logged_with_its_reason_and_its_address() {
-        use HandshakeFailure::{Closed, TimedOut, TooManyLinks};
+        use HandshakeFailure::{Closed, TimedOut};
         for (dialed, reason, expected) in [
             (Some("b:1"), TimedOut, "WARN the peer at b:1 did not introduce itself in time"),
             (None, TimedOut, "WARN a peer that connected to us did not introduce itself in time"),
             (Some("b:1"), Closed, "WARN the peer at b:1 closed the connection before"),
             (None, Closed, "INFO a peer that connected to us closed the connection before"),
-            (None, TooManyLinks, "WARN a peer that connected to us was disconnected: there are as"),
         ] {
             let lines = log_of(std::iter::repeat_n(handshake_failed(dialed, reason), 31));
             assert_eq!(lines.len(), 2, "once in 30 seconds: {lines:?}");
             assert!(lines.iter().all(|line| line.starts_with(expected)), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_bound_is_warned_of_once_in_a_while_with_what_to_do_and_blames_no_peer() {
+        for bound in Bound::ALL {
+            let lines = log_of(std::iter::repeat_n(Report::BoundReached { bound }, 31));
+            assert_eq!(lines, [format!("WARN {}", words(bound)), format!("WARN {}", words(bound))]);
+        }
+        for (reason, setting) in [
+            (CloseReason::Full, "gossip.max_connections"),
+            (CloseReason::FrameTooLong, "gossip.max_frame_bytes"),
+        ] {
+            let lines = log_of([Report::Refused { reason }]);
+            assert!(lines[0].starts_with("WARN ") && lines[0].contains(setting), "{lines:?}");
         }
     }
 

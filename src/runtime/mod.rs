@@ -3,10 +3,12 @@
 //! Two threads of its own do all that waits: one gossips, one writes checkpoints. So a busy executor of the
 //! embedder, a slow disk and a slow peer do not delay each other, and none of them delays a decision.
 
+mod bounds_watch;
 mod clock_watch;
 mod disk_thread;
 mod gossip_thread;
 mod log;
+mod peer_sources;
 mod random;
 #[cfg(test)]
 mod tests;
@@ -14,19 +16,21 @@ mod wakers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, ConfigError, PeerSource};
+use bounds_watch::{BoundsWatch, words};
 use disk_thread::DiskThread;
 pub(crate) use random::random;
-use tallymesh_core::gossip::PeerStatus;
+use tallymesh_core::gossip::{KnownMember, PeerStatus};
 use tallymesh_core::storage::StorageError;
-use tallymesh_core::table::Table;
+use tallymesh_core::table::{Bound, Bounds, Table};
 use wakers::{WakeFlags, Worker};
 
 /// Why a store could not be opened.
@@ -101,6 +105,32 @@ pub enum DurabilityError {
     Unfinished,
 }
 
+/// Why the list of peers was not replaced. The former one stays in force.
+///
+/// ```
+/// use tallymesh::{Config, CounterStore, SetPeersError};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
+/// let error = store.set_peers(["10.0.0.7"]).await.unwrap_err();
+/// assert!(matches!(error, SetPeersError::Invalid(_)) && error.to_string().contains("host:port"));
+/// store.close().await?;
+/// assert!(matches!(store.set_peers(["10.0.0.7:7946"]).await, Err(SetPeersError::Closed)));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetPeersError {
+    /// There are too many entries, or one is not allowed: as for `gossip.peers` of a config.
+    #[error(transparent)]
+    Invalid(#[from] ConfigError),
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
 /// How long the last drop of a store may write.
 const DROP_WRITES_MAX: Duration = Duration::from_millis(100);
 
@@ -117,8 +147,9 @@ pub(crate) struct Runtime {
     pub set_aside: Option<PathBuf>,
     /// Whether nothing is kept on disk, by the config.
     pub in_memory: bool,
-    /// The most counters, by the config.
-    pub counters_max: usize,
+    /// The most counters and replicas, by the config.
+    bounds: Bounds,
+    new_peers: mpsc::Sender<gossip_thread::NewPeers>,
 }
 
 /// The signals between the embedder's threads and our own.
@@ -130,10 +161,46 @@ pub(crate) struct Signals {
     pub changed: Notify,
     asleep: WakeFlags,
     pub stop: Notify,
-    pub peers: Mutex<Vec<PeerStatus>>,
+    pub seen: Mutex<Seen>,
+    /// The members, where they are not on disk yet.
+    pub members: Mutex<Option<Vec<KnownMember>>>,
+    /// Whether there is nothing to wait for any more before this node is asked.
+    pub ready: watch::Sender<bool>,
+    /// How many own updates no peer has confirmed, once it leaves.
+    pub unconfirmed: AtomicU64,
+    bounds: Mutex<BoundsWatch>,
     end: Mutex<End>,
     /// Notified when a thread has ended.
     ended: Condvar,
+}
+
+/// What the machine shows of itself, as of its last round.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    pub peers: Vec<PeerStatus>,
+    pub cluster_size: usize,
+    pub is_ready: bool,
+    pub waiting_for: Vec<String>,
+}
+
+/// What an instance leaves behind that has closed.
+///
+/// ```
+/// # use tallymesh::{Config, CounterStore};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
+/// let closed = store.close().await?;
+/// assert_eq!(closed.unconfirmed, 0, "without peers there is none to confirm anything");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Closed {
+    /// How many updates of this instance's own no peer has confirmed: they are on its disk only, and reach the others when it is
+    /// opened again; without a disk they are lost. 0 for an instance that never knew of a peer.
+    pub unconfirmed: u64,
 }
 
 /// How far the end of an instance has come.
@@ -149,6 +216,7 @@ impl Signals {
     fn gossip_has_ended(&self, disk: &DiskThread) {
         let mut end = lock(&self.end);
         end.gossip_ended = true;
+        self.ready.send_replace(true);
         if end.is_wanted {
             disk.stop();
         }
@@ -184,12 +252,18 @@ impl Runtime {
     pub(crate) async fn open(config: &Config) -> Result<Runtime, OpenError> {
         let signals = Arc::new(Signals::default());
         let (disk, disk_thread, started) = disk_thread::start(config, signals.clone()).await?;
-        let disk_thread::Started { table, clock, set_aside } = started;
+        let disk_thread::Started { table, members, clock, set_aside } = started;
         // An opening that is dropped must not leave threads behind that hold the directory.
         let abandoned = StopOnDrop(Some((disk.clone(), signals.clone())));
-        let gossip =
-            gossip_thread::start(config, (table.clone(), clock.clone()), disk.clone(), &signals)
-                .await;
+        let (new_peers, taken) = mpsc::channel(1);
+        let gossip = gossip_thread::start(
+            config,
+            (table.clone(), members),
+            clock.clone(),
+            (disk.clone(), &signals),
+            taken,
+        )
+        .await;
         let (gossip_thread, address) = match gossip {
             Ok(started) => started,
             Err(error) => {
@@ -210,7 +284,8 @@ impl Runtime {
             address,
             set_aside,
             in_memory: config.data_dir.is_none(),
-            counters_max: config.bounds.counters_max,
+            bounds: config.bounds.clone(),
+            new_peers,
         })
     }
 
@@ -244,8 +319,47 @@ impl Runtime {
         self.signals.urgent.notify_one();
     }
 
-    pub(crate) fn peers(&self) -> Vec<PeerStatus> {
-        lock(&self.signals.peers).clone()
+    /// The peers, and what else the gossip thread shows of itself.
+    pub(crate) fn seen(&self) -> Seen {
+        lock(&self.signals.seen).clone()
+    }
+
+    /// Resolves when the node is ready to be asked, or closed.
+    pub(crate) async fn ready(&self) {
+        // The sender lives as long as we do.
+        let _ = self.signals.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    /// Replaces the list of peers, and waits until the gossip thread has taken it in.
+    pub(crate) async fn set_peers(&self, peers: &[String]) -> Result<(), SetPeersError> {
+        let sources = PeerSource::parse_all(peers)?;
+        if self.is_closing() {
+            return Err(SetPeersError::Closed);
+        }
+        let (tell_taken, taken) = oneshot::channel();
+        // Either fails only when the thread has ended.
+        let sent = self.new_peers.send((sources, tell_taken)).await;
+        sent.map_err(|_| SetPeersError::Closed)?;
+        taken.await.map_err(|_| SetPeersError::Closed)
+    }
+
+    /// What is said of each bound that is reached: because the node is full, or because something was refused lately.
+    pub(crate) fn bounds_reached(&self) -> Vec<String> {
+        let mut watch = lock(&self.signals.bounds);
+        let lately = watch.look(self.clock.monotonic(), self.table.rejections());
+        drop(watch);
+        let held = [
+            (Bound::Counters, self.table.len(), self.bounds.counters_max),
+            (Bound::Replicas, self.table.replicas_known(), self.bounds.replicas_max),
+        ];
+        let reached = Bound::ALL.into_iter().filter_map(|bound| {
+            let full = held.iter().find(|(of, held, max)| *of == bound && held >= max);
+            match full {
+                Some((_, held, max)) => Some(format!("{} ({held} of {max})", words(bound))),
+                None => lately.contains(&bound).then(|| words(bound).to_owned()),
+            }
+        });
+        reached.collect()
     }
 
     /// Whether [`close`](Self::close) was called.
@@ -255,27 +369,31 @@ impl Runtime {
 
     /// Refuses what would be counted from now on, says goodbye to the peers, writes the last checkpoint, and stops. The threads
     /// do that by themselves: a caller that stops waiting stops nothing, and every caller gets the same outcome.
-    pub(crate) async fn close(&self) -> Result<(), DurabilityError> {
+    pub(crate) async fn close(&self) -> Result<Closed, DurabilityError> {
         self.begin_to_close();
         self.disk.ended().await;
         if let Some(Threads { gossip, disk }) = lock(&self.threads).take() {
             // They are over, but for their last instructions; what a panic said is in the outcome.
             let _ = (gossip.join(), disk.join());
         }
-        self.disk.outcome()
+        self.disk.outcome().map(|()| self.closed())
     }
 
     /// As [`close`](Self::close), for a thread that cannot await: waits for at most this long. The checkpoint does not wait for
     /// the goodbyes.
-    pub(crate) fn close_within(&self, at_most: Duration) -> Result<(), DurabilityError> {
+    pub(crate) fn close_within(&self, at_most: Duration) -> Result<Closed, DurabilityError> {
         self.begin_to_close();
         self.disk.stop();
         // A peer that does not read its goodbye must not make a checkpoint look unfinished.
         self.signals.wait_for_end(at_most, |end| end.disk_ended && end.gossip_ended);
         match self.disk.is_stopped() {
-            true => self.disk.outcome(),
+            true => self.disk.outcome().map(|()| self.closed()),
             false => Err(DurabilityError::Unfinished),
         }
+    }
+
+    fn closed(&self) -> Closed {
+        Closed { unconfirmed: self.signals.unconfirmed.load(Ordering::Relaxed) }
     }
 
     fn begin_to_close(&self) {

@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Transport;
 use tallymesh_core::link::{LinkEvent, LinkId, Proven};
@@ -18,6 +19,9 @@ use tallymesh_core::wire::{FRAME_HEADER_BYTES, payload_bytes};
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a closed connection may take to send what is left.
 const LINGER: Duration = Duration::from_secs(2);
+/// With as many connections as are allowed, one more is taken in so often at most, to be told so: the others wait in the
+/// system's queue, or a flood of them would keep us busy.
+const TURN_AWAY_EVERY: Duration = Duration::from_millis(10);
 /// Frames on their way in, from all peers; when the node falls behind, the peers are kept waiting by TCP.
 const EVENTS_MAX: usize = 256;
 /// Frames on their way out, per peer; the gossip keeps well below.
@@ -30,6 +34,8 @@ pub(crate) struct Tcp {
     frame_bytes_max: usize,
     listening: Option<TcpListener>,
     connections_max: usize,
+    /// Paces the connections that are taken in without room for them.
+    turn_away: Interval,
     raw_events: mpsc::Receiver<RawEvent>,
     events_in: mpsc::Sender<RawEvent>,
 }
@@ -37,18 +43,19 @@ pub(crate) struct Tcp {
 struct Connection {
     frames: mpsc::Sender<Vec<u8>>,
     reader: AbortHandle,
-    writer: AbortHandle,
+    writer: JoinHandle<()>,
 }
 
 impl Connection {
     /// Reads no more, and writes what is queued if the peer takes it in soon.
     fn wind_up(self) {
-        let Connection { frames, reader, writer } = self;
+        let Connection { frames, reader, mut writer } = self;
         drop(frames);
         reader.abort();
         tokio::spawn(async move {
-            tokio::time::sleep(LINGER).await;
-            writer.abort();
+            if tokio::time::timeout(LINGER, &mut writer).await.is_err() {
+                writer.abort();
+            }
         });
     }
 }
@@ -74,12 +81,15 @@ impl Tcp {
         };
         let address = listening.as_ref().map(TcpListener::local_addr).transpose()?;
         let (events_in, raw_events) = mpsc::channel(EVENTS_MAX);
+        let mut turn_away = tokio::time::interval(TURN_AWAY_EVERY);
+        turn_away.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let tcp = Tcp {
             connections: HashMap::new(),
             next_link: 0,
             frame_bytes_max,
             listening,
             connections_max,
+            turn_away,
             raw_events,
             events_in,
         };
@@ -87,6 +97,7 @@ impl Tcp {
     }
 
     fn connect(&mut self, stream: TcpStream, dialed: Option<String>) -> LinkEvent {
+        let remote = stream.peer_addr().ok().map(|address| address.ip().to_canonical().to_string());
         self.next_link += 1;
         let link = LinkId(self.next_link);
         // Small frames must not wait for each other; where that cannot be had, they are merely slower.
@@ -96,9 +107,9 @@ impl Tcp {
         let reading = read_frames(link, read, self.frame_bytes_max, self.events_in.clone());
         let reader = tokio::spawn(reading).abort_handle();
         let writing = write_frames(link, write, queue, self.events_in.clone());
-        let writer = tokio::spawn(writing).abort_handle();
+        let writer = tokio::spawn(writing);
         self.connections.insert(link, Connection { frames, reader, writer });
-        LinkEvent::Up { link, dialed, peer: Proven::Nobody }
+        LinkEvent::Up { link, dialed, remote, peer: Proven::Nobody }
     }
 
     fn take_raw(&mut self, raw: RawEvent) -> Option<LinkEvent> {
@@ -151,14 +162,16 @@ impl Transport for Tcp {
     async fn next_event(&mut self) -> LinkEvent {
         loop {
             let has_room = self.connections.len() < self.connections_max;
+            let Tcp { listening, turn_away, raw_events, .. } = self;
             let accepting = async {
-                match &self.listening {
-                    Some(listening) if has_room => listening.accept().await,
-                    _ => std::future::pending().await,
+                let Some(listening) = listening else { return std::future::pending().await };
+                if !has_room {
+                    turn_away.tick().await;
                 }
+                listening.accept().await
             };
             let raw = tokio::select! {
-                raw = self.raw_events.recv() => raw,
+                raw = raw_events.recv() => raw,
                 accepted = accepting => match accepted {
                     Ok((stream, _)) => return self.connect(stream, None),
                     Err(error) => {
@@ -184,7 +197,14 @@ async fn read_frames(
     events: mpsc::Sender<RawEvent>,
 ) {
     while let Ok(bytes) = read_frame(&mut read, frame_bytes_max).await {
-        if events.send(RawEvent::Link(LinkEvent::Frame { link, bytes })).await.is_err() {
+        let is_too_long = match bytes.first_chunk() {
+            Some(header) => payload_bytes(*header, frame_bytes_max).is_err(),
+            None => true,
+        };
+        if events.send(RawEvent::Link(LinkEvent::Frame { link, bytes })).await.is_err()
+            || is_too_long
+        {
+            // Then the machine closes the link.
             return;
         }
     }
@@ -194,10 +214,10 @@ async fn read_frames(
 async fn read_frame(read: &mut OwnedReadHalf, frame_bytes_max: usize) -> io::Result<Vec<u8>> {
     let mut header = [0; FRAME_HEADER_BYTES];
     read.read_exact(&mut header).await?;
-    let length = payload_bytes(header, frame_bytes_max).map_err(|error| {
-        tracing::warn!(%error, "a peer sent bytes that are not a frame of this protocol; its connection is closed");
-        io::Error::from(io::ErrorKind::InvalidData)
-    })?;
+    let Ok(length) = payload_bytes(header, frame_bytes_max) else {
+        // What follows is not read: the machine sees by the header that it is too long.
+        return Ok(header.to_vec());
+    };
     let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + length);
     frame.extend_from_slice(&header);
     frame.resize(FRAME_HEADER_BYTES + length, 0);

@@ -141,7 +141,7 @@ async fn goes_on(node: Limiter, at: &Path) -> Result<(), String> {
     if node.counters().state_checksum() != state_checksum || value(&node, "afterwards") != 1 {
         return Err("the second opening finds something else".to_owned());
     }
-    node.close().await.map_err(|error| format!("closing again: {error}"))
+    node.close().await.map(drop).map_err(|error| format!("closing again: {error}"))
 }
 
 /// sled panics on damage, on threads of the node's and its own; what comes of that is judged by what can be seen.

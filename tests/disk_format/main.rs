@@ -82,7 +82,7 @@ async fn goes_on(dir: &Path, contents: &Contents) {
     let limiter = Limiter::open(config(dir)).await.unwrap();
     let store = limiter.counters();
     assert_eq!(store.set_aside(), None);
-    assert_eq!(store.replica().incarnation.boot, contents.boot + 1);
+    assert!(store.replica().incarnation.boot > contents.boot);
     let held = contents.counters.iter().filter(|counter| counter.expires_at > store.now());
     for counter in held {
         assert_eq!(store.value(&counter.key), counter.value);

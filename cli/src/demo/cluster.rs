@@ -48,10 +48,10 @@ impl Cluster {
             let others = (0..NAMES.len()).filter(|to| *to != from);
             let peers: Vec<String> =
                 others.map(|to| proxies[from][to].address().to_string()).collect();
-            // The first nodes wait in vain for those that start later, and need not for long.
+            // The proxies are to be the only way between two nodes. The first nodes wait in vain for those that start later, and need not for long.
             let config = format!(
                 "[node]\nid = {name:?}\ndata_dir = {:?}\n[gossip]\nlisten = \"127.0.0.1:0\"\npeers = {peers:?}\n\
-                 sync_timeout = \"200ms\"\n{limits}",
+                 peer_exchange = false\nsync_timeout = \"200ms\"\n{limits}",
                 dir.join(name),
             );
             std::fs::write(config_of(dir, from), config)?;

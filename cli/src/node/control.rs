@@ -29,6 +29,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     ("peers", "which peers are connected, and why others are not"),
     ("state", "the node itself"),
+    ("ready", "answers when the node is ready to be asked, and with what it does without"),
     ("flush", "answers when everything is on disk"),
     ("help", "lists the commands"),
     ("close", "writes, tells the peers, ends"),
@@ -109,6 +110,11 @@ impl<'a> Control<'a> {
             }
             "peers" => self.limiter.peers().iter().map(peer_json).collect(),
             "state" => self.state(),
+            "ready" => {
+                self.limiter.ready().await;
+                let status = self.limiter.status();
+                json!({ "ready": status.ready, "waiting_for": status.waiting_for })
+            }
             "flush" => {
                 self.limiter.counters().flush().await.map_err(|error| error.to_string())?;
                 json!({ "durable": true })
@@ -175,6 +181,16 @@ impl<'a> Control<'a> {
             "cells_late": rejections.cells_late,
             "requests_unmatched": status.requests_unmatched,
             "messages_unknown": rejections.messages_unknown,
+            "addresses_implausible": rejections.addresses_implausible,
+            "cluster_size": status.cluster_size,
+            "ready": status.ready,
+            "waiting_for": status.waiting_for,
+            "replicas_refused": rejections.replicas_refused,
+            "cells_refused": rejections.cells_refused,
+            "connections_refused": rejections.connections_refused,
+            "frames_refused": rejections.frames_refused,
+            "frames_delayed": rejections.frames_delayed,
+            "addresses_refused": rejections.addresses_refused,
         })
     }
 }
@@ -222,6 +238,8 @@ fn peer_json(peer: &PeerStatus) -> Value {
     json!({
         "address": peer.address,
         "replica": peer.replica.as_ref().map(ToString::to_string),
+        "source": peer.source.map(|source| source.to_string()),
+        "since": peer.since.map(|since| since.to_string()),
         "connected": peer.connected,
         "absence": peer.absence.map(|absence| absence.to_string()),
         "lag": peer.lag,

@@ -7,6 +7,7 @@ mod output;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::json;
 use tallymesh::{Config, Limiter, OpenError};
@@ -20,13 +21,17 @@ use control::Control;
 /// Each line of input is a command, each line of output its answer in JSON; only `counters` is answered by several: how many,
 /// then one for each counter. The command `help` lists the commands: `acquire session=s1 tool=book_service cost=2`,
 /// `peek session=s1 tool=book_service`, `refund 7` (the number is the receipt's), `reset session=s1 tool=book_service`,
-/// `counters --sort used --top 10`, `peers`, `state`, `flush`, `close`. SIGHUP is logged, and changes nothing.
+/// `counters --sort used --top 10`, `peers`, `state`, `ready`, `flush`, `close`. The last line says how many of its updates no peer has
+/// confirmed. SIGHUP is logged, and changes nothing.
 #[derive(Debug, clap::Args)]
 pub struct NodeArgs {
     /// The node's settings, in TOML.
     #[arg(long)]
     config: PathBuf,
 }
+
+/// How long the last answer may take to be written.
+const LAST_ANSWER: Duration = Duration::from_millis(500);
 
 /// Runs the command.
 pub async fn run(args: NodeArgs) -> CommandResult {
@@ -36,8 +41,14 @@ pub async fn run(args: NodeArgs) -> CommandResult {
     let Some(limiter) = open(config, &mut signals).await? else { return Ok(ExitCode::SUCCESS) };
     let served = serve(&limiter, &mut signals).await;
     // Whatever ended it, what was admitted is written.
-    limiter.close().await?;
+    let closed = limiter.close().await?;
     written(served)?;
+    let last = json!({ "closed": true, "unconfirmed": closed.unconfirmed });
+    let telling = output::answer(&last);
+    // A reader that takes nothing in does not keep the node from ending.
+    if let Ok(result) = tokio::time::timeout(LAST_ANSWER, telling).await {
+        written(result)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

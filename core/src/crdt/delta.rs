@@ -98,17 +98,9 @@ pub struct DigestEntry {
     /// none.
     #[serde(rename = "a", default, skip_serializing_if = "is_zero")]
     pub ahead: u32,
-    /// When the last counter ends that holds, or held, a cell of it, in seconds since 1970, rounded up. A grace after that, it
-    /// may be forgotten.
+    /// When the last counter ends that holds, or held, a cell of it. A grace after that, it may be forgotten.
     #[serde(rename = "e", default, skip_serializing_if = "is_zero")]
-    pub end_s: u64,
-}
-
-impl DigestEntry {
-    /// When the last counter ends that holds, or held, a cell of it.
-    pub fn end(&self) -> Timestamp {
-        Timestamp(self.end_s.saturating_mul(1_000))
-    }
+    pub end: Timestamp,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]

@@ -7,12 +7,14 @@ use core::time::Duration;
 
 use crate::id::ReplicaId;
 use crate::link::{LinkEvent, LinkId};
+use crate::table::Bound;
 use crate::wire::CloseReason;
 
 /// What happens to the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// These are the peers of the config from now on, in the place of those before.
+    /// These are the peers of the config from now on, in the place of those before. A link that was dialed to one that is not
+    /// among them any more, by name, is closed.
     Peers(Vec<PeerAddresses>),
     /// Something happened to a connection.
     Link(LinkEvent),
@@ -20,7 +22,8 @@ pub enum Input {
     Urgent,
     /// An own counter changed, when the machine [had to be told](super::Gossip::must_be_told).
     Changed,
-    /// The node stops: the machine sends what is left, and says goodbye.
+    /// The node stops: the machine sends what is left, and says goodbye once a peer has confirmed it. From then on
+    /// [`has_left`](super::Gossip::has_left) is true.
     Stop,
 }
 
@@ -112,6 +115,8 @@ pub enum Report {
         /// The address.
         address: String,
     },
+    /// Every address of the peers leads to ourselves.
+    OnlyOwnAddresses,
     /// Two live processes use one node id.
     NodeIdInUse {
         /// The other process.
@@ -126,6 +131,29 @@ pub enum Report {
     OtherProtocol {
         /// Its versions.
         protocols: Vec<u32>,
+    },
+    /// A peer is of another cluster; it is refused.
+    OtherCluster {
+        /// The name of its cluster, or as much of it as a name may have.
+        theirs: String,
+        /// The name of ours.
+        ours: Arc<str>,
+        /// The address that was dialed, or the IP address that the connection came from.
+        address: Option<String>,
+    },
+    /// Peers have a link to a member, and the address that they tell of it does not answer here. Reported once.
+    Unreachable {
+        /// The member.
+        replica: ReplicaId,
+        /// The address.
+        address: String,
+        /// The system's error.
+        error: String,
+    },
+    /// Peers told of more members than are remembered.
+    TooManyMembers {
+        /// How many are.
+        max: usize,
     },
     /// A link brought bytes that are not a frame of this protocol, and was closed.
     BadFrame {
@@ -142,6 +170,12 @@ pub enum Report {
         about: ReplicaId,
         /// How many.
         updates: usize,
+    },
+    /// Something was refused over a bound of this node; no peer is to blame. How often is in the
+    /// [`Rejections`](crate::table::Rejections).
+    BoundReached {
+        /// Which bound.
+        bound: Bound,
     },
     /// Limits say something else at a peer than here, so that together they hold neither.
     LimitsDiffer {
@@ -176,6 +210,4 @@ pub enum HandshakeFailure {
     TimedOut,
     /// The other end closed the connection, or it broke.
     Closed,
-    /// There were [`links_max`](super::GossipSettings::links_max) links already.
-    TooManyLinks,
 }

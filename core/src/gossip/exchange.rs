@@ -1,37 +1,22 @@
-//! Digests, deltas and requests: finding out what either side lacks, and sending it.
+//! Frames, deltas and requests: sending what a peer lacks, and taking in what it sends.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeSet;
 use alloc::string::ToString;
-use alloc::vec::Vec;
 
 use super::chain::Arrival;
+use super::comparison::DigestPart;
 use super::link::Link;
-use super::{Gossip, Report};
-use crate::crdt::{Delta, DigestEntry, UPDATE_BYTES_MAX, Update};
+use super::{Gossip, PeerAbsence, Report};
+use crate::crdt::{Delta, UPDATE_BYTES_MAX, Update};
 use crate::id::{ReplicaId, Version};
 use crate::link::LinkId;
 use crate::mutant::mutant;
-use crate::table::Applied;
+use crate::table::{Applied, Bound};
 use crate::time::{Now, Timestamp};
-use crate::wire::{Message, read_frame};
+use crate::wire::{CloseReason, FrameError, Message, read_frame};
 
 /// Room in a frame for what is around the updates of a delta, and around the entries of a digest.
 pub(super) const ENVELOPE_BYTES: usize = 512;
-/// The most that an entry of a digest takes.
-const DIGEST_ENTRY_BYTES: usize = 136;
-/// The most that the checksums of all buckets take.
-const BUCKETS_BYTES: usize = 256 * 5 + 16;
-
-/// A part of a digest, as [`Message::Digest`] has it.
-struct DigestPart {
-    after: Option<ReplicaId>,
-    entries: Vec<DigestEntry>,
-    last: bool,
-    others: Option<u64>,
-    buckets: Vec<u32>,
-}
-
 impl Gossip {
     /// Takes in a frame: any number of messages.
     pub(super) fn frame(&mut self, now: Now, link: LinkId, bytes: &[u8]) {
@@ -39,6 +24,15 @@ impl Gossip {
         state.hear(now.monotonic);
         let received = match read_frame(bytes, self.settings.frame_bytes_max) {
             Ok(received) => received,
+            Err(FrameError::TooLong(..)) if state.peer().is_some() => {
+                self.refuse(Bound::FrameBytes);
+                return self.close_on_purpose(
+                    now,
+                    link,
+                    CloseReason::FrameTooLong,
+                    PeerAbsence::Refused,
+                );
+            }
             Err(error) => {
                 self.report(Report::BadFrame { link, error: error.to_string() });
                 return self.drop_link(now, link);
@@ -49,9 +43,7 @@ impl Gossip {
             // A message may have closed the link.
             let Some(state) = self.links.get(&link) else { return };
             match (message, state.peer().cloned()) {
-                (Message::Hello { protocols, replica, limits_digest }, _) => {
-                    self.hello(now, link, &protocols, replica, limits_digest);
-                }
+                (hello @ Message::Hello { .. }, _) => self.hello(now, link, hello),
                 (Message::Goodbye { reason }, _) => self.goodbye(now, link, reason),
                 (message, Some(peer)) => self.message(now, link, &peer, message),
                 (_, None) => {
@@ -60,6 +52,10 @@ impl Gossip {
                     return self.drop_link(now, link);
                 }
             }
+        }
+        if self.links.get(&link).is_some_and(Link::is_leaving) {
+            // It waits to hear that before it goes.
+            self.send_ack(link);
         }
     }
 
@@ -98,181 +94,26 @@ impl Gossip {
                 self.compare_grace(link, grace_ms);
                 self.compare_limits(link, &limits);
             }
+            Message::Members { members } => self.hear_of_members(now, link, members),
+            Message::Leaving {} => {
+                if let Some(state) = self.links.get_mut(&link) {
+                    state.hear_leaving();
+                }
+            }
             Message::Hello { .. } | Message::Goodbye { .. } => {}
         }
     }
 
-    /// Says what we have: of each member by name, of all others by a checksum; `with_buckets` by those of all buckets. In as many
-    /// parts as it takes.
-    pub(super) fn digest_messages(&self, now: Now, with_buckets: bool) -> Vec<Message> {
-        let members = self.links.values().filter_map(Link::peer);
-        let entries = self.table.digest_of(members);
-        let sums = self.table.bucket_sums(now.wall, entries.iter().map(|entry| &entry.replica));
-        let buckets = if with_buckets { sums.halves() } else { Vec::new() };
-        let mut parts = entries.chunks(self.entries_per_message(with_buckets)).peekable();
-        let (mut messages, mut after) = (Vec::new(), None);
-        while let Some(part) = parts.next() {
-            let last = parts.peek().is_none();
-            messages.push(Message::Digest {
-                after,
-                entries: part.to_vec(),
-                last,
-                others: last.then(|| sums.total()),
-                buckets: if last { buckets.clone() } else { Vec::new() },
-            });
-            after = part.last().map(|entry| entry.replica.clone());
-        }
-        messages
-    }
-
-    /// Sends a digest.
-    pub(super) fn send_digest(&mut self, now: Now, link: LinkId, with_buckets: bool) {
-        for message in self.digest_messages(now, with_buckets) {
-            self.send(link, &message);
-        }
-    }
-
-    fn entries_per_message(&self, with_buckets: bool) -> usize {
-        let around = ENVELOPE_BYTES + if with_buckets { BUCKETS_BYTES } else { 0 };
-        (self.settings.frame_bytes_max.saturating_sub(around) / DIGEST_ENTRY_BYTES).max(1)
-    }
-
-    fn digest(&mut self, now: Now, link: LinkId, peer: &ReplicaId, part: DigestPart) {
-        let DigestPart { after, entries, last, others, buckets } = part;
-        let end = entries.last().map(|entry| entry.replica.clone());
-        let names_own = entries.iter().find(|entry| entry.replica == self.own);
-        let covers_own = after.as_ref().is_none_or(|after| *after < self.own)
-            && (last || end.is_some_and(|end| self.own <= end));
-        if let Some(held) = names_own.map(|entry| entry.watermark) {
-            self.place_own_stream(now, link, held);
-        } else if covers_own {
-            self.place_own_stream(now, link, Version::ZERO);
-        }
-        self.compare_all(now, link, peer, &entries);
-        let Some(state) = self.links.get_mut(&link) else { return };
-        if after.is_none() {
-            state.named.clear();
-        }
-        // There are no more members than links, and the peer itself.
-        if state.named.len() <= self.settings.links_max {
-            state.named.extend(entries.into_iter().map(|entry| entry.replica));
-        }
-        if last {
-            let named = core::mem::take(&mut state.named);
-            self.compare_others(now, link, &named, others, &buckets);
-        }
-        self.pump(now, link);
-    }
-
-    /// Compares the checksums of a digest, which has named these replicas by themselves, with our own.
-    fn compare_others(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        named: &[ReplicaId],
-        others: Option<u64>,
-        buckets: &[u32],
-    ) {
-        let sums = self.table.bucket_sums(now.wall, named);
-        if !buckets.is_empty() {
-            let named: BTreeSet<&ReplicaId> = named.iter().collect();
-            let differs = |bucket| !sums.is_equal(bucket, buckets);
-            let mut entries = self.table.digest_of_buckets(now.wall, differs);
-            entries.retain(|entry| !named.contains(&entry.replica));
-            return self.send_entries(link, &entries);
-        }
-        if others.is_none_or(|others| others == sums.total()) {
-            if let Some(state) = self.links.get_mut(&link) {
-                state.goals.all_named();
-            }
-        } else {
-            self.send_digest(now, link, true);
-        }
-    }
-
-    fn send_entries(&mut self, link: LinkId, entries: &[DigestEntry]) {
-        let mut parts = entries.chunks(self.entries_per_message(false)).peekable();
-        loop {
-            let entries = parts.next().unwrap_or_default().to_vec();
-            let last = parts.peek().is_none();
-            self.send(link, &Message::Entries { entries, last });
-            if last {
-                return;
-            }
-        }
-    }
-
-    /// Takes in what a peer has of replicas in buckets that differ.
-    fn entries(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        peer: &ReplicaId,
-        entries: &[DigestEntry],
-        last: bool,
-    ) {
-        self.compare_all(now, link, peer, entries);
-        if let Some(state) = self.links.get_mut(&link).filter(|_| last) {
-            state.goals.all_named();
-        }
-        self.pump(now, link);
-    }
-
-    fn compare_all(&mut self, now: Now, link: LinkId, peer: &ReplicaId, entries: &[DigestEntry]) {
-        let mut missing = Vec::new();
-        for theirs in entries {
-            if theirs.replica == self.own {
-                continue;
-            }
-            let is_over = self.table.hear_end(now.wall, theirs);
-            if is_over && !self.is_linked(&theirs.replica) {
-                // Nothing of it is left that could be asked for.
-                continue;
-            }
-            if self.table.watermark(&theirs.replica) < theirs.watermark {
-                missing.push((theirs.replica.clone(), theirs.watermark));
-            }
-            self.compare(now, link, peer, theirs);
-        }
-        if let Some(state) = self.links.get_mut(&link) {
-            state.goals.add(missing.into_iter());
-        }
-    }
-
-    fn is_linked(&self, replica: &ReplicaId) -> bool {
-        self.links.values().any(|link| link.peer() == Some(replica))
-    }
-
     /// Begins or corrects the stream of own updates: the peer says that it has them up to `held`.
-    fn place_own_stream(&mut self, now: Now, link: LinkId, held: Version) {
+    pub(super) fn place_own_stream(&mut self, now: Now, link: LinkId, held: Version) {
         let patience = self.settings.digest_interval.min(self.settings.interval * 4);
         if let Some(state) = self.links.get_mut(&link) {
             state.streams.place_own(&self.own, held, now.monotonic, patience);
         }
     }
 
-    /// Asks the peer for what it has of a replica and we have not.
-    fn compare(&mut self, now: Now, link: LinkId, peer: &ReplicaId, theirs: &DigestEntry) {
-        let ours = self.table.digest_entry(&theirs.replica);
-        // What a peer has beyond its watermark may be new to us even if ours is higher.
-        let behind =
-            ours.watermark < theirs.watermark || theirs.ahead != 0 && theirs.ahead != ours.ahead;
-        if !behind {
-            return self.repair.not_behind(&theirs.replica);
-        }
-        let has_own_link = theirs.replica == *peer || self.is_linked(&theirs.replica);
-        if self.is_direct() && has_own_link {
-            // Its own stream brings this, unless something is wrong with it.
-            let behind_for = self.repair.behind_for(&theirs.replica, now.monotonic);
-            if behind_for < self.settings.digest_interval * 2 {
-                return;
-            }
-        }
-        self.request(now, link, &theirs.replica, ours.watermark);
-    }
-
     /// Asks for a replica's updates, unless a peer was asked for them just now.
-    fn request(&mut self, now: Now, link: LinkId, replica: &ReplicaId, from: Version) {
+    pub(super) fn request(&mut self, now: Now, link: LinkId, replica: &ReplicaId, from: Version) {
         if self.repair.ask(replica, now.monotonic, self.settings.digest_interval / 2) {
             self.send(link, &Message::Request { replica: replica.clone(), from });
         }
@@ -282,8 +123,9 @@ impl Gossip {
         let before = self.table.watermark(&delta.replica);
         let applied = self.table.apply(now.wall, &delta.replica, &delta.updates);
         // What was refused is not held, so the watermark must not vouch for it.
-        let has_hole =
-            applied.without_room || applied.implausible > 0 || !self.can_vouch(now.wall, delta);
+        let has_hole = !applied.refused.is_empty()
+            || applied.implausible > 0
+            || !self.can_vouch(now.wall, delta);
         self.applied(link, peer, (&delta.replica, before), applied);
         let mut whole = self.part_arrived(now, link, delta, has_hole);
         if mutant!(WatermarkMovedByPart) {
@@ -308,8 +150,11 @@ impl Gossip {
             self.repair.moved(&delta.replica);
             self.reached(&delta.replica, watermark);
         }
-        if !moved {
-            self.request(now, link, &delta.replica, watermark);
+        match moved {
+            true => {}
+            // There is no room to remember it; the next digest asks for it again.
+            false if !self.table.knows(&delta.replica) => self.bound_reached(Bound::Replicas),
+            false => self.request(now, link, &delta.replica, watermark),
         }
     }
 
@@ -357,6 +202,9 @@ impl Gossip {
             let (from, about) = (peer.clone(), about.clone());
             self.report(Report::Implausible { from, about, updates });
         }
+        for bound in applied.refused {
+            self.bound_reached(bound);
+        }
         if self.is_direct() || applied.new.is_empty() {
             return;
         }
@@ -383,6 +231,13 @@ impl Gossip {
             if direct {
                 state.streams.follow_own(&self.own, own_watermark);
             }
+            if state.queued() >= self.settings.frames_queued_max {
+                return;
+            }
+            if let Some(bucket) = state.comparison.next_owed() {
+                self.send_bucket(now, link, bucket);
+                continue;
+            }
             let replicas = state.streams.replicas();
             if replicas.is_empty() {
                 return;
@@ -390,7 +245,7 @@ impl Gossip {
             for replica in replicas {
                 let Some(state) = self.links.get_mut(&link) else { return };
                 if state.queued() >= self.settings.frames_queued_max {
-                    return;
+                    return self.queue_is_full(now, link);
                 }
                 let delta = state.streams.next_delta(&self.table, &self.own, &replica, bytes_max);
                 if let Some(mut delta) = delta {

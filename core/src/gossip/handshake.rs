@@ -1,15 +1,20 @@
 //! Links coming and going, and which peer is at the other end.
 
-use alloc::string::String;
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use rand::RngExt;
 
 use super::link::Link;
-use super::{Gossip, HandshakeFailure, Output, PeerAbsence, Report};
+use super::members::PEERS_MAX;
+use super::{Gossip, HandshakeFailure, Output, PeerAbsence, PeerAddresses, Report};
 use crate::id::ReplicaId;
 use crate::link::LinkId;
+use crate::table::Bound;
 use crate::time::Now;
-use crate::wire::{CloseReason, Message, PROTOCOLS};
+use crate::wire::{CloseReason, Message, Outbox, PROTOCOLS};
 
 impl Gossip {
     /// Dials the addresses that are due.
@@ -19,30 +24,87 @@ impl Gossip {
         }
     }
 
-    pub(super) fn link_up(&mut self, now: Now, link: LinkId, dialed: Option<String>) {
+    /// Makes these the peers. Of those that were taken off the list, the links that we dialed are closed; those that came in
+    /// are the peer's to close.
+    pub(super) fn set_peers(&mut self, now: Now, peers: Vec<PeerAddresses>) {
+        let dialed = self.links.iter().filter_map(|(link, state)| Some((state.dialed()?, *link)));
+        let linked: BTreeMap<String, LinkId> =
+            dialed.map(|(address, link)| (address.clone(), link)).collect();
+        for address in self.addresses.set(peers, &linked, now.monotonic) {
+            if let Some(link) = linked.get(&address) {
+                self.close_on_purpose(now, *link, CloseReason::Removed, PeerAbsence::Removed);
+            }
+        }
+    }
+
+    pub(super) fn link_up(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        dialed: Option<String>,
+        remote: Option<IpAddr>,
+    ) {
         if self.links.len() >= self.settings.links_max {
-            self.outputs.push_back(Output::Close { link });
+            self.refuse(Bound::Connections);
             if let Some(address) = &dialed {
                 self.address_failed(now, address);
             }
-            return self.handshake_failed(dialed, HandshakeFailure::TooManyLinks);
+            return self.turn_away(link, CloseReason::Full);
         }
         if let Some(address) = &dialed {
+            if !self.addresses.has(address) {
+                // It was taken off the list while it was being dialed.
+                return self.turn_away(link, CloseReason::Removed);
+            }
             self.addresses.linked(address, link);
         }
         let mark = self.random.random();
-        self.links.insert(link, Link::new(dialed, now.monotonic, mark));
+        self.links.insert(link, Link::new(dialed, remote, now.monotonic, mark));
         let hello = Message::Hello {
             protocols: PROTOCOLS.to_vec(),
             replica: self.own.clone(),
             limits_digest: self.rules_digest(),
+            cluster: (*self.settings.cluster).into(),
+            advertised: self.settings.advertised.clone(),
         };
         self.send(link, &hello);
     }
 
+    /// Ends a connection that is no link yet.
+    fn turn_away(&mut self, link: LinkId, reason: CloseReason) {
+        let mut outbox = Outbox::default();
+        let full = outbox.push(&Message::Goodbye { reason }, self.settings.frame_bytes_max);
+        for frame in full.into_iter().chain(outbox.finish()) {
+            self.outputs.push_back(Output::Send { link, frame });
+        }
+        self.outputs.push_back(Output::Close { link });
+    }
+
+    /// Closes a link for a reason that makes its end no sign of trouble; the peer is then absent as `absence` says.
+    pub(super) fn close_on_purpose(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        reason: CloseReason,
+        absence: PeerAbsence,
+    ) {
+        if let Some(state) = self.links.get_mut(&link) {
+            state.end_as(absence);
+        }
+        self.close(now, link, reason);
+    }
+
     pub(super) fn dial_failed(&mut self, now: Now, address: String, error: String) {
         self.address_failed(now, &address);
-        self.report(Report::NoAnswer { address, error });
+        match self.addresses.told_of(&address) {
+            // The peers that told of it have a link to it, or had one until just now.
+            Some((replica, true)) => {
+                let replica = replica.clone();
+                self.report(Report::Unreachable { replica, address, error });
+            }
+            Some(_) => {}
+            None => self.report(Report::NoAnswer { address, error }),
+        }
     }
 
     fn address_failed(&mut self, now: Now, address: &str) {
@@ -70,15 +132,14 @@ impl Gossip {
 
     pub(super) fn link_down(&mut self, now: Now, link: LinkId) {
         let Some(gone) = self.links.remove(&link) else { return };
+        self.end_rest(now);
+        self.addresses.teller_gone(link);
         self.count_peers();
         let node = gone.peer().map(|peer| &peer.node);
         let leads_there = |link: &Link| link.peer().is_some_and(|peer| Some(&peer.node) == node);
-        let absence = match gone.said_goodbye() {
-            _ if self.links.values().any(leads_there) => None,
-            true => Some(PeerAbsence::Stopped),
-            false => Some(PeerAbsence::Lost),
-        };
-        self.met.note(&gone, absence);
+        let has_other_link = self.links.values().any(leads_there);
+        let absence = (!has_other_link).then_some(gone.absence());
+        self.members.note(now, &gone, absence);
         let jitter = self.jitter();
         if let Some(address) = gone.dialed() {
             self.addresses.failed(address, now.monotonic, jitter);
@@ -101,29 +162,35 @@ impl Gossip {
         self.links.values().filter(|link| link.peer().is_some()).count()
     }
 
-    pub(super) fn hello(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        protocols: &[u32],
-        replica: ReplicaId,
-        limits_digest: u64,
-    ) {
+    pub(super) fn hello(&mut self, now: Now, link: LinkId, hello: Message) {
+        let Message::Hello { protocols, replica, limits_digest, cluster, advertised } = hello
+        else {
+            return;
+        };
         let Some(state) = self.links.get(&link) else { return };
-        let dialed = state.dialed().cloned();
+        let (dialed, remote) = (state.dialed().cloned(), state.remote());
         if state.peer().is_some() {
             return;
         }
         // The highest one in common is spoken. There is only one so far, so nothing needs to remember which.
         if !protocols.iter().any(|protocol| PROTOCOLS.contains(protocol)) {
-            self.report(Report::OtherProtocol { protocols: protocols.to_vec() });
+            self.report(Report::OtherProtocol { protocols });
             return self.close(now, link, CloseReason::OtherProtocol);
         }
         if replica == self.own {
             self.close(now, link, CloseReason::Myself);
             if let Some(address) = dialed {
-                self.addresses.own(&address);
-                self.report(Report::OwnAddress { address });
+                self.is_own_address(address);
+            }
+            return;
+        }
+        if *cluster != *self.settings.cluster {
+            let address = dialed.clone().or(remote.map(|remote| remote.to_string()));
+            let (theirs, ours) = (shortened(&cluster), self.settings.cluster.clone());
+            self.report(Report::OtherCluster { theirs, ours, address });
+            self.close(now, link, CloseReason::OtherCluster);
+            if let Some(address) = dialed {
+                self.addresses.of_other_cluster(&address);
             }
             return;
         }
@@ -137,9 +204,13 @@ impl Gossip {
         if let Some(address) = &dialed {
             self.addresses.met(address, &replica);
         }
+        self.addresses.connected(&replica);
+        let source = dialed.as_ref().and_then(|address| self.addresses.source(address));
+        let address = self.complete_address(advertised.as_deref(), remote);
         let configured = || self.addresses.replicas().map(|replica| replica.node.clone()).collect();
-        let links_max = self.settings.links_max;
-        let (acked, lost_at) = self.met.meet(&replica, now.monotonic, links_max, configured);
+        let met = (&replica, address);
+        let (acked, lost_at) = self.members.meet(now.wall, met, source, PEERS_MAX, configured);
+        self.end_rest(now);
         if let Some(state) = self.links.get_mut(&link) {
             state.introduce(replica.clone());
             state.streams.acked(acked);
@@ -147,12 +218,21 @@ impl Gossip {
         self.count_peers();
         self.report(Report::PeerUp { replica: replica.clone() });
         if let Some(lost_at) = lost_at {
-            let away = now.monotonic.saturating_sub(lost_at);
+            let away = now.wall.since(lost_at);
             self.report(Report::PeerBack { replica, away });
         }
         self.send_limits(link, limits_digest);
+        self.tell_members(link);
         self.send_digest(now, link, false);
         self.ping(now, link);
+    }
+
+    fn is_own_address(&mut self, address: String) {
+        self.addresses.own(&address);
+        self.report(Report::OwnAddress { address });
+        if self.addresses.are_all_own() {
+            self.report(Report::OnlyOwnAddresses);
+        }
     }
 
     /// Whether the new link to a peer is to be kept, given those that lead to the same node; closes the one that is not.
@@ -172,7 +252,7 @@ impl Gossip {
             let address = self.links.get(&dropped).and_then(|state| state.dialed().cloned());
             let kept_dialed = self.links.get(&kept).and_then(|state| state.dialed().cloned());
             if let Some(state) = self.links.get_mut(&dropped) {
-                self.met.note(state, None);
+                self.members.note(now, state, None);
                 state.disown();
             }
             self.close(now, dropped, CloseReason::SecondLink);
@@ -184,7 +264,7 @@ impl Gossip {
         if replica.incarnation.boot > peer.incarnation.boot {
             // It has restarted and the old link has not noticed yet.
             if let Some(state) = self.links.get_mut(&held) {
-                state.hear_goodbye();
+                state.end_as(PeerAbsence::Stopped);
             }
             self.drop_link(now, held);
             return true;
@@ -198,23 +278,36 @@ impl Gossip {
 
     pub(super) fn goodbye(&mut self, now: Now, link: LinkId, reason: CloseReason) {
         let dialed = self.links.get(&link).and_then(|state| state.dialed().cloned());
-        match reason {
+        let absence = match reason {
             CloseReason::Stopping | CloseReason::SecondLink | CloseReason::Myself => {
-                if let Some(state) = self.links.get_mut(&link) {
-                    state.hear_goodbye();
-                }
+                Some(PeerAbsence::Stopped)
             }
+            CloseReason::Removed => Some(PeerAbsence::Removed),
+            CloseReason::Full | CloseReason::FrameTooLong => {
+                self.report(Report::Refused { reason });
+                Some(PeerAbsence::Refused)
+            }
+            // It has told the name of its cluster before, and that is reported.
+            CloseReason::OtherCluster => None,
             CloseReason::NodeIdInUse | CloseReason::OtherProtocol | CloseReason::Other => {
                 self.report(Report::Refused { reason });
+                None
             }
+        };
+        if let (Some(absence), Some(state)) = (absence, self.links.get_mut(&link)) {
+            state.end_as(absence);
         }
+        let stopping = self.links.get(&link).and_then(|state| state.peer().cloned());
         self.drop_link(now, link);
+        if let Some(replica) = stopping.filter(|_| reason == CloseReason::Stopping) {
+            self.addresses.stopped(&replica.node);
+        }
         let Some(address) = dialed else { return };
         match reason {
             CloseReason::Myself => {
-                self.addresses.own(&address);
-                self.report(Report::OwnAddress { address });
+                self.is_own_address(address);
             }
+            CloseReason::OtherCluster => self.addresses.of_other_cluster(&address),
             CloseReason::SecondLink => {
                 // Redundant only while the link that it was closed in favor of is there.
                 let known = self.addresses.replica_at(&address).cloned();
@@ -227,4 +320,9 @@ impl Gossip {
             _ => {}
         }
     }
+}
+
+/// As much of a cluster's name as a valid one may have.
+fn shortened(cluster: &str) -> String {
+    cluster.chars().take(64).collect()
 }

@@ -21,7 +21,9 @@ fn frame(messages: &[Message]) -> Vec<u8> {
 
 fn hello(protocols: &[u32]) -> Message {
     let protocols = protocols.to_vec();
-    Message::Hello { protocols, replica: replica("z", 1, 9), limits_digest: 0 }
+    let cluster = "default".into();
+    let replica = replica("z", 1, 9);
+    Message::Hello { protocols, replica, limits_digest: 0, cluster, advertised: None }
 }
 
 /// A member alone, and a stranger that has connected to it.

@@ -4,10 +4,13 @@ use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 use core::time::Duration;
 
 use super::chain::IncomingChains;
+use super::comparison::Comparison;
 use super::peer_clock::PeerClock;
+use super::peers::PeerAbsence;
 use super::streams::Streams;
 use super::sync_goals::SyncGoals;
 use crate::id::ReplicaId;
@@ -16,16 +19,26 @@ use crate::wire::{Message, Outbox};
 #[derive(Debug)]
 pub(super) struct Link {
     dialed: Option<String>,
+    /// The IP address of the other end.
+    remote: Option<IpAddr>,
     opened_at: Duration,
     heard_at: Duration,
     peer: Option<ReplicaId>,
-    /// Whether the peer said why it closes the link.
-    said_goodbye: bool,
+    /// Why the peer will be absent once the link is gone; `None` as long as the end would be a sign of trouble.
+    ends_as: Option<PeerAbsence>,
     /// Frames handed to the shell that have not left yet.
     queued: usize,
+    /// Since when something is due and has to wait, because as many frames are queued as may be.
+    full_since: Option<Duration>,
+    /// Whether that was reported.
+    full_is_told: bool,
     outbox: Outbox,
     /// Whether the peer waits to hear our watermark of its updates.
     ack_due: bool,
+    /// Whether the peer is about to stop.
+    leaving: bool,
+    /// Up to which change of the members the peer was told of them.
+    pub members_told: u64,
     /// What is being sent.
     pub streams: Streams,
     /// What is coming in.
@@ -38,35 +51,50 @@ pub(super) struct Link {
     pub different_limits: BTreeSet<Arc<str>>,
     /// How long the peer keeps what has ended, if it is another time than here.
     pub grace: Option<Duration>,
-    /// The replicas that the digest that is coming in has named so far.
-    pub named: Vec<ReplicaId>,
+    /// The comparison of what both have.
+    pub comparison: Comparison,
 }
 
 impl Link {
     /// A link whose peer is not known yet; `dialed` is the address, if it was us. `mark` is that of its [`Streams`].
-    pub(super) fn new(dialed: Option<String>, now: Duration, mark: u16) -> Link {
+    pub(super) fn new(
+        dialed: Option<String>,
+        remote: Option<IpAddr>,
+        now: Duration,
+        mark: u16,
+    ) -> Link {
         Link {
             dialed,
+            remote,
             opened_at: now,
             heard_at: now,
             peer: None,
-            said_goodbye: false,
+            ends_as: None,
             queued: 0,
+            full_since: None,
+            full_is_told: false,
             outbox: Outbox::default(),
             ack_due: false,
+            leaving: false,
+            members_told: 0,
             streams: Streams::new(now, mark),
             incoming: IncomingChains::default(),
             goals: SyncGoals::default(),
             clock: PeerClock::default(),
             different_limits: BTreeSet::new(),
             grace: None,
-            named: Vec::new(),
+            comparison: Comparison::default(),
         }
     }
 
     /// The address that we dialed, if it was us.
     pub(super) fn dialed(&self) -> Option<&String> {
         self.dialed.as_ref()
+    }
+
+    /// The IP address of the other end, where it is known.
+    pub(super) fn remote(&self) -> Option<IpAddr> {
+        self.remote
     }
 
     /// The peer, once the handshake is done.
@@ -84,19 +112,25 @@ impl Link {
         self.peer = None;
     }
 
-    /// The peer says that it stops, or has another link to us.
-    pub(super) fn hear_goodbye(&mut self) {
-        self.said_goodbye = true;
+    /// The link ends on purpose, which is no sign of trouble.
+    pub(super) fn end_as(&mut self, absence: PeerAbsence) {
+        self.ends_as = Some(absence);
     }
 
-    /// Whether the end of the link is no sign of trouble.
-    pub(super) fn said_goodbye(&self) -> bool {
-        self.said_goodbye
+    /// Why the peer is absent if this was the only link to it and is gone.
+    pub(super) fn absence(&self) -> PeerAbsence {
+        self.ends_as.unwrap_or(PeerAbsence::Lost)
     }
 
-    /// When the peer was last heard.
-    pub(super) fn heard_at(&self) -> Duration {
-        self.heard_at
+    /// The peer is about to stop, and waits to hear our watermark of its updates.
+    pub(super) fn hear_leaving(&mut self) {
+        self.leaving = true;
+        self.ack_due = true;
+    }
+
+    /// Whether the peer is about to stop.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving
     }
 
     /// A frame came in.
@@ -131,6 +165,19 @@ impl Link {
     /// Queued frames have left.
     pub(super) fn left(&mut self, frames: usize) {
         self.queued = self.queued.saturating_sub(frames);
+        self.full_since = None;
+    }
+
+    /// Something is due, and as many frames are queued as may be. Returns whether that has gone on for `patience` without
+    /// that a single frame has left, once for each time that it does.
+    pub(super) fn is_stuck(&mut self, now: Duration, patience: Duration) -> bool {
+        let Some(since) = self.full_since else {
+            (self.full_since, self.full_is_told) = (Some(now), false);
+            return false;
+        };
+        let is_stuck = !self.full_is_told && now.saturating_sub(since) >= patience;
+        self.full_is_told |= is_stuck;
+        is_stuck
     }
 
     /// How many frames are queued.
@@ -160,7 +207,7 @@ mod tests {
 
     #[test]
     fn frames_are_queued_until_they_have_left() {
-        let mut link = Link::new(None, Duration::ZERO, 0);
+        let mut link = Link::new(None, None, Duration::ZERO, 0);
         assert_eq!(link.finish_frame(), None);
         assert!(link.push(&Message::Ping {}, 4).is_none());
         assert_eq!(link.queued(), 0);
@@ -174,7 +221,7 @@ mod tests {
 
     #[test]
     fn an_ack_is_owed_once() {
-        let mut link = Link::new(None, Duration::ZERO, 0);
+        let mut link = Link::new(None, None, Duration::ZERO, 0);
         link.owe_ack();
         assert!(link.owes_ack());
         assert_eq!(link.take_ack(), None, "the peer is not known");

@@ -66,22 +66,34 @@
 //! # Where its state is
 //!
 //! What the machine remembers is split by what it is for, and each part keeps its fields to itself: `Addresses` (what to
-//! dial), `MetPeers` (what is known of peers without a link), `Link` with its streams, chains, goals and clock (one peer), `Timers` (rounds and digests), `Urgent`, `Rest`,
+//! dial), `Members` (who was ever met), `Link` with its streams, chains, goals and clock (one peer), `Timers` (rounds and digests), `Urgent`, `Rest`,
 //! `Repair` (what to ask for), `Rumors` (what to pass on) and `Sweep`. The files of this folder are methods of [`Gossip`] by
 //! subject; they go through the front of these parts.
 
 mod addresses;
+mod arriving;
+#[cfg(test)]
+mod bound_tests;
 mod chain;
+mod comparison;
 mod event;
 mod exchange;
 mod handshake;
 #[cfg(test)]
 mod hello_tests;
+mod leaving;
+#[cfg(test)]
+mod leaving_tests;
 mod limits;
 mod link;
-mod met;
+mod members;
 mod peer_clock;
+mod peer_exchange;
+#[cfg(test)]
+mod peer_exchange_tests;
 mod peers;
+#[cfg(test)]
+mod removed_tests;
 mod repair;
 mod rest;
 mod rounds;
@@ -98,7 +110,6 @@ mod urgent;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::time::Duration;
 
 use rand::SeedableRng;
@@ -106,13 +117,17 @@ use rand::rngs::StdRng;
 
 use crate::id::ReplicaId;
 use crate::link::{LinkEvent, LinkId};
-use crate::table::{DirtySet, Table};
+use crate::table::{Bound, Table};
 use crate::time::{Now, Timestamp};
 use crate::wire::{CloseReason, Message};
 use addresses::Addresses;
+use arriving::Arrival;
+pub use arriving::Waiting;
 pub use event::{HandshakeFailure, Input, Output, PeerAddresses, Report};
+use leaving::Leaving;
 use link::Link;
-use met::MetPeers;
+use members::Members;
+pub use members::{KnownMember, MEMBER_FORGOTTEN_AFTER, PEERS_MAX, PeerSource};
 pub use peers::{PeerAbsence, PeerStatus};
 use repair::Repair;
 use rest::Rest;
@@ -122,11 +137,15 @@ pub use settings::GossipSettings;
 use sweep::Sweep;
 use urgent::Urgent;
 
+/// From when on a queue of frames that does not get shorter is worth a word.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The machine.
 ///
 /// Its methods: what goes in ([`handle_input`](Self::handle_input), [`handle_timeout`](Self::handle_timeout)), what comes
 /// out ([`poll_output`](Self::poll_output), [`poll_timeout`](Self::poll_timeout), [`must_be_told`](Self::must_be_told)), and
-/// what can be seen of it ([`peers`](Self::peers), [`is_caught_up`](Self::is_caught_up)).
+/// what can be seen of it ([`peers`](Self::peers), [`is_caught_up`](Self::is_caught_up), [`is_ready`](Self::is_ready),
+/// [`has_left`](Self::has_left)).
 #[derive(Debug)]
 pub struct Gossip {
     table: Arc<Table>,
@@ -135,7 +154,7 @@ pub struct Gossip {
     random: StdRng,
     links: BTreeMap<LinkId, Link>,
     addresses: Addresses,
-    met: MetPeers,
+    members: Members,
     outputs: VecDeque<Output>,
     timers: Timers,
     urgent: Urgent,
@@ -145,6 +164,12 @@ pub struct Gossip {
     sweep: Sweep,
     /// The latest time by which a watermark was believed: see `Delta::as_of`.
     vouched_as_of: Timestamp,
+    arrival: Arrival,
+    /// How far it is on its way to its end.
+    leaving: Option<Leaving>,
+    was_told_of_peers: bool,
+    /// Whether the config names any peer.
+    has_peers: bool,
 }
 
 impl Gossip {
@@ -157,7 +182,7 @@ impl Gossip {
             random: StdRng::seed_from_u64(seed),
             links: BTreeMap::new(),
             addresses: Addresses::default(),
-            met: MetPeers::default(),
+            members: Members::default(),
             outputs: VecDeque::new(),
             timers: Timers::new(now.monotonic),
             urgent: Urgent::new(now.monotonic),
@@ -166,6 +191,10 @@ impl Gossip {
             rumors: Rumors::default(),
             sweep: Sweep::new(now.monotonic),
             vouched_as_of: Timestamp::default(),
+            arrival: Arrival::new(now.monotonic),
+            leaving: None,
+            was_told_of_peers: false,
+            has_peers: false,
         }
     }
 
@@ -175,12 +204,23 @@ impl Gossip {
             self.end_rest(now);
         }
         match input {
-            Input::Peers(peers) => self.addresses.set(peers, now.monotonic),
+            Input::Peers(peers) => {
+                self.was_told_of_peers = true;
+                self.has_peers = !peers.is_empty();
+                self.set_peers(now, peers);
+            }
             Input::Link(event) => self.link_event(now, event),
             Input::Urgent => self.want_urgent(now),
             Input::Changed => {}
             Input::Stop => self.stop(now),
         }
+        self.finish(now);
+    }
+
+    /// What follows whatever happened.
+    fn finish(&mut self, now: Now) {
+        self.look_whether_ready(now);
+        self.leave_if_confirmed(now);
         self.dial(now);
         self.flush();
     }
@@ -188,7 +228,10 @@ impl Gossip {
     fn link_event(&mut self, now: Now, event: LinkEvent) {
         match event {
             // What a transport proves of a peer does not bind it to a node yet.
-            LinkEvent::Up { link, dialed, peer: _ } => self.link_up(now, link, dialed),
+            LinkEvent::Up { link, dialed, remote, peer: _ } => {
+                let remote = remote.and_then(|remote| remote.parse().ok());
+                self.link_up(now, link, dialed, remote);
+            }
             LinkEvent::DialFailed { address, error } => self.dial_failed(now, address, error),
             LinkEvent::Frame { link, bytes } => self.frame(now, link, &bytes),
             LinkEvent::Sent { link, frames } => {
@@ -203,6 +246,10 @@ impl Gossip {
 
     /// Does what is due by now. Afterwards, call [`poll_output`](Self::poll_output) until it is empty.
     pub fn handle_timeout(&mut self, now: Now) {
+        if self.has_left() {
+            // No peer listens any more.
+            return self.timers.pause(now.monotonic + self.settings.interval);
+        }
         if self.urgent.is_due(now.monotonic) {
             self.push_urgent(now);
         }
@@ -212,14 +259,14 @@ impl Gossip {
         if self.timers.round_is_due(now.monotonic) {
             self.round(now);
         }
-        self.dial(now);
-        self.flush();
+        self.finish(now);
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) next, on the monotonic clock.
     pub fn poll_timeout(&self) -> Duration {
         let regular = self.timers.next_timeout();
-        self.urgent.next_timeout().map_or(regular, |at| regular.min(at))
+        let due = regular.min(self.urgent.next_timeout().unwrap_or(regular));
+        due.min(self.leaves_at().unwrap_or(due))
     }
 
     /// True if the shell must send [`Input::Changed`] for every change of an own counter: the next round may put the machine
@@ -238,6 +285,24 @@ impl Gossip {
     pub fn is_caught_up(&self) -> bool {
         let has_all = |link: &Link| link.peer().is_none() || link.goals.all_reached();
         self.addresses.all_answered() && self.links.values().all(has_all)
+    }
+
+    /// Counts and reports that something was refused over a bound that the table does not know of.
+    fn refuse(&mut self, bound: Bound) {
+        self.table.count_refusal(bound);
+        self.bound_reached(bound);
+    }
+
+    fn bound_reached(&mut self, bound: Bound) {
+        self.report(Report::BoundReached { bound });
+    }
+
+    /// Something is due to a peer and has to wait: notes it, and says so if it has waited for long.
+    fn queue_is_full(&mut self, now: Now, link: LinkId) {
+        let stuck = |state: &mut Link| state.is_stuck(now.monotonic, QUEUE_PATIENCE);
+        if self.links.get_mut(&link).is_some_and(stuck) {
+            self.refuse(Bound::FramesQueued);
+        }
     }
 
     fn report(&mut self, report: Report) {
@@ -279,14 +344,5 @@ impl Gossip {
     /// Tells the table how many peers may count what we have not heard of.
     fn count_peers(&self) {
         self.table.set_peers(self.connected());
-    }
-
-    fn stop(&mut self, now: Now) {
-        self.table.harvest(DirtySet::All);
-        for link in self.links.keys().copied().collect::<Vec<_>>() {
-            self.pump(now, link);
-            self.send(link, &Message::Goodbye { reason: CloseReason::Stopping });
-        }
-        self.addresses = Addresses::default();
     }
 }

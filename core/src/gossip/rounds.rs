@@ -37,6 +37,11 @@ impl Timers {
         now >= self.next_digest
     }
 
+    /// Nothing is due before this.
+    pub(super) fn pause(&mut self, until: Duration) {
+        *self = Timers::new(until);
+    }
+
     pub(super) fn next_timeout(&self) -> Duration {
         self.next_round.min(self.next_digest)
     }
@@ -45,7 +50,8 @@ impl Timers {
 impl Gossip {
     /// Whether the cluster is small enough that each node sends its changes to all.
     pub(super) fn is_direct(&self) -> bool {
-        self.links.len() < self.settings.direct_up_to
+        // Who leaves tells every peer, since what it passes on to a few may be passed on by none of them.
+        self.leaving.is_some() || self.links.len() < self.settings.direct_up_to
     }
 
     /// A random number from 0 to 1.
@@ -68,6 +74,7 @@ impl Gossip {
         }
         for link in links {
             self.send_ack(link);
+            self.tell_members(link);
         }
         self.sweep.run(&self.table, now);
         // Rounds at the same beat on all nodes add up to twice the overshoot, so each interval is drawn again.
@@ -91,7 +98,9 @@ impl Gossip {
         let own = self.table.own_watermark();
         let direct = self.is_direct();
         let mut links = self.links.values().filter(|link| link.peer().is_some());
-        links.all(|link| !link.owes_ack() && link.streams.has_sent_all(direct.then_some(own)))
+        !self.has_members_to_tell()
+            && links
+                .all(|link| !link.owes_ack() && link.streams.has_sent_all(direct.then_some(own)))
             && (direct || self.rumors.all_spread(&self.own, own))
     }
 
@@ -182,7 +191,7 @@ impl Gossip {
         self.push_updates(link, replica, ahead);
     }
 
-    fn send_ack(&mut self, link: LinkId) {
+    pub(super) fn send_ack(&mut self, link: LinkId) {
         if let Some(peer) = self.links.get_mut(&link).and_then(Link::take_ack) {
             let watermark = self.table.watermark(&peer);
             self.send(link, &Message::Ack { watermark });
@@ -208,6 +217,8 @@ impl Gossip {
         for link in links {
             digest.iter().for_each(|message| self.send(link, message));
         }
+        self.members.forget(now.wall);
+        self.addresses.forget(now.monotonic);
         self.repair.forget(now.monotonic, self.settings.silence_timeout * 2);
         let factor = 0.75 + self.jitter() / 2.0;
         self.timers.next_digest = now.monotonic + self.settings.digest_interval.mul_f64(factor);

@@ -1,13 +1,25 @@
 //! How a node gossips.
 
+use alloc::string::String;
 use alloc::{sync::Arc, vec::Vec};
 use core::time::Duration;
 
 use crate::limit::LimitHash;
+use crate::wire::DEFAULT_CLUSTER;
 
 /// Times and sizes of the gossip. The defaults suit a cluster in one data center.
 #[derive(Debug, Clone)]
 pub struct GossipSettings {
+    /// The name of the cluster: peers of another one are refused.
+    pub cluster: Arc<str>,
+    /// Where others can dial this node: `IP:port`, or `:port` at the IP that they see; `None` if it does not listen.
+    pub advertised: Option<String>,
+    /// Whether addresses are learned from peers that this node dialed.
+    pub peer_exchange: bool,
+    /// How long a node that stops may wait for a peer to confirm its last updates.
+    pub leave_timeout: Duration,
+    /// How long after its start a node calls itself ready at the latest.
+    pub ready_timeout: Duration,
     /// Time between two rounds, on average.
     pub interval: Duration,
     /// Time between two digests to a peer, on average.
@@ -35,6 +47,11 @@ pub struct GossipSettings {
 impl Default for GossipSettings {
     fn default() -> GossipSettings {
         GossipSettings {
+            cluster: DEFAULT_CLUSTER.into(),
+            advertised: None,
+            peer_exchange: false,
+            leave_timeout: Duration::from_secs(1),
+            ready_timeout: Duration::from_secs(10),
             interval: Duration::from_millis(50),
             digest_interval: Duration::from_secs(1),
             direct_up_to: 32,

@@ -1,20 +1,20 @@
 //! What a peer had when we met and we had not: once it is here, the link has caught up.
 
-use alloc::vec::Vec;
+use alloc::collections::BTreeMap;
 
 use crate::id::{ReplicaId, Version};
 
 #[derive(Debug)]
 pub(super) enum SyncGoals {
     /// The peer's first digest is coming in, and what it does not name by itself; so far it names these.
-    Collecting(Vec<(ReplicaId, Version)>),
+    Collecting(BTreeMap<ReplicaId, Version>),
     /// The digest is here; these are left to reach.
-    Reaching(Vec<(ReplicaId, Version)>),
+    Reaching(BTreeMap<ReplicaId, Version>),
 }
 
 impl Default for SyncGoals {
     fn default() -> SyncGoals {
-        SyncGoals::Collecting(Vec::new())
+        SyncGoals::Collecting(BTreeMap::new())
     }
 }
 
@@ -35,8 +35,9 @@ impl SyncGoals {
 
     /// The watermark of a replica is this now.
     pub(super) fn reached(&mut self, replica: &ReplicaId, watermark: Version) {
-        if let SyncGoals::Reaching(goals) = self {
-            goals.retain(|(goal, version)| goal != replica || *version > watermark);
+        let (SyncGoals::Collecting(goals) | SyncGoals::Reaching(goals)) = self;
+        if goals.get(replica).is_some_and(|goal| *goal <= watermark) {
+            goals.remove(replica);
         }
     }
 

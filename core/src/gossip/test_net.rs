@@ -1,8 +1,8 @@
 //! A network made of a queue for tests of the machine: no sockets, no clock but the test's.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
-use alloc::{borrow::ToOwned, string::String, string::ToString};
+use alloc::{borrow::ToOwned, string::String, string::ToString, vec::Vec};
 use core::time::Duration;
 
 use rand::rngs::StdRng;
@@ -40,6 +40,9 @@ pub(super) struct Net {
     pub loss: f64,
     pub cut: Vec<(usize, usize)>,
     pub sent_bytes: usize,
+    /// Links whose frames are not reported as sent, and how many frames those are.
+    pub stalled: BTreeSet<LinkId>,
+    pub unsent: BTreeMap<LinkId, usize>,
 }
 
 pub(super) fn replica(node: &str, boot: u64, nonce: u64) -> ReplicaId {
@@ -51,7 +54,24 @@ pub(super) fn key(name: &str) -> CounterKey {
 }
 
 pub(super) fn link_up(link: LinkId, dialed: Option<String>) -> Input {
-    Input::Link(LinkEvent::Up { link, dialed, peer: Proven::Nobody })
+    link_up_from(link, dialed, 9)
+}
+
+/// As [`link_up`], where the other end is at this index.
+pub(super) fn link_up_from(link: LinkId, dialed: Option<String>, index: usize) -> Input {
+    let remote = Some(alloc::format!("10.0.0.{index}"));
+    Input::Link(LinkEvent::Up { link, dialed, remote, peer: Proven::Nobody })
+}
+
+/// Where a member that listens can be dialed.
+pub(super) fn address_of(index: usize) -> String {
+    alloc::format!("10.0.0.{index}:1")
+}
+
+/// The index that an address leads to: a number, or what [`address_of`] makes of one.
+fn index_of(address: &str) -> usize {
+    let index = address.strip_prefix("10.0.0.").and_then(|rest| rest.strip_suffix(":1"));
+    index.unwrap_or(address).parse().unwrap_or(usize::MAX)
 }
 
 impl Net {
@@ -67,6 +87,8 @@ impl Net {
             loss: 0.0,
             cut: Vec::new(),
             sent_bytes: 0,
+            stalled: BTreeSet::new(),
+            unsent: BTreeMap::new(),
         };
         for (index, name) in names.iter().enumerate() {
             net.add(replica(name, 1, index as u64), settings);
@@ -76,7 +98,17 @@ impl Net {
 
     /// Adds a member that knows the address of every member, itself included: the index in the list.
     pub(super) fn add(&mut self, replica: ReplicaId, settings: &GossipSettings) {
-        let table = Arc::new(Table::new(replica, Bounds::default(), [1, 2, 3, 4]));
+        self.add_with(replica, settings, Bounds::default());
+    }
+
+    /// As [`add`](Self::add), with bounds of its own.
+    pub(super) fn add_with(
+        &mut self,
+        replica: ReplicaId,
+        settings: &GossipSettings,
+        bounds: Bounds,
+    ) {
+        let table = Arc::new(Table::new(replica, bounds, [1, 2, 3, 4]));
         let seed = self.members.len() as u64;
         let gossip = Gossip::new(table.clone(), settings.clone(), seed, self.time());
         self.members.push(Member { gossip, table, up: true });
@@ -84,6 +116,18 @@ impl Net {
             let addresses = (0..self.members.len()).map(|n| n.to_string().into()).collect();
             self.input(index, Input::Peers(addresses));
         }
+    }
+
+    /// Adds a member that listens and knows only these places; returns its own.
+    pub(super) fn join(&mut self, name: &str, settings: &GossipSettings, seeds: &[usize]) -> usize {
+        let index = self.members.len();
+        let own = replica(name, 1, index as u64);
+        let table = Arc::new(Table::new(own, Bounds::default(), [1, 2, 3, 4]));
+        let gossip = Gossip::new(table.clone(), settings.clone(), index as u64, self.time());
+        self.members.push(Member { gossip, table, up: true });
+        let seeds = seeds.iter().map(|index| address_of(*index).into()).collect();
+        self.input(index, Input::Peers(seeds));
+        index
     }
 
     pub(super) fn time(&self) -> Now {
@@ -112,7 +156,12 @@ impl Net {
                         let delay = Duration::from_micros(self.random.random_range(100..1_000));
                         self.frames.push_back((self.now + delay, far, frame.clone()));
                     }
-                    self.input(index, Input::Link(LinkEvent::Sent { link, frames: 1 }));
+                    match self.stalled.contains(&link) {
+                        true => *self.unsent.entry(link).or_default() += 1,
+                        false => {
+                            self.input(index, Input::Link(LinkEvent::Sent { link, frames: 1 }));
+                        }
+                    }
                 }
                 Output::Close { link } => self.hang_up(link),
                 Output::Report(report) => self.reports.push((index, report)),
@@ -121,8 +170,8 @@ impl Net {
     }
 
     pub(super) fn dial(&mut self, from: usize, address: String) {
-        let to: usize = address.parse().unwrap();
-        if !self.members[to].up || self.is_cut(from, to) {
+        let to = index_of(&address);
+        if to >= self.members.len() || !self.members[to].up || self.is_cut(from, to) {
             let error = "unreachable".to_owned();
             return self.input(from, Input::Link(LinkEvent::DialFailed { address, error }));
         }
@@ -130,8 +179,8 @@ impl Net {
         self.next_link += 2;
         self.ends.insert(near, (from, to, far));
         self.ends.insert(far, (to, from, near));
-        self.input(from, link_up(near, Some(address)));
-        self.input(to, link_up(far, None));
+        self.input(from, link_up_from(near, Some(address), to));
+        self.input(to, link_up_from(far, None, from));
     }
 
     pub(super) fn hang_up(&mut self, link: LinkId) {
@@ -167,11 +216,8 @@ impl Net {
 
     pub(super) fn step(&mut self) {
         self.now += Duration::from_millis(1);
-        let (mut due, later): (Vec<_>, Vec<_>) =
-            self.frames.drain(..).partition(|(at, _, _)| *at <= self.now);
-        self.frames = later.into();
-        due.sort_by_key(|(at, _, _)| *at);
-        for (_, at, frame) in due {
+        // One by one: what one brings about may end the connection of another, before which that still arrives.
+        while let Some((_, at, frame)) = self.next_frame() {
             if let Some((index, _, _)) = self.ends.get(&at).copied() {
                 self.input(index, Input::Link(LinkEvent::Frame { link: at, bytes: frame }));
             }
@@ -183,6 +229,12 @@ impl Net {
                 self.outputs(index);
             }
         }
+    }
+
+    fn next_frame(&mut self) -> Option<(Duration, LinkId, Vec<u8>)> {
+        let due = self.frames.iter().enumerate().filter(|(_, (at, _, _))| *at <= self.now);
+        let (index, _) = due.min_by_key(|(_, (at, _, _))| *at)?;
+        self.frames.remove(index)
     }
 
     pub(super) fn run(&mut self, time: Duration) {

@@ -300,6 +300,11 @@ impl CheckpointWriter {
         Ok(CheckpointWriter { store: files.install_database()?, ..self })
     }
 
+    /// The storage, for records that no checkpoint counts.
+    pub(super) fn store_mut(&mut self) -> &mut dyn KvStore {
+        &mut *self.store
+    }
+
     /// The storage that it wrote to.
     pub(super) fn into_store(self) -> Box<dyn KvStore> {
         self.store
@@ -349,6 +354,8 @@ impl Meta {
             totals: Totals::default(),
             clock: Timestamp(0),
             next_replica: 0,
+            watermarks: Vec::new(),
+            ends: Vec::new(),
             others: Fields::default(),
         }
     }

@@ -18,6 +18,9 @@ mod fields;
 mod files_for_tests;
 mod format_1;
 mod marks;
+mod members;
+#[cfg(test)]
+mod members_tests;
 mod memory;
 mod numbers;
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! "r" number, 4 bytes BE   a replica id, named by its number in the counters
 //! "w" number, 4 bytes BE   a page of what is kept of replicas: their watermarks and ends
 //! "m"                      meta: the last checkpoint
+//! "n" node name            a member of the cluster
 //! ```
 //! Every value is `CRC-32 of key and rest (4 bytes LE)`, then the rest in MessagePack. Counters and pages are arrays of fixed
 //! places; all else is a map, in which what this version does not know is kept.
@@ -21,13 +22,14 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub(super) use counter::{CounterRecord, StateRecord, head_of};
 
 use super::Fields;
-use crate::id::{Incarnation, NodeId, ReplicaId};
+use crate::id::{Incarnation, NodeId, ReplicaId, Version};
 use crate::time::Timestamp;
 
 pub(super) const COUNTER_PREFIX: u8 = b'c';
 pub(super) const PAGE_PREFIX: u8 = b'p';
 pub(super) const MARKS_PREFIX: u8 = b'w';
 pub(super) const REPLICA_PREFIX: u8 = b'r';
+pub(super) const MEMBER_PREFIX: u8 = b'n';
 pub(super) const META_KEY: &[u8] = b"m";
 
 /// The version of this format.
@@ -50,6 +52,11 @@ pub struct Meta {
     pub clock: Timestamp,
     /// The number of the next replica: none is given twice.
     pub next_replica: u32,
+    /// What earlier builds wrote here of replicas, which has pages of its own now: the watermarks, and the ends in seconds since 1970.
+    #[serde(default, skip_serializing)]
+    pub(super) watermarks: Vec<(u32, Version)>,
+    #[serde(default, skip_serializing)]
+    pub(super) ends: Vec<(u32, u64)>,
     /// What a newer version added.
     #[serde(flatten)]
     pub others: Fields,
@@ -224,6 +231,8 @@ mod tests {
             totals: Totals { count: 1, sum: 5 },
             clock: Timestamp(9),
             next_replica: 1,
+            watermarks: Vec::new(),
+            ends: Vec::new(),
             others: Fields::default(),
         };
         let expected = [

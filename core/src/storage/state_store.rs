@@ -2,12 +2,15 @@
 //! failed.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::directory::Found;
+use super::members::StoredMembers;
 use super::record::Meta;
 use super::recover::{Damage, Kept};
 use super::rejected::report;
 use super::{CarriedOver, CarryOver, CheckpointWriter, DataDir, StorageError};
+use crate::gossip::KnownMember;
 use crate::id::{Incarnation, NodeId, ReplicaId};
 use crate::table::{Bounds, Restore, Table};
 use crate::time::Timestamp;
@@ -20,6 +23,7 @@ pub struct StateStore {
     writer: Option<CheckpointWriter>,
     /// What a newer version wrote, to be kept in a new database too.
     kept: Kept,
+    members: StoredMembers,
     /// Number of the last checkpoint that was begun.
     checkpoint: u64,
 }
@@ -42,6 +46,8 @@ pub struct Opened {
     pub store: StateStore,
     /// All counters that were on it.
     pub table: Table,
+    /// The members of the cluster as of when the node ran last.
+    pub members: Vec<KnownMember>,
     /// No clock of this node may fall behind this.
     pub clock: Timestamp,
     /// What a damaged database is called now, and what was wrong with it.
@@ -124,13 +130,16 @@ impl StateStore {
             // Before anything takes their place.
             report(&recovered.rejected, dir.files(), &mut tell)?;
         }
-        let writer = CheckpointWriter::on(storage, meta, recovered.as_deref())?;
+        let mut writer = CheckpointWriter::on(storage, meta, recovered.as_deref())?;
+        let stored = StoredMembers::read(writer.store_mut(), &mut tell)?;
+        let members = stored.known();
         dir.note_database()?;
         dir.note_checkpoint(writer.durable())?;
         let checkpoint = writer.checkpoint();
         let writer = Some(writer);
-        let store = StateStore { node: node.clone(), dir, writer, kept, checkpoint };
-        Ok(Opened { store, table, clock, set_aside })
+        let node = node.clone();
+        let store = StateStore { node, dir, writer, kept, members: stored, checkpoint };
+        Ok(Opened { store, table, members, clock, set_aside })
     }
 
     /// Whether checkpoints can be written.
@@ -144,7 +153,20 @@ impl StateStore {
     /// Any of the storage's. Nothing is durable then any more: what failed may or may not be on the disk, and asking the
     /// system again would be answered as if nothing had been lost. [`rebuild`](Self::rebuild) is the way back.
     pub fn write(&mut self, table: &Table, clock: Timestamp) -> Result<bool, StorageError> {
-        self.with_writer(|writer| writer.write(table, clock))
+        let mut members = core::mem::take(&mut self.members);
+        let written = self.with_writer(|writer| {
+            // Hints, which no checkpoint is written for.
+            members.write(writer.store_mut())?;
+            writer.write(table, clock)
+        });
+        self.members = members;
+        written
+    }
+
+    /// These are the members of the cluster from now on. They are written with the next checkpoint, but for when each was heard,
+    /// which is written now and then.
+    pub fn set_members(&mut self, members: &[KnownMember]) {
+        self.members.set(members);
     }
 
     /// Makes the last checkpoint's own entry durable, which [`write`](Self::write) leaves to a moment when no caller waits.
@@ -174,13 +196,15 @@ impl StateStore {
     /// # Errors
     /// When the disk still fails; to be tried again later.
     pub fn rebuild(&mut self, table: &Table, clock: Timestamp) -> Result<(), StorageError> {
-        let (dir, kept) = (&mut self.dir, &self.kept);
+        let (dir, kept, members) = (&mut self.dir, &self.kept, &mut self.members);
         self.writer = None;
         self.checkpoint += 1;
         let meta = Meta::first(self.node.clone(), self.checkpoint);
         let begun = dir.files().begin_database().and_then(|storage| {
             let mut writer = CheckpointWriter::in_place_of(storage, meta, kept)?;
             table.mark_all_unpersisted();
+            members.forget_written();
+            members.write(writer.store_mut())?;
             writer.write(table, clock)?;
             writer.sync_meta()?;
             writer.installed(dir.files())

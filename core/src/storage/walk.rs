@@ -16,9 +16,9 @@ use alloc::vec::Vec;
 use super::format_1;
 use super::marks::{MarksRecord, ReplicaMarks};
 use super::record::{
-    COUNTER_PREFIX, CounterRecord, DamagedRecord, FORMAT, MARKS_PREFIX, META_KEY, Meta, NOBODY,
-    PAGE_PREFIX, REPLICA_PREFIX, ReplicaRecord, StateRecord, Totals, counter_of_page, format_of,
-    head_of, read, unwrapped,
+    COUNTER_PREFIX, CounterRecord, DamagedRecord, FORMAT, MARKS_PREFIX, MEMBER_PREFIX, META_KEY,
+    Meta, NOBODY, PAGE_PREFIX, REPLICA_PREFIX, ReplicaRecord, StateRecord, Totals, counter_of_page,
+    format_of, head_of, read, unwrapped,
 };
 use super::{KvStore, StorageError};
 use crate::crdt::{Cell, Marks};
@@ -140,6 +140,9 @@ pub(super) fn walk<V: Visitor>(store: &dyn KvStore, visitor: &mut V) -> Result<W
         walked.marks(key, value, visitor);
     });
     scanned.or_else(|error| visitor.unreadable("the watermarks", error))?;
+    if let Some(meta) = &walked.meta {
+        walked.marks.adopt(&meta.watermarks, &meta.ends);
+    }
     visitor.replicas_end(&walked.replicas, &walked.marks);
     let scanned = store.scan(&[PAGE_PREFIX], &mut |key, value| {
         walked.page(key, value, visitor);
@@ -161,7 +164,7 @@ pub(super) fn walk_unknown<V: Visitor>(
     visitor: &mut V,
 ) -> Result<(), V::Stop> {
     // By their first letters, so that the counters are not read once more.
-    let known = [COUNTER_PREFIX, PAGE_PREFIX, REPLICA_PREFIX, MARKS_PREFIX];
+    let known = [COUNTER_PREFIX, PAGE_PREFIX, REPLICA_PREFIX, MARKS_PREFIX, MEMBER_PREFIX];
     for first in (0..=u8::MAX).filter(|first| !known.contains(first)) {
         let scanned = store.scan(&[first], &mut |key, value| {
             if key != META_KEY {

@@ -1,4 +1,4 @@
-//! The bounds of a table.
+//! The bounds of a table, and the names of all bounds that something can be refused over.
 
 use core::time::Duration;
 
@@ -39,4 +39,45 @@ impl Default for Bounds {
             urgent_fraction: 0.7,
         }
     }
+}
+
+/// A bound of this node over which something was refused. It is no peer's fault: what to do about it is a setting here, or
+/// fewer of what there is too much of.
+///
+/// ```
+/// use tallymesh_core::table::{Bound, Rejections};
+///
+/// let none = Rejections::default();
+/// assert!(Bound::ALL.iter().all(|bound| none.refused(*bound) == 0));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Bound {
+    /// The most counters.
+    Counters,
+    /// The most replicas that are remembered.
+    Replicas,
+    /// The most replicas in one counter.
+    ReplicasPerCounter,
+    /// The most connections at a time.
+    Connections,
+    /// The longest frame.
+    FrameBytes,
+    /// The most frames that wait for a peer.
+    FramesQueued,
+    /// The most addresses of peers.
+    Addresses,
+}
+
+impl Bound {
+    /// All of them.
+    pub const ALL: [Bound; 7] = [
+        Bound::Counters,
+        Bound::Replicas,
+        Bound::ReplicasPerCounter,
+        Bound::Connections,
+        Bound::FrameBytes,
+        Bound::FramesQueued,
+        Bound::Addresses,
+    ];
 }

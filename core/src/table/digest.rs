@@ -46,7 +46,7 @@ impl Table {
                 replica: replica.clone(),
                 watermark: Version::ZERO,
                 ahead: 0,
-                end_s: 0,
+                end: Timestamp(0),
             },
         }
     }
@@ -68,24 +68,19 @@ impl Table {
         sums
     }
 
-    /// What is held of the replicas in these buckets that are told at this time.
-    pub fn digest_of_buckets(
-        &self,
-        now: Timestamp,
-        is_wanted: impl Fn(usize) -> bool,
-    ) -> Vec<DigestEntry> {
+    /// What is held of the replicas in a bucket that are told at this time.
+    pub fn digest_of_bucket(&self, now: Timestamp, bucket: usize) -> Vec<DigestEntry> {
         let mut replicas = self.lock_replicas();
         self.sum_up(&mut replicas, now);
-        let told = replicas.iter().filter(|(_, replica)| replica.sum != 0);
-        let wanted = told.filter(|(_, replica)| is_wanted(replica.bucket));
-        wanted.map(|(index, _)| self.entry(&replicas, index)).collect()
+        let told = replicas.in_bucket(bucket).filter(|index| replicas.replica(*index).sum != 0);
+        told.map(|index| self.entry(&replicas, index)).collect()
     }
 
     /// Brings the checksums up to date.
     fn sum_up(&self, replicas: &mut Replicas, now: Timestamp) {
         for index in core::mem::take(&mut replicas.unsummed) {
             let entry = self.entry(replicas, index);
-            let is_told = now < entry.end().plus(replicas.grace / 2);
+            let is_told = now < entry.end.plus(replicas.grace / 2);
             let sum = if is_told { checksum(&entry) } else { 0 };
             replicas.set_sum(index, sum);
             if entry.ahead != 0 {
@@ -101,7 +96,7 @@ impl Table {
             replica: replica.id.clone(),
             watermark: replica.watermark,
             ahead: self.dots_beyond_checksum(replicas, index),
-            end_s: replica.end.0.div_ceil(1_000),
+            end: replica.end,
         }
     }
 
@@ -154,7 +149,7 @@ pub(super) fn bucket_of(id: &ReplicaId) -> usize {
 /// A replica's part in the checksum of its bucket: never 0, which stands for one that is not told.
 fn checksum(entry: &DigestEntry) -> u64 {
     let mut bytes = bytes_of(&entry.replica);
-    for number in [entry.watermark.0, entry.ahead.into(), entry.end_s] {
+    for number in [entry.watermark.0, entry.ahead.into(), entry.end.0] {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
     SipHasher13::new().hash(&bytes).max(1)

@@ -72,7 +72,7 @@ impl Table {
         if stale > STALE_MAX {
             replicas.prune(index, |version, slot| self.is_live(index, version, slot));
         }
-        found.filter(|_| !mutant!(EndNotRaised))
+        found
     }
 
     fn live_end(&self, index: ReplicaIndex, version: Version, slot: SlotId) -> Option<Timestamp> {
@@ -85,7 +85,7 @@ impl Table {
     /// Takes in until when a peer keeps a replica. Of one that is not known here and that is not over, it is remembered that there is something to
     /// ask for. Returns whether it is over: then there is nothing.
     pub fn hear_end(&self, now: Timestamp, heard: &DigestEntry) -> bool {
-        let end = heard.end().min(self.latest_end(now));
+        let end = heard.end.min(self.latest_end(now));
         let mut replicas = self.lock_replicas();
         let is_over = end.plus(replicas.grace) <= now;
         let known = replicas.index(&heard.replica);
@@ -94,7 +94,7 @@ impl Table {
             None => replicas.index_or_insert(&heard.replica, self.bounds.replicas_max),
             known => known,
         };
-        if let Some(index) = index {
+        if let Some(index) = index.filter(|_| !mutant!(EndNotHeard)) {
             replicas.raise_end(index, end);
         }
         is_over
@@ -119,10 +119,5 @@ impl Table {
     /// The replicas that were forgotten since the last call: storage may forget them too.
     pub fn take_forgotten(&self) -> Vec<ReplicaId> {
         self.lock_replicas().take_forgotten()
-    }
-
-    /// How many replicas are known, the own one included.
-    pub fn replicas(&self) -> usize {
-        self.lock_replicas().len()
     }
 }

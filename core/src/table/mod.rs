@@ -15,6 +15,8 @@ mod digest;
 mod expiry;
 mod forgetting;
 #[cfg(test)]
+mod forgetting_tests;
+#[cfg(test)]
 mod handle_tests;
 mod index;
 mod op;
@@ -44,12 +46,13 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use ahash::RandomState;
 
 pub use admission::{Admission, Debit, NO_LIMIT};
-pub use bounds::{Bounds, GRACE_MAX};
+pub use bounds::{Bound, Bounds, GRACE_MAX};
 pub use digest::BucketSums;
 pub use op::{CountError, Op, OpResult};
 pub use persistence::{AtRest, ChangedCounter, Extent, Restore, StoredCounter, Unpersisted};
 pub use read::CounterState;
 pub use rejections::Rejections;
+pub use replicas::BUCKETS;
 pub use replicas::ReplicaMark;
 pub use replication::{Applied, DirtySet, Part};
 pub use slot::{CachedSlot, SlotId, SlotRef};
@@ -80,7 +83,7 @@ pub const SLOTS_PER_LOCK: usize = 32;
 ///   [`version_vector`](Table::version_vector) describes what is here; [`updates_after`](Table::updates_after) and
 ///   [`updates`](Table::updates) read it.
 /// - **Compare** (`digest`): [`digest_of`](Table::digest_of), [`bucket_sums`](Table::bucket_sums) and
-///   [`digest_of_buckets`](Table::digest_of_buckets) say what is here, for peers to compare with theirs.
+///   [`digest_of_bucket`](Table::digest_of_bucket) say what is here, for peers to compare with theirs.
 /// - **Forget** (`forgetting`): [`forget_ended`](Table::forget_ended) drops the replicas of which nothing is left.
 /// - **Receive** (`replication`): [`apply`](Table::apply) merges a peer's cells, [`complete`](Table::complete) moves a
 ///   watermark.
@@ -159,6 +162,16 @@ impl Table {
     /// Counts messages that were skipped because they are not known.
     pub fn skipped_messages(&self, messages: u64) {
         self.rejected.messages_unknown(messages);
+    }
+
+    /// Counts addresses that peers told and that cannot be dialed.
+    pub fn refused_addresses(&self, addresses: u64) {
+        self.rejected.addresses_implausible(addresses);
+    }
+
+    /// Counts that something was refused over a bound of the gossip; the table counts those of its own.
+    pub fn count_refusal(&self, bound: Bound) {
+        self.rejected.refused(bound, 1);
     }
 
     fn release_counter(&self) {

@@ -67,6 +67,11 @@ impl Table {
         self.len() == 0
     }
 
+    /// How many replicas are remembered, the own one included.
+    pub fn replicas_known(&self) -> usize {
+        self.lock_replicas().len()
+    }
+
     /// What was rejected since the start, in numbers.
     pub fn rejections(&self) -> Rejections {
         self.rejected.read()

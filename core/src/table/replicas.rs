@@ -55,8 +55,9 @@ pub(super) struct Replicas {
     looks: BTreeSet<(Timestamp, ReplicaIndex)>,
     /// Those whose part in a checksum may have changed.
     pub unsummed: BTreeSet<ReplicaIndex>,
-    /// The checksums of all buckets, as of the last look at what is unsummed.
+    /// The checksums of all buckets, as of the last look at what is unsummed, and which replicas are in them.
     pub buckets: Box<[u64; BUCKETS]>,
+    in_bucket: Vec<BTreeSet<ReplicaIndex>>,
     /// What the next checkpoint takes, if there is a storage.
     changed: Vec<ReplicaIndex>,
     forgotten: Vec<ReplicaId>,
@@ -66,7 +67,7 @@ pub(super) struct Replicas {
 }
 
 /// Replicas are compared in so many groups.
-pub(super) const BUCKETS: usize = 256;
+pub const BUCKETS: usize = 256;
 
 impl Replicas {
     pub(super) fn new(own: ReplicaId, grace: Duration) -> Replicas {
@@ -76,6 +77,7 @@ impl Replicas {
             looks: BTreeSet::new(),
             unsummed: BTreeSet::new(),
             buckets: Box::new([0; BUCKETS]),
+            in_bucket: alloc::vec![BTreeSet::new(); BUCKETS],
             changed: Vec::new(),
             forgotten: Vec::new(),
             has_storage: true,
@@ -106,6 +108,8 @@ impl Replicas {
             return None;
         }
         let index = ReplicaIndex(u32::try_from(self.known.len()).ok()?);
+        let bucket = bucket_of(id);
+        self.in_bucket.get_mut(bucket)?.insert(index);
         self.known.push(Some(Box::new(Replica {
             id: id.clone(),
             watermark: Version::ZERO,
@@ -113,7 +117,7 @@ impl Replicas {
             look_at: Timestamp(0),
             log: UpdateLog::default(),
             ahead: VersionMap::default(),
-            bucket: bucket_of(id),
+            bucket,
             sum: 0,
             is_changed: false,
         })));
@@ -132,6 +136,11 @@ impl Replicas {
     /// All that are known, in the order of their ids.
     pub(super) fn iter(&self) -> impl Iterator<Item = (ReplicaIndex, &Replica)> {
         self.by_id.values().map(|index| (*index, self.replica(*index)))
+    }
+
+    /// The replicas in a bucket.
+    pub(super) fn in_bucket(&self, bucket: usize) -> impl Iterator<Item = ReplicaIndex> {
+        self.in_bucket.get(bucket).into_iter().flatten().copied()
     }
 
     pub(super) fn watermark(&self, index: ReplicaIndex) -> Version {
@@ -301,6 +310,9 @@ impl Replicas {
         let place = self.known.get_mut(index.0 as usize).and_then(Option::take);
         let Some(replica) = place.filter(|_| index != ReplicaIndex::OWN) else { return };
         self.by_id.remove(&replica.id);
+        if let Some(others) = self.in_bucket.get_mut(replica.bucket) {
+            others.remove(&index);
+        }
         self.looks.remove(&(replica.look_at, index));
         self.unsummed.remove(&index);
         self.correct_sum(replica.bucket, replica.sum, 0);

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::replicas::Replicas;
 use super::shard::{Shard, trim};
 use super::slot::Slot;
-use super::{SLOTS_PER_LOCK, SlotId, Table, shard_of};
+use super::{Bound, SLOTS_PER_LOCK, SlotId, Table, shard_of};
 use crate::crdt::{
     COUNT_MAX, Marks, Merged, ReplicaIndex, UPDATE_BYTES_ESTIMATE, Update, VersionVector,
 };
@@ -53,8 +53,8 @@ pub struct Applied {
     pub new: Vec<SlotId>,
     /// Updates that cannot be true and were dropped.
     pub implausible: usize,
-    /// There was no room for some counter, so that not all that was sent is held now.
-    pub without_room: bool,
+    /// The bounds over which updates were refused, each once: not all that was sent is held now.
+    pub refused: Vec<Bound>,
 }
 
 impl Table {
@@ -210,8 +210,9 @@ impl Table {
         for some in updates.chunks(SLOTS_PER_LOCK) {
             let mut replicas = self.lock_replicas();
             let Some(index) = replicas.index_or_insert(replica, self.bounds.replicas_max) else {
-                applied.implausible += some.len();
-                continue;
+                self.rejected.refused(Bound::Replicas, 1);
+                applied.refused.push(Bound::Replicas);
+                break;
             };
             if index == ReplicaIndex::OWN {
                 let last_assigned = replicas.watermark(index);
@@ -227,7 +228,12 @@ impl Table {
                     }
                     Ok((Merged::Known | Merged::Superseded, ..)) => {}
                     Err(Rejection::Late) => self.rejected.cell_late(),
-                    Err(Rejection::Full) => applied.without_room = true,
+                    Err(Rejection::Full(bound)) => {
+                        self.rejected.refused(bound, 1);
+                        if !applied.refused.contains(&bound) {
+                            applied.refused.push(bound);
+                        }
+                    }
                     Err(Rejection::Implausible) => applied.implausible += 1,
                 }
             }
@@ -237,12 +243,15 @@ impl Table {
     }
 
     /// Moves a replica's watermark, after all its updates from `from` to there were applied. `false` when `from` is past the
-    /// present watermark, so that something in between is missing.
+    /// present watermark, so that something in between is missing, or when there is no room to remember the replica.
     pub fn complete(&self, replica: &ReplicaId, from: Version, watermark: Version) -> bool {
         let mut replicas = self.lock_replicas();
         match replicas.index_or_insert(replica, self.bounds.replicas_max) {
-            // There is no room to remember it, or nothing to remember.
-            None | Some(ReplicaIndex::OWN) => true,
+            None => {
+                self.rejected.refused(Bound::Replicas, 1);
+                false
+            }
+            Some(ReplicaIndex::OWN) => true,
             Some(index) if from > replicas.watermark(index) => false,
             Some(index) => {
                 let is_live = |version, slot| self.is_live(index, version, slot);
@@ -265,10 +274,7 @@ impl Table {
         let slot_index = match shard.find(key_hash, &update.key) {
             Some(slot_index) => slot_index,
             None if self.reserve_counter() => shard.insert(key_hash, &update.key, update.marks),
-            None => {
-                self.rejected.counter_refused();
-                return Err(Rejection::Full);
-            }
+            None => return Err(Rejection::Full(Bound::Counters)),
         };
         // A node that swept a counter makes a new one with the same key only after the grace. Here the old one may not be
         // swept yet, and must not be merged with the new one; half the grace is left for clocks that differ.
@@ -280,7 +286,7 @@ impl Table {
         let is_crowded =
             |slot: &Slot| slot.counter.peers_held() >= self.bounds.replicas_per_counter_max;
         if slot.counter.cell(replica).is_none() && is_crowded(slot) {
-            return Err(Rejection::Implausible);
+            return Err(Rejection::Full(Bound::ReplicasPerCounter));
         }
         let generation = slot.counter.generation();
         let mut marks = update.marks;
@@ -360,8 +366,8 @@ impl Table {
 enum Rejection {
     /// Its counter expired longer than the grace ago.
     Late,
-    /// There is no room for its counter.
-    Full,
+    /// There is no room for it, by this bound.
+    Full(Bound),
     /// It cannot be true.
     Implausible,
 }

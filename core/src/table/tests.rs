@@ -9,6 +9,7 @@ use alloc::{
 use core::time::Duration;
 
 use super::*;
+use crate::crdt::DigestEntry;
 use crate::id::{Incarnation, Version};
 use crate::key::{CounterKey, WindowSpan};
 use crate::limit::{
@@ -51,10 +52,15 @@ fn admits(table: &Table, policy: &Policy, request: &Request<'_>, now: u64) -> bo
     matches!(ask(table, policy, request, now), Admission::Allowed { .. })
 }
 
+/// What a table tells of all replicas.
+pub(super) fn all_told(table: &Table, now: u64) -> Vec<DigestEntry> {
+    (0..BUCKETS).flat_map(|bucket| table.digest_of_bucket(Timestamp(now), bucket)).collect()
+}
+
 /// Sends everything that `from` has of every replica to `to`.
 pub(super) fn sync(from: &Table, to: &Table, now: u64) {
     from.harvest(DirtySet::All);
-    for entry in from.digest_of_buckets(Timestamp(now), |_| true) {
+    for entry in all_told(from, now) {
         let replica = &entry.replica;
         let start = to.watermark(replica);
         let mut at = start;

@@ -184,6 +184,7 @@ mod tests {
     use crate::limit::LimitHash;
     use crate::time::Timestamp;
     use crate::wire::CloseReason;
+    use crate::wire::MemberNews;
 
     const MAX: usize = 65_536;
 
@@ -213,11 +214,11 @@ mod tests {
 
     fn entry() -> impl Strategy<Value = DigestEntry> {
         (replica(), any::<u64>(), any::<u32>(), any::<u64>()).prop_map(
-            |(replica, watermark, ahead, end_s)| DigestEntry {
+            |(replica, watermark, ahead, end)| DigestEntry {
                 replica,
                 watermark: Version(watermark),
                 ahead,
-                end_s,
+                end: Timestamp(end),
             },
         )
     }
@@ -225,13 +226,26 @@ mod tests {
     fn message() -> impl Strategy<Value = Message> {
         let updates = || prop::collection::vec(update(), 0..5);
         prop_oneof![
-            (prop::collection::vec(any::<u32>(), 0..3), replica(), any::<u64>()).prop_map(
-                |(protocols, replica, limits_digest)| Message::Hello {
-                    protocols,
-                    replica,
-                    limits_digest
+            (
+                prop::collection::vec(any::<u32>(), 0..3),
+                replica(),
+                any::<u64>(),
+                prop::sample::select(vec!["default", "other"]),
+                prop::option::of(".{0,9}"),
+            )
+                .prop_map(
+                    |(protocols, replica, limits_digest, cluster, advertised)| {
+                        let cluster = cluster.into();
+                        Message::Hello { protocols, replica, limits_digest, cluster, advertised }
+                    }
+                ),
+            prop::collection::vec((replica(), prop::option::of(".{0,9}")), 0..4).prop_map(
+                |members| {
+                    let told = |(replica, address)| MemberNews { replica, address };
+                    Message::Members { members: members.into_iter().map(told).collect() }
                 }
             ),
+            Just(Message::Leaving {}),
             (".{0,9}", any::<u32>(), any::<u64>()).prop_map(|(name, hash, grace_ms)| {
                 Message::Limits { limits: vec![LimitHash { name: name.into(), hash }], grace_ms }
             }),
@@ -271,6 +285,7 @@ mod tests {
                 CloseReason::Myself,
                 CloseReason::NodeIdInUse,
                 CloseReason::OtherProtocol,
+                CloseReason::OtherCluster,
                 CloseReason::Other,
             ])
             .prop_map(|reason| Message::Goodbye { reason }),
@@ -325,8 +340,8 @@ mod tests {
     struct Fields<'a> {
         r: (&'a str, (u64, u64)),
         p: Vec<u32>,
-        c: &'a str,
-        a: Vec<Option<&'a str>>,
+        x: &'a str,
+        y: Vec<Option<&'a str>>,
     }
 
     fn named<T: serde::Serialize>(name: &str, content: T) -> Vec<u8> {
@@ -336,7 +351,7 @@ mod tests {
     #[test]
     fn unknown_fields_messages_and_reasons_are_skipped() {
         let fields =
-            || Fields { r: ("a", (1, 2)), p: vec![3, 2], c: "x", a: vec![None, Some("y")] };
+            || Fields { r: ("a", (1, 2)), p: vec![3, 2], x: "x", y: vec![None, Some("y")] };
         let payload = [
             named("h", fields()),
             named("z", fields()),
@@ -349,7 +364,13 @@ mod tests {
             node: "a".parse().unwrap(),
             incarnation: Incarnation { boot: 1, nonce: 2 },
         };
-        let hello = Message::Hello { protocols: vec![3, 2], replica, limits_digest: 0 };
+        let hello = Message::Hello {
+            protocols: vec![3, 2],
+            replica,
+            limits_digest: 0,
+            cluster: "default".into(),
+            advertised: None,
+        };
         let goodbye = Message::Goodbye { reason: CloseReason::Other };
         assert_eq!(received, Received { messages: vec![hello, goodbye], unknown: 2 });
     }

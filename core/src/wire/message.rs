@@ -28,7 +28,27 @@ pub enum Message {
         /// A digest of the sender's limits and its grace: where it differs, each tells the other its [`Limits`](Message::Limits).
         #[serde(rename = "d", default, skip_serializing_if = "is_zero")]
         limits_digest: u64,
+        /// The name of the sender's cluster.
+        #[serde(
+            rename = "c",
+            default = "default_cluster",
+            skip_serializing_if = "is_default_cluster"
+        )]
+        cluster: String,
+        /// Where the sender can be dialed: `IP:port`, or `:port` at the IP that the receiver sees; `None` if it does not listen.
+        #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+        advertised: Option<String>,
     },
+    /// Members that the sender has a link to, or no longer has.
+    #[serde(rename = "m")]
+    Members {
+        /// Those whose link has come or gone since the sender told last.
+        #[serde(rename = "m")]
+        members: Vec<MemberNews>,
+    },
+    /// The sender stops once a peer confirms its updates: what it confirms itself from now on, it takes with it.
+    #[serde(rename = "x")]
+    Leaving {},
     /// The sender's limits, or as many of them as fit.
     #[serde(rename = "l")]
     Limits {
@@ -128,7 +148,29 @@ pub enum Message {
 }
 
 /// The names of all messages. One that is not among them is skipped.
-pub(super) const NAMES: &[u8] = b"hlgeduarpqcb";
+pub(super) const NAMES: &[u8] = b"hmxlgeduarpqcb";
+
+/// What a peer tells of another member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberNews {
+    /// The member.
+    #[serde(rename = "r", with = "crate::id::replica_form")]
+    pub replica: ReplicaId,
+    /// Where it can be dialed, as `IP:port`; `None` if the teller has no link to it any more.
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+/// The name of a cluster that was given none.
+pub const DEFAULT_CLUSTER: &str = "default";
+
+fn default_cluster() -> String {
+    DEFAULT_CLUSTER.into()
+}
+
+fn is_default_cluster(name: &str) -> bool {
+    name == DEFAULT_CLUSTER
+}
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
 fn is_zero(number: &u64) -> bool {
@@ -148,17 +190,29 @@ pub enum CloseReason {
     NodeIdInUse,
     /// The receiver speaks no version of the protocol that the sender does.
     OtherProtocol,
+    /// The receiver is of another cluster.
+    OtherCluster,
+    /// The sender has taken the receiver off its list of peers, and dialed the link itself.
+    Removed,
+    /// The sender has as many connections as it allows.
+    Full,
+    /// A frame was longer than the sender allows.
+    FrameTooLong,
     /// A reason that this version does not know.
     Other,
 }
 
 impl CloseReason {
-    const NAMED: [(CloseReason, &str); 5] = [
+    const NAMED: [(CloseReason, &str); 9] = [
         (CloseReason::Stopping, "s"),
         (CloseReason::SecondLink, "t"),
         (CloseReason::Myself, "m"),
         (CloseReason::NodeIdInUse, "n"),
         (CloseReason::OtherProtocol, "v"),
+        (CloseReason::OtherCluster, "c"),
+        (CloseReason::Removed, "r"),
+        (CloseReason::Full, "f"),
+        (CloseReason::FrameTooLong, "l"),
     ];
 }
 

@@ -94,14 +94,15 @@ impl World<'_> {
     pub(super) fn agree(&mut self, places: &[usize]) -> bool {
         let states = self.states(places);
         let Some(Some((sum, vector))) = states.first() else { return false };
-        states.iter().all(|state| {
+        let equal = states.iter().all(|state| {
             let Some((other_sum, other_vector)) = state else { return false };
             let mut known_to_both = vector.iter().filter_map(|(replica, watermark)| {
                 let other = other_vector.watermark(replica);
                 (other > Version::ZERO).then_some((watermark, other))
             });
             sum == other_sum && known_to_both.all(|(watermark, other)| watermark == other)
-        })
+        });
+        equal && self.agree_on_ends(places)
     }
 
     /// A counter that is held otherwise by one of these nodes than by another.
@@ -119,9 +120,7 @@ impl World<'_> {
     /// I4, I11: what the nodes hold once they have come to agree.
     pub(super) fn account(&mut self, places: &[usize]) -> Checked {
         let latest = self.latest(places);
-        // A sweep of the table takes 64 rounds, and more while a process is paused or its clock is behind.
-        let interval = Duration::from_millis(self.options.gossip_interval_ms);
-        let sweep = interval * 80 * 13 / 10 + Duration::from_secs(12);
+        let sweep = self.sweep_time();
         for place in places {
             let Some(life) = &self.nodes[*place].life else { continue };
             let held = counters(&life.table);

@@ -28,7 +28,7 @@ impl World<'_> {
             return Ok(());
         }
         let has = |fault| self.options.faults.has(fault);
-        match self.random.get_mut().random_range(0..17_u32) {
+        match self.random.get_mut().random_range(0..19_u32) {
             0 | 1 if has(Fault::Partition) => self.partition(place),
             2 if has(Fault::Partition) => {
                 let calm = self.calm.clone();
@@ -63,6 +63,7 @@ impl World<'_> {
             }
             15 if has(Fault::Backup) => self.back_up(place),
             16 if has(Fault::Close) => return self.begin_to_close(place),
+            17 | 18 if has(Fault::Pods) => return self.scale(),
             _ => {}
         }
         Ok(())
@@ -198,7 +199,7 @@ impl World<'_> {
         let key = demands.list.iter().find(is_of_tool).map(|demand| demands.key(demand));
         let key = key.and_then(|key| CounterKey::from_bytes(key).ok());
         if let (Some(life), Some(key)) = (self.life(place), key) {
-            let lifetime = Lifetime::new(Duration::from_secs(3600));
+            let lifetime = Lifetime::new(self.options.limits.long());
             // There is room, the key is short, and it has no window: only a node that closes refuses it.
             if life.table.execute(now, &key, Op::Reset, lifetime).is_ok() {
                 self.checker.reset(&key);

@@ -15,7 +15,7 @@ use tallymesh_core::time::{Moment, Timestamp};
 use super::node::Node;
 use super::{Checked, Event, World};
 use crate::checker::Violation;
-use crate::options::{Checks, Limits};
+use crate::options::Checks;
 
 /// What a lone client was told, and of what that was true.
 pub(super) struct Promise {
@@ -39,7 +39,7 @@ const PAUSE_MS: u64 = 300;
 
 impl World<'_> {
     pub(super) fn begin_lone_clients(&mut self) {
-        if self.options.limits != Limits::Varied || self.options.checks != Checks::All {
+        if !self.options.limits.are_varied() || self.options.checks != Checks::All {
             return;
         }
         for node in 0..self.options.nodes {

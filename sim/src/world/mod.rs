@@ -8,8 +8,10 @@ mod lone;
 mod network;
 mod node;
 mod phases;
+mod pods;
 mod processes;
 mod record;
+mod survivors;
 mod workload;
 
 use std::cell::RefCell;
@@ -21,7 +23,7 @@ use rand::{RngExt, SeedableRng};
 use tallymesh_core::key::CounterKey;
 use tallymesh_core::link::LinkId;
 use tallymesh_core::mutant::Mutant;
-use tallymesh_core::table::Debit;
+use tallymesh_core::table::{CounterState, Debit};
 use tallymesh_core::time::Timestamp;
 
 use crate::checker::{Checked, Checker, Violation};
@@ -122,8 +124,9 @@ struct World<'a> {
     phase: Phase,
     /// The nodes that are repaired while the others are not.
     calm: BTreeSet<usize>,
-    /// When everything was repaired.
+    /// When everything was repaired, and what was held then.
     mended_at: Duration,
+    survived: Vec<CounterState>,
     /// Until when there may be calls.
     calls_until: Duration,
     record: Record,
@@ -152,6 +155,7 @@ impl<'a> World<'a> {
             phase: Phase::Busy,
             calm: BTreeSet::new(),
             mended_at: Duration::ZERO,
+            survived: Vec::new(),
             calls_until: Duration::from_millis(options.busy_ms),
             record,
             calls: 0,

@@ -21,6 +21,10 @@ pub(super) struct End {
     pub life: u64,
     pub far: LinkId,
     pub far_node: usize,
+    /// When it was dialed.
+    pub since: Duration,
+    /// When a frame from here was last lost, changed or much delayed.
+    pub troubled_at: Option<Duration>,
     /// The least time that a frame takes from here.
     base: Duration,
     /// When the last frame in order arrives at the other end.
@@ -74,7 +78,7 @@ impl World<'_> {
     }
 
     pub(super) fn link_up(&mut self, link: LinkId, dialed: Option<String>) -> Checked {
-        self.input_of_link(link, LinkEvent::Up { link, dialed, peer: Proven::Nobody })
+        self.input_of_link(link, LinkEvent::Up { link, dialed, remote: None, peer: Proven::Nobody })
     }
 
     pub(super) fn link_down(&mut self, link: LinkId) -> Checked {
@@ -123,6 +127,7 @@ impl World<'_> {
             }
         }
         self.set_timer(place);
+        self.look_whether_left(place)?;
         self.look_at(place)
     }
 
@@ -154,9 +159,10 @@ impl World<'_> {
         let base_back = self.draw_ms(self.options.delay_ms_max);
         let (near, far) = (LinkId(self.next_link), LinkId(self.next_link + 1));
         self.next_link += 2;
+        let since = self.now;
         let end = |node, life, far, far_node, base| {
             let last_arrival = Duration::ZERO;
-            End { node, life, far, far_node, base, last_arrival }
+            End { node, life, far, far_node, since, troubled_at: None, base, last_arrival }
         };
         self.links.insert(near, end(from, life, far, to, base));
         self.links.insert(far, end(to, far_life, near, from, base_back));
@@ -170,7 +176,7 @@ impl World<'_> {
         self.measured.bytes_sent += frame.len() as u64;
         self.measured.frames_sent += 1;
         if self.cut.contains(&(from, to)) {
-            return;
+            return self.trouble(link);
         }
         let calm = self.is_calm(from) && self.is_calm(to);
         let loss = if calm { 0.0 } else { self.options.loss };
@@ -179,6 +185,9 @@ impl World<'_> {
             drawn if drawn < loss * 1.5 => 2,
             _ => 1,
         };
+        if copies == 0 {
+            self.trouble(link);
+        }
         let has = |fault| !calm && self.options.faults.has(fault);
         let (corrupts, forges, is_late) =
             (has(Fault::Corruption), has(Fault::Forgery), has(Fault::Late));
@@ -204,6 +213,9 @@ impl World<'_> {
             }
             // A connection keeps the order, unless something on the way plays tricks.
             let in_order = loss == 0.0 || self.chance(0.8);
+            if !whole || delay > Duration::from_millis(200) {
+                self.trouble(link);
+            }
             let mut at = self.now + delay;
             if in_order
                 && copy == 0
@@ -213,6 +225,12 @@ impl World<'_> {
                 end.last_arrival = at;
             }
             self.after(at - self.now, Event::Deliver { link: far, frame, whole });
+        }
+    }
+
+    fn trouble(&mut self, link: LinkId) {
+        if let Some(end) = self.links.get_mut(&link) {
+            end.troubled_at = Some(self.now);
         }
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Node {
     pub policy: Arc<Policy>,
     /// It runs on a copy of another node's disk.
     pub is_clone: bool,
+    /// It comes and goes, and nothing outlives it.
+    pub is_pod: bool,
     /// Whom it is told of, by place.
     pub peers: Vec<usize>,
     /// So many frames on, its process is killed.
@@ -67,8 +69,10 @@ pub(super) struct Life {
 pub(super) enum Closing {
     /// It runs.
     No,
-    /// It has told its peers, and has yet to write its last checkpoint.
-    Begun,
+    /// It tells its peers what is left, since then.
+    Begun(Duration),
+    /// It has said goodbye, and has yet to write its last checkpoint.
+    Left,
     /// Its last checkpoint is durable, and has its own updates up to this version.
     Written(Version),
     /// Its last checkpoint could not be written.
@@ -145,6 +149,7 @@ impl Node {
             clock: NodeClock { offset_ms: 0, rate, tick_ms, sets: 0 },
             policy: Arc::new(policy(options.limits, differs)),
             is_clone: false,
+            is_pod: false,
             peers,
             sends_left: None,
             promise: None,
@@ -167,6 +172,7 @@ impl Node {
             clock: self.clock,
             policy: self.policy.clone(),
             is_clone: true,
+            is_pod: false,
             peers: self.peers.clone(),
             sends_left: None,
             promise: None,
@@ -207,21 +213,21 @@ impl Node {
 
 /// The limits in force; `differs` has some of them otherwise than the other nodes do.
 fn policy(limits: Limits, differs: bool) -> Policy {
-    let hour = Window::Session { ttl: Duration::from_secs(3600) };
+    let long = Window::Session { ttl: limits.long() };
     let brief = Window::Session { ttl: Duration::from_secs(if differs { 2 } else { 1 }) };
     let two_seconds = Window::Fixed(Duration::from_secs(2));
     let tools = |name, max, window| Limit::new(name, max, window).when("tool", "*");
     // Of no round length, so that ticks and ends fall together in every way.
     let lone = |name, window| Limit::new(name, 1, window).when("client", "*").per("client");
     let policy = match limits {
-        Limits::Single { max } => Policy::new([Limit::new("all", max, hour)]),
-        Limits::PerSession => Policy::new([Limit::new("calls", 1_000, hour).per("session")]),
-        Limits::Varied => Policy::new([
+        Limits::Single { max } => Policy::new([Limit::new("all", max, long)]),
+        Limits::PerSession => Policy::new([Limit::new("calls", 1_000, long).per("session")]),
+        Limits::Varied | Limits::Brief => Policy::new([
             // What calls of tools are for is not for the lone clients, and the other way round.
-            tools("tool", if differs { 3 } else { 5 }, hour).per("session").per("tool"),
+            tools("tool", if differs { 3 } else { 5 }, long).per("session").per("tool"),
             tools("brief", 4, brief).per("user").per("tool"),
             tools("window", if differs { 12 } else { 8 }, two_seconds).per("user"),
-            tools("all", 1_000, hour),
+            tools("all", 1_000, long),
             lone("lone window", Window::Fixed(Duration::from_millis(397))),
             lone("lone session", Window::Session { ttl: Duration::from_millis(311) }),
         ]),

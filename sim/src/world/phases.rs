@@ -64,6 +64,7 @@ impl World<'_> {
             Phase::Mended | Phase::MendedAgain => {
                 self.calls_until = self.now;
                 self.mended_at = self.now;
+                self.note_survivors();
                 let clones = self.options.nodes..self.nodes.len();
                 clones.for_each(|place| self.kill(place));
                 self.mend((0..self.options.nodes).collect());
@@ -102,6 +103,8 @@ impl World<'_> {
                 }
                 self.measured.converged_after.get_or_insert(self.now - self.mended_at);
                 self.account(&places)?;
+                self.check_survivors(&places)?;
+                self.check_forgotten(&places)?;
                 if self.phase == Phase::Mended && self.options.faults.has(Fault::Late) {
                     self.cancel_phase();
                     self.enter(Phase::HoursLater);

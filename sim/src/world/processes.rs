@@ -32,7 +32,8 @@ impl World<'_> {
     }
 
     pub(super) fn start(&mut self, place: usize) -> Checked {
-        if self.nodes[place].life.is_some() {
+        let is_late = self.nodes[place].is_pod && self.is_over();
+        if self.nodes[place].life.is_some() || is_late {
             return Ok(());
         }
         let reuses = self.options.mutant == Some(Mutant::ReplicaIdReused);
@@ -189,6 +190,9 @@ impl World<'_> {
 
     pub(super) fn kill_and_restart(&mut self, place: usize) {
         self.kill(place);
+        if self.nodes[place].is_pod {
+            return;
+        }
         // Now and then it stays away for longer than its counters are kept.
         let away_ms = if self.chance(0.2) { 6_000 } else { 1_500 };
         let delay = self.draw_ms(away_ms);

@@ -14,7 +14,7 @@ use tallymesh_core::time::Timestamp;
 use super::node::max_anywhere;
 use super::{Checked, Event, World};
 use crate::checker::{Counted, Violation};
-use crate::options::{Checks, Limits, Workload};
+use crate::options::{Checks, Workload};
 
 /// The length of the shortest window in force.
 const WINDOW_MS: u64 = 2_000;
@@ -41,7 +41,7 @@ impl World<'_> {
             self.gather_crowd(session);
         }
         self.after(gap, Event::Call);
-        let is_varied = self.options.limits == Limits::Varied;
+        let is_varied = self.options.limits.are_varied();
         if is_varied && self.chance(0.1) {
             self.change_plain(session)
         } else {
@@ -61,7 +61,7 @@ impl World<'_> {
         let (table, replica) = (life.table.clone(), life.replica.clone());
         let before = table.counter(key.as_bytes());
         let op = if subtracts { Op::Subtract(amount) } else { Op::Add(amount) };
-        let lifetime = Lifetime::new(Duration::from_secs(3600));
+        let lifetime = Lifetime::new(self.options.limits.long());
         // There may be no room for it.
         let Ok(result) = table.execute(now, &key, op, lifetime) else { return Ok(()) };
         let after = table.counter(key.as_bytes());
@@ -101,7 +101,7 @@ impl World<'_> {
         let Some(place) = self.who_is_called() else { return Ok(()) };
         let random = self.random.get_mut();
         let (tool, user) = (random.random_range(0..3), session % 5);
-        let is_single = self.options.limits != Limits::Varied;
+        let is_single = !self.options.limits.are_varied();
         let cost =
             if !is_single && random.random_bool(0.1) { random.random_range(2..4) } else { 1 };
         let texts = [format!("s{session}"), format!("t{tool}"), format!("u{user}")];

@@ -69,6 +69,21 @@ fn a_refusal_names_the_key_the_value_and_what_is_allowed() {
             "[gossip]\nlisten = \"0.0.0.0:7946\"",
             &["gossip.listen", "0.0.0.0:7946", "insecure = true"],
         ),
+        ("[gossip]\ncluster = \"two words\"", &["gossip.cluster", "\"two words\"", "1 to 64"]),
+        ("[gossip]\ncluster = \"\"", &["gossip.cluster", "1 to 64"]),
+        (
+            "[gossip]\nlisten = \"127.0.0.1:1\"\nadvertise = \"0.0.0.0:1\"",
+            &["gossip.advertise", "0.0.0.0:1", "that others can dial"],
+        ),
+        (
+            "[gossip]\nlisten = \"127.0.0.1:1\"\nadvertise = \"10.0.0.7:0\"",
+            &["gossip.advertise", "10.0.0.7:0", "port of at least 1"],
+        ),
+        (
+            "[gossip]\nlisten = \"127.0.0.1:1\"\nadvertise = \"host:1\"",
+            &["gossip.advertise", "host:1", "an IP address and a port"],
+        ),
+        ("[gossip]\nadvertise = \"10.0.0.7:1\"", &["gossip.advertise", "gossip.listen"]),
         ("[gossip]\nlisten = \"7946\"", &["gossip.listen", "\"7946\"", "IP address and a port"]),
         ("[gossip]\npeers = [\"10.0.0.7\"]", &["gossip.peers", "\"10.0.0.7\"", "host:port"]),
         ("[gossip]\nintervall = \"1s\"", &["intervall", "in [gossip]", "expected one of"]),
@@ -129,6 +144,19 @@ fn a_refusal_names_the_key_the_value_and_what_is_allowed() {
     assert!(message.contains("storage.durability"), "{message}");
     let message = Config::from_file("no/such/file.toml").unwrap_err().to_string();
     assert!(message.contains("no/such/file.toml"), "{message}");
+}
+
+#[test]
+fn addresses_are_learned_only_on_loopback_or_where_that_is_spelled_out() {
+    let learns = |gossip: &str| {
+        let config = Config::from_toml(&format!("{MINIMAL}[gossip]\n{gossip}\n")).unwrap();
+        let again = config.to_builder().build().unwrap();
+        assert_eq!(config.gossip.peer_exchange, again.gossip.peer_exchange, "{gossip}");
+        config.gossip.peer_exchange
+    };
+    assert!(learns("listen = \"127.0.0.1:0\"") && learns("listen = \"[::1]:0\""));
+    assert!(learns("listen = \"0.0.0.0:1\"\ninsecure = true") && learns("insecure = true"));
+    assert!(!learns("") && !learns("listen = \"127.0.0.1:0\"\npeer_exchange = false"));
 }
 
 #[test]

@@ -190,5 +190,5 @@ impl Replica {
 }
 
 fn link_up(link: LinkId, dialed: Option<String>) -> LinkEvent {
-    LinkEvent::Up { link, dialed, peer: Proven::Nobody }
+    LinkEvent::Up { link, dialed, remote: None, peer: Proven::Nobody }
 }

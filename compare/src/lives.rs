@@ -1,0 +1,219 @@
+//! What short-lived nodes leave behind: pods with names of their own, each of which counts once and is gone.
+
+use std::error::Error;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use tallymesh::{Limit, Limiter, Request, Timestamp, Window};
+use tallymesh_core::crdt::Delta;
+use tallymesh_core::id::{Incarnation, ReplicaId, Version};
+use tallymesh_core::limit::Policy;
+use tallymesh_core::table::{Bounds, DirtySet, Table as Counters};
+use tallymesh_core::wire::{
+    CloseReason, FRAME_HEADER_BYTES, Message, Outbox, PROTOCOLS, payload_bytes, read_frame,
+};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::clock::now;
+use crate::cluster::{self, address, node, open, runtime, until};
+use crate::decisions::thousands;
+use crate::process::resident_bytes;
+use crate::propagation::CountingProxy;
+use crate::report::Report;
+use crate::size::Size;
+use crate::table::Table;
+use crate::target::{self, Target};
+
+/// Their windows are of one second and of 30 days.
+const SECOND: &str = "a second";
+const MONTH: &str = "a month";
+/// So many lives are played at a time.
+const AT_ONCE: usize = 32;
+const FRAME_BYTES_MAX: usize = 65_536;
+
+/// Two nodes that stay, before and after so many lives that count once in both limits.
+pub fn run(size: &Size, lives: usize, report: &mut Report) -> Result<(), Box<dyn Error>> {
+    let (runtime, directory) = (runtime(), cluster::directory());
+    let pair = Pair::start(&runtime, &directory)?;
+    thread::sleep(size.watch);
+    let idle_before = pair.idle_bytes_a_second(size);
+    let resident_before = resident_bytes();
+
+    eprintln!("lives: {} of them", thousands(lives));
+    let begun = now();
+    play(lives, &address(pair.nodes[0].counters()), pair.nodes[0].counters().now())?;
+    until("both nodes know all lives", || pair.counted() == [lives as u64; 2]);
+    let played = (now() - begun).as_secs_f64();
+    let grown = (resident_bytes() - resident_before) / lives as f64;
+    pair.close(&runtime);
+
+    eprintln!("lives: both nodes start again");
+    let begun = now();
+    let pair = Pair::start(&runtime, &directory)?;
+    let restarted = (now() - begun).as_secs_f64();
+    assert_eq!(pair.counted(), [lives as u64; 2], "a count is lost");
+    // What is to be compared once is compared, and the rest is as it stays.
+    thread::sleep(Duration::from_secs(5).max(size.watch));
+    let idle_after = pair.idle_bytes_a_second(size);
+    assert_eq!(pair.counted(), [lives as u64; 2], "a count is lost");
+    pair.close(&runtime);
+
+    let ratio = idle_after / idle_before;
+    let mut table = Table::new(["two nodes that stay, with limits of 1 s and of 30 days", ""]);
+    let mut row = |what: &str, value: String| {
+        table.row([what.to_owned(), value]);
+    };
+    row("lives played, each with a name of its own", thousands(lives));
+    row("time for all of them", format!("{played:.1} s"));
+    row("value of the 30-day counter on both nodes, after both were restarted", thousands(lives));
+    row("idle bytes a second on the link, both ways, before", format!("{idle_before:.0}"));
+    row("idle bytes a second on the link, both ways, after", format!("{idle_after:.0}"));
+    row("ratio", format!("{ratio:.2}"));
+    row("memory of both nodes for one life", format!("{grown:.0} bytes"));
+    row("time to start both again, on disk", format!("{restarted:.1} s"));
+    report.text(&table);
+    report.text(&target::table(&[Target::at_most(
+        format!("idle bytes a second after {} lives, of those before", thousands(lives)),
+        1.1,
+        "",
+        ratio,
+    )]));
+    Ok(())
+}
+
+struct Pair {
+    nodes: [Limiter; 2],
+    proxy: CountingProxy,
+}
+
+impl Pair {
+    /// Two nodes on disk, of which the second dials the first.
+    fn start(runtime: &Runtime, directory: &TempDir) -> io::Result<Pair> {
+        let settings = |name| {
+            limits().into_iter().fold(node(name, Some(directory)), |node, limit| node.limit(limit))
+        };
+        let first = open(runtime, settings("steady-1"));
+        let proxy = CountingProxy::start(&address(first.counters()))?;
+        let second = open(runtime, settings("steady-2").peers([proxy.address.clone()]));
+        let nodes = [first, second];
+        until("both are connected", || {
+            nodes.iter().all(|node| node.peers().iter().any(|peer| peer.connected))
+        });
+        Ok(Pair { nodes, proxy })
+    }
+
+    /// What both hold in the counter of 30 days.
+    fn counted(&self) -> [u64; 2] {
+        self.nodes.each_ref().map(|node| {
+            let keys = node.keys(&Request::new()).expect("the request has all labels");
+            let month = keys.iter().find(|key| key.limit() == MONTH).expect("the limit applies");
+            node.counters().value(month)
+        })
+    }
+
+    fn idle_bytes_a_second(&self, size: &Size) -> f64 {
+        let bytes = || self.proxy.bytes().0 + self.proxy.bytes().1;
+        // Digests come about once a second, at random times.
+        let watch = size.watch * 3;
+        let before = bytes();
+        thread::sleep(watch);
+        (bytes() - before) as f64 / watch.as_secs_f64()
+    }
+
+    fn close(self, runtime: &Runtime) {
+        for node in &self.nodes {
+            runtime.block_on(node.close()).expect("the disk works");
+        }
+    }
+}
+
+fn limits() -> [Limit; 2] {
+    let fixed =
+        |name, seconds| Limit::new(name, 1 << 40, Window::Fixed(Duration::from_secs(seconds)));
+    [fixed(SECOND, 1), fixed(MONTH, 30 * 24 * 3600)]
+}
+
+/// Plays all lives, some at a time.
+fn play(lives: usize, address: &str, start: Timestamp) -> Result<(), Box<dyn Error>> {
+    let (next, begun) = (AtomicUsize::new(0), now());
+    let policy = Policy::new(limits()).map_err(|error| format!("{error:?}"))?;
+    thread::scope(|scope| {
+        let player = || {
+            loop {
+                let life = next.fetch_add(1, Ordering::Relaxed);
+                if life >= lives {
+                    return Ok(());
+                }
+                live(life, address, &policy, start.plus(now() - begun))?;
+            }
+        };
+        let players: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(player)).collect();
+        let ended = players.into_iter().map(|player| player.join().expect("no player panics"));
+        ended.collect::<io::Result<Vec<()>>>()
+    })?;
+    Ok(())
+}
+
+/// A node that counts once, tells its peer, and says goodbye when that has it.
+fn live(life: usize, address: &str, policy: &Policy, wall: Timestamp) -> io::Result<()> {
+    let incarnation = Incarnation { boot: wall.0, nonce: life as u64 };
+    let node = format!("pod-{life:06}").parse().expect("a valid name");
+    let replica = ReplicaId { node, incarnation };
+    let counters = Counters::new(replica.clone(), Bounds::default(), [1, 2, 3, life as u64]);
+    counters.acquire(wall, &policy.demands_with_labels(&Request::new(), wall));
+    counters.harvest(DirtySet::All);
+    let part = counters.updates_after(&replica, Version::ZERO, FRAME_BYTES_MAX);
+    let part = part.expect("it has counted");
+    let hello = Message::Hello {
+        protocols: PROTOCOLS.to_vec(),
+        replica: replica.clone(),
+        limits_digest: 0,
+    };
+    let delta = Message::Delta(Delta {
+        replica,
+        from: Version::ZERO,
+        chain: 1,
+        part: 0,
+        watermark: part.watermark,
+        as_of: Some(wall),
+        updates: part.updates,
+    });
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    send(&mut stream, &[hello, delta])?;
+    loop {
+        let frame = receive(&mut stream)?;
+        let received = read_frame(&frame, FRAME_BYTES_MAX).map_err(io::Error::other)?;
+        let has_all = |message: &Message| matches!(message, Message::Ack { watermark } if Some(*watermark) >= part.watermark);
+        if received.messages.iter().any(has_all) {
+            return send(&mut stream, &[Message::Goodbye { reason: CloseReason::Stopping }]);
+        }
+        if let Some(Message::Goodbye { reason }) = received.messages.last() {
+            return Err(io::Error::other(format!("the node refuses: {reason:?}")));
+        }
+    }
+}
+
+fn send(stream: &mut TcpStream, messages: &[Message]) -> io::Result<()> {
+    let mut outbox = Outbox::default();
+    for message in messages {
+        if let Some(frame) = outbox.push(message, FRAME_BYTES_MAX) {
+            stream.write_all(&frame)?;
+        }
+    }
+    outbox.finish().map_or(Ok(()), |frame| stream.write_all(&frame))
+}
+
+fn receive(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut header = [0; FRAME_HEADER_BYTES];
+    stream.read_exact(&mut header)?;
+    let length = payload_bytes(header, FRAME_BYTES_MAX).map_err(io::Error::other)?;
+    let mut frame = header.to_vec();
+    frame.resize(FRAME_HEADER_BYTES + length, 0);
+    stream.read_exact(&mut frame[FRAME_HEADER_BYTES..])?;
+    Ok(frame)
+}

@@ -1,0 +1,98 @@
+//! Which bounds were reached lately, and what an operator is told of each.
+
+use std::time::Duration;
+
+use tallymesh_core::table::{Bound, Rejections};
+
+/// So long after something was refused over a bound, that is a reason in the health.
+const LATELY: Duration = Duration::from_secs(60);
+
+/// When something was last refused over each bound.
+#[derive(Debug, Default)]
+pub(crate) struct BoundsWatch {
+    seen: Rejections,
+    refused_at: Vec<(Bound, Duration)>,
+}
+
+impl BoundsWatch {
+    /// Takes note of what was refused so far, and returns the bounds over which something was refused lately.
+    pub(crate) fn look(&mut self, now: Duration, rejections: Rejections) -> Vec<Bound> {
+        for bound in grown(&self.seen, &rejections) {
+            self.refused_at.retain(|(known, _)| *known != bound);
+            self.refused_at.push((bound, now));
+        }
+        self.seen = rejections;
+        self.refused_at.retain(|(_, at)| now.saturating_sub(*at) < LATELY);
+        self.refused_at.iter().map(|(bound, _)| *bound).collect()
+    }
+}
+
+/// The bounds over which something was refused between two looks.
+pub(super) fn grown(before: &Rejections, now: &Rejections) -> impl Iterator<Item = Bound> {
+    let (before, now) = (*before, *now);
+    Bound::ALL.into_iter().filter(move |bound| now.refused(*bound) > before.refused(*bound))
+}
+
+/// What an operator is told of a bound over which something was refused: in the log, and as a reason in the health.
+pub(crate) fn words(bound: Bound) -> &'static str {
+    match bound {
+        Bound::Counters => {
+            "counters.max_counters is reached: what needs a new counter is refused or not counted, as counters.when_full says, \
+             and new counters of peers are not taken in; raise it, or count less finely"
+        }
+        Bound::Replicas => {
+            "counters.max_replicas is reached: counts of nodes that are new here are not taken in, so limits may be overshot; \
+             raise it on all nodes"
+        }
+        Bound::ReplicasPerCounter => {
+            "counters.max_replicas_per_counter is reached in some counter: counts of further nodes are not taken in there, so \
+             its limit may be overshot; raise it on all nodes"
+        }
+        Bound::Connections => {
+            "gossip.max_connections is reached: further connections are closed at once; raise it, or name fewer peers"
+        }
+        Bound::FrameBytes => {
+            "a frame was longer than gossip.max_frame_bytes, and its connection was closed; give the setting one value on all \
+             nodes"
+        }
+        Bound::FramesQueued => {
+            "gossip.max_frames_queued frames have waited for a peer for a second or more: that node or the network takes in \
+             less than there is to send. Nothing is lost, it gets later, merged deltas; if it goes on, look at the load there \
+             and at the network"
+        }
+        Bound::Addresses => {
+            "gossip.peers lead to more addresses than the 4,096 that a node takes: the rest is left out; name fewer"
+        }
+        _ => "a bound is reached: see the rejections in the status",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_is_a_reason_for_a_minute_after_the_last_refusal() {
+        let mut watch = BoundsWatch::default();
+        let mut rejections = Rejections::default();
+        let seconds = Duration::from_secs;
+        assert!(watch.look(seconds(0), rejections).is_empty());
+        rejections.replicas_refused = 1;
+        assert_eq!(watch.look(seconds(10), rejections), [Bound::Replicas]);
+        rejections.cells_refused = 7;
+        assert_eq!(
+            watch.look(seconds(60), rejections),
+            [Bound::Replicas, Bound::ReplicasPerCounter]
+        );
+        assert_eq!(watch.look(seconds(70), rejections), [Bound::ReplicasPerCounter]);
+        assert!(watch.look(seconds(120), rejections).is_empty());
+        rejections.cells_implausible = 1;
+        assert!(watch.look(seconds(121), rejections).is_empty(), "that is no bound");
+    }
+
+    #[test]
+    fn each_bound_has_words_of_its_own() {
+        let words: std::collections::BTreeSet<&str> = Bound::ALL.into_iter().map(words).collect();
+        assert_eq!(words.len(), Bound::ALL.len());
+    }
+}
