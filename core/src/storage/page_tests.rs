@@ -340,7 +340,7 @@ fn pages_leave_with_their_counter_and_replicas_after_the_last_record_that_names_
     }
     assert!(store.keys(b'c').is_empty() && store.keys(b'p').is_empty());
     assert!(store.keys(b'r').is_empty() && store.keys(b'w').is_empty());
-    assert_eq!(own.replicas(), 1);
+    assert_eq!(own.replicas_known(), 1);
     assert_eq!(writer.live_bytes, 0);
     // No number is given again.
     peer.count(over, 0, 0..1);
