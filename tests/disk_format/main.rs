@@ -177,18 +177,3 @@ fn expected(mut replicas: Vec<(String, u64)>, counters: &[CounterState]) -> Valu
         "counters": counters.collect::<Vec<_>>(),
     })
 }
-
-#[test]
-fn zz_dump() {
-    let temp = tempfile::tempdir().unwrap();
-    let dir = temp.path().join("a");
-    unpack(&fixtures(2).join("lives"), &dir);
-    let db = sled::open(dir.join("db")).unwrap();
-    for entry in db.iter() {
-        let (key, value) = entry.unwrap();
-        let hex =
-            |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
-        println!("DUMP {} => {}", hex(&key), hex(&value));
-    }
-    println!("DUMP note {:02x?}", std::fs::read(dir.join("checkpoint")).unwrap());
-}

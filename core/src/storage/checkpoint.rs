@@ -354,6 +354,8 @@ impl Meta {
             totals: Totals::default(),
             clock: Timestamp(0),
             next_replica: 0,
+            watermarks: Vec::new(),
+            ends: Vec::new(),
             others: Fields::default(),
         }
     }

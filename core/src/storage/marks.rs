@@ -2,7 +2,7 @@
 //! replicas, of which few change between two checkpoints, so they stand in pages of which only those are written that
 //! changed.
 //!
-//! The page `number` has the replicas of 256 numbers, those that have anything: `[[replica number, watermark, end], ...]`.
+//! A page has the replicas of 256 numbers, those that have anything: `[[replica number, watermark, end], ...]`.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -39,6 +39,16 @@ impl ReplicaMarks {
         for (number, watermark, end_s) in page {
             self.by_number.insert(*number, Mark { watermark: *watermark, end_s: *end_s });
         }
+    }
+
+    /// Takes in what an earlier build wrote into the last checkpoint's entry, which is to stand in pages from now on.
+    pub(super) fn adopt(&mut self, watermarks: &[(u32, Version)], ends: &[(u32, u64)]) {
+        for (number, watermark) in watermarks {
+            if self.get(*number).is_none() {
+                self.set(*number, *watermark, 0);
+            }
+        }
+        ends.iter().for_each(|(number, end_s)| self.raise_end(*number, *end_s));
     }
 
     pub(super) fn get(&self, number: u32) -> Option<Mark> {

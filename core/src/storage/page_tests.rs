@@ -3,10 +3,14 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use serde::Serialize;
+
+use super::Fields;
 use super::record::{
     CounterRecord, META_KEY, Meta, counter_key, decode, encode, marks_key, page_key, replica_key,
 };
@@ -336,7 +340,7 @@ fn pages_leave_with_their_counter_and_replicas_after_the_last_record_that_names_
     }
     assert!(store.keys(b'c').is_empty() && store.keys(b'p').is_empty());
     assert!(store.keys(b'r').is_empty() && store.keys(b'w').is_empty());
-    assert_eq!(own.replicas(), 1);
+    assert_eq!(own.replicas_known(), 1);
     assert_eq!(writer.live_bytes, 0);
     // No number is given again.
     peer.count(over, 0, 0..1);
@@ -380,6 +384,38 @@ fn a_rejected_record_of_a_counter_takes_its_pages_along() {
     let (again, recovered_from) = recovered(&store, 3).unwrap();
     assert!(recovered_from.unwrap().rejected.is_empty());
     assert_eq!(again.state_checksum(NOW), peer.table.state_checksum(NOW));
+}
+
+#[test]
+fn what_an_earlier_build_kept_of_replicas_is_put_on_pages() {
+    let (store, mut peer, own) = (Lossy::default(), peer(), table("a", 1));
+    peer.count(NOW, 0, 0..2);
+    sync(&peer.table, &own, NOW);
+    let mut first = writer(&store, None).unwrap();
+    first.write(&own, NOW).unwrap();
+    let meta = first.meta.clone();
+    drop(first);
+    // Its entry had two fields more, and there were no pages.
+    let former = Former { meta, watermarks: vec![(0, 1), (1, 1)], ends: vec![(0, 5), (1, 7)] };
+    store.platter().shown.insert(META_KEY.to_vec(), encode(META_KEY, &former).0);
+    store.platter().shown.remove(&marks_key(0));
+    for life in [2, 3] {
+        let (again, found) = recovered(&store, life).unwrap();
+        assert_eq!(again.watermark(&pod(1)), Version(1), "life {life}");
+        drop(writer(&store, found.as_ref()).unwrap());
+        assert!(store.platter().shown.contains_key(&marks_key(0)));
+        let meta: Fields = decode(META_KEY, &store.platter().shown[META_KEY]).unwrap().0;
+        assert!(!format!("{meta:?}").contains("watermarks"));
+    }
+}
+
+/// The last checkpoint's entry as earlier builds wrote it.
+#[derive(Serialize)]
+struct Former {
+    #[serde(flatten)]
+    meta: Meta,
+    watermarks: Vec<(u32, u64)>,
+    ends: Vec<(u32, u64)>,
 }
 
 #[test]

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub(super) use counter::{CounterRecord, StateRecord, head_of};
 
 use super::Fields;
-use crate::id::{Incarnation, NodeId, ReplicaId};
+use crate::id::{Incarnation, NodeId, ReplicaId, Version};
 use crate::time::Timestamp;
 
 pub(super) const COUNTER_PREFIX: u8 = b'c';
@@ -52,6 +52,11 @@ pub struct Meta {
     pub clock: Timestamp,
     /// The number of the next replica: none is given twice.
     pub next_replica: u32,
+    /// What earlier builds wrote here of replicas, which has pages of its own now: the watermarks, and the ends in seconds since 1970.
+    #[serde(default, skip_serializing)]
+    pub(super) watermarks: Vec<(u32, Version)>,
+    #[serde(default, skip_serializing)]
+    pub(super) ends: Vec<(u32, u64)>,
     /// What a newer version added.
     #[serde(flatten)]
     pub others: Fields,
@@ -226,6 +231,8 @@ mod tests {
             totals: Totals { count: 1, sum: 5 },
             clock: Timestamp(9),
             next_replica: 1,
+            watermarks: Vec::new(),
+            ends: Vec::new(),
             others: Fields::default(),
         };
         let expected = [

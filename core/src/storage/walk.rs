@@ -140,6 +140,9 @@ pub(super) fn walk<V: Visitor>(store: &dyn KvStore, visitor: &mut V) -> Result<W
         walked.marks(key, value, visitor);
     });
     scanned.or_else(|error| visitor.unreadable("the watermarks", error))?;
+    if let Some(meta) = &walked.meta {
+        walked.marks.adopt(&meta.watermarks, &meta.ends);
+    }
     visitor.replicas_end(&walked.replicas, &walked.marks);
     let scanned = store.scan(&[PAGE_PREFIX], &mut |key, value| {
         walked.page(key, value, visitor);
