@@ -1,21 +1,11 @@
 //! What short-lived nodes leave behind: pods with names of their own, each of which counts once and is gone.
 
-use std::error::Error;
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tallymesh::{Limit, Limiter, Request, Timestamp, Window};
-use tallymesh_core::crdt::Delta;
-use tallymesh_core::id::{Incarnation, ReplicaId, Version};
-use tallymesh_core::limit::Policy;
-use tallymesh_core::table::{Bounds, DirtySet, Table as Counters};
-use tallymesh_core::wire::{
-    CloseReason, DEFAULT_CLUSTER, FRAME_HEADER_BYTES, Message, Outbox, PROTOCOLS, payload_bytes,
-    read_frame,
-};
+use tallymesh::{Config, ConfigBuilder, Limit, Limiter, Request, Window};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -33,11 +23,10 @@ use crate::target::{self, Target};
 const SECOND: &str = "a second";
 const MONTH: &str = "a month";
 /// So many lives are played at a time.
-const AT_ONCE: usize = 32;
-const FRAME_BYTES_MAX: usize = 65_536;
+const AT_ONCE: usize = 16;
 
 /// Two nodes that stay, before and after so many lives that count once in both limits.
-pub fn run(size: &Size, lives: usize, report: &mut Report) -> Result<(), Box<dyn Error>> {
+pub fn run(size: &Size, lives: usize, report: &mut Report) -> io::Result<()> {
     let (runtime, directory) = (runtime(), cluster::directory());
     let pair = Pair::start(&runtime, &directory)?;
     thread::sleep(size.watch);
@@ -46,7 +35,7 @@ pub fn run(size: &Size, lives: usize, report: &mut Report) -> Result<(), Box<dyn
 
     eprintln!("lives: {} of them", thousands(lives));
     let begun = now();
-    play(lives, &address(pair.nodes[0].counters()), pair.nodes[0].counters().now())?;
+    play(lives, &address(pair.nodes[0].counters()));
     until("both nodes know all lives", || pair.counted() == [lives as u64; 2]);
     let played = (now() - begun).as_secs_f64();
     let grown = (resident_bytes() - resident_before) / lives as f64;
@@ -139,84 +128,29 @@ fn limits() -> [Limit; 2] {
 }
 
 /// Plays all lives, some at a time.
-fn play(lives: usize, address: &str, start: Timestamp) -> Result<(), Box<dyn Error>> {
-    let (next, begun) = (AtomicUsize::new(0), now());
-    let policy = Policy::new(limits()).map_err(|error| format!("{error:?}"))?;
+fn play(lives: usize, address: &str) {
+    let next = AtomicUsize::new(0);
     thread::scope(|scope| {
-        let player = || {
-            loop {
-                let life = next.fetch_add(1, Ordering::Relaxed);
-                if life >= lives {
-                    return Ok(());
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                let runtime = runtime();
+                loop {
+                    let life = next.fetch_add(1, Ordering::Relaxed);
+                    if life >= lives {
+                        return;
+                    }
+                    live(life, address, &runtime);
                 }
-                live(life, address, &policy, start.plus(now() - begun))?;
-            }
-        };
-        let players: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(player)).collect();
-        let ended = players.into_iter().map(|player| player.join().expect("no player panics"));
-        ended.collect::<io::Result<Vec<()>>>()
-    })?;
-    Ok(())
-}
-
-/// A node that counts once, tells its peer, and says goodbye when that has it.
-fn live(life: usize, address: &str, policy: &Policy, wall: Timestamp) -> io::Result<()> {
-    let incarnation = Incarnation { boot: wall.0, nonce: life as u64 };
-    let node = format!("pod-{life:06}").parse().expect("a valid name");
-    let replica = ReplicaId { node, incarnation };
-    let counters = Counters::new(replica.clone(), Bounds::default(), [1, 2, 3, life as u64]);
-    counters.acquire(wall, &policy.demands_with_labels(&Request::new(), wall));
-    counters.harvest(DirtySet::All);
-    let part = counters.updates_after(&replica, Version::ZERO, FRAME_BYTES_MAX);
-    let part = part.expect("it has counted");
-    let hello = Message::Hello {
-        protocols: PROTOCOLS.to_vec(),
-        replica: replica.clone(),
-        limits_digest: 0,
-        cluster: DEFAULT_CLUSTER.to_owned(),
-        advertised: None,
-    };
-    let delta = Message::Delta(Delta {
-        replica,
-        from: Version::ZERO,
-        chain: 1,
-        part: 0,
-        watermark: part.watermark,
-        as_of: Some(wall),
-        updates: part.updates,
+            });
+        }
     });
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_nodelay(true)?;
-    send(&mut stream, &[hello, delta])?;
-    loop {
-        let frame = receive(&mut stream)?;
-        let received = read_frame(&frame, FRAME_BYTES_MAX).map_err(io::Error::other)?;
-        let has_all = |message: &Message| matches!(message, Message::Ack { watermark } if Some(*watermark) >= part.watermark);
-        if received.messages.iter().any(has_all) {
-            return send(&mut stream, &[Message::Goodbye { reason: CloseReason::Stopping }]);
-        }
-        if let Some(Message::Goodbye { reason }) = received.messages.last() {
-            return Err(io::Error::other(format!("the node refuses: {reason:?}")));
-        }
-    }
 }
 
-fn send(stream: &mut TcpStream, messages: &[Message]) -> io::Result<()> {
-    let mut outbox = Outbox::default();
-    for message in messages {
-        if let Some(frame) = outbox.push(message, FRAME_BYTES_MAX) {
-            stream.write_all(&frame)?;
-        }
-    }
-    outbox.finish().map_or(Ok(()), |frame| stream.write_all(&frame))
-}
-
-fn receive(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let mut header = [0; FRAME_HEADER_BYTES];
-    stream.read_exact(&mut header)?;
-    let length = payload_bytes(header, FRAME_BYTES_MAX).map_err(io::Error::other)?;
-    let mut frame = header.to_vec();
-    frame.resize(FRAME_HEADER_BYTES + length, 0);
-    stream.read_exact(&mut frame[FRAME_HEADER_BYTES..])?;
-    Ok(frame)
+/// A node without a disk that counts once, and stops when its peer has confirmed that.
+fn live(life: usize, address: &str, runtime: &Runtime) {
+    let settings = Config::builder(format!("pod-{life:06}")).in_memory().peers([address]);
+    let pod = open(runtime, limits().into_iter().fold(settings, ConfigBuilder::limit));
+    assert!(pod.acquire(&Request::new()).is_allowed(), "there is room");
+    let closed = runtime.block_on(pod.close()).expect("there is no disk that could fail");
+    assert_eq!(closed.unconfirmed, 0, "the peer is there");
 }

@@ -9,8 +9,6 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::time::Timestamp;
-
 /// The name of one node of the cluster, unique in it and stable across restarts.
 ///
 /// 1 to 64 bytes of ASCII letters, digits, `.`, `_` and `-`.
@@ -116,9 +114,18 @@ pub struct Incarnation {
 }
 
 impl Incarnation {
-    /// The boot number of a life that starts at this time, after one with the number `stored`; that is 0 where none is known.
-    pub fn boot_after(stored: u64, clock: Timestamp) -> u64 {
-        stored.saturating_add(1).max(clock.0)
+    /// The boot number of a life that starts at this time, in milliseconds since 1970, after one with the number `stored`; that is 0
+    /// where none is known.
+    ///
+    /// ```
+    /// use tallymesh::Incarnation;
+    ///
+    /// assert_eq!(Incarnation::boot_after(0, 1_790_000_000_000), 1_790_000_000_000);
+    /// // The clock has stepped back.
+    /// assert_eq!(Incarnation::boot_after(1_790_000_000_000, 5), 1_790_000_000_001);
+    /// ```
+    pub fn boot_after(stored: u64, unix_ms: u64) -> u64 {
+        stored.saturating_add(1).max(unix_ms)
     }
 }
 

@@ -114,7 +114,7 @@ fn open(config: &Config) -> Result<(Started, Option<StateStore>), OpenError> {
     let start = Start { clock, nonce: number()?, hash_seeds };
     let (node, bounds) = (&config.node, &config.bounds);
     let Some(path) = &config.data_dir else {
-        let boot = Incarnation::boot_after(0, start.clock);
+        let boot = Incarnation::boot_after(0, start.clock.0);
         let incarnation = Incarnation { boot, nonce: start.nonce };
         let own = ReplicaId { node: node.clone(), incarnation };
         let table = Arc::new(Table::new(own, bounds.clone(), start.hash_seeds).without_storage());

@@ -153,7 +153,7 @@ impl DataDir {
         let stored = in_identity.max(in_database);
         let boot = match stored > 0 && mutant!(ReplicaIdReused) {
             true => stored,
-            false => Incarnation::boot_after(stored, clock),
+            false => Incarnation::boot_after(stored, clock.0),
         };
         let known = self.identity.as_ref();
         self.write_identity(Identity {

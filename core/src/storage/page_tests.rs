@@ -399,9 +399,9 @@ fn what_an_earlier_build_kept_of_replicas_is_put_on_pages() {
     let former = Former { meta, watermarks: vec![(0, 1), (1, 1)], ends: vec![(0, 5), (1, 7)] };
     store.platter().shown.insert(META_KEY.to_vec(), encode(META_KEY, &former).0);
     store.platter().shown.remove(&marks_key(0));
-    for life in [2, 3] {
-        let (again, found) = recovered(&store, life).unwrap();
-        assert_eq!(again.watermark(&pod(1)), Version(1), "life {life}");
+    for boot in [2, 3] {
+        let (again, found) = recovered(&store, boot).unwrap();
+        assert_eq!(again.watermark(&pod(1)), Version(1), "boot {boot}");
         drop(writer(&store, found.as_ref()).unwrap());
         assert!(store.platter().shown.contains_key(&marks_key(0)));
         let meta: Fields = decode(META_KEY, &store.platter().shown[META_KEY]).unwrap().0;

@@ -1,7 +1,7 @@
 //! Forgetting replicas: by what is known of their counters, not by timers.
 //!
-//! Think of a library that keeps a reader's card for as long as a book is out on it, and a while longer. Whoever asks any
-//! branch is told the same day, since the day follows from the books and not from when a branch last looked.
+//! Think of a library that keeps a reader's card for as long as a book is out on it, and a while longer. Every branch names
+//! the same day, since the day follows from the books and not from when a branch last looked.
 //!
 //! A replica ends when the last counter ends that holds, or held, a cell of it. Every node that merges such a cell knows this
 //! end, tells it in its digests, and takes the latest that it hears. It is told until half a grace after the end, and forgotten a

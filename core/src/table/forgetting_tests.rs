@@ -173,15 +173,15 @@ fn one_that_returns_is_new_here_and_loses_nothing() {
 }
 
 #[test]
-fn lives_without_end_leave_nothing_behind() {
+fn pods_without_end_leave_nothing_behind() {
     let b = table("b");
-    for life in 0..500 {
-        let now = NOW + life * MINUTE;
-        let a = Table::new(replica(&format!("pod-{life}"), now), Bounds::default(), [1, 2, 3, 4]);
+    for pod in 0..500 {
+        let now = NOW + pod * MINUTE;
+        let a = Table::new(replica(&format!("pod-{pod}"), now), Bounds::default(), [1, 2, 3, 4]);
         count(&a, "x", now, MINUTE);
         sync(&a, &b, now);
         age(&b, now);
-        assert!(b.replicas_known() <= 6, "{} after {life} lives", b.replicas_known());
+        assert!(b.replicas_known() <= 6, "{} after {pod} pods", b.replicas_known());
     }
     assert!(b.take_replica_marks().len() <= 6 && b.take_forgotten().len() > 490);
 }
@@ -189,8 +189,8 @@ fn lives_without_end_leave_nothing_behind() {
 #[test]
 fn checksums_tell_which_buckets_differ_and_leave_out_who_is_named() {
     let (b, c) = (table("b"), table("c"));
-    let lives: Vec<Table> = (0..200).map(|life| table(&format!("pod-{life}"))).collect();
-    for a in &lives {
+    let pods: Vec<Table> = (0..200).map(|pod| table(&format!("pod-{pod}"))).collect();
+    for a in &pods {
         count(a, "x", NOW, 10 * MINUTE);
         sync(a, &b, NOW);
         sync(a, &c, NOW);
@@ -198,7 +198,7 @@ fn checksums_tell_which_buckets_differ_and_leave_out_who_is_named() {
     let (now, own) = (Timestamp(NOW), [b.own_replica(), c.own_replica()]);
     let sums = |table: &Table| table.bucket_sums(now, &own);
     assert_eq!(sums(&b), sums(&c));
-    let Some(newer) = lives.first() else { return };
+    let Some(newer) = pods.first() else { return };
     count(newer, "x", NOW, 10 * MINUTE);
     sync(newer, &b, NOW);
     assert_ne!(sums(&b).total(), sums(&c).total());

@@ -307,8 +307,11 @@ impl Replicas {
 
     /// Gives back all that is kept of a replica, of which no cell may be left.
     pub(super) fn forget(&mut self, index: ReplicaIndex) {
-        let place = self.known.get_mut(index.0 as usize).and_then(Option::take);
-        let Some(replica) = place.filter(|_| index != ReplicaIndex::OWN) else { return };
+        if index == ReplicaIndex::OWN {
+            return;
+        }
+        let known = self.known.get_mut(index.0 as usize).and_then(Option::take);
+        let Some(replica) = known else { return };
         self.by_id.remove(&replica.id);
         if let Some(others) = self.in_bucket.get_mut(replica.bucket) {
             others.remove(&index);

@@ -1,4 +1,4 @@
-//! Pods: processes with names of their own and disks that nobody finds again, which a platform starts and ends as it likes.
+//! Pods: processes with names of their own and disks that no start finds again, which a platform starts and ends as it likes.
 
 use std::time::Duration;
 

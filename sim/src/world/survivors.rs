@@ -21,7 +21,7 @@ impl World<'_> {
         self.survived = lives.flat_map(|life| counters(&life.table)).collect();
     }
 
-    /// I4: no cell that a node held when everything was repaired is dropped, whoever wrote it.
+    /// I4: no cell that a node held when everything was repaired is dropped, of any writer.
     pub(super) fn check_survivors(&mut self, places: &[usize]) -> Checked {
         let latest = self.latest(places);
         let is_owed = |held: &&CounterState| {
