@@ -51,8 +51,8 @@ pub enum Mutant {
     WatermarkOfFutureBelieved,
     /// A node whose clock is lowered goes on to vouch for what it dropped by the time that it acted on before.
     LoweredNodeVouches,
-    /// How long a peer keeps a replica is not heeded.
-    EndNotHeard,
+    /// A replica that has ended is remembered for ever.
+    ReplicaNeverForgotten,
     /// A closed table counts on.
     CountsWhenClosed,
     /// A node that stops says goodbye before a peer has what it counted last.
@@ -81,7 +81,7 @@ impl Mutant {
         Mutant::WatermarkBeforeCells,
         Mutant::WatermarkOfFutureBelieved,
         Mutant::LoweredNodeVouches,
-        Mutant::EndNotHeard,
+        Mutant::ReplicaNeverForgotten,
         Mutant::CountsWhenClosed,
         Mutant::GoodbyeFirst,
         Mutant::NewsLeftToChance,

@@ -23,7 +23,7 @@ const CAUGHT_WITHIN: [(Mutant, u64, &str); 20] = [
     (Mutant::WatermarkBeforeCells, 60, "all"),
     (Mutant::WatermarkOfFutureBelieved, 60, "clock,crash,wipe"),
     (Mutant::LoweredNodeVouches, 60, "all"),
-    (Mutant::EndNotHeard, 60, "pods,crash,wipe"),
+    (Mutant::ReplicaNeverForgotten, 10, "late,crash"),
     (Mutant::CountsWhenClosed, 20, "all"),
     (Mutant::GoodbyeFirst, 60, "close"),
     (Mutant::NewsLeftToChance, 3, "news"),

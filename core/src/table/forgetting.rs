@@ -43,7 +43,8 @@ impl Table {
                 kept_until
             } else {
                 replicas.prune(index, |version, slot| self.is_live(index, version, slot));
-                if !replicas.has_entries(index) && !is_connected(replicas.id(index)) {
+                let is_kept = mutant!(ReplicaNeverForgotten) || is_connected(replicas.id(index));
+                if !replicas.has_entries(index) && !is_kept {
                     replicas.forget(index);
                     continue;
                 }
@@ -82,8 +83,8 @@ impl Table {
         is_live.then(|| slot.ends())
     }
 
-    /// Takes in until when a peer keeps a replica. Of one that is not known here and that is not over, it is remembered that there is something to
-    /// ask for. Returns whether it is over: then there is nothing.
+    /// Takes in until when a peer keeps a replica. Of one that is not known here and that is not over, it is remembered that there
+    /// is something to ask for. Returns whether it is over: then there is nothing.
     pub fn hear_end(&self, now: Timestamp, heard: &DigestEntry) -> bool {
         let end = heard.end.min(self.latest_end(now));
         let mut replicas = self.lock_replicas();
@@ -94,7 +95,7 @@ impl Table {
             None => replicas.index_or_insert(&heard.replica, self.bounds.replicas_max),
             known => known,
         };
-        if let Some(index) = index.filter(|_| !mutant!(EndNotHeard)) {
+        if let Some(index) = index {
             replicas.raise_end(index, end);
         }
         is_over
