@@ -41,9 +41,9 @@ async fn what_is_sound_is_said_to_be_and_held_directories_are_refused() {
     assert_eq!(report.damage, []);
     assert_eq!(before, files(&dir));
     assert_eq!(report.contents, tallymesh::inspect(&dir).unwrap());
-    assert_eq!((report.contents.counters.len(), report.contents.boot), (300, 1));
-    // The counters, the replica, the checkpoint's own.
-    assert_eq!((report.records, report.tombstones), (302, 0));
+    assert_eq!((report.contents.counters.len(), report.contents.boot > 1), (300, true));
+    // The counters, the replica and what is kept of it, the checkpoint's own.
+    assert_eq!((report.records, report.tombstones), (303, 0));
 
     std::fs::create_dir(dir.join("db.damaged-7")).unwrap();
     std::fs::write(dir.join("db.damaged-7/db"), [1; 300]).unwrap();
@@ -144,7 +144,11 @@ async fn a_record_that_is_lost_or_old_is_noticed_by_the_totals() {
     }
     let report = tallymesh::check(temp.path()).unwrap();
     assert_eq!(report.damage.len(), 1, "{:?}", report.damage);
-    assert!(report.damage[0].what.contains("300 counters and 299"), "{:?}", report.damage);
+    assert!(
+        report.damage[0].what.contains("300 records of counters and 299"),
+        "{:?}",
+        report.damage
+    );
 }
 
 #[tokio::test]

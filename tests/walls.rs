@@ -54,7 +54,7 @@ const SAID_ONLY_IN: &[(&str, &[&str])] = &[
     ("sled::", &["src/disk/"]),
     ("toml::", &["src/disk/file_system.rs", "src/config/"]),
     ("tracing::", &["src/runtime/", "src/transport/", "src/limiter.rs"]),
-    ("decode::<CounterRecord>", &["core/src/storage/checkpoint.rs"]),
+    ("decode::<CounterRecord>", &["core/src/storage/put.rs"]),
     ("decode::<ReplicaRecord>", &["core/src/storage/recover.rs"]),
     ("read::<ReplicaRecord>", &["core/src/storage/walk.rs"]),
     ("Instant::now", &["src/clock.rs"]),

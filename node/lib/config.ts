@@ -69,7 +69,7 @@ export interface GossipConfig {
   readonly readyTimeout?: Duration;
   /** How long a node that stops waits for a peer to confirm its last counts; at most 1 minute. Default: `'1s'`. */
   readonly leaveTimeout?: Duration;
-  /** Up to this many nodes, each sends its own changes to every peer; 0 to 65,536. Default: 32. */
+  /** Up to this many nodes, each sends its own changes to every peer; 0 to 65,536. Default: 128. */
   readonly directUpTo?: number;
   /** In a larger cluster, the number of random peers that each round sends changes to; 1 to 1,024. Default: 4. */
   readonly fanout?: number;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Interval, MissedTickBehavior};
 
@@ -42,20 +42,24 @@ pub(crate) struct Tcp {
 
 struct Connection {
     frames: mpsc::Sender<Vec<u8>>,
+    /// As long as it is there, what comes in is taken for frames.
+    takes_frames: oneshot::Sender<()>,
     reader: AbortHandle,
     writer: JoinHandle<()>,
 }
 
 impl Connection {
-    /// Reads no more, and writes what is queued if the peer takes it in soon.
+    /// Takes in no more, and writes what is queued if the peer takes it in soon. What still comes in is thrown away until then:
+    /// were it left unread, the system would reset the connection, and the peer might lose our last word.
     fn wind_up(self) {
-        let Connection { frames, reader, mut writer } = self;
-        drop(frames);
-        reader.abort();
+        let Connection { frames, takes_frames, reader, mut writer } = self;
+        drop((frames, takes_frames));
         tokio::spawn(async move {
-            if tokio::time::timeout(LINGER, &mut writer).await.is_err() {
+            let written = tokio::time::timeout(LINGER, &mut writer);
+            if tokio::join!(written, tokio::time::sleep(LINGER)).0.is_err() {
                 writer.abort();
             }
+            reader.abort();
         });
     }
 }
@@ -104,11 +108,13 @@ impl Tcp {
         let _ = stream.set_nodelay(true);
         let (read, write) = stream.into_split();
         let (frames, queue) = mpsc::channel(FRAMES_MAX);
-        let reading = read_frames(link, read, self.frame_bytes_max, self.events_in.clone());
+        let (takes_frames, closed) = oneshot::channel();
+        let events = self.events_in.clone();
+        let reading = read_frames(link, read, self.frame_bytes_max, events, closed);
         let reader = tokio::spawn(reading).abort_handle();
         let writing = write_frames(link, write, queue, self.events_in.clone());
         let writer = tokio::spawn(writing);
-        self.connections.insert(link, Connection { frames, reader, writer });
+        self.connections.insert(link, Connection { frames, takes_frames, reader, writer });
         LinkEvent::Up { link, dialed, remote, peer: Proven::Nobody }
     }
 
@@ -195,8 +201,19 @@ async fn read_frames(
     mut read: OwnedReadHalf,
     frame_bytes_max: usize,
     events: mpsc::Sender<RawEvent>,
+    mut closed: oneshot::Receiver<()>,
 ) {
-    while let Ok(bytes) = read_frame(&mut read, frame_bytes_max).await {
+    loop {
+        let frame = tokio::select! {
+            biased;
+            _ = &mut closed => break,
+            frame = read_frame(&mut read, frame_bytes_max) => frame,
+        };
+        let Ok(bytes) = frame else {
+            // The receiver is only gone when the node is.
+            let _ = events.send(RawEvent::Link(LinkEvent::Down { link })).await;
+            return;
+        };
         let is_too_long = match bytes.first_chunk() {
             Some(header) => payload_bytes(*header, frame_bytes_max).is_err(),
             None => true,
@@ -205,10 +222,11 @@ async fn read_frames(
             || is_too_long
         {
             // Then the machine closes the link.
-            return;
+            break;
         }
     }
-    let _ = events.send(RawEvent::Link(LinkEvent::Down { link })).await;
+    let mut thrown_away = [0; 4096];
+    while let Ok(1..) = read.read(&mut thrown_away).await {}
 }
 
 async fn read_frame(read: &mut OwnedReadHalf, frame_bytes_max: usize) -> io::Result<Vec<u8>> {

@@ -78,7 +78,13 @@ fn answers(dir: &Path, input: &[u8]) -> Vec<Value> {
     let output = child.wait_with_output().unwrap();
     writing.join().unwrap();
     assert!(output.status.success());
-    text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let lines = text(&output.stdout);
+    let lines = lines.lines().map(|line| serde_json::from_str(line).unwrap());
+    let mut answers: Vec<Value> = lines.collect();
+    // Its last word is how it ended; there is no peer that could have confirmed anything.
+    let end = answers.pop().unwrap();
+    assert_eq!((&end["closed"], &end["unconfirmed"]), (&true.into(), &0.into()));
+    answers
 }
 
 /// The settings of a node whose data is in a directory `data`: two calls in a session.

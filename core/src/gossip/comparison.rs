@@ -63,6 +63,11 @@ impl Comparison {
         self.owes_end = !last;
         Some(Owed { bucket, last })
     }
+
+    /// Whether the peer waits for any.
+    pub(super) fn owes(&self) -> bool {
+        self.owes_end
+    }
 }
 
 /// A bucket to be sent, if there is any; and whether it is the last.

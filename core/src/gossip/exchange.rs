@@ -242,17 +242,17 @@ impl Gossip {
             if direct {
                 state.streams.follow_own(&self.own, own_watermark);
             }
-            if state.queued() >= self.settings.frames_queued_max {
+            if state.streams.has_sent_all(None) && !state.comparison.owes() {
                 return;
+            }
+            if state.queued() >= self.settings.frames_queued_max {
+                return self.queue_is_full(now, link);
             }
             if let Some(bucket) = state.comparison.next_owed() {
                 self.send_bucket(now, link, bucket);
                 continue;
             }
             let replicas = state.streams.replicas();
-            if replicas.is_empty() {
-                return;
-            }
             for replica in replicas {
                 let Some(state) = self.links.get_mut(&link) else { return };
                 if state.queued() >= self.settings.frames_queued_max {

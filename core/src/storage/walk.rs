@@ -361,7 +361,13 @@ impl Walked {
                 }
                 // What it holds is lost with its counter.
                 let value = store.get(&key).ok().flatten().unwrap_or_default();
-                let replicas = state.cells.iter().map(|(number, _)| *number).collect();
+                let replicas: Vec<u32> = state.cells.iter().map(|(number, _)| *number).collect();
+                for number in &replicas {
+                    if let Some(named) = self.named.get_mut(number) {
+                        *named = named.saturating_sub(1);
+                    }
+                }
+                self.named.retain(|_, named| *named > 0);
                 let why = "its counter's record is rejected".to_owned();
                 visitor.rejected(Rejected::of(&key, &value, crc, why, Some(replicas)));
             }
