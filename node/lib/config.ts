@@ -115,9 +115,9 @@ export interface CountersConfig {
   readonly maxKeyBytes?: number;
   /** The most labels of a request; 1 to 1,024. Default: 16. */
   readonly maxLabels?: number;
-  /** The most replicas (nodes and their restarts) that the node remembers; 2 to 1,000,000. Default: 65,536. */
+  /** The most replicas (nodes and their restarts) that the node remembers; 2 to 1,000,000. Default: 262,144. */
   readonly maxReplicas?: number;
-  /** The most replicas in one counter; 2 to 1,000,000. Default: 1,024. */
+  /** The most replicas in one counter; 2 to 1,000,000. Default: 131,072. */
   readonly maxReplicasPerCounter?: number;
   /** How long an expired counter is kept for changes that arrive late; 100 ms to 1 day. Default: `'60s'`. */
   readonly grace?: Duration;
