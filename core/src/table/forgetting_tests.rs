@@ -178,7 +178,7 @@ fn pods_without_end_leave_nothing_behind() {
     for pod in 0..500 {
         let now = NOW + pod * MINUTE;
         let a = Table::new(replica(&format!("pod-{pod}"), now), Bounds::default(), [1, 2, 3, 4]);
-        count(&a, "x", now, MINUTE);
+        count(&a, &format!("x{pod}"), now, MINUTE);
         sync(&a, &b, now);
         age(&b, now);
         assert!(b.replicas_known() <= 8, "{} after {pod} pods", b.replicas_known());
