@@ -8,6 +8,8 @@
 //!
 //! The checkpoints go to memory: what a disk costs is in the benchmark `disk`. What remains is what may hold a decision up.
 
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads the time")]
+
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;

@@ -103,7 +103,6 @@ pub struct DigestEntry {
     pub end: Timestamp,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
 fn is_zero<N: PartialEq + Default>(number: &N) -> bool {
     *number == N::default()
 }

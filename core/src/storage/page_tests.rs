@@ -260,12 +260,9 @@ fn adds_up(writer: &CheckpointWriter, store: &Lossy, when: &str) {
 
 #[test]
 fn a_crash_at_any_write_of_a_large_counter_loses_nothing_that_it_vouches_for() {
-    let all_writes = {
-        let store = Lossy::default();
-        live(&store, &mut peer());
-        let writes = store.platter().writes;
-        writes
-    };
+    let undisturbed = Lossy::default();
+    live(&undisturbed, &mut peer());
+    let all_writes = undisturbed.platter().writes;
     assert!(all_writes > 50, "{all_writes}");
     for killed_at in 1..=all_writes {
         let (store, mut peer) = (Lossy::default(), peer());
