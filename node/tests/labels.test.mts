@@ -201,7 +201,7 @@ describe('withLabels', () => {
 
   it('works while a lazy limiter opens, and after it', async () => {
     const limiter = Limiter.lazy(inMemory(BOOKINGS));
-    onTestFinished(() => limiter.close());
+    onTestFinished(async () => void (await limiter.close()));
     await limiter.withLabels({ session: 's' }, async () => {
       expect(limiter.acquire(booking).cause).toBe('not-open');
       expect(await limiter.acquireDurable(booking)).toMatchObject({ allowed: true, remaining: 2 });
@@ -218,7 +218,7 @@ describe('the session of withLabels', () => {
   it('is that of tool rate limiters that are given none', async () => {
     const opened = await open();
     const lazy = Limiter.lazy(inMemory());
-    onTestFinished(() => lazy.close());
+    onTestFinished(async () => void (await lazy.close()));
     await lazy.open();
     for (const [s, limiter, of] of [
       ['s1', opened, opened.toolRateLimiters({ limits: LIMITS })],

@@ -36,7 +36,7 @@ const WHY_REFUSED = /^config\.node\.id = "a b" is not allowed: /;
 /** A lazy limiter that is closed when the test is over. */
 function lazy(config: Config | string = inMemory(BOOKINGS)): LazyLimiter {
   const limiter = Limiter.lazy(config);
-  onTestFinished(() => limiter.close());
+  onTestFinished(async () => void (await limiter.close()));
   return limiter;
 }
 

@@ -95,7 +95,7 @@ describe('a tool rate limiter of a limiter that is not open yet', () => {
     const broken = toolRateLimiters(Promise.reject(new Error('no secret')), { limits: LIMITS })('s');
     await until('it is known', () => broken.canCall('book').reason === 'the limiter could not be opened: Error: no secret');
     const taken = Limiter.open(inMemory({ name: 'tool calls per turn', max: 1, window: '1h' }));
-    onTestFinished(async () => (await taken).close());
+    onTestFinished(async () => void (await (await taken).close()));
     const none = toolRateLimiters(taken, { limits: LIMITS })('s');
     await taken;
     expect(none.canCall('book')).toMatchObject({ allowed: false, reason: expect.stringContaining('which is taken') });
@@ -199,7 +199,7 @@ describe('an adapter of a lazy limiter', () => {
 
   it.each(adapters)('opens it by its first use, and waits: %s', async (_, make) => {
     const limiter = Limiter.lazy(inMemory());
-    onTestFinished(() => limiter.close());
+    onTestFinished(async () => void (await limiter.close()));
     const count = make(limiter);
     await new Promise(setImmediate);
     expect(limiter.state).toBe('unopened');
@@ -213,7 +213,7 @@ describe('an adapter of a lazy limiter', () => {
   it.each(adapters)('rejects with why it could not be opened, until it can: %s', async (_, make) => {
     const path = join(temporaryDirectory(), 'tallymesh.toml');
     const limiter = Limiter.lazy(path);
-    onTestFinished(() => limiter.close());
+    onTestFinished(async () => void (await limiter.close()));
     const count = make(limiter);
     const failure: unknown = await limiter.open().catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(TallymeshError);
@@ -235,7 +235,7 @@ describe('an adapter of a lazy limiter', () => {
     const limiter = Limiter.lazy(
       inMemory(...['express-rate-limit', 'tool calls per turn'].map((name) => ({ name, max: 1, window: '1h' }))),
     );
-    onTestFinished(() => limiter.close());
+    onTestFinished(async () => void (await limiter.close()));
     const store = new TallymeshStore({ limiter });
     store.init(WINDOW);
     const tools = toolRateLimiters(limiter)('s');
@@ -245,7 +245,7 @@ describe('an adapter of a lazy limiter', () => {
 
   it('counts what was recorded before it was open in the tool rate limiter, and ends the turn that was reset', async () => {
     const limiter = Limiter.lazy(inMemory());
-    onTestFinished(() => limiter.close());
+    onTestFinished(async () => void (await limiter.close()));
     const tools = toolRateLimiters(limiter, { limits: LIMITS })('s');
     tools.recordCall('book');
     await limiter.open();

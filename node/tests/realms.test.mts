@@ -201,7 +201,7 @@ describe.each(['own', 'same'] as const)('another copy of the package, with its %
   it('takes a limiter of this one, or refuses it by what it is', async () => {
     const { theirs } = copy(binary);
     const limiters = [await open(LIMIT), await theirs.Limiter.open(inMemory(LIMIT))] as const;
-    onTestFinished(() => limiters[1].close());
+    onTestFinished(async () => void (await limiters[1].close()));
     const uses = [
       () => new theirs.TallymeshStore({ limiter: limiters[0] }),
       () => theirs.toolRateLimiters(limiters[0]),
@@ -224,7 +224,7 @@ describe.each(['own', 'same'] as const)('another copy of the package, with its %
   it('neither takes the receipts of this one nor attaches to its limiters by mistake', async () => {
     const { theirs } = copy(binary);
     const [mine, other] = [await open(LIMIT), await theirs.Limiter.open(inMemory(LIMIT))];
-    onTestFinished(() => other.close());
+    onTestFinished(async () => void (await other.close()));
     const { receipt } = mine.acquire({});
     const code = binary === 'own' ? 'OTHER_LIFE' : 'OTHER_LIMITER';
     const error = await thrownBy(() => other.refund(receipt as ours.Receipt));

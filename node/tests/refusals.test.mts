@@ -63,7 +63,7 @@ describe('a config', () => {
       'is maxFrameBytes meant?',
     ],
     ['limits as the file has them', settings({ limit: [LIMIT] }), 'config.limit is no setting', 'is limits meant?'],
-    ['a table that is a text', settings({ gossip: 'x' }), 'config.gossip is "x"', 'give an object of listen, peers'],
+    ['a table that is a text', settings({ gossip: 'x' }), 'config.gossip is "x"', 'give an object of cluster, listen'],
     ['an id of two words', settings({ node: { id: 'a b' } }), 'config.node.id = "a b"', '1 to 64 ASCII letters'],
     ['an id that is a number', settings({ node: { id: 7 } }), 'config.node.id is 7', 'give a string', 'is "7" meant?'],
     ['no id', settings({ node: {} }), 'config.node.id is missing', 'give the node'],

@@ -19,7 +19,7 @@ export function inMemory(...limits: LimitConfig[]): Config {
 /** A limiter in memory that is closed when the test is over. */
 export async function open(...limits: LimitConfig[]): Promise<Limiter> {
   const limiter = await Limiter.open(inMemory(...limits));
-  onTestFinished(() => limiter.close());
+  onTestFinished(async () => void (await limiter.close()));
   return limiter;
 }
 

@@ -211,7 +211,7 @@ describe('a ToolRateLimiter with a store that cannot count', () => {
 
   async function small(): Promise<Limiter> {
     const limiter = await Limiter.open({ ...inMemory(), counters: { maxCounters: 1 } });
-    onTestFinished(() => limiter.close());
+    onTestFinished(async () => void (await limiter.close()));
     return limiter;
   }
 

@@ -203,7 +203,7 @@ impl Reporter {
         if !missing.is_empty() {
             let missing = missing.get(..ABSENT_NAMED_MAX).unwrap_or(missing).join("; ");
             tracing::warn!(
-                "ready although not all is here that was waited for, since gossip.ready_timeout is over: {missing}"
+                "ready although not all is here that was waited for, since the longest time for that is over: {missing}"
             );
         }
     }
@@ -219,7 +219,7 @@ impl Reporter {
             };
             tracing::warn!(
                 unconfirmed,
-                "no peer has confirmed this node's last updates within gossip.leave_timeout: {what}"
+                "no peer has confirmed this node's last updates in the time that it waits for that: {what}"
             );
         }
     }

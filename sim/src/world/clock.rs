@@ -22,9 +22,8 @@ impl World<'_> {
             self.kill(place);
         }
         let disk = self.nodes[place].disk.clone();
-        if disk.is_dead() {
-            disk.crash(false);
-        }
+        // No process is there any more, so nothing can end it in the middle of a write.
+        disk.crash(false);
         // What is not there, or damaged, is found when the node starts, and has no mark.
         let look = |lowers| {
             let dir = DataDir::on(Box::new(disk.clone())).ok();

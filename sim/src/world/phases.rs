@@ -65,10 +65,10 @@ impl World<'_> {
             Phase::Mended | Phase::MendedAgain => {
                 self.calls_until = self.now;
                 self.mended_at = self.now;
-                self.note_survivors();
                 let clones = self.options.nodes..self.nodes.len();
                 clones.for_each(|place| self.kill(place));
                 self.mend((0..self.options.nodes).collect());
+                self.note_survivors();
                 self.after(PATIENCE, Event::Phase(Phase::Over));
             }
             Phase::HoursLater => {
