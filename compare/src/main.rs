@@ -1,7 +1,7 @@
 //! tallymesh beside other limiters, in one run.
 //!
 //! ```text
-//! cargo run --release -p tallymesh-compare                       everything
+//! cargo run --release -p tallymesh-compare                       everything but news and lives
 //! cargo run --release -p tallymesh-compare -- stalls memory      only these parts
 //! cargo run --release -p tallymesh-compare -- --quick            a smoke test: the figures mean little
 //! cargo run --release -p tallymesh-compare -- lives --lives 100000
