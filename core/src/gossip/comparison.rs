@@ -22,7 +22,7 @@ use crate::wire::Message;
 /// The most that an entry of a digest takes.
 const DIGEST_ENTRY_BYTES: usize = 136;
 /// The most that the checksums of all buckets take.
-const BUCKETS_BYTES: usize = 256 * 5 + 16;
+const BUCKETS_BYTES: usize = BUCKETS * 5 + 16;
 /// How long the entries that were asked for may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it may take to fetch what one entry shows to be missing, before its bucket is worth comparing again.
@@ -223,10 +223,11 @@ impl Gossip {
                 // Nothing of it is left that could be asked for.
                 continue;
             }
-            if self.table.watermark(&theirs.replica) < theirs.watermark {
+            let ours = self.table.digest_entry(&theirs.replica);
+            if ours.watermark < theirs.watermark {
                 missing.insert(theirs.replica.clone(), theirs.watermark);
             }
-            self.compare(now, link, peer, theirs);
+            self.compare(now, link, peer, (&ours, theirs));
         }
         let count = missing.len();
         if let Some(state) = self.links.get_mut(&link) {
@@ -240,8 +241,13 @@ impl Gossip {
     }
 
     /// Asks the peer for what it has of a replica and we have not.
-    fn compare(&mut self, now: Now, link: LinkId, peer: &ReplicaId, theirs: &DigestEntry) {
-        let ours = self.table.digest_entry(&theirs.replica);
+    fn compare(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        peer: &ReplicaId,
+        (ours, theirs): (&DigestEntry, &DigestEntry),
+    ) {
         // What a peer has beyond its watermark may be new to us even if ours is higher.
         let behind =
             ours.watermark < theirs.watermark || theirs.ahead != 0 && theirs.ahead != ours.ahead;

@@ -18,6 +18,7 @@ use crate::wire::{CloseReason, FrameError, Message, read_frame};
 
 /// Room in a frame for what is around the updates of a delta, and around the entries of a digest.
 pub(super) const ENVELOPE_BYTES: usize = 512;
+
 impl Gossip {
     /// Takes in a frame: any number of messages.
     pub(super) fn frame(&mut self, now: Now, link: LinkId, bytes: &[u8]) {

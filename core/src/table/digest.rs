@@ -9,6 +9,7 @@
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+
 use siphasher::sip::SipHasher13;
 
 use super::Table;
@@ -62,7 +63,8 @@ impl Table {
         let mut sums = BucketSums(*replicas.buckets);
         for id in except {
             if let Some(index) = replicas.index(id) {
-                sums.remove(id, replicas.replica(index).sum);
+                let named = replicas.replica(index);
+                sums.remove(named.bucket, named.sum);
             }
         }
         sums
@@ -134,8 +136,8 @@ impl BucketSums {
         own.is_some() && own == halves.get(bucket).copied()
     }
 
-    fn remove(&mut self, id: &ReplicaId, part: u64) {
-        if let Some(sum) = self.0.get_mut(bucket_of(id)) {
+    fn remove(&mut self, bucket: usize, part: u64) {
+        if let Some(sum) = self.0.get_mut(bucket) {
             *sum = sum.wrapping_sub(part);
         }
     }

@@ -11,16 +11,17 @@
 //!
 //! A replica that comes back is new here: it is asked for all that it has, and loses nothing.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::replicas::{ReplicaMark, Replicas};
+use super::slot::Slot;
 use super::{SlotId, Table};
 use crate::crdt::{DigestEntry, ReplicaIndex};
 use crate::id::{ReplicaId, Version};
 use crate::limit::WINDOW_MAX;
 use crate::mutant::mutant;
 use crate::time::Timestamp;
-use alloc::vec::Vec;
 
 /// So many entries of cells that are gone are dropped where they stand in the way of a look.
 const STALE_MAX: usize = 64;
@@ -65,7 +66,7 @@ impl Table {
         let latest = replicas.replica(index).end.max(now);
         let mut stale = 0;
         let end = |(version, slot): (Version, SlotId)| {
-            let ends = self.live_end(index, version, slot);
+            let ends = self.if_live(index, version, slot, Slot::ends);
             stale += usize::from(ends.is_none());
             ends.filter(|ends| *ends > latest)
         };
@@ -74,13 +75,6 @@ impl Table {
             replicas.prune(index, |version, slot| self.is_live(index, version, slot));
         }
         found
-    }
-
-    fn live_end(&self, index: ReplicaIndex, version: Version, slot: SlotId) -> Option<Timestamp> {
-        let shard = self.lock(slot.shard());
-        let slot = shard.slot(slot.index())?;
-        let is_live = slot.counter.cell(index)?.version == version;
-        is_live.then(|| slot.ends())
     }
 
     /// Takes in until when a peer keeps a replica. Of one that is not known here and that is not over, it is remembered that there

@@ -355,10 +355,21 @@ impl Table {
         version: Version,
         slot: SlotId,
     ) -> Option<Marks> {
+        self.if_live(index, version, slot, |slot| slot.counter.marks())
+    }
+
+    /// What is read `of` the counter in a slot, if it holds the cell of this version.
+    pub(super) fn if_live<T>(
+        &self,
+        index: ReplicaIndex,
+        version: Version,
+        slot: SlotId,
+        of: impl FnOnce(&Slot) -> T,
+    ) -> Option<T> {
         let shard = self.lock(slot.shard());
         let slot = shard.slot(slot.index())?;
         let cell = slot.counter.cell(index)?;
-        (cell.version == version).then(|| slot.counter.marks())
+        (cell.version == version).then(|| of(slot))
     }
 }
 
