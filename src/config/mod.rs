@@ -4,7 +4,7 @@ mod builder;
 mod environment;
 mod error;
 mod file;
-mod peer_source;
+mod peer_entry;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -24,7 +24,7 @@ use tallymesh_core::table::Bounds;
 
 pub use builder::ConfigBuilder;
 pub use error::ConfigError;
-pub(crate) use peer_source::{PEERS_MAX, PeerSource, is_host_and_port};
+pub(crate) use peer_entry::{PEERS_MAX, PeerEntry, is_host_and_port};
 use validate::{Values, not_allowed};
 
 /// Everything a node needs to know before it starts.
@@ -47,7 +47,7 @@ pub struct Config {
     /// `None` keeps the state in memory only.
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) listen: Option<SocketAddr>,
-    pub(crate) peers: Vec<PeerSource>,
+    pub(crate) peers: Vec<PeerEntry>,
     /// Whether it may be reached, and learn addresses, beyond the loopback interface.
     pub(crate) insecure: bool,
     pub(crate) peer_exchange: bool,

@@ -9,7 +9,7 @@ use tallymesh_core::time::{self, InvalidDuration, format_duration, whole_ms};
 
 use super::ConfigError;
 use super::error::invalid;
-use super::peer_source::PeerSource;
+use super::peer_entry::PeerEntry;
 use super::settings::{DefaultValue, Kind, SETTINGS, Setting};
 
 /// A value of a setting. A duration or a path may also be text, as in a file.
@@ -216,8 +216,8 @@ impl Values {
     }
 
     /// Where the peers' addresses come from.
-    pub(super) fn peers(&self) -> Result<Vec<PeerSource>, ConfigError> {
-        PeerSource::parse_all(&self.texts("gossip.peers")?)
+    pub(super) fn peers(&self) -> Result<Vec<PeerEntry>, ConfigError> {
+        PeerEntry::parse_all(&self.texts("gossip.peers")?)
     }
 }
 

@@ -16,7 +16,7 @@ use super::peer_sources::{Dns, Outcome, PeerSources, Told};
 use super::wakers::Worker;
 use super::{OpenError, Seen, Signals, lock, random, spawn};
 use crate::clock::Clock;
-use crate::config::{Config, PeerSource};
+use crate::config::{Config, PeerEntry};
 use crate::transport::{Tcp, Transport};
 use tallymesh_core::gossip::{Gossip, Input, KnownMember, Output};
 use tallymesh_core::table::{Bound, Rejections, Table};
@@ -28,7 +28,7 @@ const NOTE_MEMBERS_EVERY: Duration = Duration::from_secs(60);
 const GOODBYE: Duration = Duration::from_millis(500);
 
 /// A new list of peers, and who waits for it to be taken in.
-pub(super) type NewPeers = (Vec<PeerSource>, oneshot::Sender<()>);
+pub(super) type NewPeers = (Vec<PeerEntry>, oneshot::Sender<()>);
 
 /// Starts the thread, and waits until it listens and has the peers' state, or has waited for it long enough.
 pub(super) async fn start(
@@ -138,7 +138,7 @@ struct GossipLoop<T> {
 }
 
 impl<T: Transport> GossipLoop<T> {
-    async fn run(mut self, peers: Vec<PeerSource>) {
+    async fn run(mut self, peers: Vec<PeerEntry>) {
         self.sources.set(peers);
         self.sources_changed();
         let signals = self.signals.clone();

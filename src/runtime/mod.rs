@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, PeerSource};
+use crate::config::{Config, ConfigError, PeerEntry};
 use bounds_watch::{BoundsWatch, words};
 use disk_thread::DiskThread;
 pub(crate) use random::random;
@@ -332,7 +332,7 @@ impl Runtime {
 
     /// Replaces the list of peers, and waits until the gossip thread has taken it in.
     pub(crate) async fn set_peers(&self, peers: &[String]) -> Result<(), SetPeersError> {
-        let sources = PeerSource::parse_all(peers)?;
+        let sources = PeerEntry::parse_all(peers)?;
         if self.is_closing() {
             return Err(SetPeersError::Closed);
         }

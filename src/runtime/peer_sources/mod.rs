@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::config::{PEERS_MAX, PeerSource};
+use crate::config::{PEERS_MAX, PeerEntry};
 use tallymesh_core::gossip::PeerAddresses;
 
 /// How often names are looked up again: a pod that is replaced has another address.
@@ -29,9 +29,9 @@ const TOLD_MAX: usize = 64;
 /// The entries of the list of peers, and what they lead to.
 pub(super) struct PeerSources {
     /// The list.
-    wanted: Vec<PeerSource>,
+    wanted: Vec<PeerEntry>,
     /// What is followed: the list, and the lines of its files.
-    followed: BTreeMap<PeerSource, Followed>,
+    followed: BTreeMap<PeerEntry, Followed>,
     /// How many lines of files are not followed, since there are too many.
     lines_left_out: usize,
     next_id: u64,
@@ -145,7 +145,7 @@ impl PeerSources {
     }
 
     /// Makes this the list. What is in it already goes on.
-    pub(super) fn set(&mut self, sources: Vec<PeerSource>) {
+    pub(super) fn set(&mut self, sources: Vec<PeerEntry>) {
         self.wanted = sources;
         self.follow();
     }
@@ -201,7 +201,7 @@ impl PeerSources {
 
     /// Follows the list and the lines of its files, and nothing else.
     fn follow(&mut self) {
-        let mut sources: BTreeSet<PeerSource> = self.wanted.iter().cloned().collect();
+        let mut sources: BTreeSet<PeerEntry> = self.wanted.iter().cloned().collect();
         let lines = self.wanted.iter().filter_map(|source| {
             match self.followed.get(source)?.found.as_ref()? {
                 Found::Lines(lines) => Some(lines),
@@ -210,7 +210,7 @@ impl PeerSources {
         });
         self.lines_left_out = 0;
         for line in lines.flatten() {
-            let host = PeerSource::Host(line.clone());
+            let host = PeerEntry::Host(line.clone());
             match sources.len() < PEERS_MAX || sources.contains(&host) {
                 true => drop(sources.insert(host)),
                 false => self.lines_left_out += 1,
@@ -225,24 +225,24 @@ impl PeerSources {
         }
     }
 
-    fn begin(&mut self, source: &PeerSource) -> Followed {
+    fn begin(&mut self, source: &PeerEntry) -> Followed {
         self.next_id += 1;
         let id = self.next_id;
         let tell = Tell { id, to: self.tell.clone() };
         let task = match source {
-            PeerSource::Host(host) => match host::address_in(host) {
+            PeerEntry::Host(host) => match host::address_in(host) {
                 Some(address) => {
                     let found = Some(Found::Addresses(vec![address]));
                     return Followed { id, found, task: None };
                 }
                 None => tokio::spawn(host::follow(host.clone(), tell)),
             },
-            PeerSource::File(path) => tokio::spawn(file::follow(path.clone(), tell)),
+            PeerEntry::File(path) => tokio::spawn(file::follow(path.clone(), tell)),
             #[cfg(feature = "srv")]
-            PeerSource::Srv(name) => tokio::spawn(srv::follow(name.clone(), self.dns, tell)),
+            PeerEntry::Srv(name) => tokio::spawn(srv::follow(name.clone(), self.dns, tell)),
             // The config refuses them.
             #[cfg(not(feature = "srv"))]
-            PeerSource::Srv(_) => {
+            PeerEntry::Srv(_) => {
                 let Dns::System = self.dns;
                 return Followed { id, found: None, task: None };
             }

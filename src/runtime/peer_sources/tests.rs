@@ -4,8 +4,8 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn host(text: &str) -> PeerSource {
-    PeerSource::Host(text.to_owned())
+fn host(text: &str) -> PeerEntry {
+    PeerEntry::Host(text.to_owned())
 }
 
 /// Takes in what is said until something fits.
@@ -95,7 +95,7 @@ async fn a_file_is_read_again_when_it_changes_and_keeps_what_it_said() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("peers");
     let mut sources = PeerSources::new(Dns::default());
-    sources.set(vec![PeerSource::File(path.clone()), host("10.0.0.1:1")]);
+    sources.set(vec![PeerEntry::File(path.clone()), host("10.0.0.1:1")]);
     let Trouble::Nonsense(what) = until_trouble(&mut sources).await else { panic!() };
     assert!(what.contains("cannot be read") && what.contains(path.to_str().unwrap()), "{what}");
     let (peers, _) = sources.peers();
@@ -133,7 +133,7 @@ async fn there_are_at_most_so_many_addresses_and_the_rest_is_counted() {
         (0..PEERS_MAX + 9).map(|n| format!("10.0.{}.{}:1\n", n / 250, n % 250)).collect();
     std::fs::write(&path, lines).unwrap();
     let mut sources = PeerSources::new(Dns::default());
-    sources.set(vec![PeerSource::File(path)]);
+    sources.set(vec![PeerEntry::File(path)]);
     until(&mut sources, |_, outcome| (*outcome == Outcome::Changed).then_some(())).await;
     // The file is a source as well.
     assert_eq!((addresses(&sources).len(), sources.peers().1), (PEERS_MAX - 1, 10));
@@ -237,7 +237,7 @@ mod srv {
         set("a.test.", A, vec![vec![10, 0, 0, 1]]);
         set("b.test.", A, vec![vec![10, 0, 0, 2], vec![10, 0, 0, 3]]);
         let mut sources = PeerSources::new(name_server(records.clone()).await);
-        sources.set(vec![PeerSource::Srv(NAME.to_owned())]);
+        sources.set(vec![PeerEntry::Srv(NAME.to_owned())]);
         let Trouble::Nonsense(what) = until_trouble(&mut sources).await else { panic!() };
         for part in
             ["b.test. with port 0", "\".\"", "nowhere.test., which cannot be looked up", NAME]

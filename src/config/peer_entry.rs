@@ -11,7 +11,7 @@ pub(crate) const PEERS_MAX: usize = 4096;
 
 /// An entry of `gossip.peers`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum PeerSource {
+pub(crate) enum PeerEntry {
     /// `host:port`: an address, or a name that is looked up again and again.
     Host(String),
     /// `srv:name`: the targets of the SRV records of this name.
@@ -25,25 +25,25 @@ const FILE: &str = "file:";
 /// What is left of a name by DNS, with its dots.
 const NAME_BYTES_MAX: usize = 253;
 
-impl PeerSource {
+impl PeerEntry {
     /// The entries of the setting `gossip.peers`.
     ///
     /// # Errors
     /// When one is none of the forms, or there are too many.
-    pub(crate) fn parse_all(entries: &[String]) -> Result<Vec<PeerSource>, ConfigError> {
+    pub(crate) fn parse_all(entries: &[String]) -> Result<Vec<PeerEntry>, ConfigError> {
         let path = "gossip.peers";
         if entries.len() > PEERS_MAX {
             let value = format!("{} addresses", entries.len());
             return Err(invalid(path, value, &format!("at most {PEERS_MAX}")));
         }
         let parse = |entry: &String| {
-            PeerSource::parse(entry).map_err(|why| invalid(path, format!("{entry:?}"), &why))
+            PeerEntry::parse(entry).map_err(|why| invalid(path, format!("{entry:?}"), &why))
         };
         entries.iter().map(parse).collect()
     }
 
     /// The entry, or what would be allowed in its place.
-    fn parse(entry: &str) -> Result<PeerSource, String> {
+    fn parse(entry: &str) -> Result<PeerEntry, String> {
         if let Some(name) = entry.strip_prefix(SRV) {
             if !is_name(name) {
                 return Err("srv: and a name in the DNS without a port, such as \"srv:_gossip._tcp.tallymesh.example\"".into());
@@ -53,7 +53,7 @@ impl PeerSource {
                             feature `srv` adds"
                     .into());
             }
-            return Ok(PeerSource::Srv(name.to_owned()));
+            return Ok(PeerEntry::Srv(name.to_owned()));
         }
         if let Some(path) = entry.strip_prefix(FILE) {
             return match path.trim().is_empty() || path.contains('\0') {
@@ -61,22 +61,22 @@ impl PeerSource {
                     Err("file: and the path of a file, such as \"file:/etc/tallymesh/peers\""
                         .into())
                 }
-                false => Ok(PeerSource::File(path.into())),
+                false => Ok(PeerEntry::File(path.into())),
             };
         }
         match is_host_and_port(entry) {
-            true => Ok(PeerSource::Host(entry.to_owned())),
+            true => Ok(PeerEntry::Host(entry.to_owned())),
             false => Err("\"host:port\", such as \"10.0.0.7:7946\" or \"[::1]:7946\"; \"srv:name\"; or \"file:/path\"".into()),
         }
     }
 }
 
-impl fmt::Display for PeerSource {
+impl fmt::Display for PeerEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PeerSource::Host(host) => f.write_str(host),
-            PeerSource::Srv(name) => write!(f, "{SRV}{name}"),
-            PeerSource::File(path) => write!(f, "{FILE}{}", path.display()),
+            PeerEntry::Host(host) => f.write_str(host),
+            PeerEntry::Srv(name) => write!(f, "{SRV}{name}"),
+            PeerEntry::File(path) => write!(f, "{FILE}{}", path.display()),
         }
     }
 }
@@ -106,13 +106,13 @@ fn is_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn parse(entry: &str) -> Result<PeerSource, String> {
-        PeerSource::parse(entry)
+    fn parse(entry: &str) -> Result<PeerEntry, String> {
+        PeerEntry::parse(entry)
     }
 
     #[test]
     fn each_form_is_read_and_written_as_it_was() {
-        let host = |text: &str| Ok(PeerSource::Host(text.into()));
+        let host = |text: &str| Ok(PeerEntry::Host(text.into()));
         for entry in
             ["10.0.0.7:7946", "[::1]:1", "[fe80::1%2]:7946", "a_b.example:65535", "büro.example:1"]
         {
@@ -121,7 +121,7 @@ mod tests {
         let file = parse("file:/etc/peers").unwrap();
         assert_eq!(
             (&file, file.to_string()),
-            (&PeerSource::File("/etc/peers".into()), "file:/etc/peers".into())
+            (&PeerEntry::File("/etc/peers".into()), "file:/etc/peers".into())
         );
         if cfg!(feature = "srv") {
             let srv = parse("srv:_gossip._tcp.a.example.").unwrap();
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn there_are_at_most_so_many_entries() {
         let many: Vec<String> = (0..=PEERS_MAX).map(|n| format!("h{n}:1")).collect();
-        let error = PeerSource::parse_all(&many).unwrap_err().to_string();
+        let error = PeerEntry::parse_all(&many).unwrap_err().to_string();
         assert!(error.contains("4097 addresses") && error.contains("at most 4096"), "{error}");
     }
 }
