@@ -19,7 +19,7 @@ const CAUGHT_WITHIN: [(Mutant, u64, &str); 20] = [
     (Mutant::TakenBelowZero, 10, "all"),
     (Mutant::CellBelowZeroMerged, 10, "all"),
     (Mutant::MarksMergedAsOne, 20, "all"),
-    (Mutant::SessionCutAtMerge, 60, "clock,pods"),
+    (Mutant::SessionCutAtMerge, 10, "all"),
     (Mutant::WatermarkBeforeCells, 60, "all"),
     (Mutant::WatermarkOfFutureBelieved, 60, "clock,crash,wipe"),
     (Mutant::LoweredNodeVouches, 60, "all"),
