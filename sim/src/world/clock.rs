@@ -26,8 +26,13 @@ impl World<'_> {
         disk.crash(false);
         // What is not there, or damaged, is found when the node starts, and has no mark.
         let look = |lowers| {
-            let dir = DataDir::on(Box::new(disk.clone())).ok();
-            dir.and_then(|mut dir| dir.clock_mark(now, lowers).ok())
+            let open = || DataDir::on(Box::new(disk.clone()));
+            // As when a node does not start: what names the directory has rotted, and the operator takes it away first.
+            let dir = open().or_else(|_| {
+                disk.remove_identity();
+                open()
+            });
+            dir.ok().and_then(|mut dir| dir.clock_mark(now, lowers).ok())
         };
         if look(false).is_some_and(|found| found.mark > latest) && look(true).is_some() {
             // Windows to come are dropped, and no watermark vouches for anything.
