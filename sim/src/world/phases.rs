@@ -105,7 +105,9 @@ impl World<'_> {
                 self.measured.converged_after.get_or_insert(self.now - self.mended_at);
                 self.account(&places)?;
                 self.check_survivors(&places)?;
-                self.check_forgotten(&places)?;
+                if self.remembered(&places).is_some() {
+                    return Ok(false);
+                }
                 if self.phase == Phase::Mended && self.options.faults.has(Fault::Late) {
                     self.cancel_phase();
                     self.enter(Phase::HoursLater);
@@ -120,9 +122,14 @@ impl World<'_> {
         }
     }
 
-    /// I3: what was repaired must have come to agree by now.
+    /// I3, I14: what was repaired must have come to agree by now, and have forgotten what has ended.
     fn still_differ(&mut self) -> Checked {
         let places: Vec<usize> = self.calm.iter().copied().collect();
+        if self.agree(&places)
+            && let Some(remembered) = self.remembered(&places)
+        {
+            return Err(remembered);
+        }
         let states = self.states(&places);
         let what =
             format!("nodes {places:?} were repaired {PATIENCE:?} ago and differ: {states:?}");

@@ -48,7 +48,8 @@ impl World<'_> {
     }
 
     /// I14: what ended longer than the grace ago is forgotten, so that a digest is bounded by who lives and who has live cells.
-    pub(super) fn check_forgotten(&mut self, places: &[usize]) -> Checked {
+    /// A late frame may bring one back until the next round: a node that still remembers one is looked at again.
+    pub(super) fn remembered(&mut self, places: &[usize]) -> Option<Violation> {
         let latest = self.latest(places);
         let patience = self.sweep_time();
         for place in places {
@@ -69,10 +70,10 @@ impl World<'_> {
                     "{} remembers {}, which ended at {}",
                     life.replica, old.replica, old.end
                 );
-                return Err(Violation { invariant: "I14", what, counter: None });
+                return Some(Violation { invariant: "I14", what, counter: None });
             }
         }
-        Ok(())
+        None
     }
 
     /// Whether these nodes will forget the same replicas at the same times.
