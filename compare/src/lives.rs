@@ -1,11 +1,18 @@
 //! What short-lived nodes leave behind: pods with names of their own, each of which counts once and is gone.
 
-use std::io;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tallymesh::{Config, ConfigBuilder, Limit, Limiter, Request, Window};
+use tallymesh::{CounterKey, Limit, Limiter, Request, Window};
+use tallymesh_core::crdt::{Delta, Marks, Update};
+use tallymesh_core::id::{Incarnation, ReplicaId, Version};
+use tallymesh_core::wire::{
+    CloseReason, DEFAULT_CLUSTER, FRAME_HEADER_BYTES, Message, Outbox, PROTOCOLS, payload_bytes,
+    read_frame,
+};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -23,7 +30,9 @@ use crate::target::{self, Target};
 const SECOND: &str = "a second";
 const MONTH: &str = "a month";
 /// So many lives are played at a time.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 64;
+/// No frame of a node is longer by default.
+const FRAME_BYTES_MAX: usize = 1 << 20;
 
 /// Two nodes that stay, before and after so many lives that count once in both limits.
 pub fn run(size: &Size, lives: usize, report: &mut Report) -> io::Result<()> {
@@ -35,7 +44,7 @@ pub fn run(size: &Size, lives: usize, report: &mut Report) -> io::Result<()> {
 
     eprintln!("lives: {} of them", thousands(lives));
     let begun = now();
-    play(lives, &address(pair.nodes[0].counters()));
+    play(lives, &pair.nodes[0])?;
     until("both nodes know all lives", || pair.counted() == [lives as u64; 2]);
     let played = (now() - begun).as_secs_f64();
     let grown = (resident_bytes() - resident_before) / lives as f64;
@@ -128,29 +137,86 @@ fn limits() -> [Limit; 2] {
 }
 
 /// Plays all lives, some at a time.
-fn play(lives: usize, address: &str) {
-    let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                let runtime = runtime();
-                loop {
-                    let life = next.fetch_add(1, Ordering::Relaxed);
-                    if life >= lives {
-                        return;
-                    }
-                    live(life, address, &runtime);
-                }
-            });
+fn play(lives: usize, steady: &Limiter) -> io::Result<()> {
+    let (next, address) = (AtomicUsize::new(0), address(steady.counters()));
+    let play_next = || -> io::Result<()> {
+        loop {
+            match next.fetch_add(1, Ordering::Relaxed) {
+                life if life < lives => live(life, &address, &steady.keys(&Request::new()))?,
+                _ => return Ok(()),
+            }
         }
-    });
+    };
+    thread::scope(|scope| {
+        let players = [(); AT_ONCE].map(|()| scope.spawn(play_next));
+        // Proven: they return their errors.
+        players.into_iter().try_for_each(|player| player.join().expect("no panic"))
+    })
 }
 
-/// A node without a disk that counts once, and stops when its peer has confirmed that.
-fn live(life: usize, address: &str, runtime: &Runtime) {
-    let settings = Config::builder(format!("pod-{life:06}")).in_memory().peers([address]);
-    let pod = open(runtime, limits().into_iter().fold(settings, ConfigBuilder::limit));
-    assert!(pod.acquire(&Request::new()).is_allowed(), "there is room");
-    let closed = runtime.block_on(pod.close()).expect("there is no disk that could fail");
-    assert_eq!(closed.unconfirmed, 0, "the peer is there");
+/// A node that counts once in each of these counters, and stops when its peer has confirmed that. It tells its own and does not
+/// ask for what others have: else all lives together would take a time that grows with the square of their number.
+fn live(life: usize, address: &str, counters: &[CounterKey]) -> io::Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    let limits_digest = loop {
+        let received = receive(&mut stream)?;
+        let digest = |message: &Message| match message {
+            Message::Hello { limits_digest, .. } => Some(*limits_digest),
+            _ => None,
+        };
+        if let Some(digest) = received.iter().find_map(digest) {
+            break digest;
+        }
+    };
+    // Proven: letters, digits and a dash are a valid name.
+    let node = format!("pod-{life:06}").parse().expect("a valid name");
+    let replica = ReplicaId { node, incarnation: Incarnation { boot: 1, nonce: life as u64 } };
+    let hello = Message::Hello {
+        protocols: PROTOCOLS.to_vec(),
+        replica: replica.clone(),
+        limits_digest,
+        cluster: DEFAULT_CLUSTER.to_owned(),
+        advertised: None,
+    };
+    let update = |(version, key): (u64, &CounterKey)| Update {
+        key: key.as_bytes().to_vec(),
+        version: Version(version),
+        generation: 0,
+        p: 1,
+        n: 0,
+        marks: Marks::default(),
+    };
+    let last = Version(counters.len() as u64);
+    let counted = Message::Delta(Delta {
+        replica,
+        from: Version::ZERO,
+        chain: 1,
+        part: 0,
+        watermark: Some(last),
+        as_of: None,
+        updates: (1..).zip(counters).map(update).collect(),
+    });
+    send(&mut stream, &[hello, counted, Message::Leaving {}])?;
+    let confirms =
+        |message: &Message| matches!(message, Message::Ack { watermark } if *watermark == last);
+    while !receive(&mut stream)?.iter().any(confirms) {}
+    send(&mut stream, &[Message::Goodbye { reason: CloseReason::Stopping }])
+}
+
+fn send(stream: &mut TcpStream, messages: &[Message]) -> io::Result<()> {
+    let mut outbox = Outbox::default();
+    let full = messages.iter().find_map(|message| outbox.push(message, FRAME_BYTES_MAX));
+    assert!(full.is_none(), "all of it fits in a frame");
+    stream.write_all(&outbox.finish().unwrap_or_default())
+}
+
+fn receive(stream: &mut TcpStream) -> io::Result<Vec<Message>> {
+    let mut frame = vec![0; FRAME_HEADER_BYTES];
+    stream.read_exact(&mut frame)?;
+    // Proven: it has so many bytes.
+    let header = *frame.first_chunk().expect("a header");
+    let payload = payload_bytes(header, FRAME_BYTES_MAX).map_err(io::Error::other)?;
+    frame.resize(FRAME_HEADER_BYTES + payload, 0);
+    stream.read_exact(&mut frame[FRAME_HEADER_BYTES..])?;
+    Ok(read_frame(&frame, FRAME_BYTES_MAX).map_err(io::Error::other)?.messages)
 }

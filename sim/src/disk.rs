@@ -169,6 +169,11 @@ impl SimDisk {
         self.platter().fuse = Some(operations);
     }
 
+    /// The process is not killed at a write any more.
+    pub fn cut_fuse(&self) {
+        self.platter().fuse = None;
+    }
+
     /// Whether the process was killed in the middle of an operation.
     pub fn is_dead(&self) -> bool {
         self.platter().dead

@@ -33,7 +33,7 @@ pub(super) struct DigestPart {
     pub after: Option<ReplicaId>,
     pub entries: Vec<DigestEntry>,
     pub last: bool,
-    pub others: Option<u64>,
+    pub others: Option<u32>,
     pub buckets: Vec<u32>,
 }
 
@@ -147,7 +147,7 @@ impl Gossip {
         now: Now,
         link: LinkId,
         named: &[ReplicaId],
-        others: Option<u64>,
+        others: Option<u32>,
         buckets: &[u32],
     ) {
         let sums = self.table.bucket_sums(now.wall, named);

@@ -120,9 +120,9 @@ impl Table {
 }
 
 impl BucketSums {
-    /// The sum over all of them.
-    pub fn total(&self) -> u64 {
-        self.0.iter().fold(0, |total, sum| total.wrapping_add(*sum))
+    /// The lower half of the sum over all of them.
+    pub fn total(&self) -> u32 {
+        self.0.iter().fold(0, |total, sum| total.wrapping_add(*sum as u32))
     }
 
     /// As they travel: the lower half of each.

@@ -75,7 +75,7 @@ pub enum Message {
         last: bool,
         /// In the last part: a checksum over all replicas that the sender tells of and no part has named.
         #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
-        others: Option<u64>,
+        others: Option<u32>,
         /// In the last part, where the receiver's checksum was another one: those of the 256 buckets that these replicas are in. It
         /// answers with the [`Entries`](Message::Entries) of those that differ.
         #[serde(rename = "b", default, skip_serializing_if = "Vec::is_empty")]

@@ -160,6 +160,7 @@ impl World<'_> {
             node.clock.correct(self.now);
             node.sends_left = None;
             node.mend_disk();
+            node.disk.cut_fuse();
             self.lower_mark(place);
             if self.life(place).is_none() {
                 self.after(Duration::from_millis(1), Event::Start { node: place });
