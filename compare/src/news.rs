@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tallymesh::{Limiter, Window};
+use tallymesh::{Limiter, ReplicaId, Window};
 use tokio::runtime::Runtime;
 
 use crate::clock::now;
@@ -21,6 +21,9 @@ use crate::target::{self, Target};
 
 /// Nodes of a cluster, and from how many on its nodes pass news on instead of each telling all.
 const CLUSTERS: [(usize, usize); 4] = [(40, 8), (40, 1_000), (100, 8), (100, 1_000)];
+/// So many come to a cluster that is as large with each, and know one of its members.
+const CLUSTER: usize = 10;
+const ARRIVALS: usize = 20;
 /// Longer than links and feeders take to settle.
 const SETTLED: Duration = Duration::from_secs(3);
 /// The one limit that all nodes are asked for.
@@ -72,6 +75,17 @@ pub fn run(size: &Size, report: &mut Report) -> io::Result<()> {
             targets.push(Target::at_most(what, 1.0, " %", 100.0 * over as f64 / HOT_MAX as f64));
         }
     }
+    eprintln!("news: {ARRIVALS} arrivals");
+    let arrived = arrivals();
+    let worst = arrived.iter().copied().fold(0.0, f64::max);
+    targets.push(Target::at_most(
+        format!(
+            "{CLUSTER} nodes: one that knows one of them is connected to all, worst of {ARRIVALS}"
+        ),
+        2_000.0,
+        " ms",
+        worst,
+    ));
     report.text(&format!(
         "### From one count on any node to its being known by all\n\n{} counts each, interval {INTERVAL_MS} ms; and what {CALLS_PER_S} \
          calls a second, spread over all nodes, admit beyond one limit.",
@@ -83,6 +97,13 @@ pub fn run(size: &Size, report: &mut Report) -> io::Result<()> {
         size.watch.as_secs_f64()
     ));
     report.text(&cost);
+    let median = arrived[arrived.len() / 2];
+    report.text(&format!(
+        "### Arriving\n\nFrom a node's start, with the address of one of {CLUSTER} members and no DNS, until every member lists it as \
+         connected: {} at the median of {ARRIVALS}, {} at worst.",
+        time(median * 1e6),
+        time(worst * 1e6)
+    ));
     report.text(&"### Targets");
     report.text(&target::table(&targets));
     report.text(&"All nodes share this machine's cores: what one sends and another receives is paid here twice.");
@@ -164,6 +185,41 @@ impl Nodes {
             self.runtime.block_on(node.close()).expect("nothing is written");
         }
     }
+}
+
+/// Milliseconds from a node's start, with the address of one member, until every member is connected to it, ascending. Each leaves
+/// before the next one comes.
+fn arrivals() -> Vec<f64> {
+    let runtime = cluster::runtime();
+    let mut nodes: Vec<Limiter> = Vec::new();
+    let start = |name: &str, seed: Option<String>| open(&runtime, node(name, None).peers(seed));
+    let seed = |nodes: &[Limiter]| nodes.first().map(|first| address(first.counters()));
+    for number in 0..CLUSTER {
+        let first = seed(&nodes);
+        nodes.push(start(&format!("n{number}"), first));
+    }
+    let lists = |node: &Limiter, name: &str| {
+        let is_it = |replica: &ReplicaId| replica.node.as_str() == name;
+        node.peers().iter().any(|peer| peer.connected && peer.replica.as_ref().is_some_and(is_it))
+    };
+    until("all are connected", || {
+        let connected = |node: &Limiter| node.peers().iter().filter(|peer| peer.connected).count();
+        nodes.iter().all(|node| connected(node) + 1 >= CLUSTER)
+    });
+    let arrive = |number: usize| {
+        let (name, begun) = (format!("pod{number}"), now());
+        let pod = start(&name, seed(&nodes));
+        until("every member lists it", || nodes.iter().all(|node| lists(node, &name)));
+        let took = (now() - begun).as_secs_f64() * 1e3;
+        runtime.block_on(pod.close()).expect("nothing is written");
+        took
+    };
+    let mut took: Vec<f64> = (0..ARRIVALS).map(arrive).collect();
+    took.sort_by(f64::total_cmp);
+    for node in &nodes {
+        runtime.block_on(node.close()).expect("nothing is written");
+    }
+    took
 }
 
 /// Milliseconds until every node has heard of a single count, ascending.

@@ -170,7 +170,9 @@ impl World<'_> {
         };
         let backwards: Vec<usize> = places.iter().rev().copied().collect();
         if merged(&places, 1, latest) != merged(&backwards, 2, earliest) {
-            let what = "merging all nodes forwards, and backwards by another clock, gives two states".to_owned();
+            let what =
+                "merging all nodes forwards, and backwards by another clock, gives two states"
+                    .to_owned();
             return Err(Violation { invariant: "I10", what, counter: None });
         }
         Ok(())
