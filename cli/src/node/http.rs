@@ -35,11 +35,21 @@ pub(super) struct Http {
 type Asked = (String, oneshot::Sender<Result<Vec<Value>, String>>);
 
 impl Http {
-    /// Listens at the address.
+    /// Listens at the address, with the slot added to its port.
     ///
     /// # Errors
-    /// When the system does not let it; the error names the address.
-    pub(super) async fn listen(address: SocketAddr) -> io::Result<Http> {
+    /// When there is no such port, or the system does not let it; the error names the address.
+    pub(super) async fn listen(mut address: SocketAddr, slot: Option<usize>) -> io::Result<Http> {
+        if let Some(slot) = slot.filter(|_| address.port() > 0) {
+            let port = u16::try_from(slot).ok().and_then(|slot| address.port().checked_add(slot));
+            let none = || {
+                let why = format!(
+                    "--http {address}: there is no port that is {slot} more, for this slot"
+                );
+                io::Error::new(io::ErrorKind::InvalidInput, why)
+            };
+            address.set_port(port.ok_or_else(none)?);
+        }
         let refused = |error: io::Error| {
             io::Error::new(error.kind(), format!("cannot listen at {address} (--http): {error}"))
         };

@@ -32,7 +32,7 @@ pub struct NodeArgs {
     #[arg(long)]
     config: PathBuf,
     /// Answers at this address instead: `GET /ready` for a readiness probe (200, or 503 until then), and to `POST /` the command in its
-    /// body. Standard input is not read. Whoever reaches the address may ask and reset.
+    /// body. Standard input is not read. With `node.slots`, the port is this one plus the slot. What reaches the address may ask and reset.
     #[arg(long, value_name = "ADDRESS")]
     http: Option<SocketAddr>,
 }
@@ -45,11 +45,17 @@ pub async fn run(args: NodeArgs) -> CommandResult {
     // From the start, or a signal that comes while the node opens would end it on the spot.
     let mut signals = Signals::listen()?;
     let config = Config::from_file(&args.config)?;
+    let Some(limiter) = open(config, &mut signals).await? else { return Ok(ExitCode::SUCCESS) };
     let http = match args.http {
-        Some(address) => Some(Http::listen(address).await?),
+        Some(address) => match Http::listen(address, limiter.slot()).await {
+            Ok(http) => Some(http),
+            Err(error) => {
+                limiter.close().await?;
+                return Err(error.into());
+            }
+        },
         None => None,
     };
-    let Some(limiter) = open(config, &mut signals).await? else { return Ok(ExitCode::SUCCESS) };
     let served = serve(&limiter, http, &mut signals).await;
     // Whatever ended it, what was admitted is written.
     let closed = limiter.close().await?;

@@ -7,7 +7,7 @@ mod network;
 mod page;
 mod update;
 
-use network::{Network, in_a_network};
+use network::{Network, Process, in_a_network};
 use page::{Manifests, Program};
 use update::{Update, probe};
 
@@ -21,9 +21,10 @@ fn surge(mut network: Network, name: &str, program: &Program) {
     network.settings(&page::settings_toml());
     let mut update = Update::new(program);
     for number in 0..program.replicas + replacements() {
-        let pod = network.pod(&format!("limits-{number}"), program);
-        network.publish(update.processes.iter().chain([&pod]));
-        update.add(pod, probe);
+        update.add(
+            |others| network.published_pod(&format!("limits-{number}"), program, others),
+            probe,
+        );
         if number >= program.replicas {
             network.publish(update.processes.iter().skip(1));
             update.end(0);
@@ -57,17 +58,14 @@ fn a_stateful_set_with_a_disk() {
         network.settings(&page::settings_toml());
         let mut update = Update::new(&program);
         for ordinal in 0..program.replicas {
-            let pod = network.pod(&format!("limits-{ordinal}"), &program);
-            network.publish(update.processes.iter().chain([&pod]));
-            update.add(pod, probe);
+            let name = format!("limits-{ordinal}");
+            update.add(|others| network.published_pod(&name, &program, others), probe);
         }
         for number in 0..replacements() {
             let name = format!("limits-{}", program.replicas - 1 - number % program.replicas);
             let index = update.processes.iter().position(|pod| pod.name == name).unwrap();
             drop(update.end(index));
-            let pod = network.pod(&name, &program);
-            network.publish(update.processes.iter().chain([&pod]));
-            update.add(pod, probe);
+            update.add(|others| network.published_pod(&name, &program, others), probe);
             update.settle();
         }
         println!("{}", update.finish("StatefulSet", false));
@@ -88,13 +86,39 @@ fn units_of_systemd() {
                 drop(update.end(index));
             }
             let (program, started) = page::unit(slot);
-            let unit = network.unit(&name, &program);
-            update.add(unit, |_| assert!(network.run(&started), "{started:?}"));
+            let mut started = network.command(&started);
+            let start = |_: &[Process]| network.unit(&name, &program);
+            update.add(start, |_| assert!(started.status().unwrap().success(), "{started:?}"));
             if number >= slots {
                 update.settle();
             }
         }
         println!("{}", update.finish("systemd", true));
+    });
+}
+
+/// What keeps several processes running knows nothing of slots: each one takes what is free.
+#[test]
+fn processes_that_are_not_numbered() {
+    in_a_network("processes_that_are_not_numbered", |mut network| {
+        network.settings(&page::block("processes.md", "tallymesh.toml"));
+        let slots = page::worker(0).replicas;
+        let mut update = Update::new(&page::worker(0));
+        for number in 0..slots + replacements() {
+            // Not in the order of the slots.
+            let slot = if number < slots { number } else { number * 2 % slots };
+            let name = format!("worker@{number}");
+            if number >= slots {
+                let ended = page::worker(slot).http_port;
+                let index = update.processes.iter().position(|one| one.http_port == ended).unwrap();
+                drop(update.end(index));
+            }
+            update.add(|_| network.unit(&name, &page::worker(slot)), probe);
+            if number >= slots {
+                update.settle();
+            }
+        }
+        println!("{}", update.finish("processes", true));
     });
 }
 
@@ -105,7 +129,7 @@ fn a_unit_whose_slot_is_held_does_not_start() {
         network.settings(&page::block("systemd.md", "tallymesh.toml"));
         let (program, started) = page::unit(1);
         let first = network.unit("tallymesh@1", &program);
-        assert!(network.run(&started));
+        assert!(network.command(&started).status().unwrap().success());
         let elsewhere = |mut program: Program, http: &str| {
             *program.command.last_mut().unwrap() = http.to_owned();
             program
@@ -114,9 +138,6 @@ fn a_unit_whose_slot_is_held_does_not_start() {
         assert_eq!(second.child.wait().unwrap().code(), Some(1));
         let log = second.log();
         assert!(log.contains("slot 1 is taken") && log.contains("is held by"), "{log}");
-        let mut same_port = network.unit("third@1", &program);
-        assert_eq!(same_port.child.wait().unwrap().code(), Some(1));
-        assert!(same_port.log().contains("8081 (--http)"), "{}", same_port.log());
         let mut fourth = page::unit(3).0;
         fourth = elsewhere(fourth, "127.0.0.1:8092");
         let mut fourth = network.unit("tallymesh@3", &fourth);

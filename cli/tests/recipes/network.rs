@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use tempfile::TempDir;
 
@@ -75,6 +76,8 @@ pub fn in_a_network(test: &str, run: impl FnOnce(Network)) {
 /// Where programs run, and what they find there.
 pub struct Network {
     has_namespaces: bool,
+    /// The address of the one machine, where there are no namespaces. Those of pods follow it.
+    local: Ipv4Addr,
     dir: TempDir,
     started: u8,
 }
@@ -96,7 +99,10 @@ impl Network {
         }
         fs::write(dir.path().join("etc/nsswitch.conf"), "hosts: files\n").unwrap();
         symlink(env!("CARGO_BIN_EXE_tallymesh"), dir.path().join("bin/tallymesh")).unwrap();
-        Network { has_namespaces, dir, started: 1 }
+        // Tests of one process may run at once.
+        static NETWORKS: AtomicU8 = AtomicU8::new(0);
+        let local = Ipv4Addr::new(127, 0, NETWORKS.fetch_add(1, Ordering::Relaxed), 2);
+        Network { has_namespaces, local, dir, started: 2 }
     }
 
     fn path(&self, part: &str) -> PathBuf {
@@ -105,7 +111,8 @@ impl Network {
 
     /// Puts the file that the programs read in its place.
     pub fn settings(&self, text: &str) {
-        fs::write(self.path("etc/tallymesh/tallymesh.toml"), self.here(text, "", LOCAL)).unwrap();
+        fs::write(self.path("etc/tallymesh/tallymesh.toml"), self.here(text, "", self.local))
+            .unwrap();
     }
 
     /// Makes the name of the headless service lead to these.
@@ -121,12 +128,21 @@ impl Network {
         fs::rename(self.path("new"), file).unwrap();
     }
 
-    /// Starts a pod of this name. What it wrote under the name before is there.
-    pub fn pod(&mut self, name: &str, program: &Program) -> Process {
+    /// Starts a pod of this name, to which the headless service then leads beside those. What it wrote under the name before is there.
+    pub fn published_pod(&mut self, name: &str, program: &Program, others: &[Process]) -> Process {
+        let pod = self.pod(name, program);
+        self.publish(others.iter().chain([&pod]));
+        pod
+    }
+
+    fn pod(&mut self, name: &str, program: &Program) -> Process {
         self.started += 1;
         let ip = match self.has_namespaces {
             true => Ipv4Addr::new(10, 77, 1, self.started),
-            false => Ipv4Addr::new(127, 0, 0, self.started),
+            false => {
+                let [a, b, net, _] = self.local.octets();
+                Ipv4Addr::new(a, b, net, self.started)
+            }
         };
         let (etc, lib) = (self.path("etc"), self.volume(name));
         let outside = std::process::id().to_string();
@@ -143,14 +159,16 @@ impl Network {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--uts", "sh", "-ec", UNIT, "sh", "machine"]);
         command.args([&self.path("etc"), &lib, &self.path("bin")]).args(&program.command);
-        let ip = if self.has_namespaces { Ipv4Addr::LOCALHOST } else { LOCAL };
+        let ip = if self.has_namespaces { Ipv4Addr::LOCALHOST } else { self.local };
         self.start(name, ip, command, program, &lib)
     }
 
-    /// Runs a command of a recipe that does not stay, and returns whether it succeeded.
-    pub fn run(&self, command: &[String]) -> bool {
-        let words: Vec<String> = command.iter().map(|word| self.here(word, "", LOCAL)).collect();
-        Command::new(&words[0]).args(&words[1..]).status().unwrap().success()
+    /// A command of a recipe that does not stay.
+    pub fn command(&self, words: &[String]) -> Command {
+        let words: Vec<String> = words.iter().map(|word| self.here(word, "", self.local)).collect();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        command
     }
 
     fn volume(&self, name: &str) -> PathBuf {
@@ -208,12 +226,10 @@ impl Network {
         let peers = format!("file:{}", self.path("peers").display());
         let text = text.replace("/etc/tallymesh", &etc).replace("tallymesh-peers:7946", &peers);
         let text = text.replace("/var/lib/tallymesh", &format!("{lib}/tallymesh"));
-        text.replace("0.0.0.0:", &format!("{ip}:")).replace("127.0.0.1:", &format!("{LOCAL}:"))
+        text.replace("0.0.0.0:", &format!("{ip}:"))
+            .replace("127.0.0.1:", &format!("{}:", self.local))
     }
 }
-
-/// The one machine, where there are no namespaces.
-const LOCAL: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 impl Process {
     /// The last line of its output.

@@ -139,7 +139,7 @@ pub fn unit(slot: usize) -> (Program, Vec<String>) {
         line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
     };
     let command = words("ExecStart");
-    let http_port = command.last().unwrap().rsplit(':').next().unwrap().parse().unwrap();
+    let http_port = http_port(&command, slot);
     let program = Program {
         env: all("Environment").iter().map(|line| variable(line).unwrap()).collect(),
         command,
@@ -149,6 +149,25 @@ pub fn unit(slot: usize) -> (Program, Vec<String>) {
         replicas: 3,
     };
     (program, words("ExecStartPost"))
+}
+
+/// The command that a page has each of several processes started by, and what becomes of it in this slot.
+pub fn worker(slot: usize) -> Program {
+    let line = block("processes.md", "worker");
+    let command: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    Program {
+        http_port: http_port(&command, slot),
+        command,
+        env: Vec::new(),
+        pre_stop: Duration::ZERO,
+        grace: Duration::from_secs(10),
+        replicas: 3,
+    }
+}
+
+fn http_port(command: &[String], slot: usize) -> u16 {
+    let first: u16 = command.last().unwrap().rsplit(':').next().unwrap().parse().unwrap();
+    first + u16::try_from(slot).unwrap()
 }
 
 /// What is at a path of keys, which a `.` or, where a key has one, a `/` is between.

@@ -58,10 +58,15 @@ impl Update {
         }
     }
 
-    /// Takes a process in that was just started, as soon as it says that it is ready. It then has all that those had that stay.
-    pub fn add(&mut self, process: Process, is_ready: impl FnOnce(SocketAddr)) {
-        let since = now();
+    /// Starts a process, and takes it in as soon as it says that it is ready. It then has all that those had before that stay.
+    pub fn add(
+        &mut self,
+        start: impl FnOnce(&[Process]) -> Process,
+        is_ready: impl FnOnce(SocketAddr),
+    ) {
         let held: Vec<Counts> = self.addresses().map(counts).collect();
+        let since = now();
+        let process = start(&self.processes);
         let address = address_of(&process);
         self.processes.push(process);
         is_ready(address);
@@ -172,6 +177,12 @@ impl Update {
 
     fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.calls.0.endpoints.lock().unwrap().clone().into_iter()
+    }
+}
+
+impl Drop for Update {
+    fn drop(&mut self) {
+        self.calls.0.is_over.store(true, Ordering::Relaxed);
     }
 }
 
