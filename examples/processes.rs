@@ -46,7 +46,8 @@ impl Worker {
             .stdout(Stdio::piped())
             .spawn()?;
         let asked = process.stdin.take().ok_or("no standard input")?;
-        let mut answers = BufReader::new(process.stdout.take().ok_or("no standard output")?).lines();
+        let mut answers =
+            BufReader::new(process.stdout.take().ok_or("no standard output")?).lines();
         let slot = answers.next().ok_or("it did not start")??;
         Ok(Worker { process, slot, asked, answers })
     }

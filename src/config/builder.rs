@@ -1,5 +1,6 @@
 //! Settings from code.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -319,6 +320,7 @@ impl ConfigBuilder {
         let mut config = Config {
             node,
             slots: Slots::of(values)?,
+            other_slots: BTreeSet::new(),
             data_dir: data_dir(values)?,
             listen: values.listen()?,
             peers: values.peers()?,

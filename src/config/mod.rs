@@ -12,6 +12,7 @@ mod tests;
 mod validate;
 mod written;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,8 @@ pub struct Config {
     pub(crate) slots: Option<Slots>,
     /// `None` keeps the state in memory only.
     pub(crate) data_dir: Option<PathBuf>,
+    /// The addresses of the other slots, of which any may be empty.
+    pub(crate) other_slots: BTreeSet<String>,
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) peers: Vec<PeerEntry>,
     /// Whether it may be reached, and learn addresses, beyond the loopback interface.

@@ -98,6 +98,7 @@ impl Config {
         config.gossip.advertised = advertised.map(|address| address.to_string());
         let others = (0..count).filter(|other| *other != slot);
         for address in others.filter_map(|other| in_slot(dialed(self.listen?), other)) {
+            config.other_slots.insert(address.to_string());
             let entry = PeerEntry::Host(address.to_string());
             if !config.peers.contains(&entry) {
                 config.peers.push(entry);
