@@ -175,3 +175,27 @@ fn slots_are_read_from_a_file_and_kept_by_a_builder() {
     let message = config.to_builder().slots(2).build().unwrap_err().to_string();
     assert!(message.contains("node.slot = 2"), "{message}");
 }
+
+/// These lines stand in `docs/operating/processes.md`.
+async fn the_lines_of_the_page() -> Result<(), Box<dyn std::error::Error>> {
+    let window = Window::Session { ttl: Duration::from_secs(3600) };
+    let config = Config::builder("api")
+        .data_dir("data")
+        .slots(4)
+        .listen("127.0.0.1:7946")
+        .limit(Limit::new("calls per session", 1000, window).per("session"))
+        .build()?;
+    let limiter = Limiter::open(config).await?;
+    println!("{:?}", limiter.slot()); // Some(0), Some(1), Some(2) or Some(3)
+    Ok(())
+}
+
+#[test]
+fn the_page_shows_what_compiles() {
+    // Its ports and its directory are not a test's own: that it compiles is enough.
+    let _ = the_lines_of_the_page;
+    let page = include_str!("../docs/operating/processes.md");
+    let block = page.split("```rust\n").nth(1).unwrap().split("```").next().unwrap();
+    let source = include_str!("slots.rs").replace("\n    ", "\n");
+    assert!(source.contains(block), "{block}");
+}

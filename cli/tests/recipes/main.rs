@@ -97,6 +97,18 @@ fn units_of_systemd() {
     });
 }
 
+#[test]
+fn the_unit_of_systemd_is_one() {
+    in_a_network("the_unit_of_systemd_is_one", |network| {
+        let text = page::block("systemd.md", "tallymesh@.service");
+        let said = network.complaints_of_unit("tallymesh@.service", &text);
+        assert!(said.is_none_or(|said| said.is_empty()));
+        let wrong = text.replace("TimeoutStopSec", "TimeoutStop");
+        let said = network.complaints_of_unit("wrong@.service", &wrong);
+        assert!(said.is_none_or(|said| said.contains("Unknown key")));
+    });
+}
+
 /// What keeps several processes running knows nothing of slots: each one takes what is free.
 #[test]
 fn processes_that_are_not_numbered() {

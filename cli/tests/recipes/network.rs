@@ -23,8 +23,8 @@ const NEW: [&str; 8] = [
     "--kill-child",
     "--mount-proc",
 ];
-/// The network of the pods: a bridge.
-const BRIDGE: &str = "ip link set lo up; ip link add br0 type bridge; ip addr add 10.77.0.1/16 dev br0; ip link set br0 up; exec \"$@\"";
+/// The network of the pods: a bridge. Without an address of its own it has the lowest of its ports, and pods that come and go change it.
+const BRIDGE: &str = "ip link set lo up; ip link add br0 address 02:00:00:00:00:01 type bridge; ip addr add 10.77.0.1/16 dev br0; ip link set br0 up; exec \"$@\"";
 /// A pod: an interface on that bridge, a host name, and directories of its own over those of the machine.
 const POD: &str = r#"
     name=$1 ip=$2 number=$3 outside=$4; shift 4
@@ -161,6 +161,29 @@ impl Network {
         command.args([&self.path("etc"), &lib, &self.path("bin")]).args(&program.command);
         let ip = if self.has_namespaces { Ipv4Addr::LOCALHOST } else { self.local };
         self.start(name, ip, command, program, &lib)
+    }
+
+    /// What the machine's own tool says of a unit of systemd, if it has one and there are namespaces: nothing, if it is right.
+    pub fn complaints_of_unit(&self, name: &str, text: &str) -> Option<String> {
+        let there = Command::new("systemd-analyze").arg("--version").output();
+        if !self.has_namespaces || there.is_err() {
+            eprintln!("SKIPPED: no systemd-analyze, or no namespaces: {name} is not verified");
+            return None;
+        }
+        let unit = self.path(name);
+        fs::write(&unit, text).unwrap();
+        let mut command = Command::new("unshare");
+        command.args([
+            "--mount",
+            "sh",
+            "-ec",
+            "mount --bind \"$1\" /usr/local/bin; shift; exec \"$@\"",
+            "sh",
+        ]);
+        command.arg(self.path("bin")).args(["systemd-analyze", "verify"]).arg(unit);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        Some(if output.status.success() { said } else { format!("{}: {said}", output.status) })
     }
 
     /// A command of a recipe that does not stay.

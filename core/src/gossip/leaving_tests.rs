@@ -129,6 +129,14 @@ fn a_node_is_ready_when_all_was_tried_and_who_answered_is_caught_up() {
     assert_eq!(net.members[late].table.watermark(&replica("a", 1, 0)), Version(2_000));
     assert!(net.members[late].gossip.waiting_for().is_empty());
 
+    // One that joins later is nothing that it waited for.
+    let later = net.join("later", &settings, &[seed, late]);
+    while !net.members[later].gossip.is_ready() {
+        assert_eq!(net.members[late].gossip.waiting_for(), []);
+        net.step();
+        assert!(net.now < SECOND * 10);
+    }
+
     // Without peers at once, and without a name's address when the time is up.
     let alone = net.join("alone", &settings, &[]);
     assert!(net.members[alone].gossip.is_ready());
@@ -143,4 +151,8 @@ fn a_node_is_ready_when_all_was_tried_and_who_answered_is_caught_up() {
     assert!(matches!(net.members[waits].gossip.waiting_for()[..], [Waiting::Unresolved { .. }]));
     net.run(SECOND * 2);
     assert!(net.members[waits].gossip.is_ready());
+    assert!(matches!(net.members[waits].gossip.waiting_for()[..], [Waiting::Unresolved { .. }]));
+    let named = super::PeerAddresses { name: "b:1".into(), addresses: [address_of(seed)].into() };
+    net.input(waits, Input::Peers([named].into()));
+    assert_eq!(net.members[waits].gossip.waiting_for(), []);
 }
