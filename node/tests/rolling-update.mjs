@@ -181,7 +181,10 @@ try {
     endedAfter.push(took);
     await until('its last line', () => {
       const lines = parent.printed().match(/^{"closed".*$/gm) ?? [];
-      assert(lines.every((line) => line === '{"closed":true,"unconfirmed":0}'), lines.join());
+      assert(
+        lines.every((line) => line === '{"closed":true,"unconfirmed":0}'),
+        lines.join(),
+      );
       return lines.length === replaced + parent.each;
     });
     await membersSettle();
