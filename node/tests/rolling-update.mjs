@@ -14,6 +14,7 @@ const MAX = 1000;
 // Below the limit, with room for those that ask how much is used.
 const CALLS_PER_SESSION = 600;
 const GRACE_MS = 10_000;
+const CALL_MS = 2_000;
 
 /** What is admitted in each session, as its callers were told, and how many calls there were no answer to. */
 const admitted = new Map();
@@ -25,12 +26,12 @@ const lastSession = () => `s${Math.floor(made / CALLS_PER_SESSION)}`;
 
 function ask(session) {
   return new Promise((resolve, reject) => {
-    const request = get({ host, port: 8080, path: `/?session=${session}`, agent: false }, (response) => {
+    const request = get({ host, port: 8080, path: `/?session=${session}`, agent: false, timeout: CALL_MS }, (response) => {
       let text = '';
       response.setEncoding('utf8').on('data', (part) => (text += part));
       response.on('end', () => resolve(JSON.parse(text))).on('error', reject);
     });
-    request.on('error', reject);
+    request.on('error', reject).on('timeout', () => request.destroy(new Error('no answer in time')));
   });
 }
 
@@ -40,7 +41,8 @@ async function call(session) {
   let answer;
   try {
     answer = await ask(session);
-  } catch {
+  } catch (error) {
+    console.error(`no answer: ${error.message}`);
     count(unanswered);
     return undefined;
   }
