@@ -24,7 +24,8 @@ async fn worker(data_dir: &str, listen: &str) -> Result<(), Box<dyn Error>> {
     limiter.ready().await;
     println!("{}", limiter.slot().unwrap_or_default());
     for user in stdin().lines() {
-        let booking = Request::new().with("user", &user?);
+        let user = user?;
+        let booking = Request::new().with("user", &user);
         println!("{}", limiter.acquire_durable(&booking).await?.is_allowed());
     }
     limiter.close().await?;
