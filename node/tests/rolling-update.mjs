@@ -64,7 +64,7 @@ async function until(what, holds, patience = 30_000) {
   for (;;) {
     const held = await holds();
     if (held) return held;
-    assert(Date.now() < end, `never: ${what}`);
+    assert(Date.now() < end, `never: ${typeof what === 'string' ? what : what()}`);
     await pause(10);
   }
 }
@@ -72,8 +72,12 @@ async function until(what, holds, patience = 30_000) {
 /** Asks until a worker answers that is wanted; it must know of what was admitted before. */
 function answerOf(session, isWanted) {
   const before = admitted.get(session) ?? 0;
-  return until('it answers', async () => {
+  const seen = new Map();
+  const others = () => `it answers; there answered ${JSON.stringify([...seen])}`;
+  return until(others, async () => {
     const answer = await call(session);
+    const from = answer === undefined ? 'none' : `slot ${answer.slot}, ${answer.pid}`;
+    seen.set(from, (seen.get(from) ?? 0) + 1);
     if (answer === undefined || !isWanted(answer)) return undefined;
     assert(MAX - answer.remaining >= before, `slot ${answer.slot} has ${MAX - answer.remaining} of ${before} in ${session}`);
     return answer;

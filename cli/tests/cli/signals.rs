@@ -256,7 +256,10 @@ fn asked(address: &str, what: &str, body: &str) -> (String, Value) {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().to_owned(), serde_json::from_str(body).unwrap())
+    (
+        head.split(' ').nth(1).unwrap().to_owned(),
+        serde_json::from_str(body.lines().next().unwrap()).unwrap(),
+    )
 }
 
 #[test]
