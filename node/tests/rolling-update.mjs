@@ -6,7 +6,6 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { get } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { Limiter } from 'tallymesh';
 
 const [host, replacements, how] = process.argv.slice(2);
 const WORKERS = 3;
@@ -24,9 +23,9 @@ let isOver = false;
 
 const lastSession = () => `s${Math.floor(made / CALLS_PER_SESSION)}`;
 
-function ask(session) {
+function ask(path) {
   return new Promise((resolve, reject) => {
-    const request = get({ host, port: 8080, path: `/?session=${session}`, agent: false, timeout: CALL_MS }, (response) => {
+    const request = get({ host, port: 8080, path, agent: false, timeout: CALL_MS }, (response) => {
       let text = '';
       response.setEncoding('utf8').on('data', (part) => (text += part));
       response.on('end', () => resolve(JSON.parse(text))).on('error', reject);
@@ -40,7 +39,7 @@ async function call(session) {
   const count = (counts) => counts.set(session, (counts.get(session) ?? 0) + 1);
   let answer;
   try {
-    answer = await ask(session);
+    answer = await ask(`/?session=${session}`);
   } catch (error) {
     console.error(`no answer: ${error.message}`);
     count(unanswered);
@@ -95,20 +94,17 @@ async function workers(isKnown = () => false) {
   return found;
 }
 
-/** A further node sees all of them, and no others. It is gone before the next one ends, so it keeps no counts for them. */
-async function membersSettle() {
-  const peers = [0, 1, 2, 3, 4, 5].map((slot) => `${host}:${7946 + slot}`);
-  const observer = await Limiter.open({
-    node: { id: 'observer' },
-    storage: { inMemory: true },
-    gossip: { listen: `${host}:7999`, peers, syncTimeout: '0s' },
-    limits: [{ name: 'calls per session', per: ['session'], max: MAX, window: 'session' }],
+/** Each worker is ready, and counts as members those that run. */
+function membersSettle(running) {
+  const waited = new Map([...running].map(([slot, pid]) => [pid, { slot }]));
+  const missing = () => `each counts ${WORKERS} members; there answered ${JSON.stringify([...waited.values()])}`;
+  return until(missing, async () => {
+    const answer = await ask('/ready').catch(() => undefined);
+    if (answer === undefined || !waited.has(answer.pid)) return waited.size === 0;
+    waited.set(answer.pid, answer);
+    if (answer.ready && answer.clusterSize === WORKERS) waited.delete(answer.pid);
+    return waited.size === 0;
   });
-  await until('the members are those that run', () => {
-    const connected = observer.peers().filter((peer) => peer.connected).length;
-    return connected === WORKERS && observer.status().clusterSize === WORKERS + 1;
-  });
-  await observer.close();
 }
 
 function isGone(pid) {
@@ -193,7 +189,7 @@ try {
       );
       return lines.length === replaced + parent.each;
     });
-    await membersSettle();
+    await membersSettle(running);
   }
   isOver = true;
   await calling;

@@ -58,6 +58,31 @@ fn without_an_answer_it_leaves_when_the_time_is_up_and_says_how_much_is_missing(
     assert_eq!(net.members[0].gossip.unconfirmed(), 2);
 }
 
+/// The one that confirmed takes the goodbye at its word and is the first to hang up; another one may be slow.
+#[test]
+fn what_was_confirmed_stays_so_when_the_one_that_did_is_gone() {
+    let mut net = Net::new(&["a", "b", "c"], &GossipSettings::default());
+    net.run(SECOND * 3);
+    net.members[2].up = false;
+    net.frames.clear();
+    net.add_to(0, "x", 7);
+    net.input(0, Input::Stop);
+    let to_c: alloc::vec::Vec<_> =
+        net.ends.iter().filter(|(_, end)| end.0 == 2).map(|(link, _)| *link).collect();
+    net.frames.retain(|(_, at, _)| !to_c.contains(at));
+    while !net.members[0].gossip.has_left() {
+        net.step();
+        assert!(net.now < SECOND * 5);
+    }
+    assert_eq!(net.members[0].gossip.unconfirmed(), 0);
+    let of_b = net.ends.iter().find(|(_, end)| (end.0, end.1) == (1, 0)).map(|(link, _)| *link);
+    if let Some(link) = of_b {
+        net.hang_up(link);
+    }
+    net.run(MS * 20);
+    assert_eq!(net.members[0].gossip.unconfirmed(), 0);
+}
+
 #[test]
 fn without_peers_it_leaves_at_once() {
     let mut net = Net::new(&["a"], &GossipSettings::default());
