@@ -83,6 +83,25 @@ fn what_was_confirmed_stays_so_when_the_one_that_did_is_gone() {
     assert_eq!(net.members[0].gossip.unconfirmed(), 0);
 }
 
+/// One that is just being met has our name already: without a goodbye, it would count us as lost for a day.
+#[test]
+fn who_is_just_being_met_is_told_goodbye_as_well() {
+    let settings = GossipSettings::default();
+    let mut net = Net::new(&["a", "b"], &settings);
+    net.run(SECOND * 3);
+    let late = net.join("late", &settings, &[0, 1]);
+    net.input(0, Input::Stop);
+    assert!(net.members[0].gossip.has_left(), "there is nothing to confirm");
+    net.run(MS * 20);
+    net.members[0].up = false;
+    let of_a: alloc::vec::Vec<_> =
+        net.ends.iter().filter(|(_, end)| end.0 == 0).map(|(link, _)| *link).collect();
+    of_a.into_iter().for_each(|link| net.hang_up(link));
+    net.run(SECOND * 3);
+    assert_eq!(net.members[late].gossip.cluster_size(), 2);
+    assert_eq!(net.members[1].gossip.cluster_size(), 2);
+}
+
 #[test]
 fn without_peers_it_leaves_at_once() {
     let mut net = Net::new(&["a"], &GossipSettings::default());
