@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Unmatched};
 use crate::denial::LimitRecord;
 use crate::receipt::LifeId;
-use crate::runtime::{Closed, DurabilityError, OpenError, Runtime};
+use crate::runtime::{Closed, DurabilityError, OpenError, Runtime, open_in_slot};
 use crate::token::Tokens;
 
 /// One running instance. A decision reaches all that it needs from here, and waits for none of it.
@@ -22,6 +22,8 @@ pub(crate) struct Engine {
     /// The threads, and how to wake them.
     runtime: Runtime,
     policy: Policy,
+    /// The slot of this process, if there are several.
+    pub slot: Option<usize>,
     /// What denials say of each limit of the policy.
     limit_records: Box<[&'static LimitRecord]>,
     life: LifeId,
@@ -49,12 +51,13 @@ impl Engine {
             Policy::new(config.limits.iter().cloned()).expect("a config's limits are valid");
         let limit_records = policy.limits().iter().map(LimitRecord::of).collect();
         let life = LifeId::draw().map_err(OpenError::Threads)?;
+        let (runtime, config, slot) = open_in_slot(&config).await?;
         let tokens = Tokens::new(config.node_id().clone(), life).map_err(OpenError::Threads)?;
-        let runtime = Runtime::open(&config).await?;
         Ok(Engine {
             table: runtime.table.clone(),
             clock: runtime.clock.clone(),
             runtime,
+            slot,
             policy,
             limit_records,
             life,

@@ -287,6 +287,12 @@ impl Limiter {
         self.counters.status()
     }
 
+    /// The slot of this process, if the config has [`slots`](crate::ConfigBuilder::slots): what else is one's own in each process, such
+    /// as a port, may be numbered by it.
+    pub fn slot(&self) -> Option<usize> {
+        self.engine().slot
+    }
+
     /// Replaces the list of peers while the limiter runs: as [`CounterStore::set_peers`].
     ///
     /// # Errors

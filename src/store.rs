@@ -294,6 +294,11 @@ impl CounterStore {
         self.status().address
     }
 
+    /// The slot of this process, if the config has [`slots`](crate::ConfigBuilder::slots).
+    pub fn slot(&self) -> Option<usize> {
+        self.engine.slot
+    }
+
     /// Whether the store [runs, and whether counts reach the disk](Status::health).
     pub fn health(&self) -> Health {
         self.status().health

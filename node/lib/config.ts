@@ -27,6 +27,17 @@ export interface NodeConfig {
   readonly id: string;
   /** The directory for the state, of this node alone; required unless `storage.inMemory` is set. */
   readonly dataDir?: string;
+  /**
+   * How many processes share these settings; 1 to 1,024. Each takes a slot N, a number from 0 on that no other process holds, and is the
+   * node `ID-N`, with its state in `dataDir/N`, at the ports of `gossip.listen` and `gossip.advertise` plus N; the other slots are its
+   * peers. A process that is started after another one ended takes its slot, and goes on as the same node. Default: none.
+   */
+  readonly slots?: number;
+  /**
+   * The slot of this process, below `slots` (0 to 1,023), where what starts the processes numbers them. Default: none, which takes the
+   * first that is free.
+   */
+  readonly slot?: number;
 }
 
 /** How a node talks to its peers. */

@@ -91,6 +91,11 @@ export class LazyLimiter implements Omit<Limiter, 'node' | 'id' | symbol>, Async
     return this.#limiter?.setAside;
   }
 
+  /** The slot of this process; undefined without `node.slots`, and as long as it is not open. */
+  get slot(): number | undefined {
+    return this.#limiter?.slot;
+  }
+
   /**
    * Opens it, or waits for who does. If it could not be opened before, this tries again. A rejection that is not waited for does not end
    * the process.

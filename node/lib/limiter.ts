@@ -45,6 +45,8 @@ export class Limiter implements AsyncDisposable {
   readonly address: string | undefined;
   /** Where the database was put, if it was found damaged when the limiter was opened. */
   readonly setAside: string | undefined;
+  /** The slot of this process; `undefined` without `node.slots`. */
+  readonly slot: number | undefined;
   readonly #handle: number;
   readonly #limits: readonly LimitInForce[];
   readonly #scope: LabelScope;
@@ -61,6 +63,7 @@ export class Limiter implements AsyncDisposable {
     this.id = opened.id;
     this.node = opened.node;
     this.address = opened.address;
+    this.slot = opened.slot;
     this.setAside = opened.setAside;
     refuseClones(this);
     limiterOpened();

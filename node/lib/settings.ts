@@ -15,6 +15,8 @@ export interface Setting {
 export const SETTINGS: Readonly<Record<string, Setting>> = {
   'node.id': { kind: 'text', allowed: 'text' },
   'node.dataDir': { kind: 'text', allowed: 'text' },
+  'node.slots': { kind: 'count', allowed: '1 to 1024' },
+  'node.slot': { kind: 'count', allowed: '0 to 1023' },
   'gossip.cluster': { kind: 'text', allowed: 'text', default: 'default' },
   'gossip.listen': { kind: 'text', allowed: 'text' },
   'gossip.advertise': { kind: 'text', allowed: 'text' },

@@ -51,6 +51,8 @@ pub struct Opened {
     pub id: f64,
     /// The node's name.
     pub node: String,
+    /// The slot of this process, if there are several.
+    pub slot: Option<u32>,
     /// What the receipts of this thread begin with.
     pub receipt_prefix: String,
     /// Where it listens.
@@ -90,7 +92,6 @@ pub fn open_file(env: &Env, path: String) -> Result<PromiseRaw<'_, Opened>> {
 fn open(env: &Env, config: Result<Config>) -> Result<PromiseRaw<'_, Opened>> {
     crate::logging::start();
     let config = config?;
-    let node = config.node_id().to_string();
     let opening = guard_future(async move { Limiter::open(config).await.map_err(error::open) });
     env.spawn_future_with_callback(opening, move |_, limiter| {
         guard(|| {
@@ -98,7 +99,7 @@ fn open(env: &Env, config: Result<Config>) -> Result<PromiseRaw<'_, Opened>> {
             let id = u64::from(number) | ((page() & 0xf_ffff) << 32);
             let shared = Arc::new(Shared { id, limiter });
             list_of_open().insert(id, Arc::downgrade(&shared));
-            Ok(join(shared, node))
+            Ok(join(shared))
         })
     })
 }
@@ -115,14 +116,15 @@ pub fn attach(id: f64) -> Result<Opened> {
         };
         let shared = list_of_open().get(&(id as u64)).and_then(Weak::upgrade).ok_or_else(none)?;
         shared.alive()?;
-        let node = shared.limiter.counters().replica().node.to_string();
-        Ok(join(shared, node))
+        Ok(join(shared))
     })
 }
 
-fn join(shared: Arc<Shared>, node: String) -> Opened {
+fn join(shared: Arc<Shared>) -> Opened {
     let limiter = &shared.limiter;
     let store = limiter.counters();
+    let node = store.replica().node.to_string();
+    let slot = limiter.slot().and_then(|slot| u32::try_from(slot).ok());
     let address = store.address().map(|address| address.to_string());
     let set_aside = store.set_aside().map(|path| path.display().to_string());
     let limit = |limit: &tallymesh::Limit| LimitInForce {
@@ -137,7 +139,7 @@ fn join(shared: Arc<Shared>, node: String) -> Opened {
         all.push(Some(Local { shared, receipts }));
         (all.len() - 1) as u32
     });
-    Opened { handle, id, node, receipt_prefix, address, set_aside, limits }
+    Opened { handle, id, node, slot, receipt_prefix, address, set_aside, limits }
 }
 
 /// Resolves when the limiter is ready to be asked.

@@ -79,12 +79,13 @@ describe('a lazy limiter that is not used', () => {
       inspect(tools);
     }
     limiter.counters();
-    const { node, id, address, setAside } = limiter;
-    expect({ node, id, address, setAside }).toStrictEqual({
+    const { node, id, address, setAside, slot } = limiter;
+    expect({ node, id, address, setAside, slot }).toStrictEqual({
       node: undefined,
       id: undefined,
       address: undefined,
       setAside: undefined,
+      slot: undefined,
     });
     expect(JSON.stringify(limiter)).toBe('{"state":"unopened"}');
     expect(inspect(limiter)).toBe("LazyLimiter { state: 'unopened' }");

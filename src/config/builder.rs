@@ -1,5 +1,6 @@
 //! Settings from code.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use tallymesh_core::wire::DEFAULT_CLUSTER;
 use super::environment::with_variable;
 use super::error::invalid;
 use super::validate::{Origin, Value, Values};
-use super::{Config, ConfigError, Durability, Unmatched, WhenFull, file};
+use super::{Config, ConfigError, Durability, Slots, Unmatched, WhenFull, file, slots};
 
 /// Settings on their way to a [`Config`]. There is a method for each setting of the TOML file, named as it is there: alone, or
 /// after its table where the name alone says too little (`gossip.interval` is [`gossip_interval`](Self::gossip_interval)).
@@ -51,6 +52,39 @@ impl ConfigBuilder {
     #[must_use]
     pub fn data_dir(self, path: impl Into<PathBuf>) -> Self {
         self.set("node.data_dir", Value::Path(path.into()))
+    }
+
+    /// How many processes share these settings, from 1 to 1024. Each takes a slot, a number from 0 on, that no other process holds, and
+    /// with slot `N` it is the node `ID-N`, whose state is in `DATA_DIR/N`, at the ports of [`listen`](Self::listen) and
+    /// [`advertise`](Self::advertise) plus `N`. The other slots are its peers. A process that is started after another one ended
+    /// takes its slot, and so goes on as the same node.
+    ///
+    /// ```
+    /// use tallymesh::{Config, Limiter};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    /// # let (dir, listen) = (dir.path(), free.to_string());
+    /// let config = Config::builder("api").data_dir(dir).listen(listen).slots(4).build()?;
+    /// let limiter = Limiter::open(config).await?;
+    /// assert_eq!(limiter.slot(), Some(0));
+    /// assert_eq!(limiter.status().replica.node.as_str(), "api-0");
+    /// # limiter.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn slots(self, count: usize) -> Self {
+        self.set("node.slots", Value::Count(count))
+    }
+
+    /// The slot of this process, below [`slots`](Self::slots), where what starts the processes numbers them. Without it, a process
+    /// takes the first that is free.
+    #[must_use]
+    pub fn slot(self, slot: usize) -> Self {
+        self.set("node.slot", Value::Count(slot))
     }
 
     /// The IP address and port to listen at. Without it, the node only dials its peers.
@@ -285,6 +319,8 @@ impl ConfigBuilder {
         values.check_each()?;
         let mut config = Config {
             node,
+            slots: Slots::of(values)?,
+            other_slots: BTreeSet::new(),
             data_dir: data_dir(values)?,
             listen: values.listen()?,
             peers: values.peers()?,
@@ -300,6 +336,7 @@ impl ConfigBuilder {
             counter_ttl: values.duration("counters.ttl")?,
             limits: self.limits,
         };
+        slots::check(&config)?;
         let policy = Policy::new(config.limits.iter().cloned())?;
         policy.check_bounds(config.labels_max, config.bounds.key_bytes_max)?;
         config.gossip.limits = policy.hashes().into();

@@ -6,11 +6,13 @@ mod error;
 mod file;
 mod peer_entry;
 mod settings;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod validate;
 mod written;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,6 +27,7 @@ use tallymesh_core::table::Bounds;
 pub use builder::ConfigBuilder;
 pub use error::ConfigError;
 pub(crate) use peer_entry::{PEERS_MAX, PeerEntry, is_host_and_port};
+pub(crate) use slots::Slots;
 use validate::{Values, not_allowed};
 
 /// Everything a node needs to know before it starts.
@@ -44,8 +47,12 @@ use validate::{Values, not_allowed};
 #[derive(Debug, Clone)]
 pub struct Config {
     pub(crate) node: NodeId,
+    /// What of `node`, `data_dir`, `listen` and the advertised address is added to, for each process of several.
+    pub(crate) slots: Option<Slots>,
     /// `None` keeps the state in memory only.
     pub(crate) data_dir: Option<PathBuf>,
+    /// The addresses of the other slots, of which any may be empty.
+    pub(crate) other_slots: BTreeSet<String>,
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) peers: Vec<PeerEntry>,
     /// Whether it may be reached, and learn addresses, beyond the loopback interface.
@@ -197,7 +204,7 @@ impl Config {
         ConfigBuilder { values: written::values(self), limits: self.limits.clone() }
     }
 
-    /// The node's name.
+    /// The node's name; with [`slots`](ConfigBuilder::slots), what each of them adds its number to.
     pub fn node_id(&self) -> &NodeId {
         &self.node
     }

@@ -77,7 +77,7 @@ impl Values {
     pub(super) fn check(&self, setting: &Setting) -> Result<(), ConfigError> {
         match setting.kind {
             Kind::Duration(..) => self.duration(setting.path).map(drop),
-            Kind::Count(..) => self.count(setting.path).map(drop),
+            Kind::Count(..) => self.count_if_set(setting.path).map(drop),
             Kind::Fraction(..) => self.fraction(setting.path).map(drop),
             Kind::OneOf(_) => self.word(setting.path).map(drop),
             Kind::Text | Kind::Texts | Kind::Flag => Ok(()),
@@ -148,13 +148,21 @@ impl Values {
     }
 
     pub(super) fn count(&self, path: &str) -> Result<usize, ConfigError> {
+        match self.count_if_set(path)? {
+            Some(value) => Ok(value),
+            None => parse(path, default_of(path)?),
+        }
+    }
+
+    /// A whole number; `None` when it is not set.
+    pub(super) fn count_if_set(&self, path: &str) -> Result<Option<usize>, ConfigError> {
         let value = match self.get(path) {
             Some(Value::Count(value)) => *value,
             Some(other) => return Err(wrong_kind(path, other)),
-            None => parse(path, default_of(path)?)?,
+            None => return Ok(None),
         };
         match row(path)?.kind {
-            Kind::Count(least, most) if (least..=most).contains(&value) => Ok(value),
+            Kind::Count(least, most) if (least..=most).contains(&value) => Ok(Some(value)),
             _ => Err(not_allowed(path, value.to_string())),
         }
     }

@@ -14,6 +14,12 @@ pub(super) fn values(config: &Config) -> Values {
         Some(path) => set("node.data_dir", Value::Path(path.clone())),
         None => set("storage.in_memory", Value::Flag(true)),
     }
+    if let Some(slots) = config.slots {
+        set("node.slots", Value::Count(slots.count));
+        if let Some(own) = slots.own {
+            set("node.slot", Value::Count(own));
+        }
+    }
     if let Some(address) = config.listen {
         set("gossip.listen", Value::Text(address.to_string()));
     }

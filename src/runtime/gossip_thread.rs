@@ -78,7 +78,7 @@ pub(super) async fn start(
                 transport: tcp,
                 clock,
                 signals,
-                reporter: Reporter::default(),
+                reporter: Reporter::new(config.other_slots),
                 sources: PeerSources::new(Dns::default()),
                 new_peers,
                 addresses_left_out: 0,

@@ -10,6 +10,7 @@ mod gossip_thread;
 mod log;
 mod peer_sources;
 mod random;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod wakers;
@@ -28,6 +29,7 @@ use crate::config::{Config, ConfigError, PeerEntry};
 use bounds_watch::{BoundsWatch, words};
 use disk_thread::DiskThread;
 pub(crate) use random::random;
+pub(crate) use slots::open_in_slot;
 use tallymesh_core::gossip::{KnownMember, PeerStatus};
 use tallymesh_core::storage::StorageError;
 use tallymesh_core::table::{Bound, Bounds, Table};
@@ -64,12 +66,35 @@ pub enum OpenError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// Another process holds the directory of this one's slot, or listens at its port.
+    #[error(
+        "slot {slot} is taken: {source}; give each process a slot of its own, or none to have it take a free one"
+    )]
+    #[non_exhaustive]
+    SlotTaken {
+        /// The slot.
+        slot: usize,
+        /// What is held.
+        source: Box<OpenError>,
+    },
+    /// Each slot is taken.
+    #[error("each of the {} slots is taken: {}; raise node.slots, or end what holds them", taken.len(), each(taken))]
+    #[non_exhaustive]
+    NoFreeSlot {
+        /// What is held of each slot, in order.
+        taken: Vec<OpenError>,
+    },
     /// Could not start a thread or event loop.
     #[error("cannot start the node's threads: {0}")]
     Threads(#[source] std::io::Error),
     /// One of the node's threads panicked while opening; its message is on standard error.
     #[error("the node's {0} thread stopped while opening")]
     Stopped(&'static str),
+}
+
+fn each(taken: &[OpenError]) -> String {
+    let each = taken.iter().enumerate().map(|(slot, why)| format!("slot {slot}: {why}"));
+    each.collect::<Vec<_>>().join("; ")
 }
 
 /// Why something could not be made durable.

@@ -81,12 +81,28 @@ impl<'a> Control<'a> {
         Ok(())
     }
 
-    /// First how many counters there are, and how many lines follow.
+    /// The answer to one command, a value a line.
+    ///
+    /// # Errors
+    /// Why it is no command, or what it was refused for.
+    pub(super) async fn answer(&mut self, line: &str) -> Result<Vec<Value>, String> {
+        let mut words = line.split_whitespace();
+        let command = words.next().unwrap_or_default();
+        Ok(match self.command(command, &words.collect::<Vec<_>>()).await? {
+            Reply::One(reply) => vec![reply],
+            Reply::Counters(counted) => self.listing(&counted).collect(),
+        })
+    }
+
     async fn list(&self, counted: &[Counted<'_>]) -> io::Result<()> {
+        output::lines(self.listing(counted)).await
+    }
+
+    /// First how many counters there are, and how many lines follow.
+    fn listing(&self, counted: &[Counted<'_>]) -> impl Iterator<Item = Value> {
         let store = self.limiter.counters();
         let first = json!({ "counters": store.len(), "shown": counted.len() });
-        let lines = counted.iter().map(|one| one.json(store));
-        output::lines(std::iter::once(first).chain(lines)).await
+        std::iter::once(first).chain(counted.iter().map(move |one| one.json(store)))
     }
 
     async fn command(&mut self, command: &str, words: &[&str]) -> Result<Reply<'a>, String> {

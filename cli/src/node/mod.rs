@@ -2,9 +2,11 @@
 
 mod control;
 mod counters;
+mod http;
 mod input;
 mod output;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use tallymesh::{Config, Limiter, OpenError};
 use crate::command::{CommandResult, written};
 use crate::signals::{Signal, Signals};
 use control::Control;
+use http::Http;
 
 /// Runs one node until its standard input ends, it is told to close, or SIGTERM or SIGINT comes.
 ///
@@ -28,6 +31,10 @@ pub struct NodeArgs {
     /// The node's settings, in TOML.
     #[arg(long)]
     config: PathBuf,
+    /// Answers at this address instead: `GET /ready` for a readiness probe (200, or 503 until then), and to `POST /` the command in its
+    /// body. Standard input is not read. With `node.slots`, the port is this one plus the slot. What reaches the address may ask and reset.
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<SocketAddr>,
 }
 
 /// How long the last answer may take to be written.
@@ -39,7 +46,17 @@ pub async fn run(args: NodeArgs) -> CommandResult {
     let mut signals = Signals::listen()?;
     let config = Config::from_file(&args.config)?;
     let Some(limiter) = open(config, &mut signals).await? else { return Ok(ExitCode::SUCCESS) };
-    let served = serve(&limiter, &mut signals).await;
+    let http = match args.http {
+        Some(address) => match Http::listen(address, limiter.slot()).await {
+            Ok(http) => Some(http),
+            Err(error) => {
+                limiter.close().await?;
+                return Err(error.into());
+            }
+        },
+        None => None,
+    };
+    let served = serve(&limiter, http, &mut signals).await;
     // Whatever ended it, what was admitted is written.
     let closed = limiter.close().await?;
     written(served)?;
@@ -61,21 +78,31 @@ async fn open(config: Config, signals: &mut Signals) -> Result<Option<Limiter>, 
 }
 
 /// Answers commands until there are no more, or a signal ends the node.
-async fn serve(limiter: &Limiter, signals: &mut Signals) -> std::io::Result<()> {
-    let serving = async {
-        let counters = limiter.counters();
-        output::answer(&json!({
-            "ready": true,
-            "replica": counters.replica().to_string(),
-            "listen": counters.address().map(|address| address.to_string()),
-        }))
-        .await?;
-        Control::new(limiter).serve().await
+async fn serve(
+    limiter: &Limiter,
+    http: Option<Http>,
+    signals: &mut Signals,
+) -> std::io::Result<()> {
+    let counters = limiter.counters();
+    let mut first = json!({
+        "ready": true,
+        "replica": counters.replica().to_string(),
+        "listen": counters.address().map(|address| address.to_string()),
+    });
+    let Some(http) = http else {
+        let serving = async {
+            output::answer(&first).await?;
+            Control::new(limiter).serve().await
+        };
+        return tokio::select! {
+            served = serving => served,
+            () = an_end(signals) => Ok(()),
+        };
     };
-    tokio::select! {
-        served = serving => served,
-        () = an_end(signals) => Ok(()),
-    }
+    first["http"] = http.address().to_string().into();
+    output::answer(&first).await?;
+    http.serve(limiter, an_end(signals)).await;
+    Ok(())
 }
 
 /// Resolves at a signal that ends the node.

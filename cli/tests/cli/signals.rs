@@ -247,3 +247,75 @@ fn a_replay_under_nohup_outlives_its_terminal() {
     child.stdout.take().unwrap().read_to_end(&mut shown).unwrap();
     assert_eq!(text(&shown), "");
 }
+
+/// One request to a node's HTTP; its status and its answer.
+fn asked(address: &str, what: &str, body: &str) -> (String, Value) {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let length = body.len();
+    write!(stream, "{what} HTTP/1.1\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (
+        head.split(' ').nth(1).unwrap().to_owned(),
+        serde_json::from_str(body.lines().next().unwrap()).unwrap(),
+    )
+}
+
+#[test]
+fn a_node_over_http_answers_commands_and_ends_by_a_signal_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let node = |http: &str| {
+        Command::new(env!("CARGO_BIN_EXE_tallymesh"))
+            .args(["node", "--config", config.to_str().unwrap(), "--http", http])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let mut child = node("127.0.0.1:0");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    let address = first["http"].as_str().unwrap().to_owned();
+    let command = |line: &str| asked(&address, "POST /", line);
+    wait_until("it is ready", || asked(&address, "GET /ready", "").0 == "200");
+    for (line, allowed) in
+        [("acquire session=s", true), ("acquire session=s\n", true), ("acquire session=s", false)]
+    {
+        let (status, answer) = command(line);
+        assert_eq!((status.as_str(), &answer["allowed"]), ("200", &allowed.into()), "{answer}");
+    }
+    assert_eq!(command("refund 1").1["refunded"], 1);
+    assert_eq!(command("ready").1["ready"], true);
+    assert_eq!(command("counters").1["counters"], 1);
+    for (line, why) in [
+        ("close", "SIGTERM ends the node"),
+        ("frobnicate", "is no command; use one of acquire"),
+        ("acquire session", "is not label=value"),
+        ("", "the body is a command"),
+        ("peek a=b\npeek c=d", "one command a request"),
+    ] {
+        let (status, answer) = command(line);
+        assert_eq!(status, "400");
+        assert!(answer["error"].as_str().unwrap().contains(why), "{line}: {answer}");
+    }
+
+    // Another node, to which the port is not free.
+    let other = tempfile::tempdir().unwrap();
+    let other = crate::config(other.path());
+    let taken = tallymesh(&["node", "--config", other.to_str().unwrap(), "--http", &address]);
+    assert_eq!(taken.status.code(), Some(1));
+    let said = text(&taken.stderr);
+    assert!(said.contains(&format!("cannot listen at {address} (--http)")), "{said}");
+    let nonsense = tallymesh(&["node", "--config", "x", "--http", "8080"]);
+    assert!(text(&nonsense.stderr).contains("--http"), "{}", text(&nonsense.stderr));
+
+    // One that has sent half of a request does not keep the node from ending.
+    let mut half = std::net::TcpStream::connect(&address).unwrap();
+    half.write_all(b"POST / HTTP/1.1\r\n").unwrap();
+    signal(&child, "-TERM");
+    assert_eq!(code(&mut child), Some(0));
+    assert_eq!(lines.last().unwrap().unwrap(), "{\"closed\":true,\"unconfirmed\":0}");
+}

@@ -13,6 +13,8 @@ use crate::time::Now;
 pub(super) struct Arrival {
     began: Duration,
     is_ready: bool,
+    /// What it went without when it became ready.
+    without: Vec<Waiting>,
 }
 
 /// What a node waits for before it is ready.
@@ -54,7 +56,7 @@ impl fmt::Display for Waiting {
 
 impl Arrival {
     pub(super) fn new(now: Duration) -> Arrival {
-        Arrival { began: now, is_ready: false }
+        Arrival { began: now, is_ready: false, without: Vec::new() }
     }
 }
 
@@ -66,8 +68,17 @@ impl Gossip {
         self.arrival.is_ready
     }
 
-    /// What the node waits for before it is ready, or is ready without because it took too long.
+    /// What the node waits for before it is ready, or is ready without because it took too long, as long as that is not there. What
+    /// comes later, such as a new member, it does not wait for.
     pub fn waiting_for(&self) -> Vec<Waiting> {
+        let mut missing = self.missing();
+        if self.arrival.is_ready {
+            missing.retain(|what| self.arrival.without.contains(what));
+        }
+        missing
+    }
+
+    fn missing(&self) -> Vec<Waiting> {
         let unresolved = self.addresses.unresolved().cloned();
         let unresolved = unresolved.map(|name| Waiting::Unresolved { name });
         let untried = self.addresses.untried().cloned();
@@ -84,7 +95,10 @@ impl Gossip {
             return;
         }
         let waited = now.monotonic.saturating_sub(self.arrival.began);
-        self.arrival.is_ready =
-            waited >= self.settings.ready_timeout || self.waiting_for().is_empty();
+        let missing = self.missing();
+        if waited >= self.settings.ready_timeout || missing.is_empty() {
+            self.arrival.is_ready = true;
+            self.arrival.without = missing;
+        }
     }
 }

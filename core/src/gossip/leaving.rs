@@ -80,7 +80,8 @@ impl Gossip {
             return;
         }
         self.leaving = Some(Leaving { until: None });
-        for link in self.staying_or_leaving() {
+        // Also where the other has not introduced itself: it has our name already, or is about to.
+        for link in self.links.keys().copied().collect::<Vec<_>>() {
             self.send(link, &Message::Goodbye { reason: CloseReason::Stopping });
         }
     }

@@ -58,6 +58,50 @@ fn without_an_answer_it_leaves_when_the_time_is_up_and_says_how_much_is_missing(
     assert_eq!(net.members[0].gossip.unconfirmed(), 2);
 }
 
+/// The one that confirmed takes the goodbye at its word and is the first to hang up; another one may be slow.
+#[test]
+fn what_was_confirmed_stays_so_when_the_one_that_did_is_gone() {
+    let mut net = Net::new(&["a", "b", "c"], &GossipSettings::default());
+    net.run(SECOND * 3);
+    net.members[2].up = false;
+    net.frames.clear();
+    net.add_to(0, "x", 7);
+    net.input(0, Input::Stop);
+    let to_c: alloc::vec::Vec<_> =
+        net.ends.iter().filter(|(_, end)| end.0 == 2).map(|(link, _)| *link).collect();
+    net.frames.retain(|(_, at, _)| !to_c.contains(at));
+    while !net.members[0].gossip.has_left() {
+        net.step();
+        assert!(net.now < SECOND * 5);
+    }
+    assert_eq!(net.members[0].gossip.unconfirmed(), 0);
+    let of_b = net.ends.iter().find(|(_, end)| (end.0, end.1) == (1, 0)).map(|(link, _)| *link);
+    if let Some(link) = of_b {
+        net.hang_up(link);
+    }
+    net.run(MS * 20);
+    assert_eq!(net.members[0].gossip.unconfirmed(), 0);
+}
+
+/// One that is just being met has our name already: without a goodbye, it would count us as lost for a day.
+#[test]
+fn who_is_just_being_met_is_told_goodbye_as_well() {
+    let settings = GossipSettings::default();
+    let mut net = Net::new(&["a", "b"], &settings);
+    net.run(SECOND * 3);
+    let late = net.join("late", &settings, &[0, 1]);
+    net.input(0, Input::Stop);
+    assert!(net.members[0].gossip.has_left(), "there is nothing to confirm");
+    net.run(MS * 20);
+    net.members[0].up = false;
+    let of_a: alloc::vec::Vec<_> =
+        net.ends.iter().filter(|(_, end)| end.0 == 0).map(|(link, _)| *link).collect();
+    of_a.into_iter().for_each(|link| net.hang_up(link));
+    net.run(SECOND * 3);
+    assert_eq!(net.members[late].gossip.cluster_size(), 2);
+    assert_eq!(net.members[1].gossip.cluster_size(), 2);
+}
+
 #[test]
 fn without_peers_it_leaves_at_once() {
     let mut net = Net::new(&["a"], &GossipSettings::default());
@@ -129,6 +173,14 @@ fn a_node_is_ready_when_all_was_tried_and_who_answered_is_caught_up() {
     assert_eq!(net.members[late].table.watermark(&replica("a", 1, 0)), Version(2_000));
     assert!(net.members[late].gossip.waiting_for().is_empty());
 
+    // One that joins later is nothing that it waited for.
+    let later = net.join("later", &settings, &[seed, late]);
+    while !net.members[later].gossip.is_ready() {
+        assert_eq!(net.members[late].gossip.waiting_for(), []);
+        net.step();
+        assert!(net.now < SECOND * 10);
+    }
+
     // Without peers at once, and without a name's address when the time is up.
     let alone = net.join("alone", &settings, &[]);
     assert!(net.members[alone].gossip.is_ready());
@@ -143,4 +195,8 @@ fn a_node_is_ready_when_all_was_tried_and_who_answered_is_caught_up() {
     assert!(matches!(net.members[waits].gossip.waiting_for()[..], [Waiting::Unresolved { .. }]));
     net.run(SECOND * 2);
     assert!(net.members[waits].gossip.is_ready());
+    assert!(matches!(net.members[waits].gossip.waiting_for()[..], [Waiting::Unresolved { .. }]));
+    let named = super::PeerAddresses { name: "b:1".into(), addresses: [address_of(seed)].into() };
+    net.input(waits, Input::Peers([named].into()));
+    assert_eq!(net.members[waits].gossip.waiting_for(), []);
 }

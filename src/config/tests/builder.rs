@@ -37,6 +37,8 @@ fn the_builder_and_the_file_make_the_same_config() {
     let booking = booking.when("session", "s?").when("tool", "book_*");
     let built = Config::builder("a")
         .data_dir("d")
+        .slots(3)
+        .slot(2)
         .listen("0.0.0.0:1")
         .peers(["h:1", "i:2"])
         .insecure(true)
