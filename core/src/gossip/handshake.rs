@@ -44,6 +44,10 @@ impl Gossip {
         dialed: Option<String>,
         remote: Option<IpAddr>,
     ) {
+        if self.has_left() {
+            // With a hello it would be met, and then lost.
+            return self.turn_away(link, CloseReason::Stopping);
+        }
         if self.links.len() >= self.settings.links_max {
             self.refuse(Bound::Connections);
             if let Some(address) = &dialed {

@@ -176,6 +176,16 @@ impl Members {
         }
     }
 
+    /// Another member says that this one said goodbye. Returns whether it counted as lost here.
+    pub(super) fn has_stopped(&mut self, replica: &ReplicaId) -> bool {
+        let known = self.all.get_mut(&replica.node).filter(|known| known.replica == *replica);
+        let lost = known.filter(|known| known.absence == Some(PeerAbsence::Lost));
+        let Some(lost) = lost else { return false };
+        self.changes += 1;
+        (lost.absence, lost.changed) = (Some(PeerAbsence::Stopped), self.changes);
+        true
+    }
+
     /// This node has started again, and knew these members before.
     pub(super) fn remember(&mut self, known: KnownMember) {
         let KnownMember { replica, since, heard, address, source } = known;

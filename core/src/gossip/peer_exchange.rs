@@ -4,6 +4,9 @@
 //! As long as links are not authenticated, a node takes in addresses only from peers that it dialed itself, so no peer is told
 //! by one that dialed it. Each is told once of each member that comes or goes; a connection loses nothing, and a new one
 //! begins with all.
+//!
+//! They also tell who has said goodbye, for as long as they show it: one that was cut off or down meanwhile would count a member
+//! that has left as lost.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -12,7 +15,7 @@ use core::net::{IpAddr, SocketAddr};
 use super::addresses::Learned;
 use super::exchange::ENVELOPE_BYTES;
 use super::members::PEERS_MAX;
-use super::{Gossip, Report};
+use super::{Gossip, PeerAbsence, Report};
 use crate::link::LinkId;
 use crate::time::Now;
 use crate::wire::{MemberNews, Message};
@@ -38,12 +41,13 @@ impl Gossip {
         let entries = changed.filter_map(|member| {
             let connected = member.absence.is_none();
             let address = member.address.clone().filter(|_| connected);
+            let stopped = member.absence == Some(PeerAbsence::Stopped);
             // What is on this machine is nowhere else, and of who went before there is nothing to take back.
             let is_use = match &address {
                 Some(address) => here || !is_loopback(address),
-                None => !connected && told > 0,
+                None => stopped || !connected && told > 0,
             };
-            is_use.then(|| MemberNews { replica: member.replica.clone(), address })
+            is_use.then(|| MemberNews { replica: member.replica.clone(), address, stopped })
         });
         let entries: Vec<MemberNews> = entries.collect();
         let room = self.settings.frame_bytes_max.saturating_sub(ENVELOPE_BYTES);
@@ -68,9 +72,13 @@ impl Gossip {
         }
         let here = state.remote().is_some_and(|remote| remote.is_loopback());
         let mut implausible = 0;
-        for MemberNews { replica, address } in entries {
+        for MemberNews { replica, address, stopped } in entries {
             let Some(address) = address else {
                 self.addresses.unname(&replica.node, link);
+                if stopped && self.members.has_stopped(&replica) {
+                    self.addresses.stopped(&replica.node);
+                    self.count_peers();
+                }
                 continue;
             };
             if replica.node == self.own.node {

@@ -41,6 +41,7 @@ fn tell(net: &mut Net, from: usize, to: usize, entries: &[(&str, &str)]) {
     let entries = entries.iter().map(|(node, address)| MemberNews {
         replica: replica(node, 1, 77),
         address: Some((*address).to_string()),
+        stopped: false,
     });
     let members = entries.collect();
     let links = &net.members[from].gossip.links;
@@ -101,6 +102,38 @@ fn who_is_lost_is_dialed_again_where_others_said_and_who_said_goodbye_is_not() {
         matches!(report, Report::NoAnswer { .. } | Report::Unreachable { .. })
     });
     assert_eq!(in_vain.count(), 0, "none dials who is gone");
+}
+
+#[test]
+fn who_was_away_at_a_goodbye_hears_of_it_from_others() {
+    let mut net = one_seed(4);
+    net.run(SECOND);
+    net.partition(2);
+    net.run(SECOND * 8);
+    net.input(1, super::Input::Stop);
+    net.run(SECOND / 4);
+    assert!(net.members[1].gossip.has_left());
+    net.members[1].up = false;
+    net.run(SECOND);
+    assert_eq!(net.members[0].gossip.cluster_size(), 3);
+    assert_eq!(net.members[2].gossip.cluster_size(), 4, "it is lost there");
+    net.cut.clear();
+    net.run(SECOND * 8);
+    assert_eq!(net.members[2].gossip.cluster_size(), 3);
+    assert_eq!(peer(&net, 2, "m1").unwrap().absence, Some(PeerAbsence::Stopped));
+}
+
+#[test]
+fn who_comes_to_a_node_that_has_said_goodbye_does_not_meet_it() {
+    let mut net = one_seed(2);
+    net.run(SECOND);
+    net.input(0, super::Input::Stop);
+    net.run(SECOND / 4);
+    assert!(net.members[0].gossip.has_left());
+    let late = net.join("late", &settings(), &[0]);
+    net.run(SECOND);
+    assert!(peer(&net, late, "m0").is_none_or(|of_seed| of_seed.replica.is_none()));
+    assert_eq!(connected(&net, late), 0);
 }
 
 #[test]
@@ -169,7 +202,7 @@ fn an_address_that_is_not_reached_is_said_once_and_dropped_when_none_names_it() 
     net.run(SECOND * 600);
     assert!(peer(&net, 1, "x").is_some(), "it is still named");
     let link = *net.members[1].gossip.links.keys().next().unwrap();
-    let gone = vec![MemberNews { replica: replica("x", 1, 77), address: None }];
+    let gone = vec![MemberNews { replica: replica("x", 1, 77), address: None, stopped: false }];
     let now = net.time();
     net.members[1].gossip.hear_of_members(now, link, gone);
     net.run(SECOND * 3);

@@ -239,17 +239,17 @@ mod tests {
                         Message::Hello { protocols, replica, limits_digest, cluster, advertised }
                     }
                 ),
-            prop::collection::vec((replica(), prop::option::of(".{0,9}")), 0..4).prop_map(
-                |members| {
-                    let told = |(replica, address)| MemberNews { replica, address };
+            prop::collection::vec((replica(), prop::option::of(".{0,9}"), any::<bool>()), 0..4)
+                .prop_map(|members| {
+                    let told =
+                        |(replica, address, stopped)| MemberNews { replica, address, stopped };
                     Message::Members { members: members.into_iter().map(told).collect() }
-                }
-            ),
+                }),
             Just(Message::Leaving {}),
             (".{0,9}", any::<u32>(), any::<u64>()).prop_map(|(name, hash, grace_ms)| {
                 Message::Limits { limits: vec![LimitHash { name: name.into(), hash }], grace_ms }
             }),
-            (entry(), prop::option::of(replica()), any::<bool>(), any::<Option<u64>>()).prop_map(
+            (entry(), prop::option::of(replica()), any::<bool>(), any::<Option<u32>>()).prop_map(
                 |(entry, after, last, others)| Message::Digest {
                     after,
                     entries: vec![entry],

@@ -172,6 +172,9 @@ pub struct MemberNews {
     /// Where it can be dialed, as `IP:port`; `None` if the teller has no link to it any more.
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// Whether it has said goodbye to the teller, or to one that told the teller so.
+    #[serde(rename = "s", default, skip_serializing_if = "is_false")]
+    pub stopped: bool,
 }
 
 /// The name of a cluster that was given none.
