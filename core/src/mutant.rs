@@ -59,12 +59,16 @@ pub enum Mutant {
     GoodbyeFirst,
     /// In a large cluster, news goes to peers drawn by chance only.
     NewsLeftToChance,
+    /// A denial for want of this side's share says that the limit is reached.
+    CutOffUnnamed,
+    /// Each side of a cut may admit all that was left.
+    SideTakesAll,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 20] = [
+    pub const ALL: [Mutant; 22] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -85,6 +89,8 @@ impl Mutant {
         Mutant::CountsWhenClosed,
         Mutant::GoodbyeFirst,
         Mutant::NewsLeftToChance,
+        Mutant::CutOffUnnamed,
+        Mutant::SideTakesAll,
     ];
 
     /// Makes a mutant active in this thread, in the place of any other.
