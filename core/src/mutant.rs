@@ -63,12 +63,14 @@ pub enum Mutant {
     CutOffUnnamed,
     /// Each side of a cut may admit all that was left.
     SideTakesAll,
+    /// Silent members are never suspected.
+    CutNeverNoticed,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 22] = [
+    pub const ALL: [Mutant; 23] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -91,6 +93,7 @@ impl Mutant {
         Mutant::NewsLeftToChance,
         Mutant::CutOffUnnamed,
         Mutant::SideTakesAll,
+        Mutant::CutNeverNoticed,
     ];
 
     /// Makes a mutant active in this thread, in the place of any other.

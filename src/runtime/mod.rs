@@ -28,7 +28,7 @@ use crate::config::{Config, ConfigError, PeerEntry};
 use bounds_watch::{BoundsWatch, words};
 use disk_thread::DiskThread;
 pub(crate) use random::random;
-use tallymesh_core::gossip::{KnownMember, PeerStatus};
+use tallymesh_core::gossip::{CutOff, KnownMember, PeerStatus};
 use tallymesh_core::storage::StorageError;
 use tallymesh_core::table::{Bound, Bounds, Table};
 use wakers::{WakeFlags, Worker};
@@ -179,6 +179,7 @@ pub(crate) struct Signals {
 pub(crate) struct Seen {
     pub peers: Vec<PeerStatus>,
     pub cluster_size: usize,
+    pub cut_off: Option<CutOff>,
     pub is_ready: bool,
     pub waiting_for: Vec<String>,
 }
