@@ -85,10 +85,8 @@ impl Gossip {
         self.timers.next_round = now.monotonic + self.settings.interval.mul_f64(factor);
         if self.rest.is_resting() {
             let next = self.timers.next_round.max(self.timers.next_digest);
-            self.timers.next_round = match self.suspicion.keeps_awake(now.monotonic) {
-                true => next.min(now.monotonic + self.settings.interval * 4),
-                false => next,
-            };
+            let to_notice = self.round_to_notice(now.monotonic).unwrap_or(next);
+            self.timers.next_round = next.min(to_notice);
         }
     }
 

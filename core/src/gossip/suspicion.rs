@@ -34,6 +34,9 @@ const ROUNDS_TO_PING_AGAIN: u32 = 2;
 /// For so long after a limit that heeds cuts was asked, peers are asked whether they are there.
 const ASKED_FOR: Duration = Duration::from_secs(60);
 
+/// A cut by members that were never met is told of only once it has lasted so long: at its start, every node is in one.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
+
 /// A cut, as this node sees it: some members are silent and did not say goodbye.
 ///
 /// ```
@@ -103,6 +106,8 @@ pub(super) struct Suspicion {
     heard: Names,
     /// Since when anyone is, by both clocks.
     since: Option<(Duration, Timestamp)>,
+    /// The number of the sides that the operator was told of.
+    told: Option<u32>,
     watched_until: Duration,
     /// A member has come or gone.
     is_stale: bool,
@@ -123,11 +128,6 @@ impl Suspicion {
     /// Members may have come or gone.
     pub(super) fn look_soon(&mut self) {
         self.is_stale = true;
-    }
-
-    /// Whether rounds go on at rest, so that silence is noticed.
-    pub(super) fn keeps_awake(&self, now: Duration) -> bool {
-        now < self.watched_until || !self.silent.is_empty()
     }
 }
 
@@ -207,23 +207,42 @@ impl Gossip {
         let alive = silent_ones.iter().filter(|(_, silence)| !silence.is_dead);
         let silent: Names = alive.map(|(name, _)| name.clone()).collect();
         let heard: Names = heard.difference(&silent).cloned().collect();
-        let changed = self.table.set_sides(&heard, &silent);
+        self.table.set_sides(&heard, &silent);
         self.suspicion.heard = heard;
-        if changed {
-            self.tell_of_cut(now, silent);
-        }
+        self.tell_of_cut(now, silent);
     }
 
+    /// Tells the operator of a cut that was not told of, but for that in which every node starts for a moment, and of its end.
     fn tell_of_cut(&mut self, now: Now, silent: Names) {
-        let (sides, since) = (self.table.sides(), &mut self.suspicion.since);
+        let (sides, suspicion) = (self.table.sides(), &mut self.suspicion);
         if sides.is_cut() {
-            since.get_or_insert((now.monotonic, now.wall));
-            self.report(Report::CutOff { sides, silent });
-        } else if let Some((began, _)) = since.take() {
-            let dead = self.suspicion.silent.keys().cloned().collect();
+            let (began, _) = *suspicion.since.get_or_insert((now.monotonic, now.wall));
+            let lasts = now.monotonic.saturating_sub(began) >= TOLD_AFTER;
+            let is_news = suspicion.told != Some(sides.number);
+            if is_news && (lasts || suspicion.silent.values().any(|silence| silence.was_there)) {
+                suspicion.told = Some(sides.number);
+                self.report(Report::CutOff { sides, silent });
+            }
+        } else if let Some((began, _)) = suspicion.since.take()
+            && suspicion.told.take().is_some()
+        {
+            let dead = suspicion.silent.keys().cloned().collect();
             let lasted = now.monotonic.saturating_sub(began);
             self.report(Report::CutOffEnded { lasted, dead });
         }
+    }
+
+    /// When the next round is at the latest, also at rest: as ever while a peer owes an answer, and seldom while silence would have
+    /// to be noticed.
+    pub(super) fn round_to_notice(&self, now: Duration) -> Option<Duration> {
+        let owes = |link: &Link| link.peer().is_some() && link.probe.asked_at.is_some();
+        let is_watched = now < self.suspicion.watched_until || !self.suspicion.silent.is_empty();
+        let rounds = match self.links.values().any(owes) {
+            true => 1,
+            false => ROUNDS_BETWEEN_PINGS,
+        };
+        (self.settings.heeds_cuts && (is_watched || rounds == 1))
+            .then(|| now + self.settings.interval * rounds)
     }
 
     /// Who answers, this node included, and who does not, with whether it was there before.

@@ -13,6 +13,13 @@ use crate::time::Timestamp;
 const MINUTE: Duration = Duration::from_secs(60);
 const NOW: Timestamp = Timestamp(1_000);
 
+/// A table of a node that has met all members.
+fn whole() -> Table {
+    let table = table("a");
+    table.set_sides(&names("a b c d"), &Names::new());
+    table
+}
+
 fn names(of: &str) -> Names {
     of.split_whitespace().map(Into::into).collect()
 }
@@ -57,7 +64,7 @@ fn hear(table: &Table, policy: &Policy, of: &str, p: u64) {
 
 #[test]
 fn a_side_admits_its_share_of_what_was_left_and_says_why_no_more() {
-    let (table, policy) = (table("a"), policy(100, WhenCutOff::Share));
+    let (table, policy) = (whole(), policy(100, WhenCutOff::Share));
     assert_eq!(admitted(&table, &policy, NOW, 20), 20);
     assert!(table.set_sides(&names("a"), &names("b")));
     assert_eq!(table.cap(NOW, &demands(&policy, NOW, 1)), Some(60));
@@ -74,7 +81,7 @@ fn a_side_admits_its_share_of_what_was_left_and_says_why_no_more() {
 
 #[test]
 fn what_is_merged_after_the_cut_is_used_of_the_sides_share() {
-    let (table, policy) = (table("a"), policy(90, WhenCutOff::Share));
+    let (table, policy) = (whole(), policy(90, WhenCutOff::Share));
     hear(&table, &policy, "b", 30);
     table.set_sides(&names("a b"), &names("c"));
     hear(&table, &policy, "b", 50);
@@ -84,7 +91,7 @@ fn what_is_merged_after_the_cut_is_used_of_the_sides_share() {
 
 #[test]
 fn a_window_that_begins_during_the_cut_is_divided_whole() {
-    let (table, policy) = (table("a"), policy(9, WhenCutOff::Share));
+    let (table, policy) = (whole(), policy(9, WhenCutOff::Share));
     table.set_sides(&names("a"), &names("b c"));
     for window in 0..3 {
         let now = NOW.plus(MINUTE * window);
@@ -94,7 +101,7 @@ fn a_window_that_begins_during_the_cut_is_divided_whole() {
 
 #[test]
 fn at_most_half_refuses_and_more_goes_on() {
-    let (table, policy) = (table("a"), policy(10, WhenCutOff::Deny));
+    let (table, policy) = (whole(), policy(10, WhenCutOff::Deny));
     assert_eq!(admitted(&table, &policy, NOW, 1), 1);
     table.set_sides(&names("a b"), &names("c d"));
     let (reason, remaining, _) = denial(&table, &policy, NOW);
@@ -105,7 +112,7 @@ fn at_most_half_refuses_and_more_goes_on() {
 
 #[test]
 fn a_limit_that_allows_and_what_no_cut_denies_are_as_ever() {
-    let table = table("a");
+    let table = whole();
     table.set_sides(&names("a"), &names("b"));
     assert_eq!(admitted(&table, &policy(10, WhenCutOff::Allow), NOW, 20), 10);
     let share = policy(10, WhenCutOff::Share);
@@ -114,7 +121,7 @@ fn a_limit_that_allows_and_what_no_cut_denies_are_as_ever() {
 
 #[test]
 fn a_refund_makes_room_under_the_cap() {
-    let (table, policy) = (table("a"), policy(10, WhenCutOff::Share));
+    let (table, policy) = (whole(), policy(10, WhenCutOff::Share));
     table.set_sides(&names("a"), &names("b"));
     let Admission::Allowed { debits, remaining, .. } =
         table.acquire(NOW, &demands(&policy, NOW, 5))
@@ -135,7 +142,7 @@ fn by_handle_and_with_several_limits_it_is_the_same() {
         let shared = limit("shared", 10).when_cut_off(WhenCutOff::Share);
         Policy::new([limit("all", 100), shared]).unwrap()
     };
-    let (table, policy) = (table("a"), both());
+    let (table, policy) = (whole(), both());
     table.set_sides(&names("a"), &names("b"));
     assert_eq!(admitted(&table, &policy, NOW, 3), 3);
     let asked = demands(&policy, NOW, 1);

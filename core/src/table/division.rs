@@ -57,6 +57,9 @@ impl Sides {
 pub(super) struct Division {
     number: u32,
     last_id: u32,
+    /// No member was silent at least once since this node has started. Until then it does not know what was left at the cut that it
+    /// has started in: of all that it finds or is told of it reckons that its side has used it.
+    was_whole: bool,
     cuts: Vec<Cut>,
 }
 
@@ -91,6 +94,7 @@ impl Division {
     /// - Who is none of the members any more has no part. A member that came after the cut has none either: the other sides do not
     ///   know of it.
     pub(super) fn set(&mut self, heard: &Names, silent: &Names) -> Option<Sides> {
+        self.was_whole |= silent.is_empty();
         if silent.is_empty() && self.cuts.is_empty() {
             return None;
         }
@@ -108,6 +112,19 @@ impl Division {
 
     fn divide(&mut self, heard: &Names, silent: &Names) {
         let is_member = |name: &Arc<str>| heard.contains(name) || silent.contains(name);
+        if !self.was_whole {
+            // While it finds its peers, it learns of one after the other.
+            let is_same = |cut: &Cut| cut.side == *heard && cut.among.iter().all(is_member);
+            if !self
+                .cuts
+                .first()
+                .is_some_and(|cut| is_same(cut) && cut.among.len() == heard.len() + silent.len())
+            {
+                self.cuts.clear();
+                self.push(heard.union(silent).cloned().collect(), heard.clone());
+            }
+            return;
+        }
         for cut in &mut self.cuts {
             cut.among.retain(is_member);
             cut.side.retain(is_member);
@@ -151,6 +168,7 @@ impl Division {
     /// Notes the value of a counter before it changes, for each cut that it did not change after yet.
     pub(super) fn note(&self, notes: &mut Notes, slot_index: u32, counter: (u32, u32), value: u64) {
         let (tag, generation) = counter;
+        let value = if self.was_whole { value } else { 0 };
         let fresh = || Note { tag, generation, bases: SmallVec::new(), cap: None };
         let note = notes.entry(slot_index).or_insert_with(fresh);
         if (note.tag, note.generation) != (tag, generation) {
@@ -237,7 +255,7 @@ mod tests {
     }
 
     fn cut(heard: &Names, silent: &Names) -> Division {
-        let mut division = Division::default();
+        let mut division = Division { was_whole: true, ..Division::default() };
         division.set(heard, silent);
         division
     }
@@ -342,6 +360,16 @@ mod tests {
         let mut division = cut(&names(0, 2), &names(2, 4));
         let sides = division.set(&names(0, 4), &names(10, 11)).unwrap();
         assert_eq!((sides.side, sides.members, sides.is_minor()), (4, 5, false));
+    }
+
+    #[test]
+    fn who_starts_within_a_cut_does_not_know_what_was_left() {
+        let (mut notes, mut division) = (Notes::new(), Division::default());
+        division.set(&names(0, 1), &names(1, 2));
+        assert_eq!(noted(&division, &mut notes, 40), 50);
+        assert!(division.set(&names(0, 2), &Names::new()).is_some());
+        division.set(&names(0, 1), &names(1, 2));
+        assert_eq!(noted(&division, &mut notes, 40), 70);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use tallymesh_core::limit::WhenCutOff;
+
 use crate::faults::Faults;
 use crate::options::{Checks, Kind, Limits, Options, Scene, Workload};
 use crate::world::{Measured, Outcomes, Spread, run};
@@ -54,6 +56,8 @@ pub fn cluster(nodes: usize) -> Options {
         fanout: 4,
         peers_known: None,
         urgent_fraction: NEVER,
+        when_cut_off: [WhenCutOff::Allow; 4],
+        presumed_dead_ms: None,
         frame_bytes_max: 65_536,
         checkpoint_ms: 3_600_000,
         counters_max: 1_000_000,

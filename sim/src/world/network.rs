@@ -15,6 +15,9 @@ use crate::checker::Violation;
 use crate::faults::Fault;
 use crate::options::Checks;
 
+/// How long a system waits for an answer to a dial.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// One end of a connection.
 pub(super) struct End {
     pub node: usize,
@@ -115,7 +118,10 @@ impl World<'_> {
                     }
                 }
                 Output::Close { link } => {
-                    if let Some(end) = self.links.remove(&link) {
+                    // What is cut off does not hear of it.
+                    let end = self.links.remove(&link);
+                    let is_heard = |end: &End| !self.cut.contains(&(end.node, end.far_node));
+                    if let Some(end) = end.filter(is_heard) {
                         let delay = Duration::from_millis(self.options.delay_ms_max + 1);
                         self.after(delay, Event::LinkDown { link: end.far });
                     }
@@ -154,6 +160,8 @@ impl World<'_> {
         let reachable = !self.cut.contains(&(from, to)) && !self.cut.contains(&(to, from));
         let base = self.draw_ms(self.options.delay_ms_max);
         let Some(far_life) = self.life(to).map(|life| life.number).filter(|_| reachable) else {
+            // From behind a cut comes no word, not even that none is there.
+            let base = if reachable { base } else { base + DIAL_TIMEOUT };
             return self.after(base, Event::DialFailed { node: from, life, address });
         };
         let base_back = self.draw_ms(self.options.delay_ms_max);
