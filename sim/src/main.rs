@@ -108,6 +108,9 @@ enum Command {
         /// Fewer runs for each point.
         #[arg(long)]
         quick: bool,
+        /// Only the study whose plot has this name.
+        #[arg(long)]
+        only: Option<String>,
     },
 }
 
@@ -215,7 +218,7 @@ fn main() -> ExitCode {
             let options = Options::cold(seed, keys);
             tell(&options, run(&options, false))
         }
-        Command::Study { out, quick } => match study::run(&out, quick) {
+        Command::Study { out, quick, only } => match study::run(&out, quick, only.as_deref()) {
             Ok(page) => {
                 println!("{}", page.display());
                 ExitCode::SUCCESS

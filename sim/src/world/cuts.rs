@@ -22,8 +22,6 @@ pub(super) enum Step {
     Sides,
     /// Something drawn by chance.
     Drawn,
-    /// All hear each other again.
-    Heal,
     /// The first side comes and goes, so many times more.
     Flap(u32),
 }
@@ -70,7 +68,6 @@ impl World<'_> {
         }
         match step {
             Step::Sides => self.cut_into_sides(),
-            Step::Heal => self.cut_off(vec![0; self.options.nodes], false),
             Step::Flap(left) => self.flap_side(left),
             Step::Drawn => self.draw_step(),
         }
@@ -90,33 +87,33 @@ impl World<'_> {
         let is_cut = present.iter().any(|side| *side != present[0]);
         let both_ways = self.chance(0.6);
         let pause = Duration::from_millis(800) + self.draw_ms(2_500);
-        match self.random.get_mut().random_range(0..10_u32) {
-            0..=3 if !is_cut => {
+        match (self.random.get_mut().random_range(0..10_u32), is_cut) {
+            (0..=3, false) => {
                 let sides = self.random.get_mut().random_range(2..=3.min(nodes));
                 let mut drawn: Vec<usize> = (0..nodes).map(|node| node % sides).collect();
                 drawn.shuffle(self.random.get_mut());
                 self.cut_off(drawn, both_ways);
             }
-            0..=2 => self.cut_off(vec![0; nodes], false),
-            3..=5 if is_cut => {
+            (0..=2, true) => self.cut_off(vec![0; nodes], false),
+            (3..=5, true) => {
                 // A second cut, within a side.
                 let drawn =
                     present.iter().map(|side| side * 2 + usize::from(self.chance_of_half()));
                 let drawn = drawn.collect();
                 self.cut_off(drawn, true);
             }
-            3..=5 => {
+            (4 | 5, false) => {
                 let mut drawn = vec![0; nodes];
                 drawn[self.random.get_mut().random_range(0..nodes)] = 1;
                 self.cut_off(drawn, both_ways);
             }
-            6 => self.flap_side(self.options.seed as u32 % 6 + 3),
-            7 => {
+            (6, _) => self.flap_side(self.options.seed as u32 % 6 + 3),
+            (7, _) => {
                 let place = self.random.get_mut().random_range(0..nodes);
                 let stays_away = self.draw_ms(1_500);
                 self.pause_alone(place, stays_away);
             }
-            8 => {
+            (8, _) => {
                 let place = self.random.get_mut().random_range(0..nodes);
                 self.cuts.kills += 1;
                 self.kill(place);
