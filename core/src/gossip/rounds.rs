@@ -259,6 +259,7 @@ impl Gossip {
         self.answered(link);
         let Some(state) = self.links.get_mut(&link) else { return };
         let Some(estimate) = state.clock.pong(now, wall) else { return };
+        state.probe.took(estimate.round_trip);
         let (replica, offset_ms) = (peer.clone(), estimate.offset_ms);
         let bound = self.settings.clock_offset_max + estimate.round_trip;
         if u128::from(offset_ms.unsigned_abs()) > bound.as_millis() {

@@ -67,6 +67,8 @@ pub struct CutOff {
 pub(super) struct Probe {
     asked_at: Option<Duration>,
     pinged_at: Option<Duration>,
+    /// How long a message there and back takes: what took longer once, as by a pause, raises it by little.
+    round_trip: Option<Duration>,
 }
 
 impl Probe {
@@ -78,6 +80,12 @@ impl Probe {
     /// The peer has answered.
     pub(super) fn answered(&mut self) {
         self.asked_at = None;
+    }
+
+    /// A message there and back took so long.
+    pub(super) fn took(&mut self, round_trip: Duration) {
+        let most = self.round_trip.map(|known| known.mul_f64(1.25) + Duration::from_millis(1));
+        self.round_trip = Some(most.map_or(round_trip, |most| round_trip.min(most)));
     }
 
     /// How long the peer has owed an answer.
@@ -291,7 +299,7 @@ impl Gossip {
     }
 
     fn is_overdue(&self, now: Now, link: &Link) -> bool {
-        let round_trip = link.clock.estimate().map_or(Duration::ZERO, |known| known.round_trip);
+        let round_trip = link.probe.round_trip.unwrap_or_default();
         let patience = self.settings.interval.mul_f64(ROUNDS_TO_ANSWER)
             + 2 * round_trip.min(self.settings.silence_timeout / 4);
         link.probe.waits(now.monotonic).is_some_and(|waits| waits > patience)
