@@ -62,8 +62,14 @@ impl World<'_> {
                 let is_it = |of: &Option<_>| of.as_ref() == Some(&entry.replica);
                 peers.iter().any(|peer| peer.connected && is_it(&peer.replica))
             };
+            // A connection that was lost just now is made again.
+            let runs = |entry: &DigestEntry| {
+                let lives = self.nodes.iter().filter_map(|node| node.life.as_ref());
+                lives.into_iter().any(|life| life.replica == entry.replica)
+            };
             let is_old = |entry: &DigestEntry| entry.end.plus(GRACE + patience) < latest;
-            let old = known(life).into_iter().find(|entry| is_old(entry) && !is_connected(entry));
+            let is_over = |entry: &DigestEntry| !is_connected(entry) && !runs(entry);
+            let old = known(life).into_iter().find(|entry| is_old(entry) && is_over(entry));
             if let Some(old) = old {
                 let what = format!(
                     "{} remembers {}, which ended at {}",
