@@ -163,6 +163,19 @@ impl ConfigBuilder {
     /// How long a member may be silent without a goodbye until limits that heed cuts
     /// ([`Limit::when_cut_off`]) take it for dead; 1 second to 1 day, or `None` for never. After that a
     /// crash and a cut are no longer told from each other: each side has the whole limit.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tallymesh::{Config, Limit, WhenCutOff, Window};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let day = Window::Fixed(Duration::from_secs(24 * 3600));
+    /// let spend = Limit::new("spend", 10_000, day).when_cut_off(WhenCutOff::Share);
+    /// // However long a cut lasts, no side has more than its share.
+    /// let config = Config::builder("a").in_memory().limit(spend).presumed_dead_after(None).build()?;
+    /// assert_eq!(config.limits()[0].when_is_cut_off(), WhenCutOff::Share);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn presumed_dead_after(self, after: impl Into<Option<Duration>>) -> Self {
         let after = after.into().map_or(Value::Text(NEVER.to_owned()), Value::Duration);

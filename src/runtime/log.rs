@@ -165,17 +165,11 @@ impl Reporter {
                     );
                 }
             }
-            Report::CutOffEnded { lasted, dead } if dead.is_empty() => {
-                tracing::warn!(lasted = %shown(*lasted), "cut off no more: all members are heard again");
-            }
-            Report::CutOffEnded { lasted, dead } => {
-                tracing::warn!(
-                    lasted = %shown(*lasted),
-                    dead = named(dead),
-                    "cut off no more: these members are presumed dead; if they are cut off all the same, each side admits the whole \
-                     limit from now on"
-                );
-            }
+            Report::CutOffEnded { lasted, dead } => tracing::warn!(
+                lasted = %shown(*lasted), presumed_dead = named(dead),
+                "cut off no more: members are heard again, or presumed dead; if those are cut off all the same, each side admits the \
+                 whole limit from now on"
+            ),
             Report::ClockOffset { replica, offset_ms } => {
                 let direction = if *offset_ms > 0 { "ahead of" } else { "behind" };
                 let kind = format!("the clock of {replica} is {direction} ours");

@@ -172,7 +172,7 @@ async fn play(stage: &mut Stage, cluster: &mut Cluster) -> Result<(), Box<dyn st
     let began = stage.clock();
     await_cut(cluster, false).await?;
     stage.show(
-        "digests are compared; nobody is suspected",
+        "digests are compared, and trust is back",
         "none suspected",
         "none suspected",
         began,
