@@ -76,7 +76,8 @@ impl Denial {
     /// How long to wait until there is room again, if nothing else uses it up: until the window's end, or the session's if it
     /// stays unused for so long. In whole milliseconds, rounded up. A request after this wait, by a clock that is exact, finds
     /// the counter expired: the wait includes how coarse the clock is that decides, and how far the system's clock is behind the
-    /// latest time that was acted on. `None` where waiting does not help.
+    /// latest time that was acted on. While [`cut off`](DenialReason::CutOff) it is at most a second, since the cut may be over at
+    /// any time. `None` where waiting does not help.
     #[inline]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
@@ -112,6 +113,12 @@ impl fmt::Display for Denial {
             DenialReason::CounterExhausted => write!(
                 f,
                 "the counter of limit {name:?} has counted 2^53 - 1 here, the most there is"
+            )?,
+            DenialReason::CutOff => write!(
+                f,
+                "members of the cluster are silent, and this side of the cut may admit no more under limit {name:?} of {max} \
+                 ({} left)",
+                self.remaining
             )?,
             DenialReason::Closed => write!(f, "the limiter is closed")?,
             other => write!(f, "denied by limit {name:?}: {other:?}")?,

@@ -36,14 +36,14 @@ pub use runtime::{Closed, DurabilityError, OpenError, SetPeersError};
 pub use status::{DurabilityState, Health, RunState, Status};
 pub use store::{CounterStore, Subtracted};
 pub use tallymesh_core::crdt::{Cell, Marks, VersionVector};
-pub use tallymesh_core::gossip::{PeerAbsence, PeerSource, PeerStatus};
+pub use tallymesh_core::gossip::{CutOff, PeerAbsence, PeerSource, PeerStatus};
 pub use tallymesh_core::id::{
     Incarnation, InvalidNodeId, InvalidReplicaId, NodeId, ReplicaId, Version,
 };
 pub use tallymesh_core::key::{CounterKey, CounterKind, InvalidKey, WindowSpan};
 pub use tallymesh_core::limit::{
-    DenialReason, InvalidDenialReason, InvalidWhenLabelMissing, InvalidWindow, Limit, LimitError,
-    Request, WhenLabelMissing, Window,
+    DenialReason, InvalidDenialReason, InvalidWhenCutOff, InvalidWhenLabelMissing, InvalidWindow,
+    Limit, LimitError, Request, WhenCutOff, WhenLabelMissing, Window,
 };
 pub use tallymesh_core::storage::{Consequence, Finding, Holder, StorageError};
 pub use tallymesh_core::table::{Bound, CountError, CounterState, Rejections};

@@ -271,6 +271,31 @@ impl Limiter {
         keys.filter_map(|key| CounterKey::from_bytes(key).ok()).collect()
     }
 
+    /// How much of the window of a request's limits this side of a cut may admit in all, of that limit with the least: `None` while no
+    /// member is silent, or where no limit that matches says [`when_cut_off`](Limit::when_cut_off). A side that `deny` refuses may
+    /// admit what is used already.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tallymesh::{Config, Limit, Limiter, Request, WhenCutOff, Window};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let hour = Window::Fixed(Duration::from_secs(3600));
+    /// let limit = Limit::new("calls", 90, hour).when_cut_off(WhenCutOff::Share);
+    /// // Two peers that do not answer.
+    /// let config = Config::builder("a").in_memory().peers(["127.0.0.1:1", "127.0.0.1:2"]);
+    /// # let config = config.sync_timeout(Duration::ZERO);
+    /// let limiter = Limiter::open(config.limit(limit).build()?).await?;
+    /// assert_eq!(limiter.cap(&Request::new()), Some(30));
+    /// # limiter.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cap(&self, request: &Request<'_>) -> Option<u64> {
+        let (engine, now) = (self.engine(), self.engine().exact().wall);
+        engine.table().cap(now, &engine.policy().demands_with_labels(request, now))
+    }
+
     /// The limits in force, in order.
     pub fn limits(&self) -> impl Iterator<Item = &Limit> {
         self.engine().policy().limits().iter()

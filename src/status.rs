@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::clock::STANDS_STILL_FROM;
 use crate::runtime::{Runtime, Seen};
-use tallymesh_core::gossip::PeerStatus;
+use tallymesh_core::gossip::{CutOff, PeerStatus};
 use tallymesh_core::id::ReplicaId;
 use tallymesh_core::table::Rejections;
 use tallymesh_core::time::{format_duration, whole_ms};
@@ -30,6 +30,10 @@ pub struct Status {
     /// lost less than a day ago, and those that others tell of. Who said goodbye is none any more.
     #[cfg_attr(feature = "serde", serde(default))]
     pub cluster_size: usize,
+    /// Which members are silent without a goodbye, and on which side of the cut this instance is; `None` while none is, or where no
+    /// limit says [`when_cut_off`](crate::Limit::when_cut_off).
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
+    pub cut_off: Option<CutOff>,
     /// Whether this instance is ready to be asked: see [`CounterStore::ready`](crate::CounterStore::ready).
     #[cfg_attr(feature = "serde", serde(default))]
     pub ready: bool,
@@ -113,8 +117,18 @@ impl Health {
                 format_duration(behind)
             )
         });
-        let reasons =
-            failure.into_iter().chain(runtime.bounds_reached()).chain(stands_still).collect();
+        let cut_off = runtime.seen().cut_off.map(|cut| {
+            format!(
+                "cut off with {} of {} members since {}: limits with when_cut_off of \"share\" or \"deny\" allow less until these are \
+                 heard again or presumed dead: {}",
+                cut.side,
+                cut.members,
+                cut.since,
+                cut.suspected.join(", ")
+            )
+        });
+        let reasons = failure.into_iter().chain(runtime.bounds_reached());
+        let reasons = reasons.chain(stands_still).chain(cut_off).collect();
         Health { state, durability, reasons }
     }
 
@@ -152,7 +166,7 @@ impl fmt::Display for DurabilityState {
 impl Status {
     pub(crate) fn of(runtime: &Runtime, requests_unmatched: u64) -> Status {
         let table = &runtime.table;
-        let Seen { peers, cluster_size, is_ready, waiting_for } = runtime.seen();
+        let Seen { peers, cluster_size, cut_off, is_ready, waiting_for } = runtime.seen();
         Status {
             replica: table.own_replica(),
             address: runtime.address,
@@ -160,6 +174,7 @@ impl Status {
             set_aside: runtime.set_aside.clone(),
             peers,
             cluster_size,
+            cut_off,
             ready: is_ready,
             waiting_for,
             counters: table.len(),

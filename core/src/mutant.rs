@@ -59,12 +59,18 @@ pub enum Mutant {
     GoodbyeFirst,
     /// In a large cluster, news goes to peers drawn by chance only.
     NewsLeftToChance,
+    /// A denial for want of this side's share says that the limit is reached.
+    CutOffUnnamed,
+    /// Each side of a cut may admit all that was left.
+    SideTakesAll,
+    /// Silent members are never suspected.
+    CutNeverNoticed,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 20] = [
+    pub const ALL: [Mutant; 23] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -85,6 +91,9 @@ impl Mutant {
         Mutant::CountsWhenClosed,
         Mutant::GoodbyeFirst,
         Mutant::NewsLeftToChance,
+        Mutant::CutOffUnnamed,
+        Mutant::SideTakesAll,
+        Mutant::CutNeverNoticed,
     ];
 
     /// Makes a mutant active in this thread, in the place of any other.

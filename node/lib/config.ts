@@ -91,6 +91,11 @@ export interface GossipConfig {
    * Default: `'5s'`.
    */
   readonly silenceTimeout?: Duration;
+  /**
+   * How long a member may be silent without a goodbye until limits with `whenCutOff` of `'share'` or `'deny'` take it for dead; 1 second
+   * to 1 day, or `'never'`. After that each side of a cut has the whole limit. Default: `'60s'`.
+   */
+  readonly presumedDeadAfter?: Duration | 'never';
   /** The difference between a peer's clock and the node's from which it is logged; 1 ms to 1 hour. Default: `'500ms'`. */
   readonly clockOffsetMax?: Duration;
   /** The most connections at a time; 1 to 65,536. Default: 2,048. */
@@ -154,6 +159,12 @@ export interface LimitConfig {
    * apply to it.
    */
   readonly whenLabelMissing?: 'deny' | 'skip';
+  /**
+   * What it allows while some member of the cluster is silent without a goodbye: `'allow'` (the default), where each side of a cut goes
+   * on by what it sees; `'share'`, where each side admits its share of what was left; or `'deny'`, where a side of at most half of the
+   * members refuses. The latter two hold the limit until `gossip.presumedDeadAfter`.
+   */
+  readonly whenCutOff?: 'allow' | 'share' | 'deny';
   /** How much is allowed; 0 to 2^53 - 1. */
   readonly max: number;
   /** `'session'`, or the length of fixed windows that are aligned to UTC. */

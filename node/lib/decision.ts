@@ -18,6 +18,7 @@ export type DenialCause =
   | 'missing-label'
   | 'unmatched'
   | 'counter-exhausted'
+  | 'cut-off'
   | 'not-open'
   | 'other';
 
@@ -32,6 +33,7 @@ const CAUSES: readonly DenialCause[] = [
   'missing-label',
   'unmatched',
   'counter-exhausted',
+  'cut-off',
 ];
 
 /**
@@ -58,7 +60,8 @@ export class Peek {
   /**
    * How long to wait until there is room again, if nothing else uses it up, in whole milliseconds, rounded up: until the window's
    * end, or the session's if it stays unused for so long. It includes how coarse the clock is that decides, and how far the system's
-   * clock is behind, so a request after this wait finds the counter ended. Undefined if allowed, and where waiting does not help.
+   * clock is behind, so a request after this wait finds the counter ended. With the cause `'cut-off'` it is at most a second, since
+   * the cut may be over at any time. Undefined if allowed, and where waiting does not help.
    * In the seconds of a `Retry-After` header: `Math.ceil(retryAfterMs / 1000)`.
    */
   readonly retryAfterMs: number | undefined;
@@ -120,6 +123,8 @@ function reasonOf(denied: Omit<Peek, 'reason'>, cause: DenialCause, max: number)
       return `no limit applies to the request, and counters.unmatched is "deny"${wait}`;
     case 'counter-exhausted':
       return `the counter of ${limit} has counted 2^53 - 1 here, the most there is${wait}`;
+    case 'cut-off':
+      return `members of the cluster are silent, and this side of the cut may admit no more under ${limit} of ${max} (${denied.remaining} left)${wait}`;
     case 'not-open':
     case 'other':
       return `denied by ${limit}`;

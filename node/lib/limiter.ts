@@ -209,6 +209,22 @@ export class Limiter implements AsyncDisposable {
   }
 
   /**
+   * How much of the window of a request's limits this side of a cut may admit in all, of that limit with the least; undefined while no
+   * member is silent, or where no limit that matches has `whenCutOff` of `'share'` or `'deny'`.
+   *
+   * @throws {@link InvalidInputError} when a label cannot be used
+   */
+  cap(request: Request): number | undefined {
+    const added = this.#scope.added(request);
+    const labels = joinLabels(added);
+    try {
+      return native.cap(this.#handle, labels.text, labels.count) ?? undefined;
+    } catch (thrown) {
+      throw explained(thrown, added);
+    }
+  }
+
+  /**
    * Takes a charge back, because the call did not count after all. A counter that has ended or was reset since is left as it
    * is. Each thread keeps the receipts of its latest 65,536 admissions.
    *

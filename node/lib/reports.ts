@@ -126,6 +126,20 @@ export interface Closed {
   readonly unconfirmed: number;
 }
 
+/** A cut, as this instance sees it: some members are silent and did not say goodbye. */
+export interface CutOffReport {
+  /** How many members there were when it was noticed, this one included; those that left since are none any more. */
+  readonly members: number;
+  /** How many of them are on this side. */
+  readonly side: number;
+  /** Who is heard, this one included, by name. */
+  readonly heard: readonly string[];
+  /** Who is silent, by name; one that was never met by its address. */
+  readonly suspected: readonly string[];
+  /** Since when some member has been silent, in milliseconds since 1970. */
+  readonly since: number;
+}
+
 /** How an instance is doing, at one moment. */
 export interface StatusReport {
   /** The replica that it writes as: the node's name and what tells this start from others. */
@@ -143,6 +157,11 @@ export interface StatusReport {
    * less than a day ago, and those that others tell of. Who said goodbye is none any more.
    */
   readonly clusterSize: number;
+  /**
+   * Which members are silent without a goodbye, and on which side of the cut this instance is; left out while none is, or where no limit
+   * has `whenCutOff` of `'share'` or `'deny'`.
+   */
+  readonly cutOff?: CutOffReport;
   /** Whether it is ready to be asked: see {@link Limiter.ready}. */
   readonly ready: boolean;
   /** What it waits for before it is ready, or does without because that took too long, each in a sentence. */

@@ -33,6 +33,7 @@ export const SETTINGS: Readonly<Record<string, Setting>> = {
   'gossip.fanout': { kind: 'count', allowed: '1 to 1024', default: '4' },
   'gossip.handshakeTimeout': { kind: 'duration', allowed: '100ms to 1m', default: '5s' },
   'gossip.silenceTimeout': { kind: 'duration', allowed: '100ms to 10m', default: '5s' },
+  'gossip.presumedDeadAfter': { kind: 'duration', allowed: '1s to 1day, or "never"', default: '60s' },
   'gossip.clockOffsetMax': { kind: 'duration', allowed: '1ms to 1h', default: '500ms' },
   'gossip.maxConnections': { kind: 'count', allowed: '1 to 65536', default: '2048' },
   'gossip.maxFrameBytes': { kind: 'count', allowed: '16384 to 16777216', default: '65536' },
@@ -60,6 +61,7 @@ export const LIMIT_PARTS: Readonly<Record<keyof LimitConfig, Setting>> = {
   max: { kind: 'count', allowed: '0 to 2^53 - 1' },
   window: { kind: 'duration', allowed: '"session", or 1ms to 366 days' },
   sessionTtl: { kind: 'duration', allowed: '1ms to 366 days', default: '1h' },
+  whenCutOff: { kind: 'word', allowed: '"allow", "share" or "deny"', default: 'allow' },
   whenLabelMissing: { kind: 'word', allowed: '"deny" or "skip"', default: 'deny' },
 };
 

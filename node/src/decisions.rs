@@ -82,6 +82,17 @@ pub fn reset_limit(handle: u32, limit: String, labels: String, count: u32) -> Re
     })
 }
 
+/// How much this side of a cut may admit in all under the limits of a request; `None` while there is no cut.
+#[napi]
+pub fn cap(handle: u32, labels: String, count: u32) -> Result<Option<f64>> {
+    guard(|| {
+        with(handle, |local| {
+            let request = request(&labels, count, 1.0)?;
+            Ok(local.shared.limiter.cap(&request).map(number))
+        })
+    })
+}
+
 /// What was left under the limit that denied last in this thread.
 #[napi]
 pub fn last_remaining() -> Result<f64> {
@@ -173,6 +184,7 @@ fn denied(limiter: &Limiter, denial: &Denial) -> Result<f64> {
         DenialReason::MissingLabel => 6,
         DenialReason::Unmatched => 7,
         DenialReason::CounterExhausted => 8,
+        DenialReason::CutOff => 9,
         // One that this version does not know.
         _ => 15,
     };

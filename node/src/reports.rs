@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use napi::Result;
 use napi_derive::napi;
-use tallymesh::{PeerStatus, Status};
+use tallymesh::{CutOff, PeerStatus, Status};
 
 use crate::decisions::number;
 use crate::error::guard;
@@ -83,6 +83,21 @@ pub struct Rejections {
     pub addresses_refused: f64,
 }
 
+/// Which members are silent, and on which side this one is.
+#[napi(object)]
+pub struct CutOffReport {
+    /// How many members there were.
+    pub members: f64,
+    /// How many of them are on this side.
+    pub side: f64,
+    /// Who is heard.
+    pub heard: Vec<String>,
+    /// Who is silent.
+    pub suspected: Vec<String>,
+    /// Since when, in milliseconds since 1970.
+    pub since: f64,
+}
+
 /// How a limiter is doing, at one moment.
 #[napi(object)]
 pub struct StatusReport {
@@ -98,6 +113,8 @@ pub struct StatusReport {
     pub peers: Vec<PeerReport>,
     /// How many members the cluster has.
     pub cluster_size: f64,
+    /// The cut that there is, if there is one.
+    pub cut_off: Option<CutOffReport>,
     /// Whether it is ready to be asked.
     pub ready: bool,
     /// What it waits for, or does without.
@@ -132,6 +149,7 @@ fn status_report(status: Status) -> StatusReport {
         set_aside: status.set_aside.map(|path| path.display().to_string()),
         peers: status.peers.into_iter().map(peer_report).collect(),
         cluster_size: status.cluster_size as f64,
+        cut_off: status.cut_off.map(cut_off_report),
         ready: status.ready,
         waiting_for: status.waiting_for,
         counters: status.counters as f64,
@@ -156,6 +174,16 @@ fn status_report(status: Status) -> StatusReport {
             durability: health.durability.to_string(),
             reasons: health.reasons,
         },
+    }
+}
+
+fn cut_off_report(cut: CutOff) -> CutOffReport {
+    CutOffReport {
+        members: cut.members as f64,
+        side: cut.side as f64,
+        heard: cut.heard,
+        suspected: cut.suspected,
+        since: number(cut.since.0),
     }
 }
 

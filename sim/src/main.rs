@@ -52,6 +52,12 @@ enum Command {
         #[arg(long, default_value_t = 2)]
         jobs: usize,
     },
+    /// Runs small clusters with silent, clean cuts, and looks at what is admitted over all sides; up to the first seed that fails.
+    Cuts {
+        /// From the first number up to, but not including, the second.
+        #[arg(long, value_parser = parse_range, default_value = "0..1000")]
+        seeds: Range<u64>,
+    },
     /// Prints the trace hash, events and calls of each seed, to compare two builds by.
     Traces {
         /// From the first number up to, but not including, the second.
@@ -102,6 +108,9 @@ enum Command {
         /// Fewer runs for each point.
         #[arg(long)]
         quick: bool,
+        /// Only the study whose plot has this name.
+        #[arg(long)]
+        only: Option<String>,
     },
 }
 
@@ -184,6 +193,7 @@ fn main() -> ExitCode {
         Command::Sweep { seeds, nodes, faults, kind, jobs } => {
             sweep(&Sweep { seeds, nodes, faults, kind: kind.map(Kind::from), jobs })
         }
+        Command::Cuts { seeds } => cuts(seeds),
         Command::Traces { seeds, jobs } => {
             let sweep = Sweep { seeds, nodes: None, faults: Faults::all(), kind: None, jobs };
             for Trace { seed, hash, events, calls } in sweep.traces() {
@@ -208,7 +218,7 @@ fn main() -> ExitCode {
             let options = Options::cold(seed, keys);
             tell(&options, run(&options, false))
         }
-        Command::Study { out, quick } => match study::run(&out, quick) {
+        Command::Study { out, quick, only } => match study::run(&out, quick, only.as_deref()) {
             Ok(page) => {
                 println!("{}", page.display());
                 ExitCode::SUCCESS
@@ -219,6 +229,20 @@ fn main() -> ExitCode {
             }
         },
     }
+}
+
+fn cuts(seeds: Range<u64>) -> ExitCode {
+    let mut calls = 0;
+    for seed in seeds.clone() {
+        let options = Options::cuts(seed);
+        let outcomes = run(&options, false);
+        if outcomes.violation.is_some() {
+            return tell(&options, outcomes);
+        }
+        calls += outcomes.calls;
+    }
+    println!("seeds {}..{} hold, {calls} calls", seeds.start, seeds.end);
+    ExitCode::SUCCESS
 }
 
 fn news(options: &Options) -> ExitCode {

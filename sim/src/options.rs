@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tallymesh_core::limit::WhenCutOff;
 use tallymesh_core::mutant::Mutant;
 
 use crate::faults::{Fault, Faults};
@@ -79,6 +80,15 @@ pub enum Scene {
         /// Length of the partition.
         cut_ms: u64,
     },
+    /// From here on, sides of so many nodes, and of the rest, are cut off from each other.
+    Sides {
+        /// When, in virtual milliseconds.
+        at_ms: u64,
+        /// How many nodes the first two sides have.
+        sides: [usize; 2],
+    },
+    /// Sides, cascades, flapping, pauses and crashes, drawn by chance, each silent and clean: what all sides admit is looked at.
+    Cuts,
     /// From two seconds on, single counts and no other calls, each followed until every node has heard of it.
     News {
         /// Time from one to the next.
@@ -120,6 +130,10 @@ pub struct Options {
     /// How many others each node is told of, all of them if `None`.
     pub peers_known: Option<usize>,
     pub urgent_fraction: f64,
+    /// What the limits do when members are silent, by turns.
+    pub when_cut_off: [WhenCutOff; 4],
+    /// After what silence a member is presumed dead; `None` for never.
+    pub presumed_dead_ms: Option<u64>,
     pub frame_bytes_max: usize,
     /// Time between two checkpoints, at the least.
     pub checkpoint_ms: u64,
@@ -174,6 +188,8 @@ impl Options {
             fanout: 3,
             peers_known: None,
             urgent_fraction: 0.7,
+            when_cut_off: draw_when_cut_off(seed),
+            presumed_dead_ms: (!seed.is_multiple_of(3)).then_some(2_000 + seed % 7 * 1_000),
             // Small frames split what is otherwise sent whole.
             frame_bytes_max: match random.random_range(0..10_u32) {
                 0..3 => 2_048,
@@ -240,6 +256,39 @@ impl Options {
         }
     }
 
+    /// A small cluster with one counter whose limit heeds cuts, with silent and clean cuts and nothing else.
+    pub fn cuts(seed: u64) -> Options {
+        let mut random = StdRng::seed_from_u64(seed ^ 0x0C07);
+        let nodes = random.random_range(2..=8);
+        let (busy_ms, calls_per_s) =
+            (random.random_range(5_000..14_000), random.random_range(100..600));
+        let demand = busy_ms * calls_per_s / 1_000;
+        let max = match random.random_bool(0.15) {
+            true => random.random_range(1..=nodes as u64),
+            false => demand * random.random_range(20..70) / 100,
+        };
+        let deny = random.random_bool(0.3);
+        let when = if deny { WhenCutOff::Deny } else { WhenCutOff::Share };
+        Options {
+            kind: Kind::Safety,
+            workload: Workload::HotKey,
+            limits: Limits::Single { max },
+            scene: Scene::Cuts,
+            busy_ms,
+            calls_per_s,
+            loss: 0.0,
+            delay_ms_max: random.random_range(1..20),
+            delay_tail_ms: random.random_range(0.0..3.0),
+            gossip_interval_ms: random.random_range(10..60),
+            direct_up_to: if random.random_bool(0.3) { 2 } else { 32 },
+            when_cut_off: [when; 4],
+            presumed_dead_ms: None,
+            counters_max: 1_000_000,
+            look_every_ms: 5,
+            ..Options::of_seed(seed, Some(nodes), Faults::none())
+        }
+    }
+
     /// Three nodes that count so many keys once each, and come to agree.
     pub fn cold(seed: u64, keys: u64) -> Options {
         Options {
@@ -282,6 +331,16 @@ impl Options {
         }
         smallest
     }
+}
+
+/// Half of the limits allow less when members are silent. Drawn apart from all else, so that what is drawn for a seed stays.
+fn draw_when_cut_off(seed: u64) -> [WhenCutOff; 4] {
+    let mut random = StdRng::seed_from_u64(seed ^ 0x51DE);
+    std::array::from_fn(|_| match random.random_range(0..4_u32) {
+        0 => WhenCutOff::Share,
+        1 => WhenCutOff::Deny,
+        _ => WhenCutOff::Allow,
+    })
 }
 
 #[cfg(test)]

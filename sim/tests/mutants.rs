@@ -5,8 +5,8 @@ use tallymesh_sim::{Kind, Options, run};
 
 /// Within how many seeds each mistake must be caught. Most take a handful; these are bounds, not averages. Some are made where
 /// only these faults happen, and progress is required: among all others their harm is rarely left to be seen. `news` is a large
-/// cluster without faults, in which single counts are followed.
-const CAUGHT_WITHIN: [(Mutant, u64, &str); 20] = [
+/// cluster without faults, in which single counts are followed; `cuts` a small one with nothing but silent, clean cuts.
+const CAUGHT_WITHIN: [(Mutant, u64, &str); 23] = [
     (Mutant::ReplicaIdReused, 10, "all"),
     (Mutant::WatermarkMovedByPush, 20, "all"),
     (Mutant::WatermarkMovedByPart, 60, "all"),
@@ -27,6 +27,9 @@ const CAUGHT_WITHIN: [(Mutant, u64, &str); 20] = [
     (Mutant::CountsWhenClosed, 20, "all"),
     (Mutant::GoodbyeFirst, 60, "close"),
     (Mutant::NewsLeftToChance, 3, "news"),
+    (Mutant::CutOffUnnamed, 10, "cuts"),
+    (Mutant::SideTakesAll, 60, "cuts"),
+    (Mutant::CutNeverNoticed, 10, "cuts"),
 ];
 
 /// The first seed that catches a mistake, and by which invariant.
@@ -35,6 +38,7 @@ fn caught_by(mutant: Mutant, seeds: u64, faults: &str) -> Option<(u64, &'static 
         let of_seed = |faults: &str| Options::of_seed(seed, None, faults.parse().unwrap());
         let options = match faults {
             "news" => Options::news(seed, 40, 10),
+            "cuts" => Options::cuts(seed),
             "all" => of_seed("all"),
             some => of_seed(some).of_kind(Kind::Liveness),
         };

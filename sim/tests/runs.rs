@@ -75,3 +75,14 @@ fn every_single_count_reaches_all_of_a_large_cluster_within_eight_rounds_and_no_
         assert!(mean.as_millis() < 100, "seed {seed}: {mean:?}");
     }
 }
+
+#[test]
+fn all_sides_of_a_silent_cut_together_hold_a_limit_that_heeds_it() {
+    let mut calls = 0;
+    for seed in 0..60 {
+        let outcomes = run(&Options::cuts(seed), false);
+        assert_eq!(outcomes.violation, None, "seed {seed}");
+        calls += outcomes.calls;
+    }
+    assert!(calls > 50_000, "{calls}");
+}

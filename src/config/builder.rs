@@ -15,7 +15,7 @@ use tallymesh_core::wire::DEFAULT_CLUSTER;
 
 use super::environment::with_variable;
 use super::error::invalid;
-use super::validate::{Origin, Value, Values};
+use super::validate::{NEVER, Origin, Value, Values};
 use super::{Config, ConfigError, Durability, Slots, Unmatched, WhenFull, file, slots};
 
 /// Settings on their way to a [`Config`]. There is a method for each setting of the TOML file, named as it is there: alone, or
@@ -194,6 +194,28 @@ impl ConfigBuilder {
         self.set("gossip.silence_timeout", Value::Duration(timeout))
     }
 
+    /// How long a member may be silent without a goodbye until limits that heed cuts
+    /// ([`Limit::when_cut_off`]) take it for dead; 1 second to 1 day, or `None` for never. After that a
+    /// crash and a cut are no longer told from each other: each side has the whole limit.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tallymesh::{Config, Limit, WhenCutOff, Window};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let day = Window::Fixed(Duration::from_secs(24 * 3600));
+    /// let spend = Limit::new("spend", 10_000, day).when_cut_off(WhenCutOff::Share);
+    /// // However long a cut lasts, no side has more than its share.
+    /// let config = Config::builder("a").in_memory().limit(spend).presumed_dead_after(None).build()?;
+    /// assert_eq!(config.limits()[0].when_is_cut_off(), WhenCutOff::Share);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn presumed_dead_after(self, after: impl Into<Option<Duration>>) -> Self {
+        let after = after.into().map_or(Value::Text(NEVER.to_owned()), Value::Duration);
+        self.set("gossip.presumed_dead_after", after)
+    }
+
     /// The difference between a peer's clock and the node's from which it is logged; 1 ms to 1 hour.
     #[must_use]
     pub fn clock_offset_max(self, offset: Duration) -> Self {
@@ -340,6 +362,7 @@ impl ConfigBuilder {
         let policy = Policy::new(config.limits.iter().cloned())?;
         policy.check_bounds(config.labels_max, config.bounds.key_bytes_max)?;
         config.gossip.limits = policy.hashes().into();
+        config.gossip.heeds_cuts = policy.heeds_cuts();
         // A peer that can reach the node could have it dial anything, until links are authenticated.
         let is_trusted = config
             .listen
@@ -412,6 +435,7 @@ fn gossip(values: &Values) -> Result<GossipSettings, ConfigError> {
         links_max: values.count("gossip.max_connections")?,
         handshake_timeout: values.duration("gossip.handshake_timeout")?,
         silence_timeout: values.duration("gossip.silence_timeout")?,
+        presumed_dead_after: values.duration_or_never("gossip.presumed_dead_after")?,
         clock_offset_max: values.duration("gossip.clock_offset_max")?,
         ..GossipSettings::default()
     };

@@ -51,7 +51,9 @@ fn value(setting: &Setting, text: &OsStr) -> Result<Value, ConfigError> {
     }
     let text = text.to_str().ok_or_else(|| invalid(path, format!("{text:?}"), "UTF-8"))?;
     Ok(match setting.kind {
-        Kind::Text | Kind::OneOf(_) | Kind::Duration(..) => Value::Text(text.to_owned()),
+        Kind::Text | Kind::OneOf(_) | Kind::Duration(..) | Kind::DurationOrNever(..) => {
+            Value::Text(text.to_owned())
+        }
         Kind::Texts => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Value::Texts(items.map(str::to_owned).collect())

@@ -191,7 +191,7 @@ impl<'de> DeserializeSeed<'de> for ValueOf<'_> {
     fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<Value, D::Error> {
         let setting = self.0;
         let read = match setting.kind {
-            Kind::Text | Kind::OneOf(_) | Kind::Duration(..) => {
+            Kind::Text | Kind::OneOf(_) | Kind::Duration(..) | Kind::DurationOrNever(..) => {
                 String::deserialize(value).map(Value::Text)
             }
             Kind::Texts => Vec::deserialize(value).map(Value::Texts),

@@ -33,6 +33,8 @@ pub(super) enum Kind {
     OneOf(&'static [&'static str]),
     /// A length of time; in TOML a text such as `"50ms"`.
     Duration(Duration, Duration),
+    /// A length of time, or the word `never`.
+    DurationOrNever(Duration, Duration),
     /// A whole number.
     Count(usize, usize),
     /// A number with a fraction.
@@ -101,6 +103,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         "How long a peer may take to introduce itself"),
     row("gossip.silence_timeout", Kind::Duration(Duration::from_millis(100), TEN_MINUTES), Is("5s"),
         "How long a peer may be silent before its connection is closed; at least twice `gossip.digest_interval`"),
+    row("gossip.presumed_dead_after", Kind::DurationOrNever(Duration::from_secs(1), DAY), Is("60s"),
+        "How long a member may be silent without a goodbye until limits with `when_cut_off` of `share` or `deny` take it for dead, and what is left for their own; `never` for as long as it takes"),
     row("gossip.clock_offset_max", Kind::Duration(MS, HOUR), Is("500ms"),
         "The difference between a peer's clock and the node's from which it is logged"),
     row("gossip.max_connections", Count(1, 65_536), Is("2048"),
@@ -178,6 +182,9 @@ impl Setting {
             }
             Kind::Duration(least, most) => {
                 format!("{} to {}", format_duration(least), format_duration(most))
+            }
+            Kind::DurationOrNever(least, most) => {
+                format!("{} to {}, or \"never\"", format_duration(least), format_duration(most))
             }
             Count(least, most) => format!("{least} to {most}"),
             Fraction(least, most) => format!("{least:?} to {most:?}"),

@@ -24,6 +24,9 @@ pub(super) enum Value {
     Fraction(f64),
 }
 
+/// What stands for a time that does not come.
+pub(super) const NEVER: &str = "never";
+
 /// Who set a value. A later one overrides those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Origin {
@@ -77,6 +80,7 @@ impl Values {
     pub(super) fn check(&self, setting: &Setting) -> Result<(), ConfigError> {
         match setting.kind {
             Kind::Duration(..) => self.duration(setting.path).map(drop),
+            Kind::DurationOrNever(..) => self.duration_or_never(setting.path).map(drop),
             Kind::Count(..) => self.count_if_set(setting.path).map(drop),
             Kind::Fraction(..) => self.fraction(setting.path).map(drop),
             Kind::OneOf(_) => self.word(setting.path).map(drop),
@@ -138,12 +142,20 @@ impl Values {
         };
         match row(path)?.kind {
             // Less than a millisecond would be rounded to none at all.
-            Kind::Duration(least, most)
+            Kind::Duration(least, most) | Kind::DurationOrNever(least, most)
                 if (least..=most).contains(&value) && (whole_ms(value) > 0 || value.is_zero()) =>
             {
                 Ok(value)
             }
             _ => Err(not_allowed(path, format_duration(value).to_string())),
+        }
+    }
+
+    /// A duration; `None` for `never`.
+    pub(super) fn duration_or_never(&self, path: &str) -> Result<Option<Duration>, ConfigError> {
+        match self.get(path) {
+            Some(Value::Text(text)) if text == NEVER => Ok(None),
+            _ => self.duration(path).map(Some),
         }
     }
 

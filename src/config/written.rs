@@ -1,6 +1,6 @@
 //! A config as settings again: for a builder, and as serde writes it, in the shape of the file.
 
-use super::validate::{Origin, Value, Values};
+use super::validate::{NEVER, Origin, Value, Values};
 use super::{Config, Durability, WhenFull};
 
 /// All settings of the config. Those that it does not have are not set.
@@ -40,6 +40,9 @@ pub(super) fn values(config: &Config) -> Values {
     set("gossip.fanout", Value::Count(gossip.fanout));
     set("gossip.handshake_timeout", Value::Duration(gossip.handshake_timeout));
     set("gossip.silence_timeout", Value::Duration(gossip.silence_timeout));
+    let dead_after = gossip.presumed_dead_after;
+    let dead_after = dead_after.map_or(Value::Text(NEVER.to_owned()), Value::Duration);
+    set("gossip.presumed_dead_after", dead_after);
     set("gossip.clock_offset_max", Value::Duration(gossip.clock_offset_max));
     set("gossip.max_connections", Value::Count(gossip.links_max));
     set("gossip.max_frame_bytes", Value::Count(gossip.frame_bytes_max));

@@ -258,6 +258,7 @@ impl<T: Transport> GossipLoop<T> {
         *lock(&self.signals.seen) = Seen {
             peers: self.gossip.peers(now),
             cluster_size: self.gossip.cluster_size(),
+            cut_off: self.gossip.cut_off(),
             is_ready: self.gossip.is_ready(),
             waiting_for: self.gossip.waiting_for().iter().map(ToString::to_string).collect(),
         };

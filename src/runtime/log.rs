@@ -1,6 +1,7 @@
 //! What the operator reads of the gossip in the log, and how often.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tallymesh_core::gossip::{HandshakeFailure, PeerAbsence, PeerStatus, Report};
@@ -34,6 +35,15 @@ pub(super) struct Reporter {
 struct Unanswered {
     said_at: Duration,
     attempts_since: u32,
+}
+
+/// The names of members, as many as fit in a line.
+fn named<'a>(names: impl IntoIterator<Item = &'a Arc<str>>) -> String {
+    let names: Vec<&str> = names.into_iter().map(|name| &**name).collect();
+    match names.get(..ABSENT_NAMED_MAX) {
+        Some(first) if names.len() > first.len() => format!("{}, ...", first.join(", ")),
+        _ => names.join(", "),
+    }
 }
 
 impl Reporter {
@@ -153,6 +163,22 @@ impl Reporter {
             Report::Implausible { from, about, .. } => self.complain(
                 now,
                 &format!("{from} sent cells of {about} that cannot be true; they were dropped"),
+            ),
+            Report::CutOff { sides, silent } => {
+                let silent = named(silent);
+                let (side, members) = (sides.side, sides.members);
+                if self.is_due(now, &format!("cut off {side} {members}")) {
+                    tracing::warn!(
+                        side, members, silent,
+                        "cut off: these members are silent and did not say goodbye; limits with when_cut_off of \"share\" or \"deny\" \
+                         allow less until they are heard again, or are presumed dead"
+                    );
+                }
+            }
+            Report::CutOffEnded { lasted, dead } => tracing::warn!(
+                lasted = %shown(*lasted), presumed_dead = named(dead),
+                "cut off no more: members are heard again, or presumed dead; if those are cut off all the same, each side admits the \
+                 whole limit from now on"
             ),
             Report::ClockOffset { replica, offset_ms } => {
                 let direction = if *offset_ms > 0 { "ahead of" } else { "behind" };

@@ -30,7 +30,7 @@ use bounds_watch::{BoundsWatch, words};
 use disk_thread::DiskThread;
 pub(crate) use random::random;
 pub(crate) use slots::open_in_slot;
-use tallymesh_core::gossip::{KnownMember, PeerStatus};
+use tallymesh_core::gossip::{CutOff, KnownMember, PeerStatus};
 use tallymesh_core::storage::StorageError;
 use tallymesh_core::table::{Bound, Bounds, Table};
 use wakers::{WakeFlags, Worker};
@@ -204,6 +204,7 @@ pub(crate) struct Signals {
 pub(crate) struct Seen {
     pub peers: Vec<PeerStatus>,
     pub cluster_size: usize,
+    pub cut_off: Option<CutOff>,
     pub is_ready: bool,
     pub waiting_for: Vec<String>,
 }

@@ -25,6 +25,13 @@ max = 3
 window = "session"
 session_ttl = "1h"
 [[limit]]
+name = "rides per session"
+when = { tool = "ride_*" }
+per = ["session"]
+max = 9
+window = "session"
+when_cut_off = "share"
+[[limit]]
 name = "calls per user"
 per = ["user"]
 max = 10
@@ -123,11 +130,22 @@ async fn play(stage: &mut Stage, cluster: &mut Cluster) -> Result<(), Box<dyn st
     }
     stage.show("15 sessions of user u2, everywhere", "10 admitted", count(admitted), began)?;
 
-    stage.title("A partition: both sides stay available, and the overshoot is bounded")?;
+    stage.title("A silent cut: nothing arrives at C or from it, and no connection ends")?;
+    let began = stage.clock();
+    // After all the kills, each has yet to find that an address which it dials leads to a node that has dialed it.
+    await_cut(cluster, false).await?;
+    let admitted = ride(cluster, &ALL, "s3", "u4").await?;
+    await_agreement(cluster, &ALL).await?;
+    stage.show("a ride in s3 on each, of 9, before", "3 admitted", count(admitted), began)?;
     let began = stage.clock();
     cluster.isolate(2, true);
+    await_cut(cluster, true).await?;
+    stage.show("C is cut off; all notice it", "they notice", "they notice", began)?;
+
+    stage.title("... with \"allow\": each side goes on to the whole limit")?;
+    let began = stage.clock();
     let near = book(cluster, &[0, 0, 0, 0], "s2", "u3").await?;
-    stage.show("C is cut off; 4 bookings in s2 on A", "3 admitted", count(near), began)?;
+    stage.show("4 bookings in s2 on A", "3 admitted", count(near), began)?;
     let began = stage.clock();
     await_agreement(cluster, &[0, 1]).await?;
     let admitted = book(cluster, &[1, 1], "s2", "u3").await?;
@@ -135,14 +153,38 @@ async fn play(stage: &mut Stage, cluster: &mut Cluster) -> Result<(), Box<dyn st
     let began = stage.clock();
     let far = book(cluster, &[2, 2, 2, 2], "s2", "u3").await?;
     stage.show("4 on C, which cannot know", "3 admitted", count(far), began)?;
+
+    stage.title("... with \"share\": of the 6 rides left, 2 for each member")?;
+    let began = stage.clock();
+    let near = ride(cluster, &[0, 1, 0, 1, 0, 1], "s3", "u4").await?;
+    stage.show("6 rides in s3 on A and B", "4 admitted", count(near), began)?;
+    let began = stage.clock();
+    let far = ride(cluster, &[2; 6], "s3", "u4").await?;
+    stage.show("6 on C", "2 admitted", count(far), began)?;
+
+    stage.title("Whole again")?;
     let began = stage.clock();
     cluster.isolate(2, false);
     await_agreement(cluster, &ALL).await?;
     let seen = format!("all read {}", values(cluster, "s2").await?);
-    stage.show("the network is whole again", "all read 6, 6, 6", seen, began)?;
+    stage.show("bookings in s2", "all read 6, 6, 6", seen, began)?;
+    let began = stage.clock();
+    let seen = format!("all read {}", values(cluster, "s3").await?);
+    stage.show("rides in s3, of 9", "all read 9, 9, 9", seen, began)?;
+    let began = stage.clock();
+    await_cut(cluster, false).await?;
+    stage.show(
+        "digests are compared, and trust is back",
+        "none suspected",
+        "none suspected",
+        began,
+    )?;
     let began = stage.clock();
     let admitted = book(cluster, &[0, 1, 2], "s2", "u3").await?;
     stage.show("the same session everywhere", "0 admitted", count(admitted), began)?;
+    let began = stage.clock();
+    let admitted = ride(cluster, &[0, 1, 2], "s3", "u4").await?;
+    stage.show("rides everywhere", "0 admitted", count(admitted), began)?;
     cluster.stop().await?;
     Ok(())
 }
@@ -154,9 +196,45 @@ async fn book(
     session: &str,
     user: &str,
 ) -> io::Result<u32> {
+    call(cluster, indices, &format!("session={session} tool=book_service user={user}")).await
+}
+
+/// As [`book`], a ride; a node of its side hears of each before the next.
+async fn ride(
+    cluster: &mut Cluster,
+    indices: &[usize],
+    session: &str,
+    user: &str,
+) -> io::Result<u32> {
     let mut admitted = 0;
     for index in indices {
-        let command = format!("acquire session={session} tool=book_service user={user}");
+        let labels = format!("session={session} tool=ride_taxi user={user}");
+        admitted += call(cluster, &[*index], &labels).await?;
+        if indices.iter().any(|other| other != index) && !indices.contains(&2) {
+            await_agreement(cluster, &[0, 1]).await?;
+        }
+    }
+    Ok(admitted)
+}
+
+/// Waits until every node says that it is cut off, or that it is not.
+async fn await_cut(cluster: &mut Cluster, is_cut: bool) -> io::Result<()> {
+    let noticing = async {
+        for index in ALL {
+            while cluster.ask(index, "state").await?["cut_off"].is_object() != is_cut {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        Ok(())
+    };
+    let timeout = io::Error::new(io::ErrorKind::TimedOut, "the nodes do not notice the cut");
+    tokio::time::timeout(PATIENCE, noticing).await.unwrap_or(Err(timeout))
+}
+
+async fn call(cluster: &mut Cluster, indices: &[usize], labels: &str) -> io::Result<u32> {
+    let mut admitted = 0;
+    for index in indices {
+        let command = format!("acquire {labels}");
         let answer = cluster.ask(*index, &command).await?;
         admitted += u32::from(answer["allowed"] == true);
     }

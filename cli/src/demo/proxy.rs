@@ -3,7 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -44,24 +45,56 @@ impl Proxy {
         self.route.send_modify(|route| route.target = Some(target));
     }
 
-    /// Breaks every connection and lets none stand, or lets them through again.
+    /// Holds back whatever is sent, without a word to either end and without closing anything, as a network does that drops what it is
+    /// given; or passes it on again, with what was held back first, as what was dropped is sent again.
     pub fn cut(&self, cut: bool) {
         self.route.send_modify(|route| route.cut = cut);
     }
 }
 
-async fn pass_on(mut near: TcpStream, mut routes: watch::Receiver<Route>) {
-    let route = *routes.borrow_and_update();
-    let Some(target) = route.target.filter(|_| !route.cut) else { return };
+async fn pass_on(near: TcpStream, mut routes: watch::Receiver<Route>) {
+    let Some(target) = until_passing(&mut routes).await else { return };
     let passing = async {
-        let mut far = TcpStream::connect(target).await?;
+        let far = TcpStream::connect(target).await?;
         far.set_nodelay(true)?;
         near.set_nodelay(true)?;
-        copy_bidirectional(&mut near, &mut far).await
+        let (mut from_near, mut to_near) = near.into_split();
+        let (mut from_far, mut to_far) = far.into_split();
+        let mut back = routes.clone();
+        tokio::try_join!(
+            pass(&mut from_near, &mut to_far, &mut routes),
+            pass(&mut from_far, &mut to_near, &mut back)
+        )
     };
-    tokio::select! {
-        // Either end closing or breaking is the end of the connection, as without a proxy.
-        _ = passing => {}
-        _ = routes.wait_for(|now| *now != route) => {}
+    // Either end closing or breaking is the end of the connection, as without a proxy, and so is a target that has moved.
+    let _: io::Result<_> = passing.await;
+}
+
+/// Waits until connections pass. `None` if there is nowhere to lead, or the proxy has ended.
+async fn until_passing(routes: &mut watch::Receiver<Route>) -> Option<SocketAddr> {
+    routes.wait_for(|route| !route.cut).await.ok()?.target
+}
+
+/// Passes on what comes, until either end closes.
+async fn pass(
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
+    routes: &mut watch::Receiver<Route>,
+) -> io::Result<()> {
+    let ended = || io::Error::from(io::ErrorKind::ConnectionAborted);
+    let target = routes.borrow().target;
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let read = tokio::select! {
+            read = from.read(&mut buffer) => read?,
+            moved = routes.wait_for(|route| route.target != target) => {
+                drop(moved);
+                return Err(ended());
+            }
+        };
+        if until_passing(routes).await != target || read == 0 {
+            return Err(ended());
+        }
+        to.write_all(&buffer[..read]).await?;
     }
 }

@@ -199,6 +199,13 @@ impl<'a> Control<'a> {
             "messages_unknown": rejections.messages_unknown,
             "addresses_implausible": rejections.addresses_implausible,
             "cluster_size": status.cluster_size,
+            "cut_off": status.cut_off.map(|cut| json!({
+                "members": cut.members,
+                "side": cut.side,
+                "heard": cut.heard,
+                "suspected": cut.suspected,
+                "since": cut.since.to_string(),
+            })),
             "ready": status.ready,
             "waiting_for": status.waiting_for,
             "replicas_refused": rejections.replicas_refused,

@@ -376,6 +376,19 @@ impl Addresses {
         unresolved.map(|peer| &peer.name)
     }
 
+    /// The other addresses of the names that this is an address of, each with whether a peer was met there.
+    pub(super) fn siblings<'a>(
+        &'a self,
+        address: &'a str,
+    ) -> impl Iterator<Item = (&'a str, bool)> {
+        let of_name = move |peer: &&PeerAddresses| peer.addresses.iter().any(|one| one == address);
+        let named = self.peers.iter().filter(of_name).flat_map(|peer| &peer.addresses);
+        named.filter(move |one| *one != address).map(|one| {
+            let met = self.all.get(one).is_some_and(|known| known.answered);
+            (one.as_str(), met)
+        })
+    }
+
     /// The addresses of others: first those of the config.
     pub(super) fn of_peers(&self) -> impl Iterator<Item = Seen<'_>> {
         let others = || self.all.iter().filter(|(_, known)| known.state != State::Own);

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use crate::id::ReplicaId;
 use crate::link::{LinkEvent, LinkId};
-use crate::table::Bound;
+use crate::table::{Bound, Names, Sides};
 use crate::wire::CloseReason;
 
 /// What happens to the machine.
@@ -192,6 +192,20 @@ pub enum Report {
         theirs: Duration,
         /// How long this node does.
         ours: Duration,
+    },
+    /// Some members are silent, and limits that heed cuts allow less; also when there are more or fewer of them.
+    CutOff {
+        /// How many members there are, and how many on this node's side.
+        sides: Sides,
+        /// Who is silent.
+        silent: Names,
+    },
+    /// No member is silent any more, or each has been for so long that it is none.
+    CutOffEnded {
+        /// How long it took.
+        lasted: Duration,
+        /// Who is no member any more.
+        dead: Vec<Arc<str>>,
     },
     /// A peer's clock differs by more than [`clock_offset_max`](super::GossipSettings::clock_offset_max).
     ClockOffset {

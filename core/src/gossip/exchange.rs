@@ -224,6 +224,7 @@ impl Gossip {
     }
 
     fn acked(&mut self, link: LinkId, version: Version) {
+        self.answered(link);
         if let Some(state) = self.links.get_mut(&link) {
             state.streams.acked(version);
         }

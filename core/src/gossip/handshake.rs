@@ -141,6 +141,7 @@ impl Gossip {
         let Some(gone) = self.links.remove(&link) else { return };
         self.end_rest(now);
         self.addresses.teller_gone(link);
+        self.suspicion.look_soon();
         self.count_peers();
         let node = gone.peer().map(|peer| &peer.node);
         let leads_there = |link: &Link| link.peer().is_some_and(|peer| Some(&peer.node) == node);
@@ -223,6 +224,7 @@ impl Gossip {
             state.streams.acked(acked);
         }
         self.count_peers();
+        self.suspicion.look_soon();
         self.report(Report::PeerUp { replica: replica.clone() });
         if let Some(lost_at) = lost_at {
             let away = now.wall.since(lost_at);
@@ -236,6 +238,7 @@ impl Gossip {
 
     fn is_own_address(&mut self, address: String) {
         self.addresses.own(&address);
+        self.suspicion.look_soon();
         self.report(Report::OwnAddress { address });
         if self.addresses.are_all_own() {
             self.report(Report::OnlyOwnAddresses);

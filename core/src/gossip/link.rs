@@ -13,6 +13,7 @@ use super::feed::Feed;
 use super::peer_clock::PeerClock;
 use super::peers::PeerAbsence;
 use super::streams::Streams;
+use super::suspicion::Probe;
 use super::sync_goals::SyncGoals;
 use crate::id::ReplicaId;
 use crate::wire::{Message, Outbox};
@@ -56,6 +57,8 @@ pub(super) struct Link {
     pub grace: Option<Duration>,
     /// The comparison of what both have.
     pub comparison: Comparison,
+    /// Whether the peer owes an answer.
+    pub probe: Probe,
 }
 
 impl Link {
@@ -88,6 +91,7 @@ impl Link {
             different_limits: BTreeSet::new(),
             grace: None,
             comparison: Comparison::default(),
+            probe: Probe::default(),
         }
     }
 

@@ -67,7 +67,7 @@
 //!
 //! What the machine remembers is split by what it is for, and each part keeps its fields to itself: `Addresses` (what to
 //! dial), `Members` (who was ever met), `Link` with its streams, chains, goals and clock (one peer), `Timers` (rounds and digests), `Urgent`, `Rest`,
-//! `Repair` (what to ask for), `Rumors` (what to pass on), `Feeders` (who passes it on to us) and `Sweep`. The files of this folder are methods of [`Gossip`] by
+//! `Repair` (what to ask for), `Rumors` (what to pass on), `Feeders` (who passes it on to us), `Suspicion` (who is silent) and `Sweep`. The files of this folder are methods of [`Gossip`] by
 //! subject; they go through the front of these parts.
 
 mod addresses;
@@ -101,6 +101,9 @@ mod rounds;
 mod rumors;
 mod settings;
 mod streams;
+mod suspicion;
+#[cfg(test)]
+mod suspicion_tests;
 mod sweep;
 mod sync_goals;
 #[cfg(test)]
@@ -136,6 +139,8 @@ use rest::Rest;
 use rounds::Timers;
 use rumors::Rumors;
 pub use settings::GossipSettings;
+pub use suspicion::CutOff;
+use suspicion::Suspicion;
 use sweep::Sweep;
 use urgent::Urgent;
 
@@ -167,6 +172,7 @@ pub struct Gossip {
     urgent_rumors: Rumors,
     feeders: Feeders,
     sweep: Sweep,
+    suspicion: Suspicion,
     /// The latest time by which a watermark was believed: see `Delta::as_of`.
     vouched_as_of: Timestamp,
     arrival: Arrival,
@@ -197,6 +203,7 @@ impl Gossip {
             urgent_rumors: Rumors::default(),
             feeders: Feeders::default(),
             sweep: Sweep::new(now.monotonic),
+            suspicion: Suspicion::default(),
             vouched_as_of: Timestamp::default(),
             arrival: Arrival::new(now.monotonic),
             leaving: None,
@@ -215,6 +222,7 @@ impl Gossip {
                 self.was_told_of_peers = true;
                 self.has_peers = !peers.is_empty();
                 self.set_peers(now, peers);
+                self.suspicion.look_soon();
             }
             Input::Link(event) => self.link_event(now, event),
             Input::Urgent => self.want_urgent(now),
@@ -227,6 +235,7 @@ impl Gossip {
     /// What follows whatever happened.
     fn finish(&mut self, now: Now) {
         self.look_whether_ready(now);
+        self.look_if_stale(now);
         self.leave_if_confirmed(now);
         self.dial(now);
         self.flush();

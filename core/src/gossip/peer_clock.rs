@@ -27,6 +27,11 @@ impl PeerClock {
         idle
     }
 
+    /// A ping is sent now, whether or not one is under way.
+    pub(super) fn ping_again(&mut self, now: Duration) {
+        self.pinged_at = Some(now);
+    }
+
     /// The answer to the ping under way, if one is: the peer's clock showed `wall`.
     pub(super) fn pong(&mut self, now: Now, wall: Timestamp) -> Option<Estimate> {
         let pinged_at = self.pinged_at.take()?;

@@ -65,6 +65,7 @@ impl Gossip {
         let idle = self.has_nothing_to_send();
         self.rest.after_round(idle);
         self.choose_feeders();
+        self.look_for_silent(now);
         let links = self.established();
         if self.is_direct() {
             for link in &links {
@@ -77,12 +78,15 @@ impl Gossip {
             self.send_ack(link);
             self.tell_members(link);
         }
+        self.ask_whether_there(now);
         self.sweep.run(&self.table, now);
         // Rounds at the same beat on all nodes add up to twice the overshoot, so each interval is drawn again.
         let factor = 0.9 + self.jitter() / 5.0;
         self.timers.next_round = now.monotonic + self.settings.interval.mul_f64(factor);
         if self.rest.is_resting() {
-            self.timers.next_round = self.timers.next_round.max(self.timers.next_digest);
+            let next = self.timers.next_round.max(self.timers.next_digest);
+            let to_notice = self.round_to_notice(now.monotonic).unwrap_or(next);
+            self.timers.next_round = next.min(to_notice);
         }
     }
 
@@ -162,8 +166,12 @@ impl Gossip {
     /// Sends what the link is due of the own updates, and of the chains under way.
     fn send_own(&mut self, now: Now, link: LinkId) {
         let own = self.table.own_watermark();
-        if let Some(state) = self.links.get_mut(&link) {
-            state.streams.own_is_sent(now.monotonic, own);
+        let direct = self.is_direct();
+        if let Some(state) = self.links.get_mut(&link)
+            && state.streams.own_is_sent(now.monotonic, own)
+            && direct
+        {
+            state.probe.asked(now.monotonic);
         }
         self.pump(now, link);
     }
@@ -248,8 +256,10 @@ impl Gossip {
     }
 
     pub(super) fn pong(&mut self, now: Now, link: LinkId, peer: &ReplicaId, wall: Timestamp) {
+        self.answered(link);
         let Some(state) = self.links.get_mut(&link) else { return };
         let Some(estimate) = state.clock.pong(now, wall) else { return };
+        state.probe.took(estimate.round_trip);
         let (replica, offset_ms) = (peer.clone(), estimate.offset_ms);
         let bound = self.settings.clock_offset_max + estimate.round_trip;
         if u128::from(offset_ms.unsigned_abs()) > bound.as_millis() {

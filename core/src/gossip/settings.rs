@@ -38,6 +38,10 @@ pub struct GossipSettings {
     pub handshake_timeout: Duration,
     /// A peer that was not heard from for this long is taken for gone.
     pub silence_timeout: Duration,
+    /// A member that was silent for this long is none any more for limits that heed cuts; `None` for never.
+    pub presumed_dead_after: Option<Duration>,
+    /// Whether some limit allows less while members are silent.
+    pub heeds_cuts: bool,
     /// A difference between a peer's clock and ours is reported from this on.
     pub clock_offset_max: Duration,
     /// The limits in force here, each name once, which are compared with those of peers.
@@ -61,6 +65,8 @@ impl Default for GossipSettings {
             links_max: 2048,
             handshake_timeout: Duration::from_secs(5),
             silence_timeout: Duration::from_secs(5),
+            presumed_dead_after: Some(Duration::from_secs(60)),
+            heeds_cuts: false,
             clock_offset_max: Duration::from_millis(500),
             limits: Vec::new().into(),
         }

@@ -88,11 +88,13 @@ impl Streams {
         }
     }
 
-    /// Own updates up to `watermark` are being sent now, if there are any that were not.
-    pub(super) fn own_is_sent(&mut self, now: Duration, watermark: Version) {
-        if self.own_sent.is_some_and(|sent| sent < watermark) {
+    /// Own updates up to `watermark` are being sent now, if there are any that were not; returns whether there are.
+    pub(super) fn own_is_sent(&mut self, now: Duration, watermark: Version) -> bool {
+        let has_more = self.own_sent.is_some_and(|sent| sent < watermark);
+        if has_more {
             self.own_sent_at = now;
         }
+        has_more
     }
 
     /// Begins or corrects the stream of own updates: the peer says that it has them up to `held`. What was sent beyond is

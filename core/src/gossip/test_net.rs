@@ -39,6 +39,8 @@ pub(super) struct Net {
     /// The chance that a frame is lost, and that it arrives twice.
     pub loss: f64,
     pub cut: Vec<(usize, usize)>,
+    /// From which to which all frames are lost, and no connection ends.
+    pub silent: Vec<(usize, usize)>,
     pub sent_bytes: usize,
     /// Links whose frames are not reported as sent, and how many frames those are.
     pub stalled: BTreeSet<LinkId>,
@@ -86,6 +88,7 @@ impl Net {
             random: StdRng::seed_from_u64(1),
             loss: 0.0,
             cut: Vec::new(),
+            silent: Vec::new(),
             sent_bytes: 0,
             stalled: BTreeSet::new(),
             unsent: BTreeMap::new(),
@@ -146,8 +149,9 @@ impl Net {
                 Output::Dial { address } => self.dial(index, address),
                 Output::Send { link, frame } => {
                     self.sent_bytes += frame.len();
-                    let Some((_, _, far)) = self.ends.get(&link).copied() else { continue };
+                    let Some((_, to, far)) = self.ends.get(&link).copied() else { continue };
                     let copies = match self.random.random::<f64>() {
+                        _ if self.silent.contains(&(index, to)) => 0,
                         chance if chance < self.loss => 0,
                         chance if chance < 2.0 * self.loss => 2,
                         _ => 1,
@@ -171,7 +175,8 @@ impl Net {
 
     pub(super) fn dial(&mut self, from: usize, address: String) {
         let to = index_of(&address);
-        if to >= self.members.len() || !self.members[to].up || self.is_cut(from, to) {
+        let is_silent = self.silent.contains(&(from, to)) || self.silent.contains(&(to, from));
+        if to >= self.members.len() || !self.members[to].up || self.is_cut(from, to) || is_silent {
             let error = "unreachable".to_owned();
             return self.input(from, Input::Link(LinkEvent::DialFailed { address, error }));
         }

@@ -5,6 +5,7 @@ use core::ops::Range;
 
 use smallvec::SmallVec;
 
+use super::WhenCutOff;
 use super::rule::Reading;
 use super::window::Term;
 
@@ -35,6 +36,8 @@ pub struct Demand {
     pub max: u64,
     /// How long the charged counter lives, if this request is the last to use it.
     pub term: Term,
+    /// What the limit allows while some member of the cluster is silent.
+    pub when_cut_off: WhenCutOff,
 }
 
 /// A request matched a limit and lacks one of its `per` labels. Reported once for each limit.
@@ -97,5 +100,11 @@ impl Demand {
     #[inline(always)]
     pub fn reading(&self, used: u64) -> Reading {
         Reading { used, max: self.max }
+    }
+
+    /// Whether the limit allows the same, whatever members are silent.
+    #[inline(always)]
+    pub fn is_never_cut_off(&self) -> bool {
+        self.when_cut_off == WhenCutOff::Allow
     }
 }

@@ -28,6 +28,9 @@ pub enum DenialReason {
     /// This instance has counted 2^53 - 1 in the limit's counter, refunds apart, or would pass that: a cell counts no
     /// further. A new window, a new session or a reset begins a new one.
     CounterExhausted,
+    /// Some member of the cluster is silent, and this node's side has admitted its share of what was left, or, where the limit says
+    /// `when_cut_off = "deny"`, is no more than half of the members. Without the cut there would be room.
+    CutOff,
     /// The limiter is closed: nothing that it counted would be written or sent.
     Closed,
 }
@@ -42,6 +45,7 @@ const REASONS: &[(DenialReason, &str)] = &[
     (DenialReason::MissingLabel, "missing_label"),
     (DenialReason::Unmatched, "unmatched"),
     (DenialReason::CounterExhausted, "counter_exhausted"),
+    (DenialReason::CutOff, "cut_off"),
     (DenialReason::Closed, "closed"),
 ];
 
@@ -57,6 +61,7 @@ impl fmt::Display for DenialReason {
             DenialReason::MissingLabel => "missing_label",
             DenialReason::Unmatched => "unmatched",
             DenialReason::CounterExhausted => "counter_exhausted",
+            DenialReason::CutOff => "cut_off",
             DenialReason::Closed => "closed",
         })
     }
@@ -77,7 +82,7 @@ impl fmt::Display for DenialReason {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no reason of denial: use limit_reached, cost_over_max, too_many_counters, key_too_long, too_many_labels, \
-     missing_label, unmatched, counter_exhausted or closed"
+     missing_label, unmatched, counter_exhausted, cut_off or closed"
 )]
 pub struct InvalidDenialReason(String);
 

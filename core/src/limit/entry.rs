@@ -4,9 +4,9 @@ use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use super::WhenLabelMissing;
 use super::limit::{Limit, LimitError};
 use super::window::{SESSION_TTL, Window};
+use super::{WhenCutOff, WhenLabelMissing};
 use crate::time::{InvalidDuration, parse_duration};
 
 /// A limit in the form of a file's `[[limit]]`. A [`Limit`] is made from it, and it from a limit.
@@ -24,6 +24,8 @@ pub struct LimitEntry {
     when: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     when_label_missing: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    when_cut_off: Option<String>,
 }
 
 impl LimitEntry {
@@ -64,8 +66,13 @@ impl LimitEntry {
                 text.parse().map_err(|_| invalid("when_label_missing", text, allowed))
             },
         )?;
+        let when_cut_off =
+            entry.when_cut_off.as_deref().map_or(Ok(WhenCutOff::default()), |text| {
+                let allowed = "\"allow\", \"share\" or \"deny\"";
+                text.parse().map_err(|_| invalid("when_cut_off", text, allowed))
+            })?;
         let limit = Limit::new(entry.name, entry.max, window);
-        let limit = limit.when_label_missing(when_label_missing);
+        let limit = limit.when_label_missing(when_label_missing).when_cut_off(when_cut_off);
         let limit =
             entry.when.iter().fold(limit, |limit, (label, pattern)| limit.when(label, pattern));
         Ok(entry.per.into_iter().fold(limit, Limit::per))
@@ -113,6 +120,10 @@ impl LimitEntry {
             when_label_missing: match limit.when_label_is_missing() {
                 WhenLabelMissing::Deny => None,
                 skip => Some(skip.to_string()),
+            },
+            when_cut_off: match limit.when_is_cut_off() {
+                WhenCutOff::Allow => None,
+                other => Some(other.to_string()),
             },
         })
     }

@@ -10,7 +10,7 @@ use alloc::{
 use wildmatch::WildMatch;
 
 use super::label::Label;
-use super::{Request, WINDOW_MAX, WhenLabelMissing, Window};
+use super::{Request, WINDOW_MAX, WhenCutOff, WhenLabelMissing, Window};
 use crate::crdt::COUNT_MAX;
 use crate::key::KEY_VALUES_MAX;
 use crate::time::{format_duration, whole_ms};
@@ -34,6 +34,7 @@ pub struct Limit {
     max: u64,
     window: Window,
     when_label_missing: WhenLabelMissing,
+    when_cut_off: WhenCutOff,
 }
 
 impl Limit {
@@ -47,6 +48,7 @@ impl Limit {
             max,
             window,
             when_label_missing,
+            when_cut_off: WhenCutOff::default(),
         }
     }
 
@@ -88,6 +90,29 @@ impl Limit {
     #[inline]
     pub fn when_label_is_missing(&self) -> WhenLabelMissing {
         self.when_label_missing
+    }
+
+    /// What it allows while some member of the cluster is silent. Without this, each side of a partition goes on by what it sees.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tallymesh::{Limit, WhenCutOff, Window};
+    ///
+    /// // Whatever the network does, no more than 10,000 a day are spent, all nodes together.
+    /// let limit = Limit::new("spend", 10_000, Window::Fixed(Duration::from_secs(24 * 3600)))
+    ///     .when_cut_off(WhenCutOff::Share);
+    /// assert_eq!(limit.when_is_cut_off(), WhenCutOff::Share);
+    /// ```
+    #[must_use]
+    pub fn when_cut_off(mut self, action: WhenCutOff) -> Limit {
+        self.when_cut_off = action;
+        self
+    }
+
+    /// What it allows while some member of the cluster is silent, as [set](Self::when_cut_off).
+    #[inline]
+    pub fn when_is_cut_off(&self) -> WhenCutOff {
+        self.when_cut_off
     }
 
     /// The limit's name, unique among the limits; it is part of every counter's key.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use siphasher::sip::SipHasher13;
 
 use super::window::Window;
-use super::{Limit, WhenLabelMissing};
+use super::{Limit, WhenCutOff, WhenLabelMissing};
 use crate::time::whole_ms;
 
 /// What every limit counts: there is one unit so far.
@@ -59,6 +59,11 @@ impl LimitHash {
         said.number(whole_ms(length));
         if limit.when_label_is_missing() != WhenLabelMissing::Deny {
             said.text("when_label_missing");
+        }
+        match limit.when_is_cut_off() {
+            WhenCutOff::Allow => {}
+            WhenCutOff::Share => said.text("when_cut_off: share"),
+            WhenCutOff::Deny => said.text("when_cut_off: deny"),
         }
         LimitHash { name: limit.name().into(), hash: said.hash() as u32 }
     }
@@ -129,6 +134,7 @@ mod tests {
         let other =
             Limit::new("m", 9, Window::Session { ttl: MINUTE }).when("tool", "*").per("user");
         assert_eq!(tag_of(&other), tags[1], "what else a limit says is no matter of its values");
+        assert_eq!(tag_of(&limit().when_cut_off(WhenCutOff::Share)), tags[0]);
     }
 
     #[test]
@@ -149,6 +155,8 @@ mod tests {
             of(Limit::new("l", 6, Window::Fixed(MINUTE))),
             of(Limit::new("l", 5, Window::Fixed(MINUTE * 2))),
             of(Limit::new("l", 5, Window::Session { ttl: MINUTE })),
+            of(limit().when_cut_off(WhenCutOff::Share)),
+            of(limit().when_cut_off(WhenCutOff::Deny)),
         ];
         for (index, hash) in hashes.iter().enumerate() {
             assert!(!hashes[..index].contains(hash), "{hashes:x?}");

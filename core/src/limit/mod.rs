@@ -22,6 +22,7 @@ mod matched;
 mod policy;
 mod request;
 pub mod rule;
+mod when_cut_off;
 mod when_label_missing;
 mod window;
 
@@ -33,5 +34,6 @@ pub use limit_hash::LimitHash;
 pub use matched::Matched;
 pub use policy::Policy;
 pub use request::{Request, cost_of, refused_for_labels};
+pub use when_cut_off::{InvalidWhenCutOff, WhenCutOff};
 pub use when_label_missing::{InvalidWhenLabelMissing, WhenLabelMissing};
 pub use window::{InvalidWindow, Lifetime, Term, WINDOW_MAX, Window};

@@ -8,7 +8,7 @@ use super::key_prefix::KeyPrefix;
 use super::window::Term;
 use super::{
     Demand, DemandError, Demands, Limit, LimitError, LimitHash, Matched, MissingLabel, Request,
-    WhenLabelMissing, cost_of,
+    WhenCutOff, WhenLabelMissing, cost_of,
 };
 use crate::key::write_text;
 use crate::time::Timestamp;
@@ -63,6 +63,11 @@ impl Policy {
     #[inline]
     pub fn limits(&self) -> &[Limit] {
         &self.limits
+    }
+
+    /// Whether some limit allows less while members of the cluster are silent.
+    pub fn heeds_cuts(&self) -> bool {
+        self.limits.iter().any(|limit| limit.when_is_cut_off() != WhenCutOff::Allow)
     }
 
     /// A hash of each limit, by which peers tell whether theirs say the same.
@@ -146,7 +151,7 @@ impl Policy {
                 return Err(DemandError::KeyTooLong { limit_index });
             }
             let cost = cost_of(request);
-            demands.list.push(demand(limit_index, start..end, cost, limit.max(), term));
+            demands.list.push(demand(limit_index, start..end, cost, limit, term));
         }
         Ok(())
     }
@@ -171,7 +176,7 @@ impl Policy {
     #[expect(clippy::indexing_slicing, reason = "a limit's index comes from this policy")]
     pub fn demand_under(&self, limit_index: usize, now: Timestamp, cost: u64) -> Demand {
         let term = self.key_prefixes[limit_index].window.term(now);
-        demand(limit_index, 0..0, cost, self.limits[limit_index].max(), term)
+        demand(limit_index, 0..0, cost, &self.limits[limit_index], term)
     }
 
     /// What [`find_demands`](Self::find_demands) finds, for limits that were found to match before.
@@ -216,8 +221,9 @@ impl Policy {
 }
 
 #[inline(always)]
-fn demand(limit_index: usize, key: Range<usize>, cost: u64, max: u64, term: Term) -> Demand {
-    Demand { limit_index, key, cost, max, term }
+fn demand(limit_index: usize, key: Range<usize>, cost: u64, limit: &Limit, term: Term) -> Demand {
+    let (max, when_cut_off) = (limit.max(), limit.when_is_cut_off());
+    Demand { limit_index, key, cost, max, term, when_cut_off }
 }
 
 #[cfg(test)]

@@ -48,6 +48,9 @@ pub enum Admission {
     },
 }
 
+/// How long a caller that is denied because members are silent waits before it asks again: the cut may be over at any time.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// In the place of a limit's index: no limit was looked at, since the table is closed.
 pub const NO_LIMIT: usize = usize::MAX;
 
@@ -77,7 +80,7 @@ impl Debit {
 
 /// How a counter is to be found.
 #[derive(Clone, Copy)]
-enum Target<'a> {
+pub(super) enum Target<'a> {
     Key { key: &'a [u8], hash: u64 },
     Slot(SlotRef),
 }
@@ -104,17 +107,19 @@ struct Locked<'a> {
 
 /// What was found for a demand.
 #[derive(Clone, Copy)]
-struct Found {
+pub(super) struct Found {
     /// Where the shard of the counter to charge is among the guards.
     guard: usize,
     /// The slot of the counter to charge; `None` if it does not exist yet.
-    slot_index: Option<u32>,
+    pub slot_index: Option<u32>,
     /// What is read: how much of the limit is used.
-    used: u64,
+    pub used: u64,
+    /// How much may be: what the limit says, or less while members are silent.
+    pub allowed: u64,
     /// How much the own cell can still count.
     room: u64,
     /// When the counter that was read expires if nothing uses it any more.
-    ends_at: Timestamp,
+    pub ends_at: Timestamp,
     /// When it expires if this request uses it, allowed or denied.
     expires_at: Timestamp,
 }
@@ -188,7 +193,8 @@ impl Table {
         if self.is_closed() {
             return Some(denied_as_closed());
         }
-        let found = find(now, demand, target, 0, &shard)?;
+        let mut found = find(now, demand, target, 0, &shard)?;
+        self.heed_cut(now, demand, target, &mut found, &mut shard);
         if !found.fits(demand) {
             if clock.may_have_passed(now, &found) {
                 return None;
@@ -198,7 +204,7 @@ impl Table {
             }
             return Some(found.denial(now, demand));
         }
-        let reading = found.reading(demand).after(demand.cost);
+        let reading = found.reading().after(demand.cost);
         let remaining = reading.remaining();
         let mut debits = SmallVec::new();
         if demand.cost == 0 {
@@ -217,11 +223,35 @@ impl Table {
                 });
             }
         };
-        let (tag, generation) = charge(now, self.bounds.grace, &mut shard, slot_index, demand);
+        let (tag, generation) = self.charge(now, &mut shard, slot_index, demand);
         let urgent = self.is_urgent(&shard, slot_index, reading) && shard.mark_urgent(slot_index);
         let counter = SlotRef { slot: SlotId::new(shard_index, slot_index), tag };
         debits.push(Debit { counter, generation });
         Some(Admission::Allowed { debits, remaining, urgent })
+    }
+
+    /// Charges a demand to its counter, which begins again first if it has ended. Returns the tag and the generation charged.
+    #[inline]
+    fn charge(
+        &self,
+        now: Timestamp,
+        shard: &mut Shard,
+        slot_index: u32,
+        demand: &Demand,
+    ) -> (u32, u32) {
+        let grace = self.bounds.grace;
+        shard.reset_if_ended(now, grace, slot_index, |slot| slot.ends_under(demand.term));
+        if !demand.is_never_cut_off() {
+            // A counter that is as it was when it was found has been noted by then.
+            let value = shard.slot(slot_index).map_or(0, |slot| slot.counter.value());
+            self.note_if_cut(shard, slot_index, value);
+        }
+        let Some(slot) = shard.slot_mut(slot_index) else { return (0, 0) };
+        slot.counter.add(demand.cost);
+        slot.counter.raise(marks_of(demand.term));
+        let charged = (slot.tag, slot.counter.generation());
+        shard.mark_dirty(slot_index);
+        charged
     }
 
     /// Whether the peers must be told of a charge at once: the counter is past the urgent fraction of its limit, or would be
@@ -277,7 +307,7 @@ impl Table {
         let mut remaining = u64::MAX;
         let mut urgent = false;
         for ((demand, found), target) in demands.iter().zip(&found).zip(targets) {
-            let reading = found.reading(demand).after(demand.cost);
+            let reading = found.reading().after(demand.cost);
             remaining = remaining.min(reading.remaining());
             let (shard_index, shard) = &mut guards[found.guard];
             let slot_index = match (found.slot_index, target) {
@@ -289,7 +319,7 @@ impl Table {
                 }
                 (None, _) => continue,
             };
-            let (tag, generation) = charge(now, self.bounds.grace, shard, slot_index, demand);
+            let (tag, generation) = self.charge(now, shard, slot_index, demand);
             urgent |= self.is_urgent(shard, slot_index, reading) && shard.mark_urgent(slot_index);
             let counter = SlotRef { slot: SlotId::new(*shard_index, slot_index), tag };
             debits.push(Debit { counter, generation });
@@ -320,9 +350,8 @@ impl Table {
         {
             return (!clock.may_have_passed_one(now, demands, &found)).then_some(denied);
         }
-        let left = |(demand, found): (&Demand, &Found)| {
-            found.reading(demand).after(demand.cost).remaining()
-        };
+        let left =
+            |(demand, found): (&Demand, &Found)| found.reading().after(demand.cost).remaining();
         let remaining = demands.iter().zip(&found).map(left).min().unwrap_or(u64::MAX);
         Some(Admission::Allowed { debits: SmallVec::new(), remaining, urgent: false })
     }
@@ -364,6 +393,8 @@ impl Table {
             let shard = guards.iter_mut().find(|(number, _)| *number == counter.slot.shard());
             let Some((_, shard)) = shard else { continue };
             let Some(slot_index) = shard.index_of(*counter) else { continue };
+            let value = shard.slot(slot_index).map_or(0, |slot| slot.counter.value());
+            self.note_if_cut(shard, slot_index, value);
             let slot = shard.slot_mut(slot_index);
             if let Some(slot) = slot.filter(|slot| slot.counter.generation() == *generation)
                 && slot.counter.take_back(cost) > 0
@@ -408,11 +439,14 @@ impl Table {
         demands: &[Demand],
         targets: &[Target<'_>],
     ) -> Option<Locked<'_>> {
-        let guards = self.lock_shards(targets.iter().map(|target| target.shard()));
+        let mut guards = self.lock_shards(targets.iter().map(|target| target.shard()));
         let find_one = |(demand, target): (&Demand, &Target<'_>)| {
             let guard = guards.binary_search_by_key(&target.shard(), |(number, _)| *number);
             let guard = guard.expect("the shard is locked");
-            find(now, demand, *target, guard, &guards[guard].1)
+            let shard = &mut guards[guard].1;
+            let mut found = find(now, demand, *target, guard, shard)?;
+            self.heed_cut(now, demand, *target, &mut found, shard);
+            Some(found)
         };
         let found = demands.iter().zip(targets).map(find_one).collect::<Option<_>>()?;
         Some(Locked { guards, found })
@@ -421,7 +455,7 @@ impl Table {
 
 /// Reads the counter of a demand. `None` if it was found before and is another one by now, or one of another window.
 #[inline(always)]
-fn find(
+pub(super) fn find(
     now: Timestamp,
     demand: &Demand,
     target: Target<'_>,
@@ -434,7 +468,16 @@ fn find(
     };
     let Some(slot) = slot_index.and_then(|slot_index| shard.slot(slot_index)) else {
         let (used, room, end) = (0, COUNT_MAX, demand.term.end());
-        return Some(Found { guard, slot_index, used, room, ends_at: end, expires_at: end });
+        let allowed = demand.max;
+        return Some(Found {
+            guard,
+            slot_index,
+            used,
+            allowed,
+            room,
+            ends_at: end,
+            expires_at: end,
+        });
     };
     if let (Term::Window(window), Target::Slot(_)) = (demand.term, target)
         && !is_of_window(&slot.key, window)
@@ -448,7 +491,7 @@ fn find(
     };
     // A denied request touches what it found, so a wait is told from the end that this makes.
     let expires_at = slot.ends_once_used(demand.term);
-    Some(Found { guard, slot_index, used, room, ends_at, expires_at })
+    Some(Found { guard, slot_index, used, allowed: demand.max, room, ends_at, expires_at })
 }
 
 impl Clock {
@@ -468,56 +511,51 @@ impl Clock {
 
 impl Found {
     #[inline(always)]
-    fn reading(&self, demand: &Demand) -> Reading {
-        demand.reading(self.used)
+    fn reading(&self) -> Reading {
+        Reading { used: self.used, max: self.allowed }
     }
 
     /// Whether a demand may be charged here: the limit has room for it, and the own cell too.
     #[inline(always)]
     fn fits(&self, demand: &Demand) -> bool {
-        rule::judge(self.reading(demand), demand.cost).is_room() && demand.cost <= self.room
+        rule::judge(self.reading(), demand.cost).is_room() && demand.cost <= self.room
     }
 
     /// How long until the counter expires; `None` where that does not help, since the cost does not fit in a new one either.
     #[inline]
     fn wait(&self, now: Timestamp, demand: &Demand) -> Option<Duration> {
         let ever_fits = rule::judge(Reading::unused(demand.max), demand.cost).is_room();
-        ever_fits.then(|| self.expires_at.since(now))
+        let until_it_ends = || self.expires_at.since(now);
+        ever_fits.then(|| match self.is_cut_off(demand) {
+            true => until_it_ends().min(LOOK_AGAIN_AFTER),
+            false => until_it_ends(),
+        })
+    }
+
+    /// Whether there would be room if no member were silent.
+    fn is_cut_off(&self, demand: &Demand) -> bool {
+        let is_room = |reading| rule::judge(reading, demand.cost).is_room();
+        is_room(demand.reading(self.used)) && !is_room(self.reading())
     }
 
     #[inline]
     fn denial(&self, now: Timestamp, demand: &Demand) -> Admission {
         let retry_after = self.wait(now, demand);
-        let is_full = !rule::judge(self.reading(demand), demand.cost).is_room();
+        let is_full = !rule::judge(self.reading(), demand.cost).is_room();
         Admission::Denied {
             limit_index: demand.limit_index,
             reason: match retry_after {
+                Some(_) if self.is_cut_off(demand) && !mutant!(CutOffUnnamed) => {
+                    DenialReason::CutOff
+                }
                 Some(_) if is_full => DenialReason::LimitReached,
                 Some(_) => DenialReason::CounterExhausted,
                 None => DenialReason::CostOverMax,
             },
-            remaining: self.reading(demand).remaining().min(self.room),
+            remaining: self.reading().remaining().min(self.room),
             retry_after,
         }
     }
-}
-
-/// Charges a demand to its counter, which begins again first if it has ended. Returns the tag and the generation charged.
-#[inline]
-fn charge(
-    now: Timestamp,
-    grace: Duration,
-    shard: &mut Shard,
-    slot_index: u32,
-    demand: &Demand,
-) -> (u32, u32) {
-    shard.reset_if_ended(now, grace, slot_index, |slot| slot.ends_under(demand.term));
-    let Some(slot) = shard.slot_mut(slot_index) else { return (0, 0) };
-    slot.counter.add(demand.cost);
-    slot.counter.raise(marks_of(demand.term));
-    let charged = (slot.tag, slot.counter.generation());
-    shard.mark_dirty(slot_index);
-    charged
 }
 
 /// The demands that need a new counter.

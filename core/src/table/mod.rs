@@ -11,7 +11,11 @@ mod admission;
 mod amount_tests;
 mod bounds;
 mod close;
+mod cut_off;
+#[cfg(test)]
+mod cut_off_tests;
 mod digest;
+mod division;
 mod expiry;
 mod forgetting;
 #[cfg(test)]
@@ -48,6 +52,7 @@ use ahash::RandomState;
 pub use admission::{Admission, Debit, NO_LIMIT};
 pub use bounds::{Bound, Bounds, GRACE_MAX};
 pub use digest::BucketSums;
+pub use division::{Names, Sides};
 pub use op::{CountError, Op, OpResult};
 pub use persistence::{AtRest, ChangedCounter, Extent, Restore, StoredCounter, Unpersisted};
 pub use read::CounterState;
@@ -59,6 +64,7 @@ pub use slot::{CachedSlot, SlotId, SlotRef};
 
 use crate::crdt::{Cell, PnCounter, ReplicaIndex};
 use crate::id::ReplicaId;
+use division::Division;
 use rejections::RejectionCounts;
 use replicas::Replicas;
 use shard::Shard;
@@ -75,6 +81,8 @@ pub const SLOTS_PER_LOCK: usize = 32;
 ///
 /// - **Decide** (`admission`): [`acquire`](Table::acquire) and [`peek`](Table::peek) judge a request's demands, by key or,
 ///   as [`acquire_by_ref`](Table::acquire_by_ref), by references found before; [`refund`](Table::refund) takes a debit back.
+/// - **Divide** (`cut_off`): [`set_sides`](Table::set_sides) says which members are silent, from which follows what limits that
+///   heed cuts allow; [`cap`](Table::cap) tells it.
 /// - **Operate** (`op`): [`execute`](Table::execute) and [`execute_by_ref`](Table::execute_by_ref) change one counter
 ///   without a policy.
 /// - **Read** (`read`): [`value`](Table::value), [`counter`](Table::counter), [`page`](Table::page),
@@ -100,6 +108,12 @@ pub struct Table {
     peers: AtomicU64,
     /// Read under a shard's lock, so it need not be ordered by itself: see `close`.
     closed: AtomicBool,
+    /// How many members are on this node's side, as decisions read it ...
+    sides: AtomicU64,
+    /// ... and who they are. Locked after a shard.
+    division: Mutex<Division>,
+    /// A limit that heeds cuts was asked.
+    heeded: AtomicBool,
     bounds: Bounds,
     hasher: RandomState,
     rejected: RejectionCounts,
@@ -115,6 +129,9 @@ impl Table {
             counters: AtomicUsize::new(0),
             peers: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            sides: AtomicU64::new(0),
+            division: Mutex::default(),
+            heeded: AtomicBool::new(false),
             bounds,
             hasher: RandomState::with_seeds(a, b, c, d),
             rejected: RejectionCounts::default(),

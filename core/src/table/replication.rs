@@ -288,7 +288,9 @@ impl Table {
         if slot.counter.cell(replica).is_none() && is_crowded(slot) {
             return Err(Rejection::Full(Bound::ReplicasPerCounter));
         }
-        let generation = slot.counter.generation();
+        let (generation, value) = (slot.counter.generation(), slot.counter.value());
+        self.note_if_cut(&mut shard, slot_index, value);
+        let slot = shard.slot_mut(slot_index).expect("the slot holds a counter");
         let mut marks = update.marks;
         if mutant!(SessionCutAtMerge) {
             marks.at = marks.at.min(now.0);
@@ -298,7 +300,9 @@ impl Table {
         if slot.counter.generation() != generation {
             // The newer generation removed the own cell: nothing is left that needs a version.
             slot.dirty = false;
+            self.note_if_cut(&mut shard, slot_index, 0);
         }
+        let slot = shard.slot(slot_index).expect("the slot holds a counter");
         let ends = slot.ends();
         if merged == Merged::New || marks_grew {
             shard.mark_unpersisted(slot_index);

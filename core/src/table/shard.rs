@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::SlotRef;
+use super::division::Notes;
 use super::index::Index;
 use super::slot::{Slot, Stored, marks_of};
 use super::slot_key::SlotKey;
@@ -26,6 +27,8 @@ pub(super) struct Shard {
     pub lists_unpersisted: bool,
     /// Keys that storage still holds and the table has dropped.
     pub dropped: Vec<SlotKey>,
+    /// What counters had when members fell silent; none while none are.
+    pub notes: Notes,
 }
 
 impl Default for Shard {
@@ -40,6 +43,7 @@ impl Default for Shard {
             unpersisted: Vec::new(),
             lists_unpersisted: true,
             dropped: Vec::new(),
+            notes: Notes::new(),
         }
     }
 }
@@ -148,6 +152,7 @@ impl Shard {
         let Some(slot) = slot else { return };
         self.index.remove(key_hash as u32, slot_index);
         self.free.push(slot_index);
+        self.notes.remove(&slot_index);
         if slot.stored != Stored::Nothing {
             self.dropped.push(slot.key);
         }

@@ -7,6 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tallymesh_core::limit::WhenCutOff;
+
 use crate::faults::Faults;
 use crate::options::{Checks, Kind, Limits, Options, Scene, Workload};
 use crate::world::{Measured, Outcomes, Spread, run};
@@ -19,6 +23,9 @@ const DELAY_TAIL_MS: f64 = 2.0;
 pub const DELAY_MS: f64 = DELAY_MS_MAX as f64 / 2.0 + DELAY_TAIL_MS;
 /// Calls a second, all nodes together: many in each round of each node, so that the mean means something.
 pub const CALLS_PER_S: u64 = 5_000;
+/// The length of the window in which a cluster is cut, and when all nodes have met.
+const WINDOW_MS: u64 = 60_000;
+const SETTLED_MS: u64 = 1_000;
 /// Never urgent, however near the limit.
 pub const NEVER: f64 = f64::INFINITY;
 
@@ -32,6 +39,8 @@ pub struct Sample {
     pub low: f64,
     /// A tenth of the runs were above.
     pub high: f64,
+    /// One run in a hundred was above.
+    pub p99: f64,
 }
 
 /// A cluster without faults and without digests, at a steady load.
@@ -54,6 +63,8 @@ pub fn cluster(nodes: usize) -> Options {
         fanout: 4,
         peers_known: None,
         urgent_fraction: NEVER,
+        when_cut_off: [WhenCutOff::Allow; 4],
+        presumed_dead_ms: None,
         frame_bytes_max: 65_536,
         checkpoint_ms: 3_600_000,
         counters_max: 1_000_000,
@@ -77,6 +88,23 @@ pub fn overshoot(options: &Options, runs: u64) -> io::Result<Sample> {
     sample(runs, |seed| {
         let measured = measure(&Options { seed, ..options.clone() })?;
         Ok(measured.admitted as f64 - max as f64)
+    })
+}
+
+/// What is admitted beyond a limit in a window of 60 s, as a percentage of it, where sides of these sizes, and the rest, are cut off from
+/// each other from a random moment to the end of the window.
+pub fn over_when_cut(options: &Options, sides: [usize; 2], runs: u64) -> io::Result<Sample> {
+    let Limits::Single { max } = options.limits else {
+        return Err(io::Error::other("one limit is meant"));
+    };
+    let used_up_ms = max * 1_000 / options.calls_per_s * 13 / 10 + 1_000;
+    sample(runs, |seed| {
+        let at_ms = StdRng::seed_from_u64(seed).random_range(SETTLED_MS..WINDOW_MS);
+        // Where nothing was left at the cut, nothing comes of it.
+        let busy_ms = if at_ms > used_up_ms { used_up_ms } else { WINDOW_MS };
+        let scene = Scene::Sides { at_ms, sides };
+        let measured = measure(&Options { seed, scene, busy_ms, ..options.clone() })?;
+        Ok(measured.admitted.saturating_sub(max) as f64 / max as f64 * 100.0)
     })
 }
 
@@ -183,7 +211,7 @@ impl Sample {
         figures.sort_by(f64::total_cmp);
         let at = |share: f64| figures[((count - 1.0) * share).round() as usize];
         let uncertainty = 2.0 * (variance / count).sqrt();
-        Sample { mean, uncertainty, low: at(0.1), high: at(0.9) }
+        Sample { mean, uncertainty, low: at(0.1), high: at(0.9), p99: at(0.99) }
     }
 }
 

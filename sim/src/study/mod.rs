@@ -15,16 +15,19 @@ use measure::Sample;
 use questions::Effort;
 use table::Table;
 
-/// Runs the studies, prints their tables, and writes a plot of each and the page that holds them all, whose path it
+/// Runs the studies, or `only` the one of this name, prints their tables, and writes a plot of each and the page that holds them all, whose path it
 /// returns.
-pub fn run(out: &Path, quick: bool) -> io::Result<PathBuf> {
-    write(out, if quick { Effort::QUICK } else { Effort::THOROUGH })
+pub fn run(out: &Path, quick: bool, only: Option<&str>) -> io::Result<PathBuf> {
+    write(out, if quick { Effort::QUICK } else { Effort::THOROUGH }, only)
 }
 
-fn write(out: &Path, effort: Effort) -> io::Result<PathBuf> {
+fn write(out: &Path, effort: Effort, only: Option<&str>) -> io::Result<PathBuf> {
     fs::create_dir_all(out)?;
     let mut drawn = Vec::new();
-    for question in questions::ALL {
+    for (name, question) in questions::ALL {
+        if only.is_some_and(|only| only != name) {
+            continue;
+        }
         let study = question(effort)?;
         println!("{}\n\n{}", study.title, Table::of(&study));
         let svg = plot::draw(&study)?;
@@ -125,7 +128,7 @@ mod tests {
     #[test]
     fn the_page_holds_every_plot_and_needs_nothing_else() {
         let out = tempfile::tempdir().unwrap();
-        let page = write(out.path(), Effort { runs: 1, nodes_max: 5 }).unwrap();
+        let page = write(out.path(), Effort { runs: 1, nodes_max: 5 }, None).unwrap();
         let page = fs::read_to_string(page).unwrap();
         assert_eq!(page.matches("<svg ").count(), questions::ALL.len());
         let space = "xmlns=\"http://www.w3.org/2000/svg\"";

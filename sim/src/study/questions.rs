@@ -2,10 +2,12 @@
 
 use std::io;
 
+use tallymesh_core::limit::WhenCutOff;
+
 use super::formula::{direct_age_ms, direct_last_ms, epidemic_age_ms, epidemic_last_ms, shares};
 use super::measure::{self, CALLS_PER_S, DELAY_MS, cluster};
 use super::{Axis, Point, Series, Study, formula};
-use crate::options::Options;
+use crate::options::{Limits, Options};
 
 /// How much to run.
 #[derive(Debug, Clone, Copy)]
@@ -29,8 +31,17 @@ impl Effort {
     }
 }
 
-pub const ALL: [fn(Effort) -> io::Result<Study>; 7] =
-    [by_interval, by_size, by_skew, with_urgent_pushes, news, after_partition, traffic];
+pub const ALL: [(&str, fn(Effort) -> io::Result<Study>); 9] = [
+    ("interval", by_interval),
+    ("size", by_size),
+    ("skew", by_skew),
+    ("urgent", with_urgent_pushes),
+    ("news", news),
+    ("partition", after_partition),
+    ("traffic", traffic),
+    ("cut-off", when_cut_off),
+    ("cut-off-limit", cut_off_by_limit),
+];
 
 const INTERVALS_MS: [u64; 5] = [10, 20, 50, 100, 200];
 const NODES: usize = 5;
@@ -221,6 +232,80 @@ fn traffic(effort: Effort) -> io::Result<Study> {
         ],
     })
 }
+
+/// A limit of 10 s of the load, in a cluster that sends what is urgent at once.
+fn cuttable(nodes: usize, max: u64, when: WhenCutOff) -> Options {
+    Options {
+        limits: Limits::Single { max },
+        calls_per_s: (max / 10).max(1),
+        urgent_fraction: 0.7,
+        when_cut_off: [when; 4],
+        ..cluster(nodes)
+    }
+}
+
+fn when_cut_off(effort: Effort) -> io::Result<Study> {
+    const POLICIES: [(&str, WhenCutOff); 3] =
+        [("allow", WhenCutOff::Allow), ("share", WhenCutOff::Share), ("deny", WhenCutOff::Deny)];
+    let nodes = 10.min(effort.nodes_max);
+    let series = POLICIES.map(|(label, when)| {
+        let points = [1, nodes / 2].map(|side| {
+            let options = cuttable(nodes, 10_000, when);
+            let measured = measure::over_when_cut(&options, [side, nodes - side], effort.runs)?;
+            Ok(Point { x: side as f64, measured, expected: None })
+        });
+        Ok(Series { label, points: points.into_iter().collect::<io::Result<_>>()? })
+    });
+    Ok(Study {
+        name: "cut-off",
+        title: "Overshoot of a cut, by what the limit does when it is cut off",
+        setting: format!(
+            "{nodes} nodes, direct, T = 50 ms, a limit of 10,000 in a window of 60 s, 1,000 calls/s, d = {DELAY_MS} ms; two sides, silent \
+             to each other from a random moment to the end of the window"
+        ),
+        formula: None,
+        finding: "With `allow`, each side goes on to the whole limit by itself. With `share` and `deny`, what is overshot is about \
+                  what sides admit before they notice.",
+        x: Axis { label: "nodes on the lesser side", is_logarithmic: false },
+        y: OVER,
+        series: series.into_iter().collect::<io::Result<_>>()?,
+    })
+}
+
+fn cut_off_by_limit(effort: Effort) -> io::Result<Study> {
+    let sides_of = |label, options: fn(u64) -> Options, sides: [usize; 2], runs: u64| {
+        let points = [10, 100, 1_000].map(|max| {
+            let measured = measure::over_when_cut(&options(max), sides, runs)?;
+            Ok(Point { x: max as f64, measured, expected: None })
+        });
+        Ok(Series { label, points: points.into_iter().collect::<io::Result<_>>()? })
+    };
+    let ten: fn(u64) -> Options = |max| cuttable(10, max, WhenCutOff::Share);
+    let many: fn(u64) -> Options =
+        |max| Options { direct_up_to: 0, fanout: FANOUT, ..cuttable(64, max, WhenCutOff::Share) };
+    let mut series = vec![
+        sides_of("5 and 5", ten, [5, 5], effort.runs),
+        sides_of("1 and 9", ten, [1, 9], effort.runs),
+        sides_of("3, 3 and 4", ten, [3, 3], effort.runs),
+    ];
+    if effort.nodes_max >= 64 {
+        series.push(sides_of("32 and 32, by rounds", many, [32, 32], effort.runs(64).min(10)));
+    }
+    Ok(Study {
+        name: "cut-off-limit",
+        title: "Overshoot of a cut with share, and the size of the limit",
+        setting: format!(
+            "10 nodes direct, 64 by rounds to {FANOUT} peers; T = 50 ms, a window of 60 s, the limit used up in 10 s, d = {DELAY_MS} ms"
+        ),
+        formula: None,
+        finding: "A limit smaller than the cluster is divided as well: each unit belongs to one member.",
+        x: Axis { label: "limit", is_logarithmic: true },
+        y: OVER,
+        series: series.into_iter().collect::<io::Result<_>>()?,
+    })
+}
+
+const OVER: Axis = Axis { label: "over the limit (%)", is_logarithmic: false };
 
 const OVERSHOOT: Axis = Axis { label: "overshoot O (calls)", is_logarithmic: false };
 

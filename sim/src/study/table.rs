@@ -11,7 +11,7 @@ impl Table {
     pub fn of(study: &Study) -> Table {
         let expects = study.points().any(|point| point.expected.is_some());
         let several = study.series.len() > 1;
-        let mut heads = vec![study.x.label, "mean", "10% to 90% of runs"];
+        let mut heads = vec![study.x.label, "mean", "10% to 90% of runs", "p99"];
         if several {
             heads.insert(0, "");
         }
@@ -48,6 +48,7 @@ fn cells(point: &Point, expects: bool) -> Vec<String> {
         point.x.to_string(),
         format!("{:.1} ± {:.1}", measured.mean, measured.uncertainty),
         format!("{:.0} to {:.0}", measured.low, measured.high),
+        format!("{:.1}", measured.p99),
     ];
     if expects {
         cells.push(point.expected.map_or(String::new(), |expected| format!("{expected:.1}")));

@@ -3,6 +3,7 @@
 mod checks;
 mod clock;
 mod closing;
+mod cuts;
 mod faults;
 mod lone;
 mod network;
@@ -29,6 +30,7 @@ use tallymesh_core::time::Timestamp;
 
 use crate::checker::{Checked, Checker, Violation};
 use crate::options::{Checks, Options, Scene};
+use cuts::{Cuts, Step};
 use network::End;
 use news::News;
 pub use news::Spread;
@@ -106,6 +108,7 @@ enum Event {
     MendDisk { node: usize },
     Clone { node: usize },
     CutHalves,
+    Step(Step),
     News,
     Phase(Phase),
 }
@@ -141,6 +144,7 @@ struct World<'a> {
     measured: Measured,
     news: Option<News>,
     spreads: Vec<Spread>,
+    cuts: Cuts,
 }
 
 impl<'a> World<'a> {
@@ -170,6 +174,7 @@ impl<'a> World<'a> {
             waits_obeyed: 0,
             measured: Measured::default(),
             news: None,
+            cuts: Cuts::new(options.nodes),
             spreads: Vec::new(),
         }
     }
@@ -225,12 +230,14 @@ impl<'a> World<'a> {
                 if self.options.checks == Checks::All {
                     self.check_cells()?;
                 }
+                self.look_whether_noticed()?;
                 if self.look_at_phase()? {
                     break;
                 }
             }
         }
         self.check_news()?;
+        self.check_sides()?;
         self.check_at_end()
     }
 
@@ -275,6 +282,7 @@ impl<'a> World<'a> {
                 self.cut_halves();
                 Ok(())
             }
+            Event::Step(step) => self.step(step),
             Event::News => self.spread_one(),
             Event::Phase(phase) => {
                 self.enter(phase);

@@ -13,7 +13,10 @@ use tallymesh_core::wire::{Message, Outbox, Received, read_frame};
 use super::{Checked, Event, World};
 use crate::checker::Violation;
 use crate::faults::Fault;
-use crate::options::Checks;
+use crate::options::{Checks, Scene};
+
+/// How long a system waits for an answer to a dial.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One end of a connection.
 pub(super) struct End {
@@ -82,6 +85,12 @@ impl World<'_> {
     }
 
     pub(super) fn link_down(&mut self, link: LinkId) -> Checked {
+        // What is cut off hears of it once it is not: until then, a connection is as silent as any.
+        let end = self.links.get(&link).filter(|_| self.is_cut_silently());
+        if end.is_some_and(|end| self.cut.contains(&(end.far_node, end.node))) {
+            self.after(Duration::from_millis(200), Event::LinkDown { link });
+            return Ok(());
+        }
         self.input_of_link(link, LinkEvent::Down { link })?;
         self.links.remove(&link);
         Ok(())
@@ -154,6 +163,9 @@ impl World<'_> {
         let reachable = !self.cut.contains(&(from, to)) && !self.cut.contains(&(to, from));
         let base = self.draw_ms(self.options.delay_ms_max);
         let Some(far_life) = self.life(to).map(|life| life.number).filter(|_| reachable) else {
+            // From behind a cut comes no word, not even that none is there.
+            let is_unanswered = !reachable && self.is_cut_silently();
+            let base = if is_unanswered { base + DIAL_TIMEOUT } else { base };
             return self.after(base, Event::DialFailed { node: from, life, address });
         };
         let base_back = self.draw_ms(self.options.delay_ms_max);
@@ -168,6 +180,11 @@ impl World<'_> {
         self.links.insert(far, end(to, far_life, near, from, base_back));
         self.after(base, Event::LinkUp { link: near, dialed: Some(address) });
         self.after(base, Event::LinkUp { link: far, dialed: None });
+    }
+
+    /// Whether a cut lets nothing through, not even the end of a connection.
+    fn is_cut_silently(&self) -> bool {
+        matches!(self.options.scene, Scene::Cuts | Scene::Sides { .. })
     }
 
     fn send(&mut self, link: LinkId, frame: Vec<u8>) {

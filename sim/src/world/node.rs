@@ -10,7 +10,7 @@ use tallymesh_core::crdt::VersionVector;
 use tallymesh_core::gossip::Gossip;
 use tallymesh_core::id::{NodeId, ReplicaId, Version};
 use tallymesh_core::limit::Policy;
-use tallymesh_core::limit::{Limit, Window};
+use tallymesh_core::limit::{Limit, WhenCutOff, Window};
 use tallymesh_core::storage::StateStore;
 use tallymesh_core::table::{SlotRef, Table};
 use tallymesh_core::time::Timestamp;
@@ -147,7 +147,7 @@ impl Node {
             timer_at: None,
             paused_until: Duration::ZERO,
             clock: NodeClock { offset_ms: 0, rate, tick_ms, sets: 0 },
-            policy: Arc::new(policy(options.limits, differs)),
+            policy: Arc::new(policy(options.limits, differs, options.when_cut_off)),
             is_clone: false,
             is_pod: false,
             peers,
@@ -212,7 +212,7 @@ impl Node {
 }
 
 /// The limits in force; `differs` has some of them otherwise than the other nodes do.
-fn policy(limits: Limits, differs: bool) -> Policy {
+fn policy(limits: Limits, differs: bool, when: [WhenCutOff; 4]) -> Policy {
     let long = Window::Session { ttl: limits.long() };
     let brief = Window::Session { ttl: Duration::from_secs(if differs { 2 } else { 1 }) };
     let two_seconds = Window::Fixed(Duration::from_secs(2));
@@ -220,14 +220,19 @@ fn policy(limits: Limits, differs: bool) -> Policy {
     // Of no round length, so that ticks and ends fall together in every way.
     let lone = |name, window| Limit::new(name, 1, window).when("client", "*").per("client");
     let policy = match limits {
-        Limits::Single { max } => Policy::new([Limit::new("all", max, long)]),
+        Limits::Single { max } => Policy::new([Limit::new("all", max, long).when_cut_off(when[0])]),
         Limits::PerSession => Policy::new([Limit::new("calls", 1_000, long).per("session")]),
         Limits::Varied | Limits::Brief => Policy::new([
             // What calls of tools are for is not for the lone clients, and the other way round.
-            tools("tool", if differs { 3 } else { 5 }, long).per("session").per("tool"),
-            tools("brief", 4, brief).per("user").per("tool"),
-            tools("window", if differs { 12 } else { 8 }, two_seconds).per("user"),
-            tools("all", 1_000, long),
+            tools("tool", if differs { 3 } else { 5 }, long)
+                .per("session")
+                .per("tool")
+                .when_cut_off(when[0]),
+            tools("brief", 4, brief).per("user").per("tool").when_cut_off(when[1]),
+            tools("window", if differs { 12 } else { 8 }, two_seconds)
+                .per("user")
+                .when_cut_off(when[2]),
+            tools("all", 1_000, long).when_cut_off(when[3]),
             lone("lone window", Window::Fixed(Duration::from_millis(397))),
             lone("lone session", Window::Session { ttl: Duration::from_millis(311) }),
         ]),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
+use super::cuts::Step;
 use super::{Checked, Event, World};
 use crate::checker::Violation;
 use crate::faults::Fault;
@@ -46,6 +47,10 @@ impl World<'_> {
             Scene::Clone => self.after(Duration::from_secs(1), Event::Clone { node: 0 }),
             Scene::Halves { .. } => self.after(Duration::from_secs(1), Event::CutHalves),
             Scene::News { .. } => self.after(super::news::SETTLED, Event::News),
+            Scene::Cuts => self.after(super::cuts::SETTLED, Event::Step(Step::Drawn)),
+            Scene::Sides { at_ms, .. } => {
+                self.after(Duration::from_millis(at_ms), Event::Step(Step::Sides));
+            }
         }
     }
 

@@ -88,7 +88,7 @@ impl World<'_> {
             wall: shown,
             monotonic: self.nodes[place].clock.monotonic(self.now),
         };
-        let gossip = Gossip::new(table.clone(), self.settings(), gossip_seed, now);
+        let gossip = Gossip::new(table.clone(), self.settings(place), gossip_seed, now);
         let node = &mut self.nodes[place];
         node.lives += 1;
         node.formers.push(replica.clone());
@@ -153,7 +153,7 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn settings(&self) -> GossipSettings {
+    pub(super) fn settings(&self, place: usize) -> GossipSettings {
         GossipSettings {
             interval: Duration::from_millis(self.options.gossip_interval_ms),
             digest_interval: Duration::from_millis(self.options.digest_interval_ms),
@@ -164,6 +164,8 @@ impl World<'_> {
             silence_timeout: Duration::from_millis(
                 (self.options.digest_interval_ms * 3).max(3_000),
             ),
+            presumed_dead_after: self.options.presumed_dead_ms.map(Duration::from_millis),
+            heeds_cuts: self.nodes[place].policy.heeds_cuts(),
             ..GossipSettings::default()
         }
     }

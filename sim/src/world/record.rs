@@ -142,6 +142,7 @@ fn summary(event: &Event) -> (&'static str, u64) {
         Event::MendDisk { .. } => ("disk mended", 0),
         Event::Clone { .. } => ("clone", 0),
         Event::CutHalves => ("halves cut", 0),
+        Event::Step(_) => ("a step of the scene", 0),
         Event::News => ("news", 0),
         Event::Phase(phase) => ("phase", *phase as u64),
     }

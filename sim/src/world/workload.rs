@@ -204,6 +204,7 @@ impl World<'_> {
         demands: &Demands,
     ) -> Checked {
         let now = self.wall(place);
+        self.admitted_on_side(place, demands.list.first().map_or(0, |demand| demand.cost));
         let Some(life) = &self.nodes[place].life else { return Ok(()) };
         for ((key, debit), demand) in keys.iter().zip(debits).zip(&demands.list) {
             let after = match self.options.checks {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::settings::SETTINGS;
 use super::*;
-use crate::{WhenLabelMissing, Window};
+use crate::{WhenCutOff, WhenLabelMissing, Window};
 
 /// The builder's methods that set something: path to name.
 pub(super) fn methods() -> BTreeMap<String, String> {
@@ -55,6 +55,7 @@ fn the_builder_and_the_file_make_the_same_config() {
         .fanout(5)
         .handshake_timeout(ms(5001))
         .silence_timeout(ms(5002))
+        .presumed_dead_after(ms(60_001))
         .clock_offset_max(ms(501))
         .max_connections(2049)
         .max_frame_bytes(65537)
@@ -74,7 +75,8 @@ fn the_builder_and_the_file_make_the_same_config() {
         .limit(booking.per("session").per("user"))
         .limit(
             Limit::new("all", 100, Window::Fixed(ms(60_000)))
-                .when_label_missing(WhenLabelMissing::Skip),
+                .when_label_missing(WhenLabelMissing::Skip)
+                .when_cut_off(WhenCutOff::Share),
         );
     let file = include_str!("../../../tests/fixtures/every_setting.toml");
     for setting in SETTINGS.iter().filter(|setting| setting.path != "storage.in_memory") {

@@ -28,6 +28,7 @@ peers = [\"127.0.0.1:7947\", \"127.0.0.1:7948\"]
 name = \"booking per session\"
 when = { tool = \"book_*\" }     # `*` is any text, `?` one character
 per = [\"session\"]              # counted apart for each session; without it, one counter for all
+when_cut_off = \"share\"         # while members are silent, each side admits its share of what was left; \"deny\": a side of at most half refuses; \"allow\", the default: each goes on by what it sees
 when_label_missing = \"deny\"    # a call of no session is denied, which is the default; \"skip\": it is no business of this limit
 max = 3
 window = \"session\"             # until it was not used for:
@@ -86,7 +87,10 @@ fn default(setting: &Setting) -> String {
     match (setting.default, setting.kind) {
         (DefaultValue::Required, _) => "required".to_owned(),
         (DefaultValue::Nothing, _) => "none".to_owned(),
-        (DefaultValue::Is(value), Kind::Duration(..) | Kind::OneOf(_)) => format!("`{value:?}`"),
+        (
+            DefaultValue::Is(value),
+            Kind::Duration(..) | Kind::DurationOrNever(..) | Kind::OneOf(_),
+        ) => format!("`{value:?}`"),
         (DefaultValue::Is(value), _) => format!("`{value}`"),
     }
 }

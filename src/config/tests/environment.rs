@@ -40,6 +40,7 @@ fn example(setting: &Setting) -> (String, String) {
             text(&in_words(most))
         }
         Kind::Duration(least, _) => text(&in_words(least + Duration::from_millis(1))),
+        Kind::DurationOrNever(..) => text("never"),
         Kind::Count(_, most) => bare(most.to_string()),
         Kind::Fraction(_, most) => bare(format!("{most:?}")),
     }

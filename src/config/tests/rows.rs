@@ -9,7 +9,9 @@ use super::*;
 /// A setting as a line of TOML, under its table.
 fn toml(setting: &Setting, value: &str) -> String {
     let value = match setting.kind {
-        Kind::Text | Kind::OneOf(_) | Kind::Duration(..) => format!("{value:?}"),
+        Kind::Text | Kind::OneOf(_) | Kind::Duration(..) | Kind::DurationOrNever(..) => {
+            format!("{value:?}")
+        }
         Kind::Texts | Kind::Flag | Kind::Count(..) | Kind::Fraction(..) => value.to_owned(),
     };
     format!("[{}]\n{} = {value}\n", setting.table(), setting.name())
@@ -71,7 +73,7 @@ fn around(setting: &Setting) -> (Vec<String>, Vec<Value>) {
     let time = |duration: Duration| humantime::format_duration(duration).to_string();
     let ms = Duration::from_millis(1);
     match setting.kind {
-        Kind::Duration(least, most) => {
+        Kind::Duration(least, most) | Kind::DurationOrNever(least, most) => {
             let below = least.checked_sub(ms).map(time);
             let outside = below.into_iter().chain([time(most + ms)]).collect();
             (outside, vec![Value::Duration(least), Value::Duration(most)])

@@ -13,6 +13,7 @@ fn property(setting: &Setting) -> String {
         Kind::Texts => "readonly string[]".to_owned(),
         Kind::Flag => "boolean".to_owned(),
         Kind::Duration(..) => "Duration".to_owned(),
+        Kind::DurationOrNever(..) => "Duration | 'never'".to_owned(),
         Kind::Count(..) | Kind::Fraction(..) => "number".to_owned(),
         Kind::OneOf(words) => {
             words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" | ")
@@ -67,7 +68,9 @@ fn the_comments_of_the_node_js_package_say_the_defaults() {
         let comment = before.rsplit("/**").next().unwrap();
         let said = match setting.kind {
             Kind::OneOf(_) => comment.contains(&format!("`'{default}'` (the default)")),
-            Kind::Duration(..) => comment.contains(&format!("Default: `'{default}'`.")),
+            Kind::Duration(..) | Kind::DurationOrNever(..) => {
+                comment.contains(&format!("Default: `'{default}'`."))
+            }
             _ => comment.contains(&format!("Default: {default}.")),
         };
         assert!(said, "{}: {comment}", setting.path);
@@ -80,7 +83,7 @@ fn row(setting: &Setting) -> String {
         Kind::Text => "text",
         Kind::Texts => "texts",
         Kind::Flag => "flag",
-        Kind::Duration(..) => "duration",
+        Kind::Duration(..) | Kind::DurationOrNever(..) => "duration",
         Kind::Count(..) => "count",
         Kind::Fraction(..) => "fraction",
         Kind::OneOf(_) => "word",
