@@ -16,6 +16,7 @@ mod lives;
 mod machine;
 mod memory;
 mod news;
+mod one_life;
 mod page;
 mod peers;
 mod plot;

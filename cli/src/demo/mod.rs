@@ -217,11 +217,13 @@ async fn ride(
     Ok(admitted)
 }
 
-/// Waits until every node says that it is cut off, or that it is not.
+/// Waits until every node sees the side that it is on, or none is cut off.
 async fn await_cut(cluster: &mut Cluster, is_cut: bool) -> io::Result<()> {
     let noticing = async {
         for index in ALL {
-            while cluster.ask(index, "state").await?["cut_off"].is_object() != is_cut {
+            // C notices one of the others before the other one, and thinks itself on its side until then.
+            let side = is_cut.then_some(if index == 2 { 1 } else { 2 });
+            while cluster.ask(index, "state").await?["cut_off"]["side"].as_u64() != side {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }

@@ -31,7 +31,10 @@ impl Effort {
     }
 }
 
-pub const ALL: [(&str, fn(Effort) -> io::Result<Study>); 9] = [
+/// What answers a question.
+type Answer = fn(Effort) -> io::Result<Study>;
+
+pub const ALL: [(&str, Answer); 9] = [
     ("interval", by_interval),
     ("size", by_size),
     ("skew", by_skew),

@@ -6,7 +6,7 @@ use tallymesh_core::crdt::DigestEntry;
 use tallymesh_core::table::CounterState;
 
 use super::checks::counters;
-use super::node::Life;
+use super::node::{Closing, Life};
 use super::{Checked, GRACE, World};
 use crate::checker::Violation;
 
@@ -14,10 +14,11 @@ use crate::checker::Violation;
 const NEAR_END: Duration = Duration::from_secs(10);
 
 impl World<'_> {
-    /// Notes what is held anywhere as everything is repaired.
+    /// Notes what is held anywhere as everything is repaired, but by those that are about to stop.
     pub(super) fn note_survivors(&mut self) {
         let steady = &self.nodes[..self.options.nodes];
         let lives = steady.iter().filter_map(|node| node.life.as_ref());
+        let lives = lives.filter(|life| life.closing == Closing::No);
         self.survived = lives.flat_map(|life| counters(&life.table)).collect();
     }
 
