@@ -255,7 +255,7 @@ mod tests {
                     entries: vec![entry],
                     last,
                     others,
-                    buckets: others.into_iter().map(|sum| sum as u32).collect(),
+                    buckets: others.into_iter().collect(),
                 }
             ),
             (entry(), any::<bool>())
