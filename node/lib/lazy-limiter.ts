@@ -159,6 +159,13 @@ export class LazyLimiter implements Omit<Limiter, 'node' | 'id' | symbol>, Async
     return notOpen.peek(this.#whyNotOpen());
   }
 
+  /** {@link Limiter.cap}; undefined as long as it is not open. */
+  cap(request: Request): number | undefined {
+    if (this.#limiter !== undefined) return this.#limiter.cap(request);
+    checkRequest(request);
+    return undefined;
+  }
+
   /**
    * {@link Limiter.refund}.
    *

@@ -62,9 +62,6 @@ impl Gossip {
             }
             self.addresses.linked(address, link);
         }
-        if self.has_left() {
-            return self.turn_away(link, CloseReason::Stopping);
-        }
         let mark = self.random.random();
         self.links.insert(link, Link::new(dialed, remote, now.monotonic, mark));
         let hello = Message::Hello {

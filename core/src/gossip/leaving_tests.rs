@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::test_net::{Net, address_of, replica};
 use super::{GossipSettings, Input, Waiting};
 use crate::id::Version;
+use crate::time::{Now, Timestamp};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -111,6 +112,23 @@ fn without_peers_it_leaves_at_once() {
     net.input(1, Input::Stop);
     assert!(net.members[1].gossip.has_left());
     assert_eq!(net.members[1].gossip.unconfirmed(), 0);
+}
+
+/// Or the shell would ask it again and again.
+#[test]
+fn what_was_urgent_before_the_goodbye_is_due_no_more() {
+    let mut net = Net::new(&["a"], &GossipSettings::default());
+    net.join("alone", &GossipSettings::default(), &[]);
+    net.run(SECOND);
+    // The second one has to wait for its time.
+    net.input(1, Input::Urgent);
+    net.input(1, Input::Urgent);
+    net.input(1, Input::Stop);
+    let gossip = &mut net.members[1].gossip;
+    assert!(gossip.has_left());
+    let now = Now { wall: Timestamp(2_000), monotonic: SECOND * 2 };
+    gossip.handle_timeout(now);
+    assert!(gossip.poll_timeout() > now.monotonic);
 }
 
 /// Two that leave at one moment may not take each other's word for it: both would be gone.

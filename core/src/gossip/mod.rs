@@ -286,6 +286,10 @@ impl Gossip {
     /// When to call [`handle_timeout`](Self::handle_timeout) next, on the monotonic clock.
     pub fn poll_timeout(&self) -> Duration {
         let regular = self.timers.next_timeout();
+        if self.has_left() {
+            // What was urgent was told before.
+            return regular;
+        }
         let due = regular.min(self.urgent.next_timeout().unwrap_or(regular));
         due.min(self.leaves_at().unwrap_or(due))
     }
