@@ -119,7 +119,7 @@ impl Health {
         });
         let cut_off = runtime.seen().cut_off.map(|cut| {
             format!(
-                "cut off with {} of {} members since {}: limits with when_cut_off of \"share\" or \"deny\" allow less until these are \
+                "cut off with {} of {} members since {}: limits that share or deny while cut off allow less until these are \
                  heard again or presumed dead: {}",
                 cut.side,
                 cut.members,

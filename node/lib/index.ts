@@ -31,4 +31,13 @@ export {
 } from './errors.js';
 export type { ErrorJson, RefundErrorCode, TallymeshErrorCode } from './errors.js';
 export type { Config, CountersConfig, Duration, GossipConfig, LimitConfig, NodeConfig, StorageConfig } from './config.js';
-export type { Closed, CounterReport, CutOffReport, Health, HealthReport, PeerReport, Rejections, StatusReport } from './reports.js';
+export type {
+  Closed,
+  CounterReport,
+  CutOffReport,
+  Health,
+  HealthReport,
+  PeerReport,
+  Rejections,
+  StatusReport,
+} from './reports.js';

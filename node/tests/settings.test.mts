@@ -138,7 +138,8 @@ describe.each(PLACES)('$path', ({ path, setting, config }) => {
   it('is suggested where it is misspelt', async () => {
     const [name = '', ...above] = path.split('.').toReversed();
     const table = above.toReversed().join('.');
-    for (const wrote of [`${name}s`, name.toUpperCase(), snake(name)].filter((wrote) => wrote !== name)) {
+    // Not by a letter more at the end, which may be another setting.
+    for (const wrote of [`${name.at(0)}${name}`, name.toUpperCase(), snake(name)].filter((wrote) => wrote !== name)) {
       const message = await refused(config(1, wrote), wrote);
       expect(message).toContain(`${table}.${wrote} is no setting: those of ${table} are `);
       expect(message).toMatch(new RegExp(`; is ${name} meant\\?$`));

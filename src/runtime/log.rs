@@ -170,7 +170,7 @@ impl Reporter {
                 if self.is_due(now, &format!("cut off {side} {members}")) {
                     tracing::warn!(
                         side, members, silent,
-                        "cut off: these members are silent and did not say goodbye; limits with when_cut_off of \"share\" or \"deny\" \
+                        "cut off: these members are silent and did not say goodbye; limits that share or deny while cut off \
                          allow less until they are heard again, or are presumed dead"
                     );
                 }
