@@ -71,7 +71,10 @@ fn a_limit_is_written_as_in_the_file() {
                 "name": "booking", "max": 3, "window": "session", "session_ttl": "1h",
                 "per": ["session", "user"], "when": { "tool": "book_*", "session": "s?" },
             },
-            { "name": "all", "max": 100, "window": "1m", "when_label_missing": "skip" },
+            {
+                "name": "all", "max": 100, "window": "1m", "when_label_missing": "skip",
+                "when_cut_off": "share",
+            },
         ])
     );
     let read: Vec<Limit> = serde_json::from_value(written(&limits)).unwrap();
