@@ -7,6 +7,8 @@ import { RateLimiterTallymesh, type RateLimiterTallymeshOptions } from 'tallymes
 import { inMemory, open, until } from './support.mjs';
 
 const HOUR = 3600;
+/** No window of it ends within a test, but once in 20 days. */
+const LONG = 20 * 24 * HOUR;
 
 async function make(options: Partial<RateLimiterTallymeshOptions> = {}): Promise<RateLimiterTallymesh> {
   return new RateLimiterTallymesh({ limiter: await open(), points: 3, duration: HOUR, ...options });
@@ -117,8 +119,8 @@ describe('a limiter of rate-limiter-flexible', () => {
 
   it('blocks where the one in memory does, and not again', async () => {
     const limiters = [
-      await make({ blockDuration: 10 }),
-      new RateLimiterMemory({ points: 3, duration: HOUR, blockDuration: 10 }),
+      await make({ duration: LONG, blockDuration: 10 }),
+      new RateLimiterMemory({ points: 3, duration: LONG, blockDuration: 10 }),
     ] as const;
     const blocked = async (key: string, points?: number) => {
       const waits = [];
