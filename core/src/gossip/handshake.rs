@@ -213,11 +213,13 @@ impl Gossip {
         let source = dialed.as_ref().and_then(|address| self.addresses.source(address));
         let address = self.complete_address(advertised.as_deref(), remote);
         let configured = || self.addresses.replicas().map(|replica| replica.node.clone()).collect();
+        let away_since = self.members.get(&replica.node).map(|known| known.heard);
         let met = (&replica, address);
         let (acked, lost_at) = self.members.meet(now.wall, met, source, PEERS_MAX, configured);
         self.end_rest(now);
         if let Some(state) = self.links.get_mut(&link) {
             state.introduce(replica.clone());
+            state.away_since = away_since;
             state.streams.acked(acked);
         }
         self.count_peers();

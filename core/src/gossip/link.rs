@@ -16,6 +16,7 @@ use super::streams::Streams;
 use super::suspicion::Probe;
 use super::sync_goals::SyncGoals;
 use crate::id::ReplicaId;
+use crate::time::Timestamp;
 use crate::wire::{Message, Outbox};
 
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(super) struct Link {
     leaving: bool,
     /// Up to which change of the members the peer was told of them.
     pub members_told: u64,
+    /// When the peer was heard last before this link, if it is remembered: what it may have missed came after.
+    pub away_since: Option<Timestamp>,
     /// What is being sent.
     pub streams: Streams,
     /// What is coming in.
@@ -83,6 +86,7 @@ impl Link {
             ack_due: false,
             leaving: false,
             members_told: 0,
+            away_since: None,
             streams: Streams::new(now, mark),
             incoming: IncomingChains::default(),
             goals: SyncGoals::default(),

@@ -5,8 +5,8 @@
 //! by one that dialed it. Each is told once of each member that comes or goes; a connection loses nothing, and a new one
 //! begins with all.
 //!
-//! They also tell who has said goodbye, for as long as they show it: one that was cut off or down meanwhile would count a member
-//! that has left as lost.
+//! One that was cut off or down is also told who has said goodbye meanwhile, for as long as that is shown: it would count a member that
+//! has left as lost.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -14,7 +14,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use super::addresses::Learned;
 use super::exchange::ENVELOPE_BYTES;
-use super::members::PEERS_MAX;
+use super::members::{Member, PEERS_MAX};
 use super::{Gossip, PeerAbsence, Report};
 use crate::link::LinkId;
 use crate::time::Now;
@@ -34,6 +34,8 @@ impl Gossip {
         let told = core::mem::replace(&mut state.members_told, changes);
         let Some(state) = self.links.get(&link) else { return };
         let here = state.remote().is_some_and(|remote| remote.is_loopback());
+        let was_away_at =
+            |member: &Member| state.away_since.is_some_and(|since| since <= member.heard);
         let changed = self.members.iter().filter(|member| {
             member.changed > told
                 && state.peer().is_some_and(|peer| peer.node != member.replica.node)
@@ -45,7 +47,7 @@ impl Gossip {
             // What is on this machine is nowhere else, and of who went before there is nothing to take back.
             let is_use = match &address {
                 Some(address) => here || !is_loopback(address),
-                None => stopped || !connected && told > 0,
+                None => stopped && was_away_at(member) || !connected && told > 0,
             };
             is_use.then(|| MemberNews { replica: member.replica.clone(), address, stopped })
         });

@@ -243,8 +243,7 @@ impl Table {
         shard.reset_if_ended(now, grace, slot_index, |slot| slot.ends_under(demand.term));
         if !demand.is_never_cut_off() {
             // A counter that is as it was when it was found has been noted by then.
-            let value = shard.slot(slot_index).map_or(0, |slot| slot.counter.value());
-            self.note_if_cut(shard, slot_index, value);
+            self.note_if_cut(shard, slot_index);
         }
         let Some(slot) = shard.slot_mut(slot_index) else { return (0, 0) };
         slot.counter.add(demand.cost);
@@ -393,8 +392,7 @@ impl Table {
             let shard = guards.iter_mut().find(|(number, _)| *number == counter.slot.shard());
             let Some((_, shard)) = shard else { continue };
             let Some(slot_index) = shard.index_of(*counter) else { continue };
-            let value = shard.slot(slot_index).map_or(0, |slot| slot.counter.value());
-            self.note_if_cut(shard, slot_index, value);
+            self.note_if_cut(shard, slot_index);
             let slot = shard.slot_mut(slot_index);
             if let Some(slot) = slot.filter(|slot| slot.counter.generation() == *generation)
                 && slot.counter.take_back(cost) > 0

@@ -9,6 +9,7 @@ use core::sync::atomic::Ordering;
 use super::admission::{Found, Target};
 use super::division::{Division, Names, Sides};
 use super::shard::Shard;
+use super::slot::Slot;
 use super::{Table, shard_of};
 use crate::limit::{Demand, Demands, WhenCutOff};
 use crate::time::Timestamp;
@@ -121,16 +122,23 @@ impl Table {
 
     /// Notes the value of a counter, before its first change after a cut.
     #[inline]
-    pub(super) fn note_if_cut(&self, shard: &mut Shard, slot_index: u32, value: u64) {
+    pub(super) fn note_if_cut(&self, shard: &mut Shard, slot_index: u32) {
         if self.sides().is_cut() {
-            self.note(shard, slot_index, value);
+            self.note(shard, slot_index, |slot| slot.counter.value());
+        }
+    }
+
+    /// The same of a counter that has just begun a generation by a merge: before it, there was nothing.
+    pub(super) fn note_begun_if_cut(&self, shard: &mut Shard, slot_index: u32) {
+        if self.sides().is_cut() {
+            self.note(shard, slot_index, |_| 0);
         }
     }
 
     #[cold]
-    fn note(&self, shard: &mut Shard, slot_index: u32, value: u64) {
+    fn note(&self, shard: &mut Shard, slot_index: u32, value: impl FnOnce(&Slot) -> u64) {
         let Some(slot) = shard.slot(slot_index) else { return };
-        let counter = (slot.tag, slot.counter.generation());
+        let (counter, value) = ((slot.tag, slot.counter.generation()), value(slot));
         self.lock_division().note(&mut shard.notes, slot_index, counter, value);
     }
 

@@ -201,8 +201,7 @@ impl Table {
             _ => {}
         }
         shard.reset_if_ended(now, self.bounds.grace, slot_index, Slot::ends);
-        let value = shard.slot(slot_index).map_or(0, |slot| slot.counter.value());
-        self.note_if_cut(shard, slot_index, value);
+        self.note_if_cut(shard, slot_index);
         let Some(slot) = shard.slot_mut(slot_index) else { return Ok(OpResult::not_applied(0)) };
         let mut taken = 0;
         match op {

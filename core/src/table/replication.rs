@@ -288,8 +288,8 @@ impl Table {
         if slot.counter.cell(replica).is_none() && is_crowded(slot) {
             return Err(Rejection::Full(Bound::ReplicasPerCounter));
         }
-        let (generation, value) = (slot.counter.generation(), slot.counter.value());
-        self.note_if_cut(&mut shard, slot_index, value);
+        let generation = slot.counter.generation();
+        self.note_if_cut(&mut shard, slot_index);
         let slot = shard.slot_mut(slot_index).expect("the slot holds a counter");
         let mut marks = update.marks;
         if mutant!(SessionCutAtMerge) {
@@ -300,7 +300,7 @@ impl Table {
         if slot.counter.generation() != generation {
             // The newer generation removed the own cell: nothing is left that needs a version.
             slot.dirty = false;
-            self.note_if_cut(&mut shard, slot_index, 0);
+            self.note_begun_if_cut(&mut shard, slot_index);
         }
         let slot = shard.slot(slot_index).expect("the slot holds a counter");
         let ends = slot.ends();
