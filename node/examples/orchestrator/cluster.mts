@@ -91,22 +91,32 @@ peers = [${address(ports[1 - place])}]
 async function start(program: string, port: number, config: string): Promise<ChildProcess> {
   const path = fileURLToPath(new URL(program, import.meta.url));
   const instance = fork(path, [String(port), config]);
-  await once(instance, 'message');
+  const serving = once(instance, 'message').then(() => undefined);
+  const ended = once(instance, 'exit').then(([code, signal]) => `${program} ended (${code ?? signal}) before it served`);
+  const failure = await Promise.race([serving, ended]);
+  if (failure !== undefined) throw new Error(failure);
   return instance;
 }
 
 async function kill(instance: ChildProcess): Promise<void> {
+  if (instance.exitCode !== null || instance.signalCode !== null) return;
   const ended = once(instance, 'exit');
   instance.kill('SIGKILL');
   await ended;
 }
 
+/** A free port of those that no system gives out by itself: another program's connection does not get it between two starts. */
 async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 20_000);
+    const server = createServer().listen(port, '127.0.0.1');
+    const isFree = await once(server, 'listening').then(
+      () => true,
+      () => false,
+    );
+    if (!isFree) continue;
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
 }
