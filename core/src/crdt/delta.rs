@@ -35,6 +35,12 @@ pub struct Delta {
     /// ended a grace before that may be missing.
     #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
     pub as_of: Option<Timestamp>,
+    /// In the last part of a chain about another replica than the sender: the sender's own version with which it began a
+    /// counter's newer generation last, if it ever did. What such a generation superseded is not in the chain, so the watermark
+    /// can be believed only by who has the sender's updates up to here; else, were the sender lost, nobody would have the
+    /// generation, and whoever has the older cells would keep them for itself.
+    #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<Version>,
     /// The cells.
     #[serde(rename = "u")]
     pub updates: Vec<Update>,

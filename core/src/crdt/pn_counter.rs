@@ -202,11 +202,12 @@ impl PnCounter {
         lowered
     }
 
-    /// Gives the own cell's present state its version, which makes it fit to leave the process.
+    /// Gives the own cell's present state its version, which makes it fit to leave the process. Returns the one that it had:
+    /// 0 if it is its first in this generation.
     #[inline]
-    pub fn stamp_own(&mut self, version: Version) {
-        self.own.version = version;
+    pub fn stamp_own(&mut self, version: Version) -> Version {
         self.unversioned = 0;
+        core::mem::replace(&mut self.own.version, version)
     }
 
     /// What was added to the own cell since it last got a version, so that no other node can know it: up to `u32::MAX`.

@@ -1,10 +1,12 @@
 //! Chains of deltas, as they are sent and as they arrive.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 
 use crate::crdt::Delta;
 use crate::id::{ReplicaId, Version};
 use crate::table::Table;
+use crate::time::Timestamp;
 
 /// A chain on its way out.
 #[derive(Debug)]
@@ -44,6 +46,7 @@ impl OutgoingChain {
             part: self.part,
             watermark,
             as_of: None,
+            begun: None,
             updates: part.updates,
         };
         self.sent = part.to;
@@ -54,7 +57,19 @@ impl OutgoingChain {
 
 /// What comes in over a link: at most one chain about each replica.
 #[derive(Debug, Default)]
-pub(super) struct IncomingChains(BTreeMap<ReplicaId, IncomingChain>);
+pub(super) struct IncomingChains {
+    under_way: BTreeMap<ReplicaId, IncomingChain>,
+    /// Whole chains that are not believed before the peer's own updates are here up to a version.
+    waiting: BTreeMap<ReplicaId, (Version, Vouched)>,
+}
+
+/// What a whole chain vouches for: all of a replica from a version to a watermark, by a time. See [`Delta`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Vouched {
+    pub from: Version,
+    pub watermark: Version,
+    pub as_of: Option<Timestamp>,
+}
 
 /// What a part of a chain has led to.
 #[derive(Debug, PartialEq, Eq)]
@@ -77,10 +92,10 @@ impl IncomingChains {
             // A chain of one part, as most are: whole by itself, whatever else is under way.
             return Arrival::Whole(watermark);
         }
-        let mut chain = match self.0.remove(&delta.replica) {
+        let mut chain = match self.under_way.remove(&delta.replica) {
             Some(chain) if chain.includes(delta) => chain,
             Some(newer) if newer.is_after(delta) => {
-                self.0.insert(delta.replica.clone(), newer);
+                self.under_way.insert(delta.replica.clone(), newer);
                 return Arrival::Void;
             }
             _ => IncomingChain::of(delta),
@@ -89,10 +104,28 @@ impl IncomingChains {
             _ if has_hole => Arrival::Void,
             Some(watermark) => Arrival::Whole(watermark),
             None => {
-                self.0.insert(delta.replica.clone(), chain);
+                self.under_way.insert(delta.replica.clone(), chain);
                 Arrival::UnderWay
             }
         }
+    }
+
+    /// Puts off what a whole chain vouches for until the peer's own watermark is `begun`, in the place of what was put off before.
+    pub(super) fn wait(&mut self, replica: &ReplicaId, vouched: Vouched, begun: Version) {
+        self.waiting.insert(replica.clone(), (begun, vouched));
+    }
+
+    /// The peer's own watermark is this now: takes what was put off until then.
+    pub(super) fn take_believed(&mut self, watermark: Version) -> Vec<(ReplicaId, Vouched)> {
+        let mut believed = Vec::new();
+        self.waiting.retain(|replica, (begun, vouched)| {
+            let waits = *begun > watermark;
+            if !waits {
+                believed.push((replica.clone(), *vouched));
+            }
+            waits
+        });
+        believed
     }
 }
 
@@ -143,7 +176,6 @@ impl IncomingChain {
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString;
-    use alloc::vec::Vec;
     use core::time::Duration;
 
     use super::*;
@@ -151,7 +183,6 @@ mod tests {
     use crate::key::CounterKey;
     use crate::limit::Lifetime;
     use crate::table::{Bounds, DirtySet, Op};
-    use crate::time::Timestamp;
 
     fn delta(chain: u32, part: u32, watermark: Option<u64>) -> Delta {
         let incarnation = Incarnation { boot: 1, nonce: 1 };
@@ -164,6 +195,7 @@ mod tests {
             part,
             watermark,
             as_of: None,
+            begun: None,
             updates: Vec::new(),
         }
     }
@@ -190,7 +222,7 @@ mod tests {
         assert_eq!(chains.arrived(&delta(7, 1, Some(9)), false), Arrival::Whole(Version(9)));
         assert_eq!(chains.arrived(&delta(8, 0, None), true), Arrival::Void);
         assert_eq!(chains.arrived(&delta(8, 1, Some(9)), false), Arrival::UnderWay);
-        assert!(!chains.0.is_empty());
+        assert!(!chains.under_way.is_empty());
     }
 
     /// The middle table has of `a` what its peers pushed, and learns what is missing while it tells a third of it.

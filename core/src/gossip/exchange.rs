@@ -4,7 +4,7 @@ use alloc::borrow::ToOwned;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::chain::Arrival;
+use super::chain::{Arrival, Vouched};
 use super::comparison::DigestPart;
 use super::link::Link;
 use super::{Gossip, PeerAbsence, Report};
@@ -139,34 +139,71 @@ impl Gossip {
         if mutant!(WatermarkMovedByPart) {
             whole = whole.or(delta.updates.last().map(|update| update.version));
         }
-        let moved = match whole {
-            // The watermark stays; the cells are asked for again when the next digest shows them missing.
-            _ if has_hole => return,
-            None => return,
-            Some(watermark) => {
-                self.vouched_as_of = self.vouched_as_of.max(delta.as_of.unwrap_or_default());
-                self.table.complete(&delta.replica, delta.from, watermark)
-            }
-        };
-        if let Some(state) = self.links.get_mut(&link)
-            && delta.replica == *peer
-        {
-            state.owe_ack();
+        // Where there is a hole, the watermark stays; the cells are asked for again when the next digest shows them missing.
+        let Some(watermark) = whole.filter(|_| !has_hole) else { return };
+        let vouched = Vouched { from: delta.from, watermark, as_of: delta.as_of };
+        let waits_for = delta.begun.filter(|begun| self.table.watermark(peer) < *begun);
+        if let Some(begun) = waits_for {
+            return self.wait_for_generation(now, link, peer, (&delta.replica, vouched), begun);
         }
-        let watermark = self.table.watermark(&delta.replica);
+        self.believe(now, link, &delta.replica, before, vouched);
+        let Some(state) = self.links.get_mut(&link).filter(|_| delta.replica == *peer) else {
+            return;
+        };
+        state.owe_ack();
+        for (replica, vouched) in state.incoming.take_believed(self.table.watermark(peer)) {
+            let before = self.table.watermark(&replica);
+            self.believe(now, link, &replica, before, vouched);
+        }
+    }
+
+    /// Moves the watermark of a replica to where a whole chain leads; `before` is what it was before the chain's last part.
+    fn believe(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        replica: &ReplicaId,
+        before: Version,
+        vouched: Vouched,
+    ) {
+        self.vouched_as_of = self.vouched_as_of.max(vouched.as_of.unwrap_or_default());
+        let moved = self.table.complete(replica, vouched.from, vouched.watermark);
+        let watermark = self.table.watermark(replica);
         if watermark > before {
-            self.repair.moved(&delta.replica);
-            self.reached(&delta.replica, watermark);
+            self.repair.moved(replica);
+            self.reached(replica, watermark);
             if !self.is_direct() {
                 // Also if all cells were here: those who got them by a push wait for it.
-                self.rumors.hear(&delta.replica, before, link, Vec::new());
+                self.rumors.hear(replica, before, link, Vec::new());
             }
         }
         match moved {
             true => {}
             // There is no room to remember it; the next digest asks for it again.
-            false if !self.table.knows(&delta.replica) => self.bound_reached(Bound::Replicas),
-            false => self.request(now, link, &delta.replica, watermark),
+            false if !self.table.knows(replica) => self.bound_reached(Bound::Replicas),
+            false => self.request(now, link, replica, watermark),
+        }
+    }
+
+    /// Puts off what the peer vouches for until its own updates are here up to `begun`: see [`Delta::begun`].
+    fn wait_for_generation(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        peer: &ReplicaId,
+        (replica, vouched): (&ReplicaId, Vouched),
+        begun: Version,
+    ) {
+        // What is not known is not waited for, so that no more can wait than replicas can be known; a digest brings it again.
+        if !self.table.knows(replica) {
+            return;
+        }
+        let Some(state) = self.links.get_mut(&link) else { return };
+        state.incoming.wait(replica, vouched, begun);
+        self.repair.answer_under_way(replica, now.monotonic);
+        if !self.is_direct() {
+            // The peer's own updates do not come by themselves.
+            self.request(now, link, peer, self.table.watermark(peer));
         }
     }
 
@@ -262,7 +299,10 @@ impl Gossip {
                 }
                 let delta = state.streams.next_delta(&self.table, &self.own, &replica, bytes_max);
                 if let Some(mut delta) = delta {
-                    delta.as_of = delta.watermark.map(|_| as_of);
+                    if delta.watermark.is_some() {
+                        delta.as_of = Some(as_of);
+                        delta.begun = self.table.last_begun().filter(|_| replica != self.own);
+                    }
                     self.send(link, &Message::Delta(delta));
                 }
             }

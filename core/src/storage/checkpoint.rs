@@ -176,6 +176,13 @@ impl CheckpointWriter {
             // Records must never be newer than a checkpoint entry by two: the totals could then not be verified.
             self.sync_meta()?;
         }
+        if clock.since(self.meta.clock) >= CLOCK_EVERY {
+            // Before what was counted by it: were only that durable, a node whose clock jumped ahead would have counters of a
+            // time to come, and a mark that does not show it.
+            self.meta.clock = clock;
+            self.write_meta()?;
+            self.sync_meta()?;
+        }
         for number in self.numbers.take_unused() {
             self.store.remove(&replica_key(number))?;
         }
@@ -215,8 +222,7 @@ impl CheckpointWriter {
         for number in self.numbers.take_unnamed() {
             self.marks.remove(number);
         }
-        let clock_is_due = clock.since(self.meta.clock) >= CLOCK_EVERY;
-        if !wrote && !self.marks.are_changed() && !clock_is_due {
+        if !wrote && !self.marks.are_changed() {
             return Ok(false);
         }
         self.sync_meta()?;

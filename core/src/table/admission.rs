@@ -240,7 +240,9 @@ impl Table {
         demand: &Demand,
     ) -> (u32, u32) {
         let grace = self.bounds.grace;
-        shard.reset_if_ended(now, grace, slot_index, |slot| slot.ends_under(demand.term));
+        if shard.reset_if_ended(now, grace, slot_index, |slot| slot.ends_under(demand.term)) {
+            self.begins_generation();
+        }
         if !demand.is_never_cut_off() {
             // A counter that is as it was when it was found has been noted by then.
             self.note_if_cut(shard, slot_index);

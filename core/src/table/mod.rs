@@ -89,7 +89,7 @@ pub const SLOTS_PER_LOCK: usize = 32;
 ///   [`resolve`](Table::resolve), [`rejections`](Table::rejections), [`state_checksum`](Table::state_checksum).
 /// - **Send** (`replication`): [`harvest`](Table::harvest) gives changed cells their versions;
 ///   [`version_vector`](Table::version_vector) describes what is here; [`updates_after`](Table::updates_after) and
-///   [`updates`](Table::updates) read it.
+///   [`updates`](Table::updates) read it, and [`last_begun`](Table::last_begun) says what that relies on.
 /// - **Compare** (`digest`): [`digest_of`](Table::digest_of), [`bucket_sums`](Table::bucket_sums) and
 ///   [`digest_of_bucket`](Table::digest_of_bucket) say what is here, for peers to compare with theirs.
 /// - **Forget** (`forgetting`): [`forget_ended`](Table::forget_ended) drops the replicas of which nothing is left.
@@ -112,6 +112,8 @@ pub struct Table {
     sides: AtomicU64,
     /// ... and who they are. Locked after a shard.
     division: Mutex<Division>,
+    /// A counter's newer generation was begun here that may have no version yet.
+    begins: AtomicBool,
     /// A limit that heeds cuts was asked.
     heeded: AtomicBool,
     bounds: Bounds,
@@ -129,6 +131,7 @@ impl Table {
             counters: AtomicUsize::new(0),
             peers: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            begins: AtomicBool::new(false),
             sides: AtomicU64::new(0),
             division: Mutex::default(),
             heeded: AtomicBool::new(false),

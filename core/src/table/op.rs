@@ -200,7 +200,11 @@ impl Table {
             _ if op.added() > room => return Err(op.exhausted(COUNT_MAX - room)),
             _ => {}
         }
-        shard.reset_if_ended(now, self.bounds.grace, slot_index, Slot::ends);
+        if shard.reset_if_ended(now, self.bounds.grace, slot_index, Slot::ends)
+            || matches!(op, Op::Reset)
+        {
+            self.begins_generation();
+        }
         self.note_if_cut(shard, slot_index);
         let Some(slot) = shard.slot_mut(slot_index) else { return Ok(OpResult::not_applied(0)) };
         let mut taken = 0;

@@ -62,6 +62,8 @@ pub(super) struct Replicas {
     changed: Vec<ReplicaIndex>,
     forgotten: Vec<ReplicaId>,
     pub has_storage: bool,
+    /// The last version of an own cell that began a counter's newer generation here.
+    pub begun: Version,
     /// The longest grace that any node of the cluster has, as far as is known.
     pub grace: Duration,
 }
@@ -81,6 +83,7 @@ impl Replicas {
             changed: Vec::new(),
             forgotten: Vec::new(),
             has_storage: true,
+            begun: Version::ZERO,
             grace,
         };
         replicas.index_or_insert(&own, usize::MAX);
@@ -259,9 +262,13 @@ impl Replicas {
             return false;
         }
         let own = self.replica_mut(ReplicaIndex::OWN);
-        own.watermark = own.watermark.next();
-        own.log.push(own.watermark, id);
-        slot.counter.stamp_own(own.watermark);
+        let version = own.watermark.next();
+        own.watermark = version;
+        own.log.push(version, id);
+        let is_first = slot.counter.stamp_own(version) == Version::ZERO;
+        if is_first && slot.counter.generation() > 0 {
+            self.begun = version;
+        }
         let end = slot.ends();
         self.changed(ReplicaIndex::OWN);
         self.raise_end(ReplicaIndex::OWN, end);

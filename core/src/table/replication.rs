@@ -1,6 +1,7 @@
 //! Versions, watermarks and deltas: how a table's changes reach its peers, and theirs reach it.
 
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use super::replicas::Replicas;
 use super::shard::{Shard, trim};
@@ -100,6 +101,23 @@ impl Table {
         let own = ReplicaIndex::OWN;
         self.lock_replicas().compact(own, |version, slot| self.is_live(own, version, slot));
         harvested
+    }
+
+    /// A counter's newer generation is being begun here; it gets its version by a harvest.
+    #[cold]
+    pub(super) fn begins_generation(&self) {
+        self.begins.store(true, Ordering::Relaxed);
+    }
+
+    /// The last version of an own cell that began a counter's newer generation here: see [`Delta::begun`](crate::crdt::Delta::begun).
+    /// All that was begun before this call has its version then.
+    pub fn last_begun(&self) -> Option<Version> {
+        // It was set under the lock of a shard in which the chain was read since.
+        if self.begins.swap(false, Ordering::Relaxed) {
+            self.harvest(DirtySet::All);
+        }
+        let begun = self.lock_replicas().begun;
+        (begun > Version::ZERO).then_some(begun)
     }
 
     /// Whether anything was ever heard of the replica.

@@ -111,7 +111,7 @@ impl Shard {
 
     /// Before a counter is used that may have ended here: begins it again. Until the grace after the end that all nodes reckon
     /// with, it gets its next generation, which replaces the old one on the nodes that still have it; after that no node may
-    /// have it any more, and it is as new. Its marks must then be raised.
+    /// have it any more, and it is as new. Its marks must then be raised. Returns whether it has begun a generation.
     #[inline]
     pub(super) fn reset_if_ended(
         &mut self,
@@ -119,17 +119,20 @@ impl Shard {
         grace: Duration,
         slot_index: u32,
         ends: impl FnOnce(&Slot) -> Timestamp,
-    ) {
+    ) -> bool {
         let Some(slot) = self.slot_mut(slot_index).filter(|slot| ends(slot) <= now) else {
-            return;
+            return false;
         };
         if slot.ends().plus(grace) <= now {
-            return self.recycle(slot_index);
+            self.recycle(slot_index);
+            return false;
         }
         if mutant!(OwnCellZeroed) {
-            return slot.counter.zero_own();
+            slot.counter.zero_own();
+            return false;
         }
         slot.counter.reset();
+        true
     }
 
     /// Replaces an expired counter by a new one with the same key, as if it had been swept and were made now.

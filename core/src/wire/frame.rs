@@ -268,6 +268,7 @@ mod tests {
                     part: 3,
                     watermark: watermark.map(Version),
                     as_of: watermark.map(Timestamp),
+                    begun: watermark.map(Version),
                     updates,
                 })
             ),
