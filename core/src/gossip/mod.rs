@@ -79,6 +79,8 @@ mod comparison;
 mod event;
 mod exchange;
 mod feed;
+#[cfg(test)]
+mod generation_tests;
 mod handshake;
 #[cfg(test)]
 mod hello_tests;

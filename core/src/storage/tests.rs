@@ -208,6 +208,27 @@ fn a_crash_at_any_write_leaves_the_last_checkpoint_or_a_newer_state() {
 }
 
 #[test]
+fn what_was_counted_by_a_clock_that_jumped_is_not_there_without_the_jump() {
+    const DAY_MS: u64 = 86_400_000;
+    let mut kept = 0;
+    for writes in 0..12 {
+        let (shared, table) = (Shared::default(), table(1));
+        let mut before = writer(&shared, None);
+        add(&table, "before", 1);
+        before.write(&table, Timestamp(1_000)).unwrap();
+        add(&table, "after", 1);
+        shared.platter().writes_left = Some(writes);
+        before.write(&table, Timestamp(DAY_MS)).unwrap();
+        shared.platter().writes_left = None;
+        let (table, found) = recovered(&shared).unwrap();
+        let clock = found.unwrap().clock();
+        assert!(value(&table, "after") == 0 || clock == Timestamp(DAY_MS), "{writes} writes");
+        kept += value(&table, "after");
+    }
+    assert!((1..12).contains(&kept), "{kept} of 12 kept it");
+}
+
+#[test]
 fn expired_counters_leave_the_storage() {
     let (shared, table) = (Shared::default(), table(1));
     let mut writer = writer(&shared, None);
