@@ -11,6 +11,7 @@ mod disk;
 mod engine;
 mod handle;
 mod limiter;
+mod log_line;
 mod meter;
 mod offline;
 mod receipt;

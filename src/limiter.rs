@@ -15,6 +15,7 @@ use tallymesh_core::time::{Moment, Timestamp};
 use crate::config::Config;
 use crate::decision::{Decision, Peek};
 use crate::engine::Engine;
+use crate::log_line;
 use crate::receipt::{Receipt, RefundError, Taken};
 use crate::runtime::{Closed, DurabilityError, OpenError, SetPeersError};
 use crate::status::Status;
@@ -401,7 +402,7 @@ impl Engine {
     ) -> Result<(), DemandError> {
         let found = self.policy().find_demands(request, now, key_bytes_max, demands);
         if !demands.missing_labels().is_empty() {
-            self.warn_of_missing_labels(demands);
+            log_line::write(|| self.warn_of_missing_labels(demands));
         }
         found
     }
@@ -410,10 +411,12 @@ impl Engine {
     #[cold]
     pub(crate) fn note_unmatched(&self) {
         if self.count_unmatched() {
-            tracing::warn!(
-                unmatched = %self.unmatched,
-                "a request matches no limit, so nothing counts it; set counters.unmatched to \"deny\" to refuse such requests"
-            );
+            log_line::write(|| {
+                tracing::warn!(
+                    unmatched = %self.unmatched,
+                    "a request matches no limit, so nothing counts it; set counters.unmatched to \"deny\" to refuse such requests"
+                );
+            });
         }
     }
 

@@ -51,6 +51,13 @@ pub struct Status {
     /// Requests that no limit applied to since the start, allowed or denied as `counters.unmatched` says.
     #[cfg_attr(feature = "serde", serde(default))]
     pub requests_unmatched: u64,
+    /// Lines that were left out of the log since the start, because this node, a peer, or all strangers together had caused as many as
+    /// they may; and those of the whole process that could not be written.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub log_lines_dropped: u64,
+    /// How often a thread of this instance stopped and was started again since the start. Over 0, there is something to report.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub thread_restarts: u64,
 }
 
 /// Whether an instance runs, whether counts reach the disk, and what an operator should look at.
@@ -62,8 +69,8 @@ pub struct Health {
     pub state: RunState,
     /// Whether counts reach the disk. A reached bound does not change this.
     pub durability: DurabilityState,
-    /// What is wrong, each in a sentence: why the disk failed, which bound is reached, by how much the clock is behind. Empty
-    /// when nothing is.
+    /// What is wrong, each in a sentence: why the disk failed, which thread stopped and is started again, which bound is reached, by
+    /// how much the clock is behind. Empty when nothing is.
     pub reasons: Vec<String>,
 }
 
@@ -127,7 +134,8 @@ impl Health {
                 cut.suspected.join(", ")
             )
         });
-        let reasons = failure.into_iter().chain(runtime.bounds_reached());
+        let reasons = failure.into_iter().chain(runtime.threads_stopped());
+        let reasons = reasons.chain(runtime.few_descriptors()).chain(runtime.bounds_reached());
         let reasons = reasons.chain(stands_still).chain(cut_off).collect();
         Health { state, durability, reasons }
     }
@@ -181,6 +189,8 @@ impl Status {
             rejections: table.rejections(),
             clock_behind_ms: whole_ms(runtime.clock.behind()),
             requests_unmatched,
+            log_lines_dropped: runtime.log_lines_dropped(),
+            thread_restarts: runtime.thread_restarts(),
         }
     }
 }

@@ -55,7 +55,9 @@ impl Command {
 fn main() -> ExitCode {
     let command = Arguments::parse().command;
     log::to_standard_error(command.default_log());
-    match run_to_the_end(command) {
+    let ended = run_to_the_end(command);
+    log::flush();
+    match ended {
         Ok(code) => code,
         Err(error) => {
             complain(&format_args!("error: {error}"));

@@ -34,7 +34,7 @@ pub fn run(size: &Size, lives: usize, report: &mut Report) -> io::Result<()> {
     let idle_before = pair.idle_bytes_a_second(size);
     let resident_before = resident_bytes();
 
-    eprintln!("lives: {} of them", thousands(lives));
+    note!("lives: {} of them", thousands(lives));
     let begun = now();
     play(lives, &pair.nodes[0])?;
     until("both nodes know all lives", || pair.counted() == [lives as u64; 2]);
@@ -42,7 +42,7 @@ pub fn run(size: &Size, lives: usize, report: &mut Report) -> io::Result<()> {
     let grown = (resident_bytes() - resident_before) / lives as f64;
     pair.close(&runtime);
 
-    eprintln!("lives: both nodes start again");
+    note!("lives: both nodes start again");
     let begun = now();
     let pair = Pair::start(&runtime, &directory)?;
     let restarted = (now() - begun).as_secs_f64();

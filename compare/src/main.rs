@@ -8,6 +8,9 @@
 //! cargo run --release -p tallymesh-compare -- --write-benchmarks renew the tables in docs/benchmarks
 //! ```
 
+#[macro_use]
+mod out;
+
 mod clock;
 mod cluster;
 mod decisions;
@@ -114,7 +117,7 @@ fn measure(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         Part::Memory => memory::run(size, &mut report)?,
         Part::Lives => lives::run(size, arguments.lives.unwrap_or(size.lives), &mut report)?,
     }
-    println!("## {}\n\n{}", part.name(), report.markdown());
+    out!("## {}\n\n{}", part.name(), report.markdown());
     report.write_to(&arguments.out)?;
     if arguments.write_benchmarks {
         page::renew(&report)?;

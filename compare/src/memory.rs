@@ -66,7 +66,7 @@ const NOT_MEASURED: &str = "Not measured: other allocators than the system's; me
 
 fn bytes_in_a_process_of_its_own(subject: Subject, counters: usize) -> io::Result<f64> {
     let value = subject.to_possible_value().expect("no subject is skipped");
-    eprintln!("memory: {}", value.get_name());
+    note!("memory: {}", value.get_name());
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["fill", value.get_name(), &counters.to_string()]).stderr(Stdio::inherit());
     let output = command.output()?;
@@ -95,7 +95,7 @@ pub fn fill(subject: Subject, counters: usize) -> io::Result<()> {
         }),
         Subject::Limitador => grown(|| Limitador::filled(keys(), counters)),
     };
-    println!("{}", bytes / counters as f64);
+    out!("{}", bytes / counters as f64);
     Ok(())
 }
 
@@ -124,7 +124,7 @@ fn fill_tallymesh(subject: Subject, counters: usize) -> io::Result<()> {
     let bytes = resident_bytes() - before;
     assert!(store.iter().all(|counter| counter.cells.len() == REPLICAS), "a cell is missing");
     assert_eq!(store.len(), counters);
-    println!("{}", bytes / counters as f64);
+    out!("{}", bytes / counters as f64);
     Ok(())
 }
 
@@ -168,7 +168,7 @@ pub fn replicate(name: &str, counters: usize) -> io::Result<()> {
     let settings = node(name, None).build().expect("the settings are valid");
     let store = runtime.block_on(CounterStore::open(settings)).expect("there is a port");
     add_all(&store, counters);
-    println!("{}", address(&store));
+    out!("{}", address(&store));
     io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
 }

@@ -46,7 +46,7 @@ pub fn run(size: &Size, report: &mut Report) -> io::Result<()> {
     for (count, direct_up_to) in CLUSTERS {
         let passes_on = direct_up_to < count;
         let way = if passes_on { "passed on" } else { "by each to all" };
-        eprintln!("news: {count} nodes, {way}");
+        note!("news: {count} nodes, {way}");
         let nodes = Nodes::start(count, direct_up_to, false)?;
         let took = times_to_last(&nodes, size.changes.min(100));
         let over = overshoot(&nodes);
@@ -75,7 +75,7 @@ pub fn run(size: &Size, report: &mut Report) -> io::Result<()> {
             targets.push(Target::at_most(what, 1.0, " %", 100.0 * over as f64 / HOT_MAX as f64));
         }
     }
-    eprintln!("news: {ARRIVALS} arrivals");
+    note!("news: {ARRIVALS} arrivals");
     let arrived = arrivals();
     let worst = arrived.iter().copied().fold(0.0, f64::max);
     targets.push(Target::at_most(

@@ -34,7 +34,7 @@ pub fn run(size: &Size, report: &mut Report) -> io::Result<()> {
     let sessions: Vec<String> = (0..size.counters).map(session).collect();
     let map = ShardedMap::new(sessions.iter().map(|session| format!("{session}/{TOOL}")).collect());
     let keys = shuffled(size.counters);
-    eprintln!("stalls: {} counters", size.counters);
+    note!("stalls: {} counters", size.counters);
 
     let mut alone = latencies();
     let begun = now();

@@ -177,4 +177,11 @@ export interface StatusReport {
   readonly clockBehindMs: number;
   /** Requests that no limit applied to, allowed or denied as `counters.unmatched` says. */
   readonly requestsUnmatched: number;
+  /**
+   * Lines that were left out of the log, because this node, a peer, or all strangers together had caused as many as they may; and those
+   * of the whole process that could not be written.
+   */
+  readonly logLinesDropped: number;
+  /** How often a thread of the addon stopped and was started again. Over 0, there is something to report. */
+  readonly threadRestarts: number;
 }

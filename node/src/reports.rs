@@ -127,6 +127,10 @@ pub struct StatusReport {
     pub clock_behind_ms: f64,
     /// Requests that no limit applied to.
     pub requests_unmatched: f64,
+    /// Lines that were left out of the log.
+    pub log_lines_dropped: f64,
+    /// How often a thread stopped and was started again.
+    pub thread_restarts: f64,
 }
 
 /// The peers.
@@ -168,6 +172,8 @@ fn status_report(status: Status) -> StatusReport {
         },
         clock_behind_ms: number(status.clock_behind_ms),
         requests_unmatched: number(status.requests_unmatched),
+        log_lines_dropped: number(status.log_lines_dropped),
+        thread_restarts: number(status.thread_restarts),
         health: Health {
             state: health.state.to_string(),
             durable: health.is_durable(),

@@ -3,12 +3,16 @@
 //! [`run`] lives one cluster through what [`Options`] say, while a checker that sees everything holds it against the
 //! invariants. The same options give the same run, event for event.
 
+// They panic when a reader has closed the pipe; `out.rs` has what does not.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 mod checker;
 mod disk;
 mod faults;
 mod options;
 mod world;
 
+pub mod out;
 pub mod study;
 pub mod sweep;
 

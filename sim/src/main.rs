@@ -1,5 +1,8 @@
 //! The simulator's command line.
 
+// They panic when a reader has closed the pipe; `out.rs` has what does not.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,8 +11,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use tallymesh_core::mutant::Mutant;
+use tallymesh_sim::out::complain;
 use tallymesh_sim::sweep::{Sweep, Trace};
-use tallymesh_sim::{Faults, Kind, Options, Outcomes, Workload, run, run_focused, study};
+use tallymesh_sim::{Faults, Kind, Options, Outcomes, Workload, out, run, run_focused, study};
 
 /// Finds bugs by running whole clusters in virtual time, with faults drawn from a seed.
 #[derive(Debug, Parser)]
@@ -197,14 +201,14 @@ fn main() -> ExitCode {
         Command::Traces { seeds, jobs } => {
             let sweep = Sweep { seeds, nodes: None, faults: Faults::all(), kind: None, jobs };
             for Trace { seed, hash, events, calls } in sweep.traces() {
-                println!("seed {seed}: trace hash {hash:08x}, {events} events, {calls} calls");
+                out!("seed {seed}: trace hash {hash:08x}, {events} events, {calls} calls");
             }
             ExitCode::SUCCESS
         }
         Command::Steady { nodes, seconds, seed } => {
             let options = Options::steady(seed, nodes, seconds);
             let outcomes = run(&options, false);
-            println!(
+            out!(
                 "{nodes} nodes, {seconds} virtual seconds: {} frames of {} bytes in all",
                 outcomes.measured.frames_sent, outcomes.measured.bytes_sent
             );
@@ -220,11 +224,11 @@ fn main() -> ExitCode {
         }
         Command::Study { out, quick, only } => match study::run(&out, quick, only.as_deref()) {
             Ok(page) => {
-                println!("{}", page.display());
+                out!("{}", page.display());
                 ExitCode::SUCCESS
             }
             Err(error) => {
-                eprintln!("error: {error}");
+                complain(format_args!("error: {error}"));
                 ExitCode::FAILURE
             }
         },
@@ -241,7 +245,7 @@ fn cuts(seeds: Range<u64>) -> ExitCode {
         }
         calls += outcomes.calls;
     }
-    println!("seeds {}..{} hold, {calls} calls", seeds.start, seeds.end);
+    out!("seeds {}..{} hold, {calls} calls", seeds.start, seeds.end);
     ExitCode::SUCCESS
 }
 
@@ -254,7 +258,7 @@ fn news(options: &Options) -> ExitCode {
         last.get(place).map_or(0.0, |took| took.as_secs_f64() * 1e3)
     };
     let (tries, nodes) = (outcomes.spreads.len(), options.nodes);
-    println!(
+    out!(
         "{nodes} nodes, {} of {tries} counts known by all; time to the last node: p50 {:.0} ms, p99 {:.0} ms, worst {:.0} ms; \
          {} bytes in all",
         last.len(),
@@ -271,26 +275,26 @@ fn news(options: &Options) -> ExitCode {
 }
 
 fn tell(options: &Options, outcomes: Outcomes) -> ExitCode {
-    println!("seed {}: {} events, {} calls", options.seed, outcomes.events, outcomes.calls);
-    println!("trace hash {:08x}", outcomes.trace_hash);
+    out!("seed {}: {} events, {} calls", options.seed, outcomes.events, outcomes.calls);
+    out!("trace hash {:08x}", outcomes.trace_hash);
     let Some(violation) = outcomes.violation else {
-        println!("every invariant held");
+        out!("every invariant held");
         return ExitCode::SUCCESS;
     };
-    println!("\n{} is broken: {}", violation.invariant, violation.what);
-    println!("\noptions: {options:#?}");
+    out!("\n{} is broken: {}", violation.invariant, violation.what);
+    out!("\noptions: {options:#?}");
     let last_events = match &violation.counter {
         None => {
-            println!("\nthe last events:");
+            out!("\nthe last events:");
             outcomes.last_events
         }
         Some(counter) => {
-            println!("\nthe last events that touch the counter {counter}:");
+            out!("\nthe last events that touch the counter {counter}:");
             run_focused(options, counter).last_events
         }
     };
     for event in &last_events {
-        println!("  {event}");
+        out!("  {event}");
     }
     ExitCode::FAILURE
 }
@@ -299,14 +303,14 @@ fn minimise(options: Options) -> ExitCode {
     let broken =
         |options: &Options| run(options, false).violation.map(|violation| violation.invariant);
     let Some(invariant) = broken(&options) else {
-        println!("seed {} breaks nothing", options.seed);
+        out!("seed {} breaks nothing", options.seed);
         return ExitCode::SUCCESS;
     };
     let smallest = options.minimise(|simpler| broken(simpler) == Some(invariant));
     let told = tell(&smallest, run(&smallest, false));
     match command(&smallest) {
-        Some(command) => println!("\nto repeat it:\n  {command}"),
-        None => println!(
+        Some(command) => out!("\nto repeat it:\n  {command}"),
+        None => out!(
             "\nno single command repeats it: `minimise` also shortened what no option sets"
         ),
     }
@@ -353,7 +357,7 @@ fn sweep(sweep: &Sweep) -> ExitCode {
     let swept = sweep.run(|| progress.inc(1));
     let (per_s, took) = (progress.per_sec(), progress.elapsed());
     progress.finish_and_clear();
-    println!(
+    out!(
         "{} safety and {} liveness runs, {} calls, {} runs replayed, {per_s:.0} seeds a second, {:.0} s",
         swept.safety,
         swept.liveness,
@@ -364,13 +368,13 @@ fn sweep(sweep: &Sweep) -> ExitCode {
     match swept.failed {
         None => {
             let (start, end) = (sweep.seeds.start, sweep.seeds.end);
-            println!("seeds {start}..{end} hold, faults: {}", sweep.faults);
+            out!("seeds {start}..{end} hold, faults: {}", sweep.faults);
             ExitCode::SUCCESS
         }
         Some(seed) => {
             let options = sweep.options(seed);
             // Before the run, which may end in a panic.
-            println!(
+            out!(
                 "seed {seed} fails; to repeat it:\n  {}\n",
                 command(&options).unwrap_or_default()
             );

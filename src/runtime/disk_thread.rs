@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
+use super::restarts::caught;
 use super::wakers::Worker;
 use super::{DurabilityError, OpenError, Signals, lock, random, spawn};
 use crate::clock::Clock;
 use crate::config::{Config, Durability};
 use crate::disk::{self, ReadProgress};
+use crate::log_line;
 use tallymesh_core::gossip::KnownMember;
 use tallymesh_core::id::{Incarnation, ReplicaId};
 use tallymesh_core::storage::{
@@ -92,7 +94,8 @@ pub(super) async fn start(
                     if tell.send(Ok(started)).is_ok() {
                         let Some(store) = store else { return disk.without_storage() };
                         let every = config.persist_every;
-                        DiskLoop { disk: &disk, store, table: &table, clock: &clock, every }.run();
+                        let (disk, table, clock) = (&*disk, &*table, &*clock);
+                        DiskLoop { disk, store, table, clock, every }.run_to_the_end();
                     }
                 }
                 Err(error) => {
@@ -125,14 +128,18 @@ fn open(config: &Config) -> Result<(Started, Option<StateStore>), OpenError> {
     let mut progress = ReadProgress::begin(|| process_clock.monotonic());
     let rules = CarryOver { limits: &config.limits, counters_ttl: config.counter_ttl };
     let opened = StateStore::open(disk::open(path)?, node, bounds, &rules, start, |event| {
-        log_opening(event, &mut progress);
+        log_line::write(|| log_opening(event, &mut progress));
     })?;
     let Opened { store, table, members, clock: high_water, set_aside, .. } = opened;
     let set_aside = set_aside.map(|(name, damage)| (path.join(name), damage));
     if let Some((path, damage)) = &set_aside {
-        tracing::warn!(kept_at = %path.display(), %damage, "the damaged database is kept");
+        log_line::write(|| {
+            tracing::warn!(kept_at = %path.display(), %damage, "the damaged database is kept");
+        });
     }
-    tracing::info!(replica = %table.own_replica(), counters = table.len(), "state recovered");
+    log_line::write(|| {
+        tracing::info!(replica = %table.own_replica(), counters = table.len(), "state recovered");
+    });
     let (table, clock) = (Arc::new(table), Arc::new(Clock::new(high_water)));
     let set_aside = set_aside.map(|(path, _)| path);
     Ok((Started { table, members, clock, set_aside }, Some(store)))
@@ -319,8 +326,33 @@ struct DiskLoop<'a> {
 }
 
 impl DiskLoop<'_> {
-    /// Writes checkpoints until it is stopped. The directory is released only after the last.
-    fn run(mut self) {
+    /// Writes checkpoints until it is stopped; after a panic, into a new database. The directory is released only after the last.
+    fn run_to_the_end(mut self) {
+        while let Err(mut why) = caught(|| self.run()) {
+            loop {
+                let stop = lock(&self.disk.requests).stop;
+                match caught(|| self.after_panic(&why, stop)) {
+                    Ok(true) => return,
+                    Ok(false) => break,
+                    Err(_) if stop => return,
+                    Err(again) => why = again,
+                }
+            }
+        }
+    }
+
+    /// As after a failed write, and after a pause: what the panic left half done is not relied upon. Returns whether to stop.
+    fn after_panic(&mut self, why: &str, stop: bool) -> bool {
+        let now = self.clock.monotonic();
+        let pause = lock(&self.disk.signals.restarts).stopped(Worker::Disk, now, why);
+        let why = format!("the disk thread stopped: {why}; please report it");
+        let stop = self.without_disk(&why, pause, stop);
+        lock(&self.disk.signals.restarts).started(Worker::Disk, self.clock.monotonic());
+        stop
+    }
+
+    /// Writes checkpoints until it is stopped.
+    fn run(&mut self) {
         let mut next_compaction = self.clock.monotonic();
         let mut idle = 0;
         loop {
@@ -336,13 +368,15 @@ impl DiskLoop<'_> {
                 next_compaction = self.clock.monotonic() + COMPACT_EVERY;
                 written = self.store.compact().map(|gained| {
                     if gained {
-                        tracing::info!("the database was rewritten, to free disk space");
+                        log_line::write(|| {
+                            tracing::info!("the database was rewritten, to free disk space");
+                        });
                     }
                 });
             }
             let stop = match written {
                 Ok(()) => stop,
-                Err(error) => self.without_disk(&error, stop),
+                Err(error) => self.without_disk(&error.to_string(), TRY_AGAIN_FIRST, stop),
             };
             if stop {
                 return;
@@ -352,6 +386,8 @@ impl DiskLoop<'_> {
 
     /// Writes a checkpoint; returns whether there was anything to write.
     fn write(&mut self, wanted: u64, stop: bool) -> Result<bool, StorageError> {
+        #[cfg(test)]
+        self.disk.signals.panic_if_provoked(Worker::Disk);
         let done = self.disk.progress.borrow().done;
         if let Some(members) = lock(&self.disk.signals.members).take() {
             self.store.set_members(&members);
@@ -366,19 +402,20 @@ impl DiskLoop<'_> {
         Ok(wrote)
     }
 
-    /// Continues in memory until a whole new database can be written; returns whether to stop.
-    fn without_disk(&mut self, error: &StorageError, mut stop: bool) -> bool {
-        tracing::error!(
-            %error,
-            "the disk failed: counts are kept in memory only, and durable requests fail, until a new database can be \
-             written. Free some space, or fix or replace the disk"
-        );
-        let fail = |error: &StorageError| {
-            let reason = Some(error.to_string());
+    /// Continues in memory until a whole new database can be written, tried first after `pause`; returns whether to stop.
+    fn without_disk(&mut self, why: &str, mut pause: Duration, mut stop: bool) -> bool {
+        log_line::write(|| {
+            tracing::error!(
+                error = why,
+                "the disk failed: counts are kept in memory only, and durable requests fail, until a new database can be \
+                 written. Free some space, or fix or replace the disk"
+            );
+        });
+        let fail = |why: &str| {
+            let reason = Some(why.to_owned());
             self.disk.progress.send_modify(|progress| progress.failed = reason);
         };
-        fail(error);
-        let mut pause = TRY_AGAIN_FIRST;
+        fail(why);
         loop {
             if !stop {
                 (_, stop) = self.disk.wait_while(pause, |requests| !requests.stop);
@@ -386,9 +423,12 @@ impl DiskLoop<'_> {
             self.table.forget_dropped();
             // Callers that asked for durability by then got an error, so none waits for what counts as done here.
             let wanted = lock(&self.disk.requests).wanted;
-            match self.store.rebuild(self.table, self.clock.wall()) {
+            let rebuilt = caught(|| self.store.rebuild(self.table, self.clock.wall()));
+            match rebuilt.and_then(|rebuilt| rebuilt.map_err(|error| error.to_string())) {
                 Ok(()) => {
-                    tracing::info!("the disk takes writes again: all counts are in a new database");
+                    log_line::write(|| {
+                        tracing::info!("the disk takes writes again: all counts are in a new database");
+                    });
                     self.disk.progress.send_modify(|progress| {
                         progress.done = wanted;
                         progress.failed = None;
@@ -396,8 +436,8 @@ impl DiskLoop<'_> {
                     return stop;
                 }
                 Err(error) => {
-                    if pause == TRY_AGAIN_MAX {
-                        tracing::warn!(%error, "the disk still fails");
+                    if pause >= TRY_AGAIN_MAX {
+                        log_line::write(|| tracing::warn!(%error, "the disk still fails"));
                     }
                     fail(&error);
                 }

@@ -1,24 +1,29 @@
 //! The thread that runs the gossip machine between transport and clock.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::bounds_watch::grown;
 use super::clock_watch::ClockWatch;
+use super::descriptors::{self, Room};
 use super::disk_thread::DiskThread;
 use super::log::Reporter;
 use super::peer_sources::{Dns, Outcome, PeerSources, Told};
+use super::restarts::caught;
 use super::wakers::Worker;
 use super::{OpenError, Seen, Signals, lock, random, spawn};
 use crate::clock::Clock;
 use crate::config::{Config, PeerEntry};
+use crate::log_line;
 use crate::transport::{Tcp, Transport};
-use tallymesh_core::gossip::{Gossip, Input, KnownMember, Output};
+use tallymesh_core::gossip::{Gossip, GossipSettings, Input, KnownMember, Output};
 use tallymesh_core::table::{Bound, Rejections, Table};
 use tallymesh_core::time::Now;
 
@@ -30,7 +35,7 @@ const GOODBYE: Duration = Duration::from_millis(500);
 /// A new list of peers, and who waits for it to be taken in.
 pub(super) type NewPeers = (Vec<PeerEntry>, oneshot::Sender<()>);
 
-/// Starts the thread, and waits until it listens and has the peers' state, or has waited for it long enough.
+/// Starts to listen, then the thread, and waits until it has the peers' state, or has waited for it long enough.
 pub(super) async fn start(
     config: &Config,
     (table, members): (Arc<Table>, Vec<KnownMember>),
@@ -38,72 +43,151 @@ pub(super) async fn start(
     (disk, signals): (Arc<DiskThread>, &Arc<Signals>),
     new_peers: mpsc::Receiver<NewPeers>,
 ) -> Result<(JoinHandle<()>, Option<SocketAddr>), OpenError> {
-    let (tell_bound, bound) = oneshot::channel();
     let (tell_caught_up, caught_up) = oneshot::channel();
-    let (config, signals) = (config.clone(), signals.clone());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(OpenError::Threads)?;
-    let seed = u64::from_le_bytes(random().map_err(OpenError::Threads)?);
-    let thread = spawn("gossip", move || {
-        let _guard = ExitGuard { signals: signals.clone(), disk };
-        runtime.block_on(async {
-            let bind =
-                Tcp::bind(config.listen, config.gossip.frame_bytes_max, config.gossip.links_max);
-            let mut settings = config.gossip;
-            let tcp = match bind.await {
-                Ok((tcp, address)) => {
-                    // Others take the address that they see us at, with the port that we listen at.
-                    let seen = address.map(|address| format!(":{}", address.port()));
-                    settings.advertised = settings.advertised.or(seen);
-                    // Only if the opening was given up, there is no receiver.
-                    let _ = tell_bound.send(Ok(address));
-                    tcp
-                }
-                Err(source) => {
-                    let error = match config.listen {
-                        Some(address) => OpenError::Listen { address, source },
-                        None => OpenError::Threads(source),
-                    };
-                    let _ = tell_bound.send(Err(error));
-                    return;
-                }
-            };
-            let mut gossip = Gossip::new(table.clone(), settings, seed, clock.now());
-            gossip.remember(members, clock.now());
-            let gossip_loop = GossipLoop {
-                gossip,
-                table,
-                transport: tcp,
-                clock,
-                signals,
-                reporter: Reporter::new(config.other_slots),
-                sources: PeerSources::new(Dns::default()),
-                new_peers,
-                addresses_left_out: 0,
-                clock_watch: ClockWatch::default(),
-                rejected: Rejections::default(),
-                caught_up: Some((tell_caught_up, config.sync_timeout)),
-                in_memory: config.data_dir.is_none(),
-                noted: (0, Duration::ZERO),
-            };
-            gossip_loop.run(config.peers).await;
-        });
-        // A name that is being looked up is not waited for.
-        runtime.shutdown_background();
-    })?;
-    let address = match bound.await {
-        Ok(Ok(address)) => address,
-        Ok(Err(error)) => return Err(error),
-        Err(_) => return Err(OpenError::Stopped("gossip")),
+    let listening = config.listen.map(listen).transpose()?;
+    let address = listening.as_ref().map(TcpListener::local_addr).transpose();
+    let address = address.map_err(OpenError::Threads)?;
+    let mut settings = config.gossip.clone();
+    // Others take the address that they see us at, with the port that we listen at.
+    let seen = address.map(|address| format!(":{}", address.port()));
+    settings.advertised = settings.advertised.or(seen);
+    if listening.is_some() || !config.peers.is_empty() {
+        settings.links_max = room_for(settings.links_max, signals);
+    }
+    let mut kept = Kept {
+        settings,
+        listening,
+        table,
+        members,
+        clock,
+        signals: signals.clone(),
+        reporter: Reporter::new(config.other_slots.clone()),
+        peers: config.peers.clone(),
+        new_peers,
+        caught_up: Some((tell_caught_up, config.sync_timeout)),
+        in_memory: config.data_dir.is_none(),
     };
-    // An error means that the thread is gone, which close() will find too.
+    let runtime = event_loop().map_err(OpenError::Threads)?;
+    let thread = spawn("gossip", move || {
+        let _guard = ExitGuard { signals: kept.signals.clone(), disk };
+        kept.run(runtime);
+    })?;
+    // An error means that the thread stopped; it is started again, and the health says so.
     let _ = caught_up.await;
     Ok((thread, address))
 }
 
-/// Says that the thread has ended, also when it was a panic that ended it.
+fn listen(address: SocketAddr) -> Result<TcpListener, OpenError> {
+    let bound = TcpListener::bind(address).and_then(|listening| {
+        listening.set_nonblocking(true)?;
+        Ok(listening)
+    });
+    bound.map_err(|source| OpenError::Listen { address, source })
+}
+
+/// How many of the connections that are allowed the process may open; says so if those are fewer.
+fn room_for(links_max: usize, signals: &Signals) -> usize {
+    let Room { connections_max, lacks } = descriptors::make_room(links_max);
+    if let Some(lacks) = lacks {
+        log_line::write(|| tracing::warn!("{lacks}"));
+        signals.few_descriptors.get_or_init(|| lacks);
+    }
+    connections_max
+}
+
+fn event_loop() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// What outlives a panic of the thread: above all the socket, so that no other process gets the port meanwhile.
+struct Kept {
+    settings: GossipSettings,
+    listening: Option<TcpListener>,
+    table: Arc<Table>,
+    /// The members, as of when they were noted last.
+    members: Vec<KnownMember>,
+    clock: Arc<Clock>,
+    signals: Arc<Signals>,
+    reporter: Reporter,
+    /// The list of peers in force.
+    peers: Vec<PeerEntry>,
+    new_peers: mpsc::Receiver<NewPeers>,
+    /// The opening, which waits for the peers' state, and how long it does.
+    caught_up: Option<(oneshot::Sender<()>, Duration)>,
+    in_memory: bool,
+}
+
+impl Kept {
+    /// Gossips until it is told to stop, and begins anew after a panic.
+    fn run(&mut self, runtime: Runtime) {
+        let mut runtime = Ok(runtime);
+        loop {
+            let ended = match runtime {
+                Ok(runtime) => self.gossip(runtime),
+                Err(error) => Err(format!("no event loop: {error}")),
+            };
+            let Err(why) = ended else { return };
+            let pause = self.stopped(&why);
+            if self.signals.wait_for_stop(pause) {
+                return;
+            }
+            runtime = event_loop();
+        }
+    }
+
+    /// Gossips until it is told to stop.
+    ///
+    /// # Errors
+    /// Why it stopped although it was not told to.
+    fn gossip(&mut self, runtime: Runtime) -> Result<(), String> {
+        let ended = caught(|| runtime.block_on(async { Ok(self.begin()?.run().await) }));
+        // Closes the connections. A name that is being looked up is not waited for.
+        let _ = caught(|| runtime.shutdown_background());
+        ended.and_then(|ended: io::Result<()>| ended.map_err(|error| error.to_string()))
+    }
+
+    fn begin(&mut self) -> io::Result<GossipLoop<'_, Tcp>> {
+        let listening = self.listening.as_ref().map(TcpListener::try_clone).transpose()?;
+        let (frame_bytes_max, links_max) = (self.settings.frame_bytes_max, self.settings.links_max);
+        let transport = Tcp::on(listening, frame_bytes_max, links_max)?;
+        let (seed, now) = (u64::from_le_bytes(random()?), self.clock.now());
+        let mut gossip = Gossip::new(self.table.clone(), self.settings.clone(), seed, now);
+        gossip.remember(self.members.clone(), now);
+        lock(&self.signals.restarts).started(Worker::Gossip, now.monotonic);
+        Ok(GossipLoop {
+            gossip,
+            transport,
+            sources: PeerSources::new(Dns::default()),
+            addresses_left_out: 0,
+            clock_watch: ClockWatch::default(),
+            rejected: self.table.rejections(),
+            noted: (0, now.monotonic),
+            kept: self,
+        })
+    }
+
+    /// Lets the rest of the process see that nobody is heard; returns how long to wait before it begins anew.
+    fn stopped(&mut self, why: &str) -> Duration {
+        // An opening does not wait for what may never come.
+        self.caught_up = None;
+        self.signals.asleep.set(Worker::Gossip, false);
+        let mut seen = lock(&self.signals.seen);
+        seen.peers.clear();
+        drop(seen);
+        let now = self.clock.monotonic();
+        let pause = lock(&self.signals.restarts).stopped(Worker::Gossip, now, why);
+        log_line::write(|| {
+            tracing::error!(
+                why, pause = ?pause,
+                "the gossip thread stopped, and is started again after a pause; nothing is told to peers or heard from them meanwhile. \
+                 Please report it"
+            );
+        });
+        pause
+    }
+}
+
+/// Says that the thread has ended.
 struct ExitGuard {
     signals: Arc<Signals>,
     disk: Arc<DiskThread>,
@@ -116,51 +200,48 @@ impl Drop for ExitGuard {
 }
 
 /// The machine and everything around it.
-struct GossipLoop<T> {
+struct GossipLoop<'a, T> {
     gossip: Gossip,
-    table: Arc<Table>,
     transport: T,
-    clock: Arc<Clock>,
-    signals: Arc<Signals>,
-    reporter: Reporter,
     sources: PeerSources,
-    new_peers: mpsc::Receiver<NewPeers>,
     /// How many addresses of peers there was no room for.
     addresses_left_out: usize,
     clock_watch: ClockWatch,
     /// What was refused by the last look.
     rejected: Rejections,
-    /// The opening, which waits for the peers' state, and how long it does.
-    caught_up: Option<(oneshot::Sender<()>, Duration)>,
-    in_memory: bool,
-    /// As of which change of the members, and when, they were handed to the disk.
+    /// As of which change of the members, and when, they were noted.
     noted: (u64, Duration),
+    kept: &'a mut Kept,
 }
 
-impl<T: Transport> GossipLoop<T> {
-    async fn run(mut self, peers: Vec<PeerEntry>) {
-        self.sources.set(peers);
+impl<T: Transport> GossipLoop<'_, T> {
+    async fn run(mut self) {
+        self.sources.set(self.kept.peers.clone());
         self.sources_changed();
-        let signals = self.signals.clone();
+        let signals = self.kept.signals.clone();
         loop {
-            self.clock_watch.look(self.clock.behind());
+            #[cfg(test)]
+            signals.panic_if_provoked(Worker::Gossip);
+            let behind = self.kept.clock.behind();
+            log_line::write(|| self.clock_watch.look(behind));
             signals.asleep.set(Worker::Gossip, self.gossip.must_be_told());
-            let until_tick = self.gossip.poll_timeout().saturating_sub(self.clock.monotonic());
+            let until_tick = self.gossip.poll_timeout().saturating_sub(self.kept.clock.monotonic());
             tokio::select! {
                 () = signals.stop.notified() => break,
                 event = self.transport.next_event() => self.input(Input::Link(event)),
                 () = signals.urgent.notified() => self.input(Input::Urgent),
                 () = signals.changed.notified() => self.input(Input::Changed),
                 told = self.sources.next() => self.source_told(told),
-                Some((peers, taken)) = self.new_peers.recv() => {
+                Some((peers, taken)) = self.kept.new_peers.recv() => {
+                    self.kept.peers.clone_from(&peers);
                     self.sources.set(peers);
                     self.sources_changed();
-                    self.show(self.clock.now());
+                    self.show(self.kept.clock.now());
                     // Only if the caller has given up, there is no receiver.
                     let _ = taken.send(());
                 }
                 () = tokio::time::sleep(until_tick) => {
-                    let now = self.clock.now();
+                    let now = self.kept.clock.now();
                     self.gossip.handle_timeout(now);
                     self.outputs();
                     self.show(now);
@@ -175,13 +256,15 @@ impl<T: Transport> GossipLoop<T> {
 
     /// Says which bounds were reached, also by decisions, which are too short to say anything.
     fn watch_bounds(&mut self) {
-        let rejections = self.table.rejections();
-        let now = self.clock.monotonic();
-        for bound in grown(&self.rejected, &rejections) {
-            self.reporter.bound_reached(now, bound);
+        let rejections = self.kept.table.rejections();
+        let now = self.kept.clock.monotonic();
+        let reached: Vec<Bound> = grown(&self.rejected, &rejections).collect();
+        for bound in reached {
+            self.say(|reporter, now| reporter.bound_reached(now, bound));
         }
+        self.say(Reporter::tell_dropped);
         self.rejected = rejections;
-        lock(&self.signals.bounds).look(now, rejections);
+        lock(&self.kept.signals.bounds).look(now, rejections);
     }
 
     /// Takes in what an entry of the list of peers was found to lead to.
@@ -189,10 +272,10 @@ impl<T: Transport> GossipLoop<T> {
         match self.sources.take(told) {
             Outcome::Changed => self.sources_changed(),
             Outcome::Same => {}
-            Outcome::Trouble(trouble) => self.reporter.trouble(self.clock.monotonic(), &trouble),
+            Outcome::Trouble(trouble) => self.say(|reporter, now| reporter.trouble(now, &trouble)),
         }
         if self.addresses_left_out > 0 {
-            self.table.count_refusal(Bound::Addresses);
+            self.kept.table.count_refusal(Bound::Addresses);
         }
     }
 
@@ -203,8 +286,16 @@ impl<T: Transport> GossipLoop<T> {
         self.input(Input::Peers(peers));
     }
 
+    /// Writes to the log.
+    fn say(&mut self, line: impl FnOnce(&mut Reporter, Duration)) {
+        let Kept { clock, reporter, signals, .. } = &mut *self.kept;
+        let now = clock.monotonic();
+        log_line::write(|| line(reporter, now));
+        signals.log_lines_dropped.store(reporter.dropped(), Ordering::Relaxed);
+    }
+
     fn input(&mut self, input: Input) {
-        self.gossip.handle_input(self.clock.now(), input);
+        self.gossip.handle_input(self.kept.clock.now(), input);
         self.outputs();
     }
 
@@ -214,22 +305,24 @@ impl<T: Transport> GossipLoop<T> {
                 Output::Dial { address } => self.transport.dial(address),
                 Output::Send { link, frame } => self.transport.send(link, frame),
                 Output::Close { link } => self.transport.close(link),
-                Output::Report(report) => self.reporter.report(self.clock.monotonic(), &report),
+                Output::Report { cause, report } => {
+                    self.say(|reporter, now| reporter.report(now, &cause, &report));
+                }
             }
         }
     }
 
     fn tell_if_caught_up(&mut self) {
-        let Some((_, patience)) = &self.caught_up else { return };
+        let Some((_, patience)) = &self.kept.caught_up else { return };
         let caught_up = self.gossip.is_caught_up();
-        let waited = self.clock.monotonic();
+        let waited = self.kept.clock.monotonic();
         if caught_up || waited >= *patience {
             if !caught_up {
-                let peers = self.gossip.peers(self.clock.now());
-                self.reporter.opened_early(waited, &peers);
+                let peers = self.gossip.peers(self.kept.clock.now());
+                self.say(|reporter, now| reporter.opened_early(now, &peers));
             }
-            if let Some((tell, _)) = self.caught_up.take() {
-                self.show(self.clock.now());
+            if let Some((tell, _)) = self.kept.caught_up.take() {
+                self.show(self.kept.clock.now());
                 // Only if the opening was given up, there is no receiver.
                 let _ = tell.send(());
             }
@@ -237,29 +330,32 @@ impl<T: Transport> GossipLoop<T> {
     }
 
     fn tell_if_ready(&mut self) {
-        if self.gossip.is_ready() && !*self.signals.ready.borrow() {
+        if self.gossip.is_ready() && !*self.kept.signals.ready.borrow() {
             let missing: Vec<String> =
                 self.gossip.waiting_for().iter().map(ToString::to_string).collect();
-            self.reporter.ready(&missing);
-            self.show(self.clock.now());
-            self.signals.ready.send_replace(true);
+            self.say(|reporter, _| reporter.ready(&missing));
+            self.show(self.kept.clock.now());
+            self.kept.signals.ready.send_replace(true);
         }
     }
 
     /// Lets the rest of the process see how the machine is doing.
     fn show(&mut self, now: Now) {
         let (changes, noted_at) = (self.gossip.member_changes(), self.noted.1);
-        if !self.in_memory
-            && (changes != self.noted.0 || now.monotonic >= noted_at + NOTE_MEMBERS_EVERY)
-        {
-            *lock(&self.signals.members) = Some(self.gossip.known_members(now));
+        if changes != self.noted.0 || now.monotonic >= noted_at + NOTE_MEMBERS_EVERY {
+            self.kept.members = self.gossip.known_members(now);
+            if !self.kept.in_memory {
+                *lock(&self.kept.signals.members) = Some(self.kept.members.clone());
+            }
             self.noted = (changes, now.monotonic);
         }
-        *lock(&self.signals.seen) = Seen {
+        // Who is ready to be asked stays so while the gossip begins anew.
+        let is_ready = self.gossip.is_ready() || *self.kept.signals.ready.borrow();
+        *lock(&self.kept.signals.seen) = Seen {
             peers: self.gossip.peers(now),
             cluster_size: self.gossip.cluster_size(),
             cut_off: self.gossip.cut_off(),
-            is_ready: self.gossip.is_ready(),
+            is_ready,
             waiting_for: self.gossip.waiting_for().iter().map(ToString::to_string).collect(),
         };
     }
@@ -269,8 +365,8 @@ impl<T: Transport> GossipLoop<T> {
         self.input(Input::Stop);
         let mut gives_up_at = None;
         loop {
-            self.signals.unconfirmed.store(self.gossip.unconfirmed(), Ordering::Relaxed);
-            let now = self.clock.monotonic();
+            self.kept.signals.unconfirmed.store(self.gossip.unconfirmed(), Ordering::Relaxed);
+            let now = self.kept.clock.monotonic();
             if self.gossip.has_left() {
                 // A peer that does not read it notices when the connection ends.
                 let gives_up_at = *gives_up_at.get_or_insert(now + GOODBYE);
@@ -282,11 +378,12 @@ impl<T: Transport> GossipLoop<T> {
             tokio::select! {
                 event = self.transport.next_event() => self.input(Input::Link(event)),
                 () = tokio::time::sleep(until_tick) => {
-                    self.gossip.handle_timeout(self.clock.now());
+                    self.gossip.handle_timeout(self.kept.clock.now());
                     self.outputs();
                 }
             }
         }
-        self.reporter.left(self.gossip.unconfirmed(), self.in_memory);
+        let (unconfirmed, in_memory) = (self.gossip.unconfirmed(), self.kept.in_memory);
+        self.say(|reporter, _| reporter.left(unconfirmed, in_memory));
     }
 }

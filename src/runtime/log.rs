@@ -1,30 +1,33 @@
 //! What the operator reads of the gossip in the log, and how often.
 
+mod budget;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tallymesh_core::gossip::{HandshakeFailure, PeerAbsence, PeerStatus, Report};
+use tallymesh_core::gossip::{Cause, HandshakeFailure, PeerAbsence, PeerStatus, Report};
 use tallymesh_core::table::Bound;
 use tallymesh_core::time::format_duration;
 use tallymesh_core::wire::{CloseReason, PROTOCOLS};
 
 use super::bounds_watch::words;
 use super::peer_sources::Trouble;
+use budget::{Budget, Dropped, SAY_AGAIN_AFTER};
 
-/// The same complaint is logged once in this time at most.
-const SAY_AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// The most addresses that do not answer that are remembered.
+const UNANSWERED_MAX: usize = 256;
 
-/// The most complaints that are remembered: a peer that finds ever new ones to cause must not fill our memory.
-const REMEMBERED_MAX: usize = 256;
+/// So many versions of the protocol are named in one line.
+const PROTOCOLS_NAMED_MAX: usize = 8;
 
 /// So many peers are named in one line.
 const ABSENT_NAMED_MAX: usize = 16;
 
-/// Logs reports, each kind of complaint at a bounded rate.
+/// Logs reports, each kind of complaint at a bounded rate, and so many as whoever causes them may cause.
 #[derive(Debug, Default)]
 pub(super) struct Reporter {
-    said_at: BTreeMap<String, Duration>,
+    budget: Budget,
     unanswered: BTreeMap<String, Unanswered>,
     /// Addresses at which there may well be nothing: those of other slots.
     may_be_empty: BTreeSet<String>,
@@ -36,6 +39,9 @@ struct Unanswered {
     said_at: Duration,
     attempts_since: u32,
 }
+
+/// When something happened, and who brought it about.
+type At<'a> = (Duration, &'a Cause);
 
 /// The names of members, as many as fit in a line.
 fn named<'a>(names: impl IntoIterator<Item = &'a Arc<str>>) -> String {
@@ -52,13 +58,17 @@ impl Reporter {
         Reporter { may_be_empty, ..Reporter::default() }
     }
 
-    pub(super) fn report(&mut self, now: Duration, report: &Report) {
+    pub(super) fn report(&mut self, now: Duration, cause: &Cause, report: &Report) {
+        let at = (now, cause);
         match report {
-            Report::PeerUp { replica } => tracing::info!(%replica, "peer connected"),
-            Report::PeerDown { replica } => tracing::info!(%replica, "peer gone"),
+            Report::PeerUp { replica } if self.may_say(at) => {
+                tracing::info!(%replica, "peer connected");
+            }
+            Report::PeerDown { replica } if self.may_say(at) => tracing::info!(%replica, "peer gone"),
+            Report::PeerUp { .. } | Report::PeerDown { .. } => {}
             Report::PeerLost { replica, silent_for, connected } => {
                 // By its name: each life of one that crashes again and again is no news.
-                if self.is_due(now, &format!("lost {}", replica.node)) {
+                if self.is_due(at, &format!("lost {}", replica.node)) {
                     let silent_for = shown(*silent_for);
                     tracing::warn!(
                         %replica, %silent_for, connected,
@@ -68,7 +78,7 @@ impl Reporter {
                 }
             }
             Report::PeerBack { replica, away } => {
-                if self.is_due(now, &format!("back {}", replica.node)) {
+                if self.is_due(at, &format!("back {}", replica.node)) {
                     tracing::warn!(%replica, away = %shown(*away), "peer is back");
                 }
             }
@@ -77,54 +87,58 @@ impl Reporter {
             }
             // One of several instances that are started one after the other, or a list that names no other.
             Report::OnlyOwnAddresses => self.complain(
-                now,
+                at,
                 "gossip.peers leads to this node itself and to no other: it counts alone until another peer is found",
             ),
             Report::NoAnswer { address, error } if self.may_be_empty.contains(address) => {
                 tracing::debug!(address, error, "another slot does not answer: it may be empty");
             }
             Report::NoAnswer { address, error } => {
-                if let Some(attempts) = self.attempts_to_report(now, address) {
+                if let Some(attempts) = self.attempts_to_report(at, address) {
                     tracing::warn!(address, error, attempts, "peer does not answer");
                 }
             }
             Report::HandshakeFailed { dialed, reason } => {
-                self.handshake_failed(now, dialed.as_deref(), *reason);
+                self.handshake_failed(at, dialed.as_deref(), *reason);
             }
             Report::NodeIdInUse { other } => self.error(
-                now,
+                at,
                 &format!(
                     "another live process, {other}, uses our node id: a cloned data directory or a node.id given twice. \
                      The two do not count together; stop one of them and give it its own node.id and data directory"
                 ),
             ),
             Report::Refused { reason: CloseReason::Full } => self.complain(
-                now,
+                at,
                 "a peer has as many connections as it allows, and closed ours; let it allow more",
             ),
             Report::Refused { reason: CloseReason::FrameTooLong } => self.complain(
-                now,
+                at,
                 "a peer closed the connection, since a frame of ours is longer than it allows; let all nodes allow frames of \
                  one length",
             ),
-            Report::Refused { reason } => self.error(now, &format!("a peer refuses us: {reason:?}")),
+            Report::Refused { reason } => self.error(at, &format!("a peer refuses us: {reason:?}")),
             Report::BoundReached { bound } => self.bound_reached(now, *bound),
-            Report::OtherProtocol { protocols } => self.complain(
-                now,
-                &format!(
-                    "a peer speaks versions {protocols:?} of the protocol, and this one {PROTOCOLS:?}: none in common"
-                ),
-            ),
+            Report::OtherProtocol { protocols } => {
+                let protocols = protocols.get(..PROTOCOLS_NAMED_MAX).unwrap_or(protocols);
+                self.complain(
+                    at,
+                    &format!(
+                        "a peer speaks versions {protocols:?} of the protocol, and this one {PROTOCOLS:?}: none in common"
+                    ),
+                );
+            }
             Report::OtherCluster { theirs, ours, address } => {
                 let from = address.as_deref().unwrap_or("an address that is not known");
                 self.complain(
-                    now,
+                    at,
                     &format!(
                         "a node of the cluster {theirs:?} at {from} is refused, since this one is of the cluster {ours:?}: \
                          give both the same gossip.cluster, or take it out of gossip.peers"
                     ),
                 );
             }
+            Report::Unreachable { .. } if !self.may_say(at) => {}
             Report::Unreachable { replica, address, error } => {
                 tracing::warn!(
                     %replica, address, error,
@@ -133,14 +147,14 @@ impl Reporter {
                 );
             }
             Report::TooManyMembers { max } => self.complain(
-                now,
+                at,
                 &format!(
                     "peers tell of more than {max} members, which is the most that are learned: those beyond are connected \
                      to only if they connect to this node or are in gossip.peers"
                 ),
             ),
             Report::LimitsDiffer { replica, limits } => self.complain(
-                now,
+                at,
                 &format!(
                     "these limits say something else at {} than here, under the same names: {limits:?}. Each instance decides \
                      by its own, and where the window or `per` differs they do not count together",
@@ -148,7 +162,7 @@ impl Reporter {
                 ),
             ),
             Report::GraceDiffers { replica, theirs, ours } => self.complain(
-                now,
+                at,
                 &format!(
                     "counters.grace is {} at {} and {} here: replicas that have ended are remembered for the longer of the two, \
                      and what arrives late counts on the one and not on the other; give all nodes the same",
@@ -158,16 +172,16 @@ impl Reporter {
                 ),
             ),
             Report::BadFrame { error, .. } => {
-                self.complain(now, &format!("a connection was closed over its bytes: {error}"));
+                self.complain(at, &format!("a connection was closed over its bytes: {error}"));
             }
             Report::Implausible { from, about, .. } => self.complain(
-                now,
+                at,
                 &format!("{from} sent cells of {about} that cannot be true; they were dropped"),
             ),
             Report::CutOff { sides, silent } => {
                 let silent = named(silent);
                 let (side, members) = (sides.side, sides.members);
-                if self.is_due(now, &format!("cut off {side} {members}")) {
+                if self.is_due(at, &format!("cut off {side} {members}")) {
                     tracing::warn!(
                         side, members, silent,
                         "cut off: these members are silent and did not say goodbye; limits that share or deny while cut off \
@@ -183,7 +197,7 @@ impl Reporter {
             Report::ClockOffset { replica, offset_ms } => {
                 let direction = if *offset_ms > 0 { "ahead of" } else { "behind" };
                 let kind = format!("the clock of {replica} is {direction} ours");
-                if self.is_due(now, &kind) {
+                if self.is_due(at, &kind) {
                     tracing::warn!(%replica, offset_ms, "{kind}: windows will not roll over together");
                 }
             }
@@ -192,20 +206,20 @@ impl Reporter {
 
     /// Something was refused over a bound of ours.
     pub(super) fn bound_reached(&mut self, now: Duration, bound: Bound) {
-        self.complain(now, words(bound));
+        self.complain((now, &Cause::Own), words(bound));
     }
 
     /// The list of peers, or what it leads to, has something wrong with it.
     pub(super) fn trouble(&mut self, now: Duration, trouble: &Trouble) {
         match trouble {
             Trouble::Unresolved { name, error } => self.unresolved(now, name, error),
-            Trouble::Nonsense(what) => self.complain(now, what),
+            Trouble::Nonsense(what) => self.complain((now, &Cause::Own), what),
         }
     }
 
     /// The name of a peer cannot be looked up.
     fn unresolved(&mut self, now: Duration, peer: &str, error: &str) {
-        if self.is_due(now, &format!("unresolved {peer}")) {
+        if self.is_due((now, &Cause::Own), &format!("unresolved {peer}")) {
             tracing::warn!(peer, error, "this peer's name cannot be looked up");
         }
     }
@@ -239,7 +253,7 @@ impl Reporter {
             false => format!("missing {}", absent.join(", ")),
         };
         self.complain(
-            now,
+            (now, &Cause::Own),
             &format!(
                 "opened before the state of all peers had arrived; limits may be overshot until it has: {missing}"
             ),
@@ -272,20 +286,35 @@ impl Reporter {
         }
     }
 
+    /// Says how many lines were left out, if that is due.
+    pub(super) fn tell_dropped(&mut self, now: Duration) {
+        if let Some(Dropped { own, peers, strangers }) = self.budget.take_dropped(now) {
+            tracing::warn!(
+                own, peers, strangers,
+                "lines of the log were left out in the last minute: this node, a peer, or all strangers together had caused as many                  as they may"
+            );
+        }
+    }
+
+    /// How many lines were left out since the start.
+    pub(super) fn dropped(&self) -> u64 {
+        self.budget.dropped_in_all()
+    }
+
     /// Logs a warning, unless the same one was logged just now.
-    pub(super) fn complain(&mut self, now: Duration, complaint: &str) {
-        if self.is_due(now, complaint) {
+    fn complain(&mut self, at: At<'_>, complaint: &str) {
+        if self.is_due(at, complaint) {
             tracing::warn!("{complaint}");
         }
     }
 
-    fn error(&mut self, now: Duration, complaint: &str) {
-        if self.is_due(now, complaint) {
+    fn error(&mut self, at: At<'_>, complaint: &str) {
+        if self.is_due(at, complaint) {
             tracing::error!("{complaint}");
         }
     }
 
-    fn handshake_failed(&mut self, now: Duration, dialed: Option<&str>, reason: HandshakeFailure) {
+    fn handshake_failed(&mut self, at: At<'_>, dialed: Option<&str>, reason: HandshakeFailure) {
         let peer = match dialed {
             Some(address) => format!("the peer at {address}"),
             None => "a peer that connected to us".to_owned(),
@@ -300,19 +329,20 @@ impl Reporter {
         let complaint = format!("{peer} {what}");
         match (reason, dialed) {
             // A load balancer that probes the port does this all the time.
-            (HandshakeFailure::Closed, None) if self.is_due(now, &complaint) => {
+            (HandshakeFailure::Closed, None) if self.is_due(at, &complaint) => {
                 tracing::info!("{complaint}");
             }
             (HandshakeFailure::Closed, None) => {}
-            _ => self.complain(now, &complaint),
+            _ => self.complain(at, &complaint),
         }
     }
 
     /// How many attempts to reach an address to report as failed now; `None` if it was reported just now.
-    fn attempts_to_report(&mut self, now: Duration, address: &str) -> Option<u32> {
+    fn attempts_to_report(&mut self, at: At<'_>, address: &str) -> Option<u32> {
+        let (now, cause) = at;
         // An address that is still ours to dial is tried again within seconds.
         self.unanswered.retain(|_, known| now.saturating_sub(known.said_at) < 2 * SAY_AGAIN_AFTER);
-        let is_full = self.unanswered.len() >= REMEMBERED_MAX;
+        let is_full = self.unanswered.len() >= UNANSWERED_MAX;
         match self.unanswered.get_mut(address) {
             Some(known) => {
                 known.attempts_since += 1;
@@ -322,7 +352,10 @@ impl Reporter {
                 known.said_at = now;
                 Some(std::mem::take(&mut known.attempts_since))
             }
-            None if is_full => None,
+            None if is_full => {
+                self.budget.leave_out(now, cause);
+                None
+            }
             None => {
                 let known = Unanswered { said_at: now, attempts_since: 0 };
                 self.unanswered.insert(address.to_owned(), known);
@@ -331,13 +364,14 @@ impl Reporter {
         }
     }
 
-    fn is_due(&mut self, now: Duration, what: &str) -> bool {
-        self.said_at.retain(|_, at| now.saturating_sub(*at) < SAY_AGAIN_AFTER);
-        if self.said_at.contains_key(what) || self.said_at.len() >= REMEMBERED_MAX {
-            return false;
-        }
-        self.said_at.insert(what.to_owned(), now);
-        true
+    /// Whether to log a complaint: not the same one again just now, and not over the share of its cause.
+    fn is_due(&mut self, (now, cause): At<'_>, what: &str) -> bool {
+        self.budget.allows(now, cause, Some(what))
+    }
+
+    /// As [`is_due`](Self::is_due), of what is news each time.
+    fn may_say(&mut self, (now, cause): At<'_>) -> bool {
+        self.budget.allows(now, cause, None)
     }
 }
 

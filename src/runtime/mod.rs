@@ -5,11 +5,14 @@
 
 mod bounds_watch;
 mod clock_watch;
+mod descriptors;
 mod disk_thread;
 mod gossip_thread;
 mod log;
 mod peer_sources;
 mod random;
+mod restarts;
+mod signals;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -17,23 +20,25 @@ mod wakers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, PeerEntry};
-use bounds_watch::{BoundsWatch, words};
+use crate::log_line;
+use bounds_watch::words;
 use disk_thread::DiskThread;
 pub(crate) use random::random;
+pub(crate) use signals::Seen;
+use signals::Signals;
 pub(crate) use slots::open_in_slot;
-use tallymesh_core::gossip::{CutOff, KnownMember, PeerStatus};
 use tallymesh_core::storage::StorageError;
 use tallymesh_core::table::{Bound, Bounds, Table};
-use wakers::{WakeFlags, Worker};
+use wakers::Worker;
 
 /// Why a store could not be opened.
 ///
@@ -177,38 +182,6 @@ pub(crate) struct Runtime {
     new_peers: mpsc::Sender<gossip_thread::NewPeers>,
 }
 
-/// The signals between the embedder's threads and our own.
-#[derive(Debug, Default)]
-pub(crate) struct Signals {
-    /// A counter went past the urgent fraction of its limit.
-    pub urgent: Notify,
-    /// Something changed while the gossip thread slept.
-    pub changed: Notify,
-    asleep: WakeFlags,
-    pub stop: Notify,
-    pub seen: Mutex<Seen>,
-    /// The members, where they are not on disk yet.
-    pub members: Mutex<Option<Vec<KnownMember>>>,
-    /// Whether there is nothing to wait for any more before this node is asked.
-    pub ready: watch::Sender<bool>,
-    /// How many own updates no peer has confirmed, once it leaves.
-    pub unconfirmed: AtomicU64,
-    bounds: Mutex<BoundsWatch>,
-    end: Mutex<End>,
-    /// Notified when a thread has ended.
-    ended: Condvar,
-}
-
-/// What the machine shows of itself, as of its last round.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Seen {
-    pub peers: Vec<PeerStatus>,
-    pub cluster_size: usize,
-    pub cut_off: Option<CutOff>,
-    pub is_ready: bool,
-    pub waiting_for: Vec<String>,
-}
-
 /// What an instance leaves behind that has closed.
 ///
 /// ```
@@ -227,39 +200,6 @@ pub struct Closed {
     /// How many updates of this instance's own no peer has confirmed: they are on its disk only, and reach the others when it is
     /// opened again; without a disk they are lost. 0 for an instance that never knew of a peer.
     pub unconfirmed: u64,
-}
-
-/// How far the end of an instance has come.
-#[derive(Debug, Default)]
-struct End {
-    is_wanted: bool,
-    gossip_ended: bool,
-    disk_ended: bool,
-}
-
-impl Signals {
-    /// The gossip thread has ended. Its goodbyes come before the last checkpoint, so that is written now if it is wanted.
-    fn gossip_has_ended(&self, disk: &DiskThread) {
-        let mut end = lock(&self.end);
-        end.gossip_ended = true;
-        self.ready.send_replace(true);
-        if end.is_wanted {
-            disk.stop();
-        }
-        drop(end);
-        self.ended.notify_all();
-    }
-
-    fn disk_has_ended(&self) {
-        lock(&self.end).disk_ended = true;
-        self.ended.notify_all();
-    }
-
-    /// Waits until `has_ended`, for at most this long; returns whether it has.
-    fn wait_for_end(&self, at_most: Duration, has_ended: impl Fn(&End) -> bool) -> bool {
-        let waited = self.ended.wait_timeout_while(lock(&self.end), at_most, |end| !has_ended(end));
-        has_ended(&waited.unwrap_or_else(PoisonError::into_inner).0)
-    }
 }
 
 struct Threads {
@@ -362,11 +302,36 @@ impl Runtime {
         if self.is_closing() {
             return Err(SetPeersError::Closed);
         }
-        let (tell_taken, taken) = oneshot::channel();
-        // Either fails only when the thread has ended.
-        let sent = self.new_peers.send((sources, tell_taken)).await;
-        sent.map_err(|_| SetPeersError::Closed)?;
-        taken.await.map_err(|_| SetPeersError::Closed)
+        loop {
+            let (tell_taken, taken) = oneshot::channel();
+            // Fails only when the thread has ended.
+            let sent = self.new_peers.send((sources.clone(), tell_taken)).await;
+            sent.map_err(|_| SetPeersError::Closed)?;
+            if taken.await.is_ok() {
+                return Ok(());
+            }
+            // A panic came before: the thread takes it in once it is started again, unless it has ended for good.
+        }
+    }
+
+    /// What is said of connections that the process may not open.
+    pub(crate) fn few_descriptors(&self) -> Option<String> {
+        self.signals.few_descriptors.get().cloned()
+    }
+
+    /// What is said of threads that stopped.
+    pub(crate) fn threads_stopped(&self) -> Vec<String> {
+        lock(&self.signals.restarts).reasons(self.clock.monotonic())
+    }
+
+    /// How often a thread stopped and was started again.
+    pub(crate) fn thread_restarts(&self) -> u64 {
+        lock(&self.signals.restarts).times()
+    }
+
+    /// How many lines were left out of the log, or could not be written.
+    pub(crate) fn log_lines_dropped(&self) -> u64 {
+        self.signals.log_lines_dropped.load(Ordering::Relaxed) + log_line::lost()
     }
 
     /// What is said of each bound that is reached: because the node is full, or because something was refused lately.
@@ -424,13 +389,9 @@ impl Runtime {
 
     fn begin_to_close(&self) {
         self.table.close();
-        let mut end = lock(&self.signals.end);
-        end.is_wanted = true;
-        if end.gossip_ended {
+        if self.signals.want_end() {
             self.disk.stop();
         }
-        drop(end);
-        self.signals.stop.notify_one();
     }
 }
 
@@ -446,7 +407,7 @@ impl StopOnDrop {
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
         if let Some((disk, signals)) = &self.0 {
-            signals.stop.notify_one();
+            signals.want_end();
             disk.stop();
         }
     }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,6 +12,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Transport;
+use crate::log_line;
 use tallymesh_core::link::{LinkEvent, LinkId, Proven};
 use tallymesh_core::wire::{FRAME_HEADER_BYTES, payload_bytes};
 
@@ -22,6 +22,8 @@ const LINGER: Duration = Duration::from_secs(2);
 /// With as many connections as are allowed, one more is taken in so often at most, to be told so: the others wait in the
 /// system's queue, or a flood of them would keep us busy.
 const TURN_AWAY_EVERY: Duration = Duration::from_millis(10);
+/// That connections cannot be accepted is said so often at most.
+const SAY_AGAIN_EVERY: Duration = Duration::from_secs(10);
 /// Frames on their way in, from all peers; when the node falls behind, the peers are kept waiting by TCP.
 const EVENTS_MAX: usize = 256;
 /// Frames on their way out, per peer; the gossip keeps well below.
@@ -36,6 +38,8 @@ pub(crate) struct Tcp {
     connections_max: usize,
     /// Paces the connections that are taken in without room for them.
     turn_away: Interval,
+    /// Paces the complaint that connections cannot be accepted.
+    say_again: Interval,
     raw_events: mpsc::Receiver<RawEvent>,
     events_in: mpsc::Sender<RawEvent>,
 }
@@ -70,34 +74,32 @@ enum RawEvent {
 }
 
 impl Tcp {
-    /// Listens at `listen`, if given, and returns the address that it is then reached at.
+    /// Takes connections in from a socket that listens already, if given, and does not block.
     ///
     /// # Errors
-    /// When the system does not let us listen there.
-    pub(crate) async fn bind(
-        listen: Option<SocketAddr>,
+    /// When the system does not let us wait for connections.
+    pub(crate) fn on(
+        listening: Option<std::net::TcpListener>,
         frame_bytes_max: usize,
         connections_max: usize,
-    ) -> io::Result<(Tcp, Option<SocketAddr>)> {
-        let listening = match listen {
-            Some(address) => Some(TcpListener::bind(address).await?),
-            None => None,
-        };
-        let address = listening.as_ref().map(TcpListener::local_addr).transpose()?;
+    ) -> io::Result<Tcp> {
+        let listening = listening.map(TcpListener::from_std).transpose()?;
         let (events_in, raw_events) = mpsc::channel(EVENTS_MAX);
         let mut turn_away = tokio::time::interval(TURN_AWAY_EVERY);
         turn_away.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let tcp = Tcp {
+        let mut say_again = tokio::time::interval(SAY_AGAIN_EVERY);
+        say_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Tcp {
             connections: HashMap::new(),
             next_link: 0,
             frame_bytes_max,
             listening,
             connections_max,
             turn_away,
+            say_again,
             raw_events,
             events_in,
-        };
-        Ok((tcp, address))
+        })
     }
 
     fn connect(&mut self, stream: TcpStream, dialed: Option<String>) -> LinkEvent {
@@ -168,7 +170,7 @@ impl Transport for Tcp {
     async fn next_event(&mut self) -> LinkEvent {
         loop {
             let has_room = self.connections.len() < self.connections_max;
-            let Tcp { listening, turn_away, raw_events, .. } = self;
+            let Tcp { listening, turn_away, say_again, raw_events, .. } = self;
             let accepting = async {
                 let Some(listening) = listening else { return std::future::pending().await };
                 if !has_room {
@@ -181,7 +183,11 @@ impl Transport for Tcp {
                 accepted = accepting => match accepted {
                     Ok((stream, _)) => return self.connect(stream, None),
                     Err(error) => {
-                        tracing::warn!(%error, "a connection could not be accepted");
+                        if tokio::time::timeout(Duration::ZERO, say_again.tick()).await.is_ok() {
+                            log_line::write(|| {
+                                tracing::warn!(%error, "a connection could not be accepted");
+                            });
+                        }
                         // Out of file descriptors, most likely: trying again at once would only spin.
                         tokio::time::sleep(Duration::from_millis(100)).await;
                         continue;

@@ -10,6 +10,7 @@ use tokio::io::BufReader;
 use super::counters::{Counted, Selection};
 use super::input::Lines;
 use super::output;
+use crate::log;
 
 /// The most receipts kept for a refund; the oldest go first.
 const RECEIPTS_MAX: usize = 10_000;
@@ -214,6 +215,8 @@ impl<'a> Control<'a> {
             "frames_refused": rejections.frames_refused,
             "frames_delayed": rejections.frames_delayed,
             "addresses_refused": rejections.addresses_refused,
+            "log_lines_dropped": status.log_lines_dropped + log::lines_lost(),
+            "thread_restarts": status.thread_restarts,
         })
     }
 }

@@ -100,7 +100,8 @@ async fn serve(
         };
     };
     first["http"] = http.address().to_string().into();
-    output::answer(&first).await?;
+    // Nobody needs to read it: the answers go elsewhere.
+    written(output::answer(&first).await)?;
     http.serve(limiter, an_end(signals)).await;
     Ok(())
 }

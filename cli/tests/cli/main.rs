@@ -1,6 +1,9 @@
 //! The program, as its users run it.
 
 mod directories;
+// They are ended by `kill`, and begun by `sh`.
+#[cfg(unix)]
+mod log;
 mod node;
 mod pipes;
 mod replay;

@@ -34,7 +34,7 @@ pub fn run(size: &Size, report: &mut Report) -> io::Result<()> {
     let mut hot_medians = Vec::new();
     for keys in size.keys {
         for answer in Answer::ALL {
-            eprintln!("decisions: {keys} keys, {}", answer.name());
+            note!("decisions: {keys} keys, {}", answer.name());
             let contenders = contenders::all(*keys, answer, CALLERS, server.as_ref());
             for order in Order::ALL {
                 let sequence = order.sequence(*keys, 4 * size.operations);

@@ -29,7 +29,7 @@ impl RedisServer {
             .stdout(Stdio::null())
             .spawn();
         let Ok(process) = started else {
-            eprintln!("redis-server is not installed: Redis is left out");
+            note!("redis-server is not installed: Redis is left out");
             return None;
         };
         let address = format!("127.0.0.1:{port}");

@@ -17,7 +17,7 @@ pub fn run(
     report: &mut Report,
     targets: &mut Vec<Target>,
 ) {
-    eprintln!("propagation: a burst of {} counters", size.counters);
+    note!("propagation: a burst of {} counters", size.counters);
     let sessions: Vec<String> = (0..size.counters).map(session).collect();
     let mut table = Table::new([
         &format!("{} new counters", thousands(size.counters)),

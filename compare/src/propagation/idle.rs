@@ -22,7 +22,7 @@ pub fn run(
     report: &mut Report,
     targets: &mut Vec<Target>,
 ) -> io::Result<()> {
-    eprintln!("propagation: an idle cluster");
+    note!("propagation: an idle cluster");
     let seconds = size.watch.as_secs_f64();
     let of_redis = || server.map(|server| processor_time_of(server.process()));
 

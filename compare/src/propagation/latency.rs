@@ -24,7 +24,7 @@ pub fn run(
     report: &mut Report,
     targets: &mut Vec<Target>,
 ) -> io::Result<()> {
-    eprintln!("propagation: from node to node");
+    note!("propagation: from node to node");
     let nodes = Nodes::start(3, Place::Disk, false)?;
     let normal = visible_after(&nodes, NORMAL, size.changes);
     let urgent = visible_after(&nodes, URGENT, size.changes);

@@ -28,7 +28,7 @@ pub fn run(
     report: &mut Report,
     targets: &mut Vec<Target>,
 ) -> io::Result<()> {
-    eprintln!("propagation: bytes on the wire");
+    note!("propagation: bytes on the wire");
     let changes = size.counters / 10;
     let nodes = Nodes::start(2, Place::Memory, true)?;
     let (here, there) = (&nodes.nodes[0], nodes.nodes[1].counters());

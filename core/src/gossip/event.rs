@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::cause::Cause;
 use crate::id::ReplicaId;
 use crate::link::{LinkEvent, LinkId};
 use crate::table::{Bound, Names, Sides};
@@ -64,7 +65,12 @@ pub enum Output {
         link: LinkId,
     },
     /// Tell the operator.
-    Report(Report),
+    Report {
+        /// Who brought it about.
+        cause: Cause,
+        /// What it is.
+        report: Report,
+    },
 }
 
 /// Something that the operator may want to know. The machine does not depend on what becomes of it.

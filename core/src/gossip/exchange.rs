@@ -36,7 +36,7 @@ impl Gossip {
                 );
             }
             Err(error) => {
-                self.report(Report::BadFrame { link, error: error.to_string() });
+                self.report_of(link, Report::BadFrame { link, error: error.to_string() });
                 return self.drop_link(now, link);
             }
         };
@@ -50,7 +50,7 @@ impl Gossip {
                 (message, Some(peer)) => self.message(now, link, &peer, message),
                 (_, None) => {
                     let error = "it does not begin with a hello".to_owned();
-                    self.report(Report::BadFrame { link, error });
+                    self.report_of(link, Report::BadFrame { link, error });
                     return self.drop_link(now, link);
                 }
             }
@@ -96,7 +96,7 @@ impl Gossip {
             }
             Message::Ping {} => self.send(link, &Message::Pong { wall: now.wall }),
             Message::Pong { wall } => self.pong(now, link, peer, wall),
-            Message::Conflict { other } => self.report(Report::NodeIdInUse { other }),
+            Message::Conflict { other } => self.report_of(link, Report::NodeIdInUse { other }),
             Message::Limits { limits, grace_ms } => {
                 self.compare_grace(link, grace_ms);
                 self.compare_limits(link, &limits);
@@ -249,7 +249,7 @@ impl Gossip {
         if applied.implausible > 0 {
             let updates = applied.implausible;
             let (from, about) = (peer.clone(), about.clone());
-            self.report(Report::Implausible { from, about, updates });
+            self.report_of(link, Report::Implausible { from, about, updates });
         }
         for bound in applied.refused {
             self.bound_reached(bound);

@@ -7,6 +7,7 @@ use core::net::IpAddr;
 
 use rand::RngExt;
 
+use super::cause::Cause;
 use super::link::Link;
 use super::members::PEERS_MAX;
 use super::{Gossip, HandshakeFailure, Output, PeerAbsence, PeerAddresses, Report};
@@ -104,10 +105,13 @@ impl Gossip {
             // The peers that told of it have a link to it, or had one until just now.
             Some((replica, true)) => {
                 let replica = replica.clone();
-                self.report(Report::Unreachable { replica, address, error });
+                self.report_as(Cause::Stranger, Report::Unreachable { replica, address, error });
             }
             Some(_) => {}
-            None => self.report(Report::NoAnswer { address, error }),
+            None => {
+                let name = address.clone();
+                self.report_as(Cause::Peer { name }, Report::NoAnswer { address, error });
+            }
         }
     }
 
@@ -126,12 +130,8 @@ impl Gossip {
     pub(super) fn report_if_stranger(&mut self, link: LinkId, reason: HandshakeFailure) {
         if let Some(state) = self.links.get(&link).filter(|state| state.peer().is_none()) {
             let dialed = state.dialed().cloned();
-            self.handshake_failed(dialed, reason);
+            self.report_of(link, Report::HandshakeFailed { dialed, reason });
         }
-    }
-
-    fn handshake_failed(&mut self, dialed: Option<String>, reason: HandshakeFailure) {
-        self.report(Report::HandshakeFailed { dialed, reason });
     }
 
     pub(super) fn link_down(&mut self, now: Now, link: LinkId) {
@@ -151,14 +151,15 @@ impl Gossip {
         }
         if let Some(replica) = gone.peer().cloned() {
             self.addresses.clear_redundant(&replica, now.monotonic);
-            self.report(match absence == Some(PeerAbsence::Lost) {
+            let report = match absence == Some(PeerAbsence::Lost) {
                 true => Report::PeerLost {
                     replica,
                     silent_for: gone.silent_for(now.monotonic),
                     connected: self.connected(),
                 },
                 false => Report::PeerDown { replica },
-            });
+            };
+            self.report_as(self.cause(&gone), report);
         }
     }
 
@@ -179,7 +180,7 @@ impl Gossip {
         }
         // The highest one in common is spoken. There is only one so far, so nothing needs to remember which.
         if !protocols.iter().any(|protocol| PROTOCOLS.contains(protocol)) {
-            self.report(Report::OtherProtocol { protocols });
+            self.report_of(link, Report::OtherProtocol { protocols });
             return self.close(now, link, CloseReason::OtherProtocol);
         }
         if replica == self.own {
@@ -192,7 +193,7 @@ impl Gossip {
         if *cluster != *self.settings.cluster {
             let address = dialed.clone().or(remote.map(|remote| remote.to_string()));
             let (theirs, ours) = (shortened(&cluster), self.settings.cluster.clone());
-            self.report(Report::OtherCluster { theirs, ours, address });
+            self.report_of(link, Report::OtherCluster { theirs, ours, address });
             self.close(now, link, CloseReason::OtherCluster);
             if let Some(address) = dialed {
                 self.addresses.of_other_cluster(&address);
@@ -200,7 +201,7 @@ impl Gossip {
             return;
         }
         if replica.node == self.own.node {
-            self.report(Report::NodeIdInUse { other: replica });
+            self.report_of(link, Report::NodeIdInUse { other: replica });
             return self.close(now, link, CloseReason::NodeIdInUse);
         }
         if !self.resolve_duplicate_link(now, link, &replica) {
@@ -224,10 +225,10 @@ impl Gossip {
         }
         self.count_peers();
         self.suspicion.look_soon();
-        self.report(Report::PeerUp { replica: replica.clone() });
+        self.report_of(link, Report::PeerUp { replica: replica.clone() });
         if let Some(lost_at) = lost_at {
             let away = now.wall.since(lost_at);
-            self.report(Report::PeerBack { replica, away });
+            self.report_of(link, Report::PeerBack { replica, away });
         }
         self.send_limits(link, limits_digest);
         self.tell_members(link);
@@ -279,7 +280,7 @@ impl Gossip {
             return true;
         }
         // Both are alive and neither is a restart of the other: a cloned directory, or one name given twice.
-        self.report(Report::NodeIdInUse { other: replica.clone() });
+        self.report_of(new, Report::NodeIdInUse { other: replica.clone() });
         self.send(held, &Message::Conflict { other: replica.clone() });
         self.close(now, new, CloseReason::NodeIdInUse);
         false
@@ -293,13 +294,13 @@ impl Gossip {
             }
             CloseReason::Removed => Some(PeerAbsence::Removed),
             CloseReason::Full | CloseReason::FrameTooLong => {
-                self.report(Report::Refused { reason });
+                self.report_of(link, Report::Refused { reason });
                 Some(PeerAbsence::Refused)
             }
             // It has told the name of its cluster before, and that is reported.
             CloseReason::OtherCluster => None,
             CloseReason::NodeIdInUse | CloseReason::OtherProtocol | CloseReason::Other => {
-                self.report(Report::Refused { reason });
+                self.report_of(link, Report::Refused { reason });
                 None
             }
         };

@@ -45,7 +45,7 @@ fn answer(net: &mut Net, bytes: Vec<u8>) -> (Vec<Message>, bool) {
                 sent.extend(read_frame(&frame, 60_000).unwrap().messages);
             }
             Output::Close { .. } => closed = true,
-            Output::Report(report) => net.reports.push((0, report)),
+            Output::Report { report, .. } => net.reports.push((0, report)),
             Output::Dial { .. } => {}
         }
     }

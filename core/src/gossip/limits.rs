@@ -47,7 +47,7 @@ impl Gossip {
             return;
         }
         self.table.heed_grace(theirs);
-        self.report(Report::GraceDiffers { replica, theirs, ours });
+        self.report_of(link, Report::GraceDiffers { replica, theirs, ours });
     }
 
     /// Notes which of the own limits say something else at the peer. No more is remembered than there are own limits.
@@ -62,7 +62,7 @@ impl Gossip {
             }
         }
         if !found.is_empty() {
-            self.report(Report::LimitsDiffer { replica, limits: found });
+            self.report_of(link, Report::LimitsDiffer { replica, limits: found });
         }
     }
 }

@@ -55,7 +55,7 @@
 //!                 events.push(Input::Link(LinkEvent::DialFailed { address, error }));
 //!             }
 //!             Output::Send { .. } | Output::Close { .. } => unreachable!("no link is up"),
-//!             Output::Report(report) => println!("{report:?}"),
+//!             Output::Report { report, .. } => println!("{report:?}"),
 //!         }
 //!     }
 //! }
@@ -74,6 +74,7 @@ mod addresses;
 mod arriving;
 #[cfg(test)]
 mod bound_tests;
+mod cause;
 mod chain;
 mod comparison;
 mod event;
@@ -129,6 +130,7 @@ use crate::wire::{CloseReason, Message};
 use addresses::Addresses;
 use arriving::Arrival;
 pub use arriving::Waiting;
+pub use cause::Cause;
 pub use event::{HandshakeFailure, Input, Output, PeerAddresses, Report};
 use feed::Feeders;
 use leaving::Leaving;
@@ -330,10 +332,6 @@ impl Gossip {
         if self.links.get_mut(&link).is_some_and(stuck) {
             self.refuse(Bound::FramesQueued);
         }
-    }
-
-    fn report(&mut self, report: Report) {
-        self.outputs.push_back(Output::Report(report));
     }
 
     /// Puts a message in the link's present frame.

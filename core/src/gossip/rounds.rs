@@ -263,7 +263,7 @@ impl Gossip {
         let (replica, offset_ms) = (peer.clone(), estimate.offset_ms);
         let bound = self.settings.clock_offset_max + estimate.round_trip;
         if u128::from(offset_ms.unsigned_abs()) > bound.as_millis() {
-            self.report(Report::ClockOffset { replica, offset_ms });
+            self.report_of(link, Report::ClockOffset { replica, offset_ms });
         }
     }
 

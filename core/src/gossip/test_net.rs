@@ -168,7 +168,7 @@ impl Net {
                     }
                 }
                 Output::Close { link } => self.hang_up(link),
-                Output::Report(report) => self.reports.push((index, report)),
+                Output::Report { report, .. } => self.reports.push((index, report)),
             }
         }
     }

@@ -29,7 +29,7 @@ fn write(out: &Path, effort: Effort, only: Option<&str>) -> io::Result<PathBuf> 
             continue;
         }
         let study = question(effort)?;
-        println!("{}\n\n{}", study.title, Table::of(&study));
+        crate::out!("{}\n\n{}", study.title, Table::of(&study));
         let svg = plot::draw(&study)?;
         fs::write(out.join(format!("{}.svg", study.name)), &svg)?;
         drawn.push((study, svg));

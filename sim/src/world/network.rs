@@ -129,10 +129,12 @@ impl World<'_> {
                         self.after(delay, Event::LinkDown { link: end.far });
                     }
                 }
-                Output::Report(Report::NodeIdInUse { .. } | Report::Refused { .. }) => {
+                Output::Report {
+                    report: Report::NodeIdInUse { .. } | Report::Refused { .. }, ..
+                } => {
                     self.checker.told_of_conflict(place);
                 }
-                Output::Report(_) => {}
+                Output::Report { .. } => {}
             }
         }
         self.set_timer(place);

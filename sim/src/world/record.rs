@@ -57,7 +57,7 @@ impl Record {
         let node = if node == u64::MAX { String::new() } else { format!(" at node {node}") };
         self.event = format!("{at:>12.3} ms  {kind}{node} {number}");
         if self.prints {
-            println!("{}", self.event);
+            crate::out!("{}", self.event);
         }
         if self.focus.is_none() {
             self.keep(self.event.clone());
@@ -78,7 +78,7 @@ impl Record {
             let answer = if allowed { "admits" } else { "denies" };
             let line = format!("{at:>12.3} ms  node {place} {answer} {keys:?}");
             if self.prints {
-                println!("{line}");
+                crate::out!("{line}");
             }
             self.keep(line);
         }

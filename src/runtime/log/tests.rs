@@ -26,7 +26,7 @@ impl Write for Lines {
 fn log_of(reports: impl IntoIterator<Item = Report>) -> Vec<String> {
     log_by(|reporter| {
         for (second, report) in reports.into_iter().enumerate() {
-            reporter.report(Duration::from_secs(second as u64), &report);
+            reporter.report(Duration::from_secs(second as u64), &Cause::Own, &report);
         }
     })
 }
@@ -119,7 +119,7 @@ fn an_empty_slot_is_no_warning_and_one_that_was_lost_is() {
         log_by(|reporter| {
             *reporter = Reporter::new(["127.0.0.1:2".to_owned()].into());
             let (address, error) = ("127.0.0.1:2".to_owned(), "refused".to_owned());
-            reporter.report(Duration::ZERO, &Report::NoAnswer { address, error });
+            reporter.report(Duration::ZERO, &Cause::Own, &Report::NoAnswer { address, error });
             reporter.opened_without(Duration::ZERO, absent.to_vec());
         })
     };
@@ -183,8 +183,8 @@ fn a_clock_that_is_behind_is_said_when_it_begins_and_when_it_ends() {
 #[test]
 fn a_complaint_is_repeated_only_after_a_while() {
     let mut reporter = Reporter::default();
-    assert!(reporter.is_due(Duration::ZERO, "a"));
-    assert!(!reporter.is_due(Duration::from_secs(29), "a"));
-    assert!(reporter.is_due(Duration::from_secs(29), "b"));
-    assert!(reporter.is_due(Duration::from_secs(31), "a"));
+    assert!(reporter.is_due((Duration::ZERO, &Cause::Own), "a"));
+    assert!(!reporter.is_due((Duration::from_secs(29), &Cause::Own), "a"));
+    assert!(reporter.is_due((Duration::from_secs(29), &Cause::Own), "b"));
+    assert!(reporter.is_due((Duration::from_secs(31), &Cause::Own), "a"));
 }

@@ -165,7 +165,7 @@ impl Replica {
                     self.link_event(now, LinkEvent::Sent { link, frames: 1 });
                 }
                 Output::Close { link } => said.entry(link).or_default().1 = true,
-                Output::Report(report) => log(&format!("{report:?}")),
+                Output::Report { report, .. } => log(&format!("{report:?}")),
             }
         }
         for (link, (frames, close)) in said {

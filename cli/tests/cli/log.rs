@@ -1,0 +1,195 @@
+//! A log that cannot be written, and descriptors that run out: a node goes on beside a good peer.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tallymesh::{Config, CounterKey, CounterStore};
+use tallymesh_test_support::until;
+
+use crate::{PATIENCE, code};
+
+/// A node that answers over HTTP, whose peer is `good`, and that is killed should the test fail.
+struct Node {
+    child: Child,
+    http: String,
+    gossip: String,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It has ended already, unless the test failed.
+        let _ = self.child.kill();
+    }
+}
+
+/// A port that is free, and that the system gives nobody who does not ask for it.
+fn port() -> u16 {
+    let first = 10_000 + (std::process::id() % 10_000) as u16;
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (first..first + 10_000).find(is_free).unwrap()
+}
+
+impl Node {
+    /// Started by `program` with `before` in front of its own arguments.
+    fn start(
+        (program, before): (&str, &[&str]),
+        (dir, good): (&Path, &CounterStore),
+        (out, log): (Stdio, Stdio),
+    ) -> Node {
+        let config = dir.join("b.toml");
+        let (data, peer) = (dir.join("b"), good.address().unwrap());
+        // Ports are asked for one after the other, and taken at once.
+        let gossip = format!("127.0.0.1:{}", port());
+        let held = TcpListener::bind(&gossip).unwrap();
+        let http = format!("127.0.0.1:{}", port());
+        drop(held);
+        let settings = format!(
+            "[node]\nid = \"b\"\ndata_dir = {data:?}\n[gossip]\nlisten = \"{gossip}\"\npeers = [\"{peer}\"]\n\
+             [[limit]]\nname = \"calls\"\nper = [\"session\"]\nmax = 2\nwindow = \"session\"\n"
+        );
+        std::fs::write(&config, settings).unwrap();
+        let child = Command::new(program)
+            .args(before)
+            .args(["node", "--config", config.to_str().unwrap(), "--http", &http])
+            .env("RUST_LOG", "trace")
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Node { child, http, gossip }
+    }
+
+    /// The answer to a command; none if the node does not answer yet.
+    fn ask(&self, command: &str) -> Option<Value> {
+        let mut stream = TcpStream::connect(&self.http).ok()?;
+        let length = command.len();
+        write!(stream, "POST / HTTP/1.1\r\ncontent-length: {length}\r\n\r\n{command}").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (_, body) = answer.split_once("\r\n\r\n")?;
+        serde_json::from_str(body.lines().next()?).ok()
+    }
+
+    /// What it counts reaches the good peer, what that counts reaches it, and is durable.
+    async fn converges(&self, good: &CounterStore, rounds: std::ops::Range<usize>) {
+        for round in rounds {
+            let counters = good.len();
+            good.add(&CounterKey::new(&format!("good {round}"), &[]).unwrap(), 1).unwrap();
+            let command = format!("acquire session=s{round}");
+            until("it answers", PATIENCE, || {
+                self.ask(&command).is_some_and(|answer| answer["allowed"] == true)
+            })
+            .await;
+            until("the good one hears of it", PATIENCE, || good.len() == counters + 2).await;
+            let confirmed = || good.peers().iter().any(|peer| peer.connected && peer.lag == 0);
+            until("it has heard of the good one", PATIENCE, confirmed).await;
+        }
+        assert_eq!(self.ask("flush").unwrap()["durable"], true);
+    }
+
+    fn end(mut self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert_eq!(code(&mut self.child), Some(0));
+    }
+}
+
+async fn good() -> CounterStore {
+    let config = Config::builder("a").in_memory().listen("127.0.0.1:0");
+    CounterStore::open(config.build().unwrap()).await.unwrap()
+}
+
+const PROGRAM: (&str, &[&str]) = (env!("CARGO_BIN_EXE_tallymesh"), &[]);
+
+/// The program with so many descriptors; `ulimit` sets the hard limit too.
+fn with_descriptors(script: &'static str) -> (&'static str, Vec<&'static str>) {
+    ("sh", vec!["-c", script, env!("CARGO_BIN_EXE_tallymesh")])
+}
+
+/// `/dev/full` is Linux's.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_node_whose_log_and_answers_cannot_be_written_goes_on_beside_a_good_peer() {
+    let (dir, good) = (tempfile::tempdir().unwrap(), good().await);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    let node = Node::start(PROGRAM, (dir.path(), &good), (closed.into(), full.into()));
+    node.converges(&good, 0..5).await;
+    for _ in 0..50 {
+        TcpStream::connect(&node.gossip).unwrap().write_all(&[7; 64]).unwrap();
+    }
+    node.converges(&good, 5..10).await;
+    let state = node.ask("state").unwrap();
+    assert!(state["log_lines_dropped"].as_u64() > Some(0), "{state}");
+    assert_eq!((&state["thread_restarts"], &state["durable"]), (&0.into(), &true.into()));
+    node.end();
+    good.close().await.unwrap();
+}
+
+/// A pipe that is full holds up who writes to it, as long as nobody reads it.
+#[tokio::test]
+async fn a_node_whose_log_nobody_reads_goes_on_beside_a_good_peer() {
+    let (dir, good) = (tempfile::tempdir().unwrap(), good().await);
+    let (_unread, mut pipe) = std::io::pipe().unwrap();
+    pipe.write_all(&[b'.'; 60_000]).unwrap();
+    let node = Node::start(PROGRAM, (dir.path(), &good), (Stdio::null(), pipe.into()));
+    node.converges(&good, 0..10).await;
+    assert_eq!(node.ask("state").unwrap()["thread_restarts"], 0);
+    node.end();
+    good.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn as_many_connections_are_taken_in_as_the_process_may_open() {
+    let (dir, good) = (tempfile::tempdir().unwrap(), good().await);
+    let log = dir.path().join("log");
+    let (program, before) = with_descriptors("ulimit -n 256 && exec \"$0\" \"$@\"");
+    let files = (Stdio::null(), File::create(&log).unwrap().into());
+    let node = Node::start((program, &before), (dir.path(), &good), files);
+    node.converges(&good, 0..3).await;
+    // More than it has descriptors, and they say nothing.
+    let idle: Vec<TcpStream> =
+        (0..400).map(|_| TcpStream::connect(&node.gossip).unwrap()).collect();
+    node.converges(&good, 3..8).await;
+    let state = node.ask("state").unwrap();
+    let reasons = state["reasons"].to_string();
+    let part = "gossip.max_connections is 2048, and the process may open 256 files at once";
+    assert!(reasons.contains(part) && reasons.contains("no more than 192"), "{reasons}");
+    drop(idle);
+    node.end();
+    let log = String::from_utf8_lossy(&std::fs::read(log).unwrap()).into_owned();
+    assert!(log.contains(part), "it is logged");
+    assert!(!log.contains("could not be accepted"), "there were descriptors for what it took in");
+    good.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_soft_limit_of_descriptors_is_raised_where_that_is_allowed() {
+    let allows = "test \"$(ulimit -H -n)\" = unlimited || test \"$(ulimit -H -n)\" -ge 2112";
+    if !Command::new("sh").args(["-c", allows]).status().unwrap().success() {
+        eprintln!("SKIPPED: the hard limit of descriptors is below 2112");
+        return;
+    }
+    let (dir, good) = (tempfile::tempdir().unwrap(), good().await);
+    let (program, before) = with_descriptors("ulimit -S -n 256 && exec \"$0\" \"$@\"");
+    let log = dir.path().join("log");
+    let files = (Stdio::null(), File::create(&log).unwrap().into());
+    let node = Node::start((program, &before), (dir.path(), &good), files);
+    node.converges(&good, 0..2).await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.child.id()));
+    if let Ok(limits) = limits {
+        let open_files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        assert_eq!(open_files.split_whitespace().nth(3), Some("2112"));
+    }
+    assert_eq!(node.ask("state").unwrap()["reasons"], serde_json::json!([]));
+    node.end();
+    let log = std::fs::read(log).unwrap();
+    assert!(String::from_utf8_lossy(&log).contains("the limit of open files was raised"));
+    good.close().await.unwrap();
+}
