@@ -29,7 +29,7 @@ struct Log;
 impl Write for Log {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         assert!(!PANICS.load(Ordering::Relaxed), "the log cannot be written");
-        log().write(line)
+        Write::write(&mut *log(), line)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -47,7 +47,11 @@ async fn begin_log() -> tokio::sync::MutexGuard<'static, ()> {
     let only = ONE_AT_A_TIME.lock().await;
     STARTED.call_once(|| {
         let filter = EnvFilter::new("warn,tallymesh=info");
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(|| Log).init();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(false)
+            .with_writer(|| Log)
+            .init();
     });
     log().clear();
     only

@@ -26,6 +26,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("core", "gossip"),
     ("core", "storage"),
     ("library", "clock"),
+    ("library", "log_line"),
     ("library", "config"),
     ("library", "transport"),
     ("library", "disk"),

@@ -1,4 +1,4 @@
-//! What is printed. Where nobody reads it any more, as behind `head`, the program ends, and quietly: to go on would be for nothing.
+//! What is printed. Where it is not read any more, as behind `head`, the program ends, and quietly: to go on would be for nothing.
 
 use std::fmt;
 use std::io::{self, Write};

@@ -210,7 +210,8 @@ fn main() -> ExitCode {
             let outcomes = run(&options, false);
             out!(
                 "{nodes} nodes, {seconds} virtual seconds: {} frames of {} bytes in all",
-                outcomes.measured.frames_sent, outcomes.measured.bytes_sent
+                outcomes.measured.frames_sent,
+                outcomes.measured.bytes_sent
             );
             tell(&options, outcomes)
         }
@@ -310,9 +311,9 @@ fn minimise(options: Options) -> ExitCode {
     let told = tell(&smallest, run(&smallest, false));
     match command(&smallest) {
         Some(command) => out!("\nto repeat it:\n  {command}"),
-        None => out!(
-            "\nno single command repeats it: `minimise` also shortened what no option sets"
-        ),
+        None => {
+            out!("\nno single command repeats it: `minimise` also shortened what no option sets")
+        }
     }
     told
 }
@@ -374,10 +375,7 @@ fn sweep(sweep: &Sweep) -> ExitCode {
         Some(seed) => {
             let options = sweep.options(seed);
             // Before the run, which may end in a panic.
-            out!(
-                "seed {seed} fails; to repeat it:\n  {}\n",
-                command(&options).unwrap_or_default()
-            );
+            out!("seed {seed} fails; to repeat it:\n  {}\n", command(&options).unwrap_or_default());
             tell(&options, run(&options, false));
             ExitCode::FAILURE
         }

@@ -1,6 +1,7 @@
 //! Whether the process may open as many sockets as connections are allowed.
 
 /// So many descriptors are for what is no connection: the database, the event loops, standard streams.
+#[cfg(any(unix, test))]
 const RESERVED: u64 = 64;
 
 /// How many connections can be held, and what an operator is told if those are fewer than are allowed.
@@ -19,6 +20,7 @@ pub(super) fn make_room(connections_max: usize) -> Room {
     Room { connections_max, lacks: None }
 }
 
+#[cfg(any(unix, test))]
 fn needed(connections_max: usize) -> u64 {
     RESERVED.saturating_add(connections_max as u64)
 }

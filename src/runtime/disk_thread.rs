@@ -427,7 +427,9 @@ impl DiskLoop<'_> {
             match rebuilt.and_then(|rebuilt| rebuilt.map_err(|error| error.to_string())) {
                 Ok(()) => {
                     log_line::write(|| {
-                        tracing::info!("the disk takes writes again: all counts are in a new database");
+                        tracing::info!(
+                            "the disk takes writes again: all counts are in a new database"
+                        );
                     });
                     self.disk.progress.send_modify(|progress| {
                         progress.done = wanted;

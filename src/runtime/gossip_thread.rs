@@ -118,7 +118,7 @@ struct Kept {
 }
 
 impl Kept {
-    /// Gossips until it is told to stop, and begins anew after a panic.
+    /// Gossips until it is told to stop, and begins again after a panic.
     fn run(&mut self, runtime: Runtime) {
         let mut runtime = Ok(runtime);
         loop {
@@ -166,7 +166,7 @@ impl Kept {
         })
     }
 
-    /// Lets the rest of the process see that nobody is heard; returns how long to wait before it begins anew.
+    /// Lets the rest of the process see that no peer is heard; returns how long to wait before it begins again.
     fn stopped(&mut self, why: &str) -> Duration {
         // An opening does not wait for what may never come.
         self.caught_up = None;
@@ -349,7 +349,7 @@ impl<T: Transport> GossipLoop<'_, T> {
             }
             self.noted = (changes, now.monotonic);
         }
-        // Who is ready to be asked stays so while the gossip begins anew.
+        // Who is ready to be asked stays so while the gossip begins again.
         let is_ready = self.gossip.is_ready() || *self.kept.signals.ready.borrow();
         *lock(&self.kept.signals.seen) = Seen {
             peers: self.gossip.peers(now),

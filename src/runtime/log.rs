@@ -24,7 +24,7 @@ const PROTOCOLS_NAMED_MAX: usize = 8;
 /// So many peers are named in one line.
 const ABSENT_NAMED_MAX: usize = 16;
 
-/// Logs reports, each kind of complaint at a bounded rate, and so many as whoever causes them may cause.
+/// Logs reports, each kind of complaint at a bounded rate, and as many as each cause has a share of.
 #[derive(Debug, Default)]
 pub(super) struct Reporter {
     budget: Budget,
@@ -290,7 +290,9 @@ impl Reporter {
     pub(super) fn tell_dropped(&mut self, now: Duration) {
         if let Some(Dropped { own, peers, strangers }) = self.budget.take_dropped(now) {
             tracing::warn!(
-                own, peers, strangers,
+                own,
+                peers,
+                strangers,
                 "lines of the log were left out in the last minute: this node, a peer, or all strangers together had caused as many                  as they may"
             );
         }

@@ -13,7 +13,7 @@ const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// So long after a thread was started again, that is a reason in the health; one that stops later than that begins with the shortest
-/// pause anew.
+/// pause again.
 const LATELY: Duration = Duration::from_secs(60);
 
 /// What of a panic's message is shown.
@@ -74,7 +74,11 @@ impl Restarts {
     pub(super) fn reasons(&self, now: Duration) -> Vec<String> {
         let stops = [
             (&self.gossip, "gossip", "nothing is told to peers or heard from them meanwhile"),
-            (&self.disk, "disk", "nothing is written meanwhile, and then all of it into a new database"),
+            (
+                &self.disk,
+                "disk",
+                "nothing is written meanwhile, and then all of it into a new database",
+            ),
         ];
         let reasons = stops.into_iter().filter_map(|(stop, name, meanwhile)| {
             let Stop { why, at, pause, started_at } = stop.as_ref()?;
@@ -99,7 +103,7 @@ impl Restarts {
 /// # Errors
 /// The message of a panic.
 pub(super) fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    // What it may leave half done is thrown away, or written anew as a whole; the table has no locks that stay poisoned.
+    // What it may leave half done is thrown away, or written again as a whole; the table has no locks that stay poisoned.
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| message(&*panic))
 }
 
@@ -136,7 +140,11 @@ mod tests {
         assert!(restarts.reasons(seconds(0)).is_empty());
         restarts.stopped(Worker::Gossip, seconds(10), "a panic: x");
         let [reason] = &restarts.reasons(seconds(11))[..] else { panic!("one reason") };
-        assert!(reason.starts_with("the gossip thread stopped (a panic: x), and is started again after 1s"));
+        assert!(
+            reason.starts_with(
+                "the gossip thread stopped (a panic: x), and is started again after 1s"
+            )
+        );
         restarts.started(Worker::Gossip, seconds(11));
         let [reason] = &restarts.reasons(seconds(70))[..] else { panic!("one reason") };
         assert!(reason.starts_with("the gossip thread stopped 1m ago (a panic: x)"), "{reason}");

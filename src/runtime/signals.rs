@@ -103,7 +103,6 @@ impl Signals {
     }
 }
 
-
 #[cfg(test)]
 impl Signals {
     /// Has a thread panic, which nothing else does at will.

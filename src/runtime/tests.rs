@@ -71,7 +71,7 @@ async fn a_gossip_thread_that_panics_is_seen_and_started_again_and_its_port_is_n
     assert!(reason.starts_with("the gossip thread stopped (a panic: provoked"), "{reason}");
     assert!(other.health().is_durable(), "that is the disk's");
     let listening = other.address().unwrap();
-    // Whether it has begun anew meanwhile or not, nobody else can listen there.
+    // Whether it has begun again meanwhile or not, no other process can listen there.
     assert!(std::net::TcpListener::bind(listening).is_err());
     other.add(&key, 2).unwrap();
     until("it is heard again", PATIENCE, || own.value(&key) == 2).await;

@@ -100,7 +100,7 @@ async fn serve(
         };
     };
     first["http"] = http.address().to_string().into();
-    // Nobody needs to read it: the answers go elsewhere.
+    // It need not be read: the answers go elsewhere.
     written(output::answer(&first).await)?;
     http.serve(limiter, an_end(signals)).await;
     Ok(())

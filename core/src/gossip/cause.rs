@@ -17,7 +17,7 @@ pub enum Cause {
         /// The address that was dialed, or the node's name, if it was that peer who dialed.
         name: String,
     },
-    /// Anyone else: whoever connected, whatever name it goes by, and who is only told of.
+    /// Anyone else: a node that connected, whatever its name, or one that is only told of.
     Stranger,
 }
 

@@ -130,7 +130,8 @@ impl World<'_> {
                     }
                 }
                 Output::Report {
-                    report: Report::NodeIdInUse { .. } | Report::Refused { .. }, ..
+                    report: Report::NodeIdInUse { .. } | Report::Refused { .. },
+                    ..
                 } => {
                     self.checker.told_of_conflict(place);
                 }
