@@ -24,7 +24,7 @@ use crate::config::{Config, PeerEntry};
 use crate::log_line;
 use crate::transport::{Tcp, Transport};
 use tallymesh_core::gossip::{Gossip, GossipSettings, Input, KnownMember, Output};
-use tallymesh_core::table::{Bound, Rejections, Table};
+use tallymesh_core::table::{Bound, DirtySet, Rejections, Table};
 use tallymesh_core::time::Now;
 
 /// How often the disk is told when the members were last heard.
@@ -54,7 +54,7 @@ pub(super) async fn start(
     if listening.is_some() || !config.peers.is_empty() {
         settings.links_max = room_for(settings.links_max, signals);
     }
-    let mut kept = Kept {
+    let kept = Kept {
         settings,
         listening,
         table,
@@ -64,12 +64,15 @@ pub(super) async fn start(
         reporter: Reporter::new(config.other_slots.clone()),
         peers: config.peers.clone(),
         new_peers,
+        confirmed: None,
         caught_up: Some((tell_caught_up, config.sync_timeout)),
         in_memory: config.data_dir.is_none(),
     };
     let runtime = event_loop().map_err(OpenError::Threads)?;
     let thread = spawn("gossip", move || {
         let _guard = ExitGuard { signals: kept.signals.clone(), disk };
+        // Moved in, so that the port is free before that is said.
+        let mut kept = kept;
         kept.run(runtime);
     })?;
     // An error means that the thread stopped; it is started again, and the health says so.
@@ -112,6 +115,8 @@ struct Kept {
     /// The list of peers in force.
     peers: Vec<PeerEntry>,
     new_peers: mpsc::Receiver<NewPeers>,
+    /// Up to which version of its own some peer had confirmed all, as of the last round; `None` while it knew of no peer.
+    confirmed: Option<u64>,
     /// The opening, which waits for the peers' state, and how long it does.
     caught_up: Option<(oneshot::Sender<()>, Duration)>,
     in_memory: bool,
@@ -129,7 +134,7 @@ impl Kept {
             let Err(why) = ended else { return };
             let pause = self.stopped(&why);
             if self.signals.wait_for_stop(pause) {
-                return;
+                return self.leave();
             }
             runtime = event_loop();
         }
@@ -164,6 +169,15 @@ impl Kept {
             noted: (0, now.monotonic),
             kept: self,
         })
+    }
+
+    /// Ends without a goodbye, since there is nothing to say it with.
+    fn leave(&mut self) {
+        self.table.harvest(DirtySet::All);
+        let own = self.table.own_watermark().0;
+        let unconfirmed = self.confirmed.map_or(0, |confirmed| own.saturating_sub(confirmed));
+        self.signals.unconfirmed.store(unconfirmed, Ordering::Relaxed);
+        log_line::write(|| self.reporter.left(unconfirmed, self.in_memory));
     }
 
     /// Lets the rest of the process see that no peer is heard; returns how long to wait before it begins again.
@@ -349,10 +363,15 @@ impl<T: Transport> GossipLoop<'_, T> {
             }
             self.noted = (changes, now.monotonic);
         }
+        let peers = self.gossip.peers(now);
+        if !peers.is_empty() {
+            let own = self.kept.table.own_watermark().0;
+            self.kept.confirmed = Some(own.saturating_sub(self.gossip.unconfirmed()));
+        }
         // Who is ready to be asked stays so while the gossip begins again.
         let is_ready = self.gossip.is_ready() || *self.kept.signals.ready.borrow();
         *lock(&self.kept.signals.seen) = Seen {
-            peers: self.gossip.peers(now),
+            peers,
             cluster_size: self.gossip.cluster_size(),
             cut_off: self.gossip.cut_off(),
             is_ready,
