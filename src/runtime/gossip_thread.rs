@@ -145,7 +145,12 @@ impl Kept {
     /// # Errors
     /// Why it stopped although it was not told to.
     fn gossip(&mut self, runtime: Runtime) -> Result<(), String> {
-        let ended = caught(|| runtime.block_on(async { Ok(self.begin()?.run().await) }));
+        let ended = caught(|| {
+            runtime.block_on(async {
+                self.begin()?.run().await;
+                Ok(())
+            })
+        });
         // Closes the connections. A name that is being looked up is not waited for.
         let _ = caught(|| runtime.shutdown_background());
         ended.and_then(|ended: io::Result<()>| ended.map_err(|error| error.to_string()))
