@@ -54,7 +54,7 @@ pub fn live(life: usize, address: &str, counters: &[CounterKey]) -> io::Result<(
         part: 0,
         watermark: Some(last),
         as_of: None,
-        begun: None,
+        begun: Vec::new(),
         updates: (1..).zip(counters).map(update).collect(),
     });
     send(&mut stream, &[hello, counted, Message::Leaving {}])?;

@@ -96,6 +96,16 @@ export class NodeProcess {
     return answer as Promise<NodeQuestions[Kind]['answer']>;
   }
 
+  /** Stops its process where it is: it is silent, and no connection of it ends. */
+  freeze(): void {
+    this.#child.kill('SIGSTOP');
+  }
+
+  /** Lets it go on. */
+  thaw(): void {
+    this.#child.kill('SIGCONT');
+  }
+
   /** Ends it without any chance to write or say something. */
   async kill(): Promise<void> {
     const ended = new Promise((end) => this.#child.once('exit', end));

@@ -1,12 +1,20 @@
 //! The node's commands over HTTP/1.1, and its readiness for a probe: one request a connection.
 
+use std::convert::Infallible;
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tallymesh::Limiter;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -105,32 +113,44 @@ async fn answer(control: &mut Control<'_>, (line, tell): Asked) {
 }
 
 /// One request and its answer. A client that breaks off is not worth a word.
-async fn connection(mut stream: TcpStream, limiter: Limiter, ask: mpsc::Sender<Asked>) {
-    let exchange = async {
-        let (status, lines) = match request(&mut stream).await? {
-            Ok(Request::Ready) => readiness(&limiter),
-            Ok(Request::Command(line)) => command(&limiter, line, &ask).await,
-            Err((status, why)) => (status, vec![json!({ "error": why })]),
-        };
-        let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        let head = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-            body.len()
-        );
-        stream.write_all((head + &body).as_bytes()).await?;
-        stream.shutdown().await
-    };
-    if let Ok(Err(error)) = timeout(PATIENCE, exchange).await {
+async fn connection(stream: TcpStream, limiter: Limiter, ask: mpsc::Sender<Asked>) {
+    let service = service_fn(|request| {
+        let (limiter, ask) = (&limiter, &ask);
+        async move { Ok::<_, Infallible>(respond(request, limiter, ask).await) }
+    });
+    let serving = http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Ok(Err(error)) = timeout(PATIENCE, serving).await {
         tracing::debug!(%error, "a request was broken off");
     }
 }
 
-const OK: &str = "200 OK";
-const BAD: &str = "400 Bad Request";
+async fn respond<B>(
+    request: Request<B>,
+    limiter: &Limiter,
+    ask: &mpsc::Sender<Asked>,
+) -> Response<String>
+where
+    B: Body<Error: Error + Send + Sync + 'static>,
+{
+    let (status, lines) = match wanted(request).await {
+        Ok(Wanted::Readiness) => readiness(limiter),
+        Ok(Wanted::Answer(line)) => command(limiter, line, ask).await,
+        Err((status, why)) => (status, vec![json!({ "error": why })]),
+    };
+    let mut response = Response::new(lines.iter().map(|line| format!("{line}\n")).collect());
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, const { HeaderValue::from_static("application/json") });
+    response
+}
 
-fn readiness(limiter: &Limiter) -> (&'static str, Vec<Value>) {
+fn readiness(limiter: &Limiter) -> (StatusCode, Vec<Value>) {
     let status = limiter.status();
-    let code = if status.ready { OK } else { "503 Service Unavailable" };
+    let code = if status.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, vec![json!({ "ready": status.ready, "waiting_for": status.waiting_for })])
 }
 
@@ -138,7 +158,7 @@ async fn command(
     limiter: &Limiter,
     line: String,
     ask: &mpsc::Sender<Asked>,
-) -> (&'static str, Vec<Value>) {
+) -> (StatusCode, Vec<Value>) {
     let why = match line.split_whitespace().next() {
         // Commands are answered one after the other, so none may wait.
         Some("ready") => return readiness(limiter),
@@ -152,128 +172,82 @@ async fn command(
                 Err(_) => Err("the node has ended".to_owned()),
             };
             return match answer {
-                Ok(lines) => (OK, lines),
-                Err(why) => (BAD, vec![json!({ "error": why })]),
+                Ok(lines) => (StatusCode::OK, lines),
+                Err(why) => (StatusCode::BAD_REQUEST, vec![json!({ "error": why })]),
             };
         }
     };
-    (BAD, vec![json!({ "error": why })])
+    (StatusCode::BAD_REQUEST, vec![json!({ "error": why })])
 }
 
 /// What is asked.
 #[derive(Debug, PartialEq, Eq)]
-enum Request {
-    Ready,
-    Command(String),
+enum Wanted {
+    Readiness,
+    Answer(String),
 }
 
-type Refusal = (&'static str, &'static str);
+type Refusal = (StatusCode, &'static str);
 
-/// Reads one request, or returns the status and the words of its refusal.
-async fn request(stream: &mut (impl AsyncReadExt + Unpin)) -> io::Result<Result<Request, Refusal>> {
-    let mut bytes = Vec::new();
-    let end = loop {
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
-        if end.unwrap_or(bytes.len()) > HEAD_BYTES_MAX {
-            return Ok(Err((
-                "431 Request Header Fields Too Large",
-                "the head is longer than 16 KiB",
-            )));
-        }
-        if let Some(end) = end {
-            break end;
-        }
-        if stream.read_buf(&mut bytes).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    };
-    let mut body = bytes.split_off(end + 4);
-    let Ok(head) = std::str::from_utf8(&bytes) else {
-        return Ok(Err((BAD, "the head is not UTF-8")));
-    };
-    let mut lines = head.split("\r\n");
-    let mut words = lines.next().unwrap_or_default().split(' ');
-    match (words.next().unwrap_or_default(), words.next().unwrap_or_default()) {
-        ("GET", "/ready") => return Ok(Ok(Request::Ready)),
-        ("POST", "/") => {}
-        (_, "/") => return Ok(Err(("405 Method Not Allowed", "POST a command to /"))),
-        (_, "/ready") => return Ok(Err(("405 Method Not Allowed", "GET /ready"))),
-        _ => return Ok(Err(("404 Not Found", "there are GET /ready and POST /"))),
+async fn wanted<B>(request: Request<B>) -> Result<Wanted, Refusal>
+where
+    B: Body<Error: Error + Send + Sync + 'static>,
+{
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, "/ready") => return Ok(Wanted::Readiness),
+        (&Method::POST, "/") => {}
+        (_, "/") => return Err((StatusCode::METHOD_NOT_ALLOWED, "POST a command to /")),
+        (_, "/ready") => return Err((StatusCode::METHOD_NOT_ALLOWED, "GET /ready")),
+        _ => return Err((StatusCode::NOT_FOUND, "there are GET /ready and POST /")),
     }
-    let mut length = 0;
-    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
-        if name.eq_ignore_ascii_case("transfer-encoding") {
-            return Ok(Err(("411 Length Required", "send the body with a content-length")));
-        }
-        if name.eq_ignore_ascii_case("content-length") {
-            let Ok(bytes) = value.trim().parse::<usize>() else {
-                return Ok(Err((BAD, "content-length is not a number")));
-            };
-            length = bytes;
-        }
-    }
-    if length > LINE_BYTES_MAX {
-        return Ok(Err(("413 Content Too Large", "a command is at most 64 KiB")));
-    }
-    while body.len() < length {
-        if stream.read_buf(&mut body).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-    body.truncate(length);
-    let Ok(line) = String::from_utf8(body) else {
-        return Ok(Err((BAD, "the command is not UTF-8")));
+    let bad = |why| (StatusCode::BAD_REQUEST, why);
+    let body = Limited::new(request.into_body(), LINE_BYTES_MAX).collect().await;
+    let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+        true => (StatusCode::PAYLOAD_TOO_LARGE, "a command is at most 64 KiB"),
+        false => bad("the body does not arrive whole"),
+    })?;
+    let Ok(line) = String::from_utf8(body.to_bytes().into()) else {
+        return Err(bad("the command is not UTF-8"));
     };
     match line.trim_end_matches(['\r', '\n']) {
-        line if line.contains(['\r', '\n']) => Ok(Err((BAD, "one command a request"))),
-        line => Ok(Ok(Request::Command(line.to_owned()))),
+        line if line.contains(['\r', '\n']) => Err(bad("one command a request")),
+        line => Ok(Wanted::Answer(line.to_owned())),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::Full;
+    use hyper::body::Bytes;
+
     use super::*;
 
-    fn read(text: &[u8]) -> Result<Request, String> {
+    fn read(method: &str, path: &str, body: &[u8]) -> Result<Wanted, u16> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let mut stream = text;
-        match runtime.block_on(request(&mut stream)) {
-            Ok(read) => read.map_err(|(status, _)| status[..3].to_owned()),
-            Err(error) => Err(error.kind().to_string()),
-        }
-    }
-
-    fn post(head: &str, body: &str) -> Result<Request, String> {
-        read(format!("POST / HTTP/1.1\r\nhost: x\r\n{head}\r\n{body}").as_bytes())
+        let body = Full::new(Bytes::copy_from_slice(body));
+        let request = Request::builder().method(method).uri(path).body(body).unwrap();
+        runtime.block_on(wanted(request)).map_err(|(status, _)| status.as_u16())
     }
 
     #[test]
-    fn a_request_is_read_whole_and_what_is_none_is_refused() {
-        let command = |line: &str| Ok(Request::Command(line.to_owned()));
-        assert_eq!(read(b"GET /ready HTTP/1.1\r\n\r\n"), Ok(Request::Ready));
-        assert_eq!(post("Content-Length: 5\r\n", "state"), command("state"));
-        assert_eq!(post("content-length: 6\r\n", "state\nmore"), command("state"));
-        assert_eq!(post("", ""), command(""));
-        let long = format!("x: {}\r\n", "x".repeat(HEAD_BYTES_MAX));
+    fn a_request_is_one_command_or_the_readiness_and_what_is_none_is_refused() {
+        let command = |line: &str| Ok(Wanted::Answer(line.to_owned()));
+        assert_eq!(read("GET", "/ready", b""), Ok(Wanted::Readiness));
+        assert_eq!(read("POST", "/", b"state"), command("state"));
+        assert_eq!(read("POST", "/", b"state\r\n"), command("state"));
+        assert_eq!(read("POST", "/", b""), command(""));
+        let longest = "x".repeat(LINE_BYTES_MAX);
+        assert_eq!(read("POST", "/", longest.as_bytes()), command(&longest));
         for (refused, status) in [
-            (read(b"GET / HTTP/1.1\r\n\r\n"), "405"),
-            (read(b"POST /ready HTTP/1.1\r\n\r\n"), "405"),
-            (read(b"GET /state HTTP/1.1\r\n\r\n"), "404"),
-            (read(b"nonsense\r\n\r\n"), "404"),
-            (read(b"\xff\r\n\r\n"), "400"),
-            (post("transfer-encoding: chunked\r\n", "5\r\nstate\r\n0\r\n\r\n"), "411"),
-            (post("content-length: -1\r\n", ""), "400"),
-            (post("content-length: 65537\r\n", ""), "413"),
-            (post("content-length: 11\r\n", "state\nstate"), "400"),
-            (post(&long, ""), "431"),
-            (post("content-length: 6\r\n", "state"), "unexpected end of file"),
-            (read(b""), "unexpected end of file"),
+            (read("GET", "/", b""), 405),
+            (read("POST", "/ready", b""), 405),
+            (read("GET", "/state", b""), 404),
+            (read("BREW", "/pot", b""), 404),
+            (read("POST", "/", b"\xff"), 400),
+            (read("POST", "/", b"state\nstate"), 400),
+            (read("POST", "/", format!("{longest}x").as_bytes()), 413),
         ] {
-            assert_eq!(refused, Err(status.to_owned()));
+            assert_eq!(refused, Err(status));
         }
-        assert_eq!(
-            read(b"POST / HTTP/1.1\r\ncontent-length: 1\r\n\r\n\xff"),
-            Err("400".to_owned())
-        );
     }
 }

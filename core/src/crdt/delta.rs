@@ -35,15 +35,27 @@ pub struct Delta {
     /// ended a grace before that may be missing.
     #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
     pub as_of: Option<Timestamp>,
-    /// In the last part of a chain about another replica than the sender: the sender's own version with which it began a
-    /// counter's newer generation last, if it ever did. What such a generation superseded is not in the chain, so the watermark
-    /// can be believed only by who has the sender's updates up to here; else, were the sender lost, nobody would have the
+    /// In the last part of a chain about another replica than the sender: whose cells began the newer generations of counters at
+    /// the sender of late, and the last version of each that did. What they superseded is not in the chain, so the watermark can be
+    /// believed only by who has these replicas up to there; else, were they and the sender lost, nobody would have the
     /// generation, and whoever has the older cells would keep them for itself.
-    #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
-    pub begun: Option<Version>,
+    #[serde(rename = "g", default, skip_serializing_if = "Vec::is_empty")]
+    pub begun: Vec<Begun>,
     /// The cells.
     #[serde(rename = "u")]
     pub updates: Vec<Update>,
+}
+
+/// A replica whose cells began counters' newer generations, and the last version that did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun(#[serde(with = "crate::id::replica_form")] pub ReplicaId, pub Version);
+
+impl Begun {
+    /// The most bytes that it takes in a message.
+    pub fn bytes_max(&self) -> usize {
+        // Two arrays, a text behind its length, three numbers of 64 bits.
+        self.0.node.as_str().len() + 2 + 3 + 3 * 9
+    }
 }
 
 /// One cell of one counter, as sent to a peer.

@@ -14,7 +14,7 @@ mod take_tests;
 mod version_vector;
 
 pub use cell::{COUNT_MAX, Cell};
-pub use delta::{Delta, DigestEntry, Update};
+pub use delta::{Begun, Delta, DigestEntry, Update};
 pub use delta::{UPDATE_BYTES_ESTIMATE, UPDATE_BYTES_MAX, UPDATE_BYTES_USUAL};
 pub use marks::Marks;
 pub(crate) use marks::without_trailing_zeroes;

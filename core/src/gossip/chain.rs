@@ -2,8 +2,9 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::time::Duration;
 
-use crate::crdt::Delta;
+use crate::crdt::{Begun, Delta};
 use crate::id::{ReplicaId, Version};
 use crate::table::Table;
 use crate::time::Timestamp;
@@ -46,7 +47,7 @@ impl OutgoingChain {
             part: self.part,
             watermark,
             as_of: None,
-            begun: None,
+            begun: Vec::new(),
             updates: part.updates,
         };
         self.sent = part.to;
@@ -59,9 +60,18 @@ impl OutgoingChain {
 #[derive(Debug, Default)]
 pub(super) struct IncomingChains {
     under_way: BTreeMap<ReplicaId, IncomingChain>,
-    /// Whole chains that are not believed before the peer's own updates are here up to a version.
-    waiting: BTreeMap<ReplicaId, (Version, Vouched)>,
+    /// What whole chains vouch for that is not believed yet ...
+    waiting: BTreeMap<ReplicaId, Vouched>,
+    /// ... before of these replicas everything is here up to a version: see [`Delta::begun`].
+    needs: BTreeMap<ReplicaId, Version>,
+    /// Since when it is put off.
+    since: Duration,
 }
+
+/// More replicas than this are not waited for.
+const NEEDS_MAX: usize = 256;
+/// For longer than this nothing is put off: what is waited for may have ended, or be lost with all who had it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a whole chain vouches for: all of a replica from a version to a watermark, by a time. See [`Delta`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,22 +120,49 @@ impl IncomingChains {
         }
     }
 
-    /// Puts off what a whole chain vouches for until the peer's own watermark is `begun`, in the place of what was put off before.
-    pub(super) fn wait(&mut self, replica: &ReplicaId, vouched: Vouched, begun: Version) {
-        self.waiting.insert(replica.clone(), (begun, vouched));
+    /// Puts off what a whole chain vouches for until these are here. `false` if that is too much to wait for.
+    pub(super) fn wait(
+        &mut self,
+        now: Duration,
+        (replica, vouched): (&ReplicaId, Vouched),
+        begun: &[Begun],
+    ) -> bool {
+        let new = begun.iter().filter(|Begun(needed, _)| !self.needs.contains_key(needed));
+        if self.needs.len() + new.count() > NEEDS_MAX {
+            return false;
+        }
+        for Begun(needed, version) in begun {
+            let needs = self.needs.entry(needed.clone()).or_default();
+            *needs = (*needs).max(*version);
+        }
+        if self.waiting.is_empty() {
+            self.since = now;
+        }
+        self.waiting.insert(replica.clone(), vouched);
+        true
     }
 
-    /// The peer's own watermark is this now: takes what was put off until then.
-    pub(super) fn take_believed(&mut self, watermark: Version) -> Vec<(ReplicaId, Vouched)> {
-        let mut believed = Vec::new();
-        self.waiting.retain(|replica, (begun, vouched)| {
-            let waits = *begun > watermark;
-            if !waits {
-                believed.push((replica.clone(), *vouched));
-            }
-            waits
-        });
-        believed
+    /// Takes what was put off, if all is here that it waits for, or is itself among what was put off.
+    pub(super) fn take_believed(
+        &mut self,
+        now: Duration,
+        table: &Table,
+    ) -> BTreeMap<ReplicaId, Vouched> {
+        if self.waiting.is_empty() {
+            return BTreeMap::new();
+        }
+        self.needs.retain(|needed, version| !table.reaches(needed, *version));
+        let comes_with = |(needed, version): (&ReplicaId, &Version)| {
+            self.waiting.get(needed).is_some_and(|vouched| {
+                vouched.watermark >= *version && vouched.from <= table.watermark(needed)
+            })
+        };
+        let is_over = now.saturating_sub(self.since) >= PATIENCE;
+        if !is_over && !self.needs.iter().all(comes_with) {
+            return BTreeMap::new();
+        }
+        self.needs.clear();
+        core::mem::take(&mut self.waiting)
     }
 }
 
@@ -176,7 +213,6 @@ impl IncomingChain {
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString;
-    use core::time::Duration;
 
     use super::*;
     use crate::id::Incarnation;
@@ -195,7 +231,7 @@ mod tests {
             part,
             watermark,
             as_of: None,
-            begun: None,
+            begun: Vec::new(),
             updates: Vec::new(),
         }
     }

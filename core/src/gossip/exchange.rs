@@ -2,7 +2,6 @@
 
 use alloc::borrow::ToOwned;
 use alloc::string::ToString;
-use alloc::vec::Vec;
 
 use super::chain::{Arrival, Vouched};
 use super::comparison::DigestPart;
@@ -13,11 +12,13 @@ use crate::id::{ReplicaId, Version};
 use crate::link::LinkId;
 use crate::mutant::mutant;
 use crate::table::{Applied, Bound};
-use crate::time::{Now, Timestamp};
+use crate::time::Now;
 use crate::wire::{CloseReason, FrameError, Message, read_frame};
 
 /// Room in a frame for what is around the updates of a delta, and around the entries of a digest.
 pub(super) const ENVELOPE_BYTES: usize = 512;
+/// The most that news of others takes for what it relies on, in a large cluster.
+const BEGUN_BYTES_MAX: usize = 512;
 
 impl Gossip {
     /// Takes in a frame: any number of messages.
@@ -141,77 +142,11 @@ impl Gossip {
         }
         // Where there is a hole, the watermark stays; the cells are asked for again when the next digest shows them missing.
         let Some(watermark) = whole.filter(|_| !has_hole) else { return };
+        if let Some(state) = self.links.get_mut(&link).filter(|_| delta.replica == *peer) {
+            state.owe_ack();
+        }
         let vouched = Vouched { from: delta.from, watermark, as_of: delta.as_of };
-        let waits_for = delta.begun.filter(|begun| self.table.watermark(peer) < *begun);
-        if let Some(begun) = waits_for {
-            return self.wait_for_generation(now, link, peer, (&delta.replica, vouched), begun);
-        }
-        self.believe(now, link, &delta.replica, before, vouched);
-        let Some(state) = self.links.get_mut(&link).filter(|_| delta.replica == *peer) else {
-            return;
-        };
-        state.owe_ack();
-        for (replica, vouched) in state.incoming.take_believed(self.table.watermark(peer)) {
-            let before = self.table.watermark(&replica);
-            self.believe(now, link, &replica, before, vouched);
-        }
-    }
-
-    /// Moves the watermark of a replica to where a whole chain leads; `before` is what it was before the chain's last part.
-    fn believe(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        replica: &ReplicaId,
-        before: Version,
-        vouched: Vouched,
-    ) {
-        self.vouched_as_of = self.vouched_as_of.max(vouched.as_of.unwrap_or_default());
-        let moved = self.table.complete(replica, vouched.from, vouched.watermark);
-        let watermark = self.table.watermark(replica);
-        if watermark > before {
-            self.repair.moved(replica);
-            self.reached(replica, watermark);
-            if !self.is_direct() {
-                // Also if all cells were here: those who got them by a push wait for it.
-                self.rumors.hear(replica, before, link, Vec::new());
-            }
-        }
-        match moved {
-            true => {}
-            // There is no room to remember it; the next digest asks for it again.
-            false if !self.table.knows(replica) => self.bound_reached(Bound::Replicas),
-            false => self.request(now, link, replica, watermark),
-        }
-    }
-
-    /// Puts off what the peer vouches for until its own updates are here up to `begun`: see [`Delta::begun`].
-    fn wait_for_generation(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        peer: &ReplicaId,
-        (replica, vouched): (&ReplicaId, Vouched),
-        begun: Version,
-    ) {
-        // What is not known is not waited for, so that no more can wait than replicas can be known; a digest brings it again.
-        if !self.table.knows(replica) {
-            return;
-        }
-        let Some(state) = self.links.get_mut(&link) else { return };
-        state.incoming.wait(replica, vouched, begun);
-        self.repair.answer_under_way(replica, now.monotonic);
-        if !self.is_direct() {
-            // The peer's own updates do not come by themselves.
-            self.request(now, link, peer, self.table.watermark(peer));
-        }
-    }
-
-    /// Whether a chain's watermark can be believed: by a clock that is far ahead of ours, counters have ended and were dropped
-    /// that are live here. Who takes such a node's word would never ask anyone for them again.
-    fn can_vouch(&self, now: Timestamp, delta: &Delta) -> bool {
-        let latest = now.plus(self.table.grace() / 2);
-        delta.as_of.is_none_or(|as_of| as_of <= latest) || mutant!(WatermarkOfFutureBelieved)
+        self.hear_vouched(now, link, (&delta.replica, before), vouched, &delta.begun);
     }
 
     /// Notes a part of a chain; returns the watermark that the chain leads to once it is whole.
@@ -228,12 +163,6 @@ impl Gossip {
             Arrival::Void => {}
         }
         None
-    }
-
-    fn reached(&mut self, replica: &ReplicaId, watermark: Version) {
-        for state in self.links.values_mut() {
-            state.goals.reached(replica, watermark);
-        }
     }
 
     /// Notes what a peer brought, for the next round and for the operator. `about` is the replica whose cells came, and our
@@ -297,11 +226,18 @@ impl Gossip {
                 if state.queued() >= self.settings.frames_queued_max {
                     return self.queue_is_full(now, link);
                 }
+                let begun_max = match replica == self.own {
+                    true => 0,
+                    false if direct => bytes_max / 4,
+                    // All is passed on by chains there.
+                    false => (bytes_max / 4).min(BEGUN_BYTES_MAX),
+                };
+                let bytes_max = bytes_max - begun_max;
                 let delta = state.streams.next_delta(&self.table, &self.own, &replica, bytes_max);
                 if let Some(mut delta) = delta {
                     if delta.watermark.is_some() {
                         delta.as_of = Some(as_of);
-                        delta.begun = self.table.last_begun().filter(|_| replica != self.own);
+                        delta.begun = self.table.begun(now.wall, begun_max);
                     }
                     self.send(link, &Message::Delta(delta));
                 }

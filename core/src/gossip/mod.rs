@@ -114,6 +114,7 @@ mod test_net;
 #[cfg(test)]
 mod tests;
 mod urgent;
+mod vouching;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;

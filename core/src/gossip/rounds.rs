@@ -224,6 +224,7 @@ impl Gossip {
     /// there.
     pub(super) fn anti_entropy_round(&mut self, now: Now) {
         self.drop_silent(now);
+        self.believe_waiting(now);
         let mut links = self.established();
         if !self.is_direct() {
             links.shuffle(&mut self.random);

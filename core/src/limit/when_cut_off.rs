@@ -31,8 +31,17 @@ pub enum WhenCutOff {
     Deny,
 }
 
-const ACTIONS: [(WhenCutOff, &str); 3] =
-    [(WhenCutOff::Allow, "allow"), (WhenCutOff::Share, "share"), (WhenCutOff::Deny, "deny")];
+impl WhenCutOff {
+    const ALL: [WhenCutOff; 3] = [WhenCutOff::Allow, WhenCutOff::Share, WhenCutOff::Deny];
+
+    fn word(self) -> &'static str {
+        match self {
+            WhenCutOff::Allow => "allow",
+            WhenCutOff::Share => "share",
+            WhenCutOff::Deny => "deny",
+        }
+    }
+}
 
 /// A text that says nothing about being cut off.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,11 +52,7 @@ pub struct InvalidWhenCutOff(String);
 
 impl fmt::Display for WhenCutOff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            WhenCutOff::Allow => "allow",
-            WhenCutOff::Share => "share",
-            WhenCutOff::Deny => "deny",
-        })
+        f.write_str(self.word())
     }
 }
 
@@ -55,8 +60,8 @@ impl FromStr for WhenCutOff {
     type Err = InvalidWhenCutOff;
 
     fn from_str(text: &str) -> Result<WhenCutOff, InvalidWhenCutOff> {
-        let found = ACTIONS.iter().find(|(_, word)| *word == text);
-        found.map(|(action, _)| *action).ok_or_else(|| InvalidWhenCutOff(text.to_string()))
+        let found = WhenCutOff::ALL.into_iter().find(|action| action.word() == text);
+        found.ok_or_else(|| InvalidWhenCutOff(text.to_string()))
     }
 }
 
@@ -66,8 +71,8 @@ mod tests {
 
     #[test]
     fn it_is_read_as_it_is_written() {
-        for (action, word) in ACTIONS {
-            assert_eq!((action.to_string(), word.parse()), (word.to_string(), Ok(action)));
+        for action in WhenCutOff::ALL {
+            assert_eq!(action.to_string().parse(), Ok(action));
         }
         let refused = "split".parse::<WhenCutOff>().unwrap_err().to_string();
         assert!(refused.contains("\"split\"") && refused.contains("\"share\""), "{refused}");

@@ -23,6 +23,17 @@ pub enum WhenLabelMissing {
     Skip,
 }
 
+impl WhenLabelMissing {
+    const ALL: [WhenLabelMissing; 2] = [WhenLabelMissing::Deny, WhenLabelMissing::Skip];
+
+    fn word(self) -> &'static str {
+        match self {
+            WhenLabelMissing::Deny => "deny",
+            WhenLabelMissing::Skip => "skip",
+        }
+    }
+}
+
 /// A text that says nothing about missing labels.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not what can be done when a label is missing: use \"deny\" or \"skip\"")]
@@ -30,10 +41,7 @@ pub struct InvalidWhenLabelMissing(String);
 
 impl fmt::Display for WhenLabelMissing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            WhenLabelMissing::Deny => "deny",
-            WhenLabelMissing::Skip => "skip",
-        })
+        f.write_str(self.word())
     }
 }
 
@@ -41,11 +49,8 @@ impl FromStr for WhenLabelMissing {
     type Err = InvalidWhenLabelMissing;
 
     fn from_str(text: &str) -> Result<WhenLabelMissing, InvalidWhenLabelMissing> {
-        match text {
-            "deny" => Ok(WhenLabelMissing::Deny),
-            "skip" => Ok(WhenLabelMissing::Skip),
-            _ => Err(InvalidWhenLabelMissing(text.to_string())),
-        }
+        let found = WhenLabelMissing::ALL.into_iter().find(|action| action.word() == text);
+        found.ok_or_else(|| InvalidWhenLabelMissing(text.to_string()))
     }
 }
 
@@ -55,7 +60,7 @@ mod tests {
 
     #[test]
     fn it_is_read_as_it_is_written() {
-        for action in [WhenLabelMissing::Deny, WhenLabelMissing::Skip] {
+        for action in WhenLabelMissing::ALL {
             assert_eq!(action.to_string().parse(), Ok(action));
         }
         let refused = "ignore".parse::<WhenLabelMissing>().unwrap_err().to_string();

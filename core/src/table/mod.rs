@@ -9,6 +9,7 @@
 mod admission;
 #[cfg(test)]
 mod amount_tests;
+mod begun;
 mod bounds;
 mod close;
 mod cut_off;
@@ -89,7 +90,7 @@ pub const SLOTS_PER_LOCK: usize = 32;
 ///   [`resolve`](Table::resolve), [`rejections`](Table::rejections), [`state_checksum`](Table::state_checksum).
 /// - **Send** (`replication`): [`harvest`](Table::harvest) gives changed cells their versions;
 ///   [`version_vector`](Table::version_vector) describes what is here; [`updates_after`](Table::updates_after) and
-///   [`updates`](Table::updates) read it, and [`last_begun`](Table::last_begun) says what that relies on.
+///   [`updates`](Table::updates) read it, and [`begun`](Table::begun) says what that relies on.
 /// - **Compare** (`digest`): [`digest_of`](Table::digest_of), [`bucket_sums`](Table::bucket_sums) and
 ///   [`digest_of_bucket`](Table::digest_of_bucket) say what is here, for peers to compare with theirs.
 /// - **Forget** (`forgetting`): [`forget_ended`](Table::forget_ended) drops the replicas of which nothing is left.

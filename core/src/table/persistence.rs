@@ -256,6 +256,10 @@ impl<'a> Restore<'a> {
             let index = replicas.index_or_insert(replica, usize::MAX);
             if let Some(index) = index.filter(|index| *index != ReplicaIndex::OWN) {
                 cells.push((index, *cell));
+                if stored.state.generation > 0 {
+                    // Which of them began it is not stored.
+                    replicas.begun.note(index, cell.version);
+                }
                 let replica_index = index.0 as usize;
                 if replica_index >= self.entries.len() {
                     self.entries.resize_with(replica_index + 1, Vec::new);

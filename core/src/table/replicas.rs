@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::SlotId;
+use super::begun::Beginners;
 use super::digest::bucket_of;
 use super::slot::Slot;
 use super::update_log::UpdateLog;
@@ -62,8 +63,8 @@ pub(super) struct Replicas {
     changed: Vec<ReplicaIndex>,
     forgotten: Vec<ReplicaId>,
     pub has_storage: bool,
-    /// The last version of an own cell that began a counter's newer generation here.
-    pub begun: Version,
+    /// Whose cells began newer generations here.
+    pub begun: Beginners,
     /// The longest grace that any node of the cluster has, as far as is known.
     pub grace: Duration,
 }
@@ -83,7 +84,7 @@ impl Replicas {
             changed: Vec::new(),
             forgotten: Vec::new(),
             has_storage: true,
-            begun: Version::ZERO,
+            begun: Beginners::default(),
             grace,
         };
         replicas.index_or_insert(&own, usize::MAX);
@@ -169,6 +170,11 @@ impl Replicas {
     /// The updates held past the watermark: the dots beyond the version vector.
     pub(super) fn ahead(&self, index: ReplicaIndex) -> impl Iterator<Item = (Version, SlotId)> {
         self.replica(index).ahead.iter()
+    }
+
+    /// The latest version of a cell past the watermark; 0 if there is none.
+    pub(super) fn latest_ahead(&self, index: ReplicaIndex) -> Version {
+        self.replica(index).ahead.last().unwrap_or_default()
     }
 
     /// Notes a cell that was merged, in a counter that ends then.
@@ -267,7 +273,7 @@ impl Replicas {
         own.log.push(version, id);
         let is_first = slot.counter.stamp_own(version) == Version::ZERO;
         if is_first && slot.counter.generation() > 0 {
-            self.begun = version;
+            self.begun.note(ReplicaIndex::OWN, version);
         }
         let end = slot.ends();
         self.changed(ReplicaIndex::OWN);
@@ -320,6 +326,7 @@ impl Replicas {
         let known = self.known.get_mut(index.0 as usize).and_then(Option::take);
         let Some(replica) = known else { return };
         self.by_id.remove(&replica.id);
+        self.begun.forget(index);
         if let Some(others) = self.in_bucket.get_mut(replica.bucket) {
             others.remove(&index);
         }

@@ -1,7 +1,6 @@
 //! Versions, watermarks and deltas: how a table's changes reach its peers, and theirs reach it.
 
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
 
 use super::replicas::Replicas;
 use super::shard::{Shard, trim};
@@ -58,6 +57,15 @@ pub struct Applied {
     pub refused: Vec<Bound>,
 }
 
+/// What a merge of one update has led to.
+struct Took {
+    merged: Merged,
+    slot: SlotId,
+    ends: Timestamp,
+    /// It began a newer generation of the counter here.
+    begins: bool,
+}
+
 impl Table {
     /// The replica that this table writes as.
     pub fn own_replica(&self) -> ReplicaId {
@@ -103,23 +111,6 @@ impl Table {
         harvested
     }
 
-    /// A counter's newer generation is being begun here; it gets its version by a harvest.
-    #[cold]
-    pub(super) fn begins_generation(&self) {
-        self.begins.store(true, Ordering::Relaxed);
-    }
-
-    /// The last version of an own cell that began a counter's newer generation here: see [`Delta::begun`](crate::crdt::Delta::begun).
-    /// All that was begun before this call has its version then.
-    pub fn last_begun(&self) -> Option<Version> {
-        // It was set under the lock of a shard in which the chain was read since.
-        if self.begins.swap(false, Ordering::Relaxed) {
-            self.harvest(DirtySet::All);
-        }
-        let begun = self.lock_replicas().begun;
-        (begun > Version::ZERO).then_some(begun)
-    }
-
     /// Whether anything was ever heard of the replica.
     pub fn knows(&self, replica: &ReplicaId) -> bool {
         self.lock_replicas().index(replica).is_some()
@@ -129,6 +120,13 @@ impl Table {
     pub fn watermark(&self, replica: &ReplicaId) -> Version {
         let replicas = self.lock_replicas();
         replicas.index(replica).map_or(Version::ZERO, |index| replicas.watermark(index))
+    }
+
+    /// Whether anything of the replica is held that is as late as this version, or all up to it was.
+    pub fn reaches(&self, replica: &ReplicaId, version: Version) -> bool {
+        let replicas = self.lock_replicas();
+        let latest = |index| replicas.watermark(index).max(replicas.latest_ahead(index));
+        replicas.index(replica).is_some_and(|index| latest(index) >= version)
     }
 
     /// The last version assigned to an own cell.
@@ -240,11 +238,14 @@ impl Table {
             }
             for update in some {
                 match self.apply_update(now, index, update) {
-                    Ok((Merged::New, slot, ends)) => {
+                    Ok(Took { merged: Merged::New, slot, ends, begins }) => {
                         replicas.hold(index, update.version, slot, ends);
                         applied.new.push(slot);
+                        if begins {
+                            replicas.begun.note(index, update.version);
+                        }
                     }
-                    Ok((Merged::Known | Merged::Superseded, ..)) => {}
+                    Ok(Took { merged: Merged::Known | Merged::Superseded, .. }) => {}
                     Err(Rejection::Late) => self.rejected.cell_late(),
                     Err(Rejection::Full(bound)) => {
                         self.rejected.refused(bound, 1);
@@ -285,7 +286,7 @@ impl Table {
         now: Timestamp,
         replica: ReplicaIndex,
         update: &Update,
-    ) -> Result<(Merged, SlotId, Timestamp), Rejection> {
+    ) -> Result<Took, Rejection> {
         let ends = self.check(now, update)?;
         let key_hash = self.key_hash(&update.key);
         let mut shard = self.lock(shard_of(key_hash));
@@ -315,7 +316,8 @@ impl Table {
         }
         let (merged, marks_grew) =
             slot.counter.merge(replica, update.generation, update.cell(), marks);
-        if slot.counter.generation() != generation {
+        let begins = slot.counter.generation() != generation;
+        if begins {
             // The newer generation removed the own cell: nothing is left that needs a version.
             slot.dirty = false;
             self.note_begun_if_cut(&mut shard, slot_index);
@@ -325,7 +327,8 @@ impl Table {
         if merged == Merged::New || marks_grew {
             shard.mark_unpersisted(slot_index);
         }
-        Ok((merged, SlotId::new(shard_of(key_hash), slot_index), ends))
+        let slot = SlotId::new(shard_of(key_hash), slot_index);
+        Ok(Took { merged, slot, ends, begins })
     }
 
     /// Checks that an update can be true and is still wanted; returns when its counter ends.

@@ -262,13 +262,16 @@ mod tests {
                 .prop_map(|(entry, last)| Message::Entries { entries: vec![entry], last }),
             (replica(), any::<u64>(), prop::option::of(any::<u64>()), updates()).prop_map(
                 |(replica, from, watermark, updates)| Message::Delta(Delta {
-                    replica,
                     from: Version(from),
                     chain: from as u32,
                     part: 3,
                     watermark: watermark.map(Version),
                     as_of: watermark.map(Timestamp),
-                    begun: watermark.map(Version),
+                    begun: watermark
+                        .map(|w| crate::crdt::Begun(replica.clone(), Version(w)))
+                        .into_iter()
+                        .collect(),
+                    replica,
                     updates,
                 })
             ),

@@ -12,5 +12,5 @@ mod until;
 
 pub use copy::copy_dir;
 pub use moment::copy_moment;
-pub use proxy::Proxy;
+pub use proxy::{Proxy, Way};
 pub use until::until;
