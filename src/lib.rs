@@ -4,6 +4,7 @@
 #![deny(unreachable_pub)]
 
 mod clock;
+mod cluster_key;
 mod config;
 mod decision;
 mod denial;
@@ -13,6 +14,7 @@ mod handle;
 mod limiter;
 mod meter;
 mod offline;
+mod random;
 mod receipt;
 mod reset;
 mod runtime;
@@ -21,6 +23,7 @@ mod store;
 mod token;
 mod transport;
 
+pub use cluster_key::{ClusterKey, InvalidClusterKey};
 pub use config::{Config, ConfigBuilder, ConfigError, Durability, Unmatched, WhenFull};
 pub use decision::{Decision, Peek};
 pub use denial::Denial;
@@ -32,7 +35,7 @@ pub use offline::{
 };
 pub use receipt::{Receipt, RefundError};
 pub use reset::{Reset, ResetError};
-pub use runtime::{Closed, DurabilityError, OpenError, SetPeersError};
+pub use runtime::{Closed, DurabilityError, OpenError, SetKeysError, SetPeersError};
 pub use status::{DurabilityState, Health, RunState, Status};
 pub use store::{CounterStore, Subtracted};
 pub use tallymesh_core::crdt::{Cell, Marks, VersionVector};

@@ -19,7 +19,7 @@ use tallymesh_core::id::NodeId;
 use tallymesh_core::table::Debit;
 
 use crate::receipt::{LifeId, Receipt, RefundError, TOKENS_MAX, Taken};
-use crate::runtime::random;
+use crate::random::random;
 
 const VERSION: u8 = 1;
 const MAC_BYTES: usize = 16;

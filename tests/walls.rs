@@ -26,6 +26,8 @@ const ROOMS: &[(&str, &str)] = &[
     ("core", "gossip"),
     ("core", "storage"),
     ("library", "clock"),
+    ("library", "random"),
+    ("library", "cluster_key"),
     ("library", "config"),
     ("library", "transport"),
     ("library", "disk"),
@@ -59,7 +61,7 @@ const SAID_ONLY_IN: &[(&str, &[&str])] = &[
     ("read::<ReplicaRecord>", &["core/src/storage/walk.rs"]),
     ("Instant::now", &["src/clock.rs"]),
     ("SystemTime::now", &["src/clock.rs"]),
-    ("SysRng", &["src/runtime/random.rs"]),
+    ("SysRng", &["src/random.rs"]),
     (".inner.store.node", &[]),
 ];
 

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use super::ConfigError;
+use crate::cluster_key::Keys;
 use super::error::invalid;
 use super::settings::{Kind, SETTINGS, Setting, VARIABLES};
 use super::validate::{Origin, Value, Values, not_allowed, parse};
@@ -49,9 +50,12 @@ fn value(setting: &Setting, text: &OsStr) -> Result<Value, ConfigError> {
     if path == "node.data_dir" {
         return Ok(Value::Path(PathBuf::from(text)));
     }
+    if setting.kind == Kind::Keys {
+        return Ok(Value::Keys(Keys::parse(&text.to_string_lossy())));
+    }
     let text = text.to_str().ok_or_else(|| invalid(path, format!("{text:?}"), "UTF-8"))?;
     Ok(match setting.kind {
-        Kind::Text | Kind::OneOf(_) | Kind::Duration(..) | Kind::DurationOrNever(..) => {
+        Kind::Text | Kind::Keys | Kind::OneOf(_) | Kind::Duration(..) | Kind::DurationOrNever(..) => {
             Value::Text(text.to_owned())
         }
         Kind::Texts => {

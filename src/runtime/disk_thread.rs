@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::wakers::Worker;
-use super::{DurabilityError, OpenError, Signals, lock, random, spawn};
+use super::{DurabilityError, OpenError, Signals, lock, spawn};
+use crate::random::random;
 use crate::clock::Clock;
 use crate::config::{Config, Durability};
 use crate::disk::{self, ReadProgress};

@@ -14,10 +14,12 @@ use super::disk_thread::DiskThread;
 use super::log::Reporter;
 use super::peer_sources::{Dns, Outcome, PeerSources, Told};
 use super::wakers::Worker;
-use super::{OpenError, Seen, Signals, lock, random, spawn};
+use super::{OpenError, Seen, Signals, lock, spawn};
 use crate::clock::Clock;
+use crate::cluster_key::Keys;
 use crate::config::{Config, PeerEntry};
-use crate::transport::{Tcp, Transport};
+use crate::random::random;
+use crate::transport::{Handshake, Security, Tcp, Transport};
 use tallymesh_core::gossip::{Gossip, Input, KnownMember, Output};
 use tallymesh_core::table::{Bound, Rejections, Table};
 use tallymesh_core::time::Now;
@@ -27,8 +29,14 @@ const NOTE_MEMBERS_EVERY: Duration = Duration::from_secs(60);
 /// How long it may take to say goodbye to the peers.
 const GOODBYE: Duration = Duration::from_millis(500);
 
-/// A new list of peers, and who waits for it to be taken in.
-pub(super) type NewPeers = (Vec<PeerEntry>, oneshot::Sender<()>);
+/// What is changed while the node runs, and who waits for it to be taken in.
+pub(super) type Change = (Changed, oneshot::Sender<()>);
+
+/// What takes the place of a setting of the config.
+pub(super) enum Changed {
+    Peers(Vec<PeerEntry>),
+    Keys(Keys),
+}
 
 /// Starts the thread, and waits until it listens and has the peers' state, or has waited for it long enough.
 pub(super) async fn start(
@@ -36,7 +44,7 @@ pub(super) async fn start(
     (table, members): (Arc<Table>, Vec<KnownMember>),
     clock: Arc<Clock>,
     (disk, signals): (Arc<DiskThread>, &Arc<Signals>),
-    new_peers: mpsc::Receiver<NewPeers>,
+    changes: mpsc::Receiver<Change>,
 ) -> Result<(JoinHandle<()>, Option<SocketAddr>), OpenError> {
     let (tell_bound, bound) = oneshot::channel();
     let (tell_caught_up, caught_up) = oneshot::channel();
@@ -49,8 +57,13 @@ pub(super) async fn start(
     let thread = spawn("gossip", move || {
         let _guard = ExitGuard { signals: signals.clone(), disk };
         runtime.block_on(async {
-            let bind =
-                Tcp::bind(config.listen, config.gossip.frame_bytes_max, config.gossip.links_max);
+            let security = config.keys.map(|keys| {
+                let handshake = Handshake::new(keys, &config.gossip.cluster, &table.own_replica());
+                Security::new(handshake, config.gossip.handshake_timeout)
+            });
+            let (frame_bytes_max, links_max) =
+                (config.gossip.frame_bytes_max, config.gossip.links_max);
+            let bind = Tcp::bind(config.listen, frame_bytes_max, links_max, security);
             let mut settings = config.gossip;
             let tcp = match bind.await {
                 Ok((tcp, address)) => {
@@ -80,7 +93,7 @@ pub(super) async fn start(
                 signals,
                 reporter: Reporter::new(config.other_slots),
                 sources: PeerSources::new(Dns::default()),
-                new_peers,
+                changes,
                 addresses_left_out: 0,
                 clock_watch: ClockWatch::default(),
                 rejected: Rejections::default(),
@@ -124,7 +137,7 @@ struct GossipLoop<T> {
     signals: Arc<Signals>,
     reporter: Reporter,
     sources: PeerSources,
-    new_peers: mpsc::Receiver<NewPeers>,
+    changes: mpsc::Receiver<Change>,
     /// How many addresses of peers there was no room for.
     addresses_left_out: usize,
     clock_watch: ClockWatch,
@@ -152,9 +165,14 @@ impl<T: Transport> GossipLoop<T> {
                 () = signals.urgent.notified() => self.input(Input::Urgent),
                 () = signals.changed.notified() => self.input(Input::Changed),
                 told = self.sources.next() => self.source_told(told),
-                Some((peers, taken)) = self.new_peers.recv() => {
-                    self.sources.set(peers);
-                    self.sources_changed();
+                Some((changed, taken)) = self.changes.recv() => {
+                    match changed {
+                        Changed::Peers(peers) => {
+                            self.sources.set(peers);
+                            self.sources_changed();
+                        }
+                        Changed::Keys(keys) => self.transport.set_keys(keys),
+                    }
                     self.show(self.clock.now());
                     // Only if the caller has given up, there is no receiver.
                     let _ = taken.send(());

@@ -9,7 +9,6 @@ mod disk_thread;
 mod gossip_thread;
 mod log;
 mod peer_sources;
-mod random;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -25,10 +24,11 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, PeerEntry};
+use crate::cluster_key::{ClusterKey, Keys};
+use crate::config::{Config, ConfigError, PeerEntry, checked_keys};
 use bounds_watch::{BoundsWatch, words};
 use disk_thread::DiskThread;
-pub(crate) use random::random;
+use gossip_thread::{Change, Changed};
 pub(crate) use slots::open_in_slot;
 use tallymesh_core::gossip::{CutOff, KnownMember, PeerStatus};
 use tallymesh_core::storage::StorageError;
@@ -156,6 +156,45 @@ pub enum SetPeersError {
     Closed,
 }
 
+/// Why the keys were not replaced. The former ones stay in force.
+///
+/// ```
+/// use tallymesh::{ClusterKey, Config, CounterStore, SetKeysError};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (key, config) = (ClusterKey::generate()?, Config::builder("a").in_memory());
+/// let store = CounterStore::open(config.clone().gossip_key([key.clone()]).build()?).await?;
+/// assert!(matches!(store.set_keys([]).await, Err(SetKeysError::Invalid(_))));
+/// # store.close().await?;
+/// let open = CounterStore::open(config.build()?).await?;
+/// assert!(matches!(open.set_keys([key]).await, Err(SetKeysError::NoKey)));
+/// # open.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetKeysError {
+    /// There are none, too many, or one is given twice.
+    #[error(transparent)]
+    Invalid(#[from] ConfigError),
+    /// The store was opened without a key, and so are its peers: it would lose them all.
+    #[error("this node was opened without a key, and so has none to replace: open it with gossip.key")]
+    NoKey,
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+fn fingerprints(keys: &Keys) -> Vec<String> {
+    keys.iter().map(ClusterKey::fingerprint).collect()
+}
+
+/// What is said, at the start and in the health, of a node that others can reach and that has no key.
+const OPEN: &str = "gossip.insecure is set and there is no gossip.key: whoever reaches gossip.listen can read, raise and reset all \
+                    counters; give all nodes a key (`tallymesh keygen`)";
+
 /// How long the last drop of a store may write.
 const DROP_WRITES_MAX: Duration = Duration::from_millis(100);
 
@@ -174,7 +213,11 @@ pub(crate) struct Runtime {
     pub in_memory: bool,
     /// The most counters and replicas, by the config.
     bounds: Bounds,
-    new_peers: mpsc::Sender<gossip_thread::NewPeers>,
+    changes: mpsc::Sender<Change>,
+    /// The fingerprints of the keys in force; `None` where nobody proves anything.
+    keys: Option<Mutex<Vec<String>>>,
+    /// Whether others can reach it, and need not prove who they are.
+    is_open: bool,
 }
 
 /// The signals between the embedder's threads and our own.
@@ -281,7 +324,7 @@ impl Runtime {
         let disk_thread::Started { table, members, clock, set_aside } = started;
         // An opening that is dropped must not leave threads behind that hold the directory.
         let abandoned = StopOnDrop(Some((disk.clone(), signals.clone())));
-        let (new_peers, taken) = mpsc::channel(1);
+        let (changes, taken) = mpsc::channel(1);
         let gossip = gossip_thread::start(
             config,
             (table.clone(), members),
@@ -299,6 +342,9 @@ impl Runtime {
             }
         };
         abandoned.disarm();
+        if config.is_open() {
+            tracing::warn!("{OPEN}");
+        }
         let threads = Threads { gossip: gossip_thread, disk: disk_thread };
         let threads = Mutex::new(Some(threads));
         Ok(Runtime {
@@ -311,7 +357,9 @@ impl Runtime {
             set_aside,
             in_memory: config.data_dir.is_none(),
             bounds: config.bounds.clone(),
-            new_peers,
+            changes,
+            keys: config.keys.as_ref().map(|keys| Mutex::new(fingerprints(keys))),
+            is_open: config.is_open(),
         })
     }
 
@@ -359,14 +407,37 @@ impl Runtime {
     /// Replaces the list of peers, and waits until the gossip thread has taken it in.
     pub(crate) async fn set_peers(&self, peers: &[String]) -> Result<(), SetPeersError> {
         let sources = PeerEntry::parse_all(peers)?;
+        self.change(Changed::Peers(sources)).await.ok_or(SetPeersError::Closed)
+    }
+
+    /// Replaces the keys, and waits until the gossip thread has taken them in.
+    pub(crate) async fn set_keys(&self, keys: Vec<ClusterKey>) -> Result<(), SetKeysError> {
+        let keys = checked_keys(keys)?;
+        let shown = self.keys.as_ref().ok_or(SetKeysError::NoKey)?;
+        self.change(Changed::Keys(keys.clone())).await.ok_or(SetKeysError::Closed)?;
+        *lock(shown) = fingerprints(&keys);
+        Ok(())
+    }
+
+    /// Has the gossip thread take this in; `None` if it has ended, or is about to.
+    async fn change(&self, changed: Changed) -> Option<()> {
         if self.is_closing() {
-            return Err(SetPeersError::Closed);
+            return None;
         }
         let (tell_taken, taken) = oneshot::channel();
         // Either fails only when the thread has ended.
-        let sent = self.new_peers.send((sources, tell_taken)).await;
-        sent.map_err(|_| SetPeersError::Closed)?;
-        taken.await.map_err(|_| SetPeersError::Closed)
+        self.changes.send((changed, tell_taken)).await.ok()?;
+        taken.await.ok()
+    }
+
+    /// The fingerprints of the keys in force, first that of the one to dial with.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.keys.as_ref().map(|keys| lock(keys).clone()).unwrap_or_default()
+    }
+
+    /// What is said as long as others can reach this node and need not prove who they are.
+    pub(crate) fn openness(&self) -> Option<String> {
+        self.is_open.then(|| OPEN.to_owned())
     }
 
     /// What is said of each bound that is reached: because the node is full, or because something was refused lately.

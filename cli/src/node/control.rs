@@ -214,6 +214,8 @@ impl<'a> Control<'a> {
             "frames_refused": rejections.frames_refused,
             "frames_delayed": rejections.frames_delayed,
             "addresses_refused": rejections.addresses_refused,
+            "strangers_refused": rejections.strangers_refused,
+            "keys": status.keys,
         })
     }
 }
@@ -268,6 +270,7 @@ fn peer_json(peer: &PeerStatus) -> Value {
         "lag": peer.lag,
         "clock_offset_ms": peer.clock_offset_ms,
         "different_limits": peer.different_limits,
+        "key": peer.key,
         "round_trip_us": peer.round_trip.map(|time| time.as_micros() as u64),
         "last_heard_ms": peer.last_heard.map(|time| time.as_millis() as u64),
     })

@@ -1,6 +1,7 @@
 //! The program, as its users run it.
 
 mod directories;
+mod keygen;
 mod node;
 mod pipes;
 mod replay;

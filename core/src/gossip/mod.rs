@@ -96,6 +96,8 @@ mod peer_exchange;
 mod peer_exchange_tests;
 mod peers;
 #[cfg(test)]
+mod proven_tests;
+#[cfg(test)]
 mod removed_tests;
 mod repair;
 mod rest;
@@ -245,12 +247,14 @@ impl Gossip {
 
     fn link_event(&mut self, now: Now, event: LinkEvent) {
         match event {
-            // What a transport proves of a peer does not bind it to a node yet.
-            LinkEvent::Up { link, dialed, remote, peer: _ } => {
+            LinkEvent::Up { link, dialed, remote, peer } => {
                 let remote = remote.and_then(|remote| remote.parse().ok());
-                self.link_up(now, link, dialed, remote);
+                self.link_up(now, link, dialed, (remote, peer));
             }
             LinkEvent::DialFailed { address, error } => self.dial_failed(now, address, error),
+            LinkEvent::Unproven { dialed, remote, error } => {
+                self.unproven(now, dialed, remote, error);
+            }
             LinkEvent::Frame { link, bytes } => {
                 self.frame(now, link, &bytes);
                 if !self.urgent_rumors.is_empty() {
