@@ -3,7 +3,8 @@
 //! It is written as 64 hex digits and in no other way: they have one length, no padding and no letter case that matters, nothing
 //! that a shell, YAML or TOML takes for something else, and what looks like them can be hidden in a message.
 
-use std::fmt::{self, Write};
+use std::fmt;
+use std::fmt::Write;
 use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -120,7 +121,10 @@ impl ClusterKey {
     /// # Ok::<(), tallymesh::InvalidClusterKey>(())
     /// ```
     pub fn fingerprint(&self) -> String {
-        let hash = Sha256::new().chain_update("tallymesh cluster key").chain_update(self.bytes()).finalize();
+        let hash = Sha256::new()
+            .chain_update("tallymesh cluster key")
+            .chain_update(self.bytes())
+            .finalize();
         hex(hash.get(..FINGERPRINT_BYTES).unwrap_or_default())
     }
 

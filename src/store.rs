@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cluster_key::ClusterKey;
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::cluster_key::ClusterKey;
 use crate::runtime::{Closed, DurabilityError, OpenError, SetKeysError, SetPeersError};
 use crate::status::{Health, Status};
 use tallymesh_core::crdt::VersionVector;

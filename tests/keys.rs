@@ -102,8 +102,10 @@ async fn two_nodes_with_a_key_in_common_agree_and_show_which_one() {
     let b = open(config("b", &[&a]).gossip_key(keys(&[2]))).await;
     a.add(&counter(), 3).unwrap();
     b.add(&counter(), 4).unwrap();
-    until("they agree", PATIENCE, || [&a, &b].iter().all(|store| store.value(&counter()) == 7)).await;
+    until("they agree", PATIENCE, || [&a, &b].iter().all(|store| store.value(&counter()) == 7))
+        .await;
     for store in [&a, &b] {
+        until("it is shown", PATIENCE, || is_connected(store)).await;
         let peer = store.peers().into_iter().find(|peer| peer.connected).unwrap();
         assert_eq!(peer.key, Some(key(2).fingerprint()));
         assert_eq!(strangers(store), 0);
@@ -172,7 +174,10 @@ async fn ends_without_a_byte(mut stream: TcpStream, what: &str) {
 }
 
 /// Two nodes with a key; the second has dialed the first.
-async fn pair(byte: u8, with: impl Fn(ConfigBuilder) -> ConfigBuilder) -> (CounterStore, CounterStore) {
+async fn pair(
+    byte: u8,
+    with: impl Fn(ConfigBuilder) -> ConfigBuilder,
+) -> (CounterStore, CounterStore) {
     let a = open(with(config("a", &[]).gossip_key(keys(&[byte])))).await;
     let b = open(with(config("b", &[&a]).gossip_key(keys(&[byte])))).await;
     until("they are connected", PATIENCE, || is_connected(&a) && is_connected(&b)).await;
@@ -184,7 +189,10 @@ async fn whatever_a_stranger_sends_it_is_closed_and_a_good_pair_goes_on() {
     let (a, b) = pair(6, |config| config.handshake_timeout(Duration::from_millis(300))).await;
     let mut inputs: Vec<(String, Vec<u8>)> = Vec::new();
     for size in [0, 1, 2, 3, 47, 48, 50, 64, 1_024, 1_026, 4_096, 65_537] {
-        inputs.push((format!("{size} bytes of garbage"), (0..size).map(|n| n as u8 ^ 0x5a).collect()));
+        inputs.push((
+            format!("{size} bytes of garbage"),
+            (0..size).map(|n| n as u8 ^ 0x5a).collect(),
+        ));
         // As a record of that length would be.
         let length = (size as u16).to_be_bytes();
         inputs.push((format!("a record of {size}"), [&length[..], &vec![7; size]].concat()));
@@ -267,7 +275,8 @@ async fn a_key_is_changed_under_load_without_a_gap() {
     let (load, running) = load(&a, &b);
     let all_under = |byte| {
         let fingerprint = Some(key(byte).fingerprint());
-        let is_under = |store: &CounterStore| store.peers().iter().all(|peer| peer.key == fingerprint);
+        let is_under =
+            |store: &CounterStore| store.peers().iter().all(|peer| peer.key == fingerprint);
         is_under(&a) && is_under(&b)
     };
     assert!(all_under(old));

@@ -52,7 +52,9 @@ fn refused(path: &Path, error: &io::Error) -> String {
     let path = path.display();
     match error.kind() {
         io::ErrorKind::AlreadyExists => {
-            format!("{path} is there already, and maybe in use: give another name, or remove it first")
+            format!(
+                "{path} is there already, and maybe in use: give another name, or remove it first"
+            )
         }
         _ => format!("{path} cannot be written: {error}"),
     }

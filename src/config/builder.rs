@@ -149,6 +149,19 @@ impl ConfigBuilder {
 
     /// The path of a file with the keys of the cluster, one a line, in the place of [`gossip_key`](Self::gossip_key). What follows
     /// a `#` is a comment. On Unix, a file that others than its owner can read is refused.
+    ///
+    /// ```
+    /// use tallymesh::{ClusterKey, Config};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // As `tallymesh keygen --out cluster.key` makes it.
+    /// # let file = tempfile::NamedTempFile::new()?;
+    /// # let path = file.path().to_str().unwrap_or_default();
+    /// std::fs::write(path, ClusterKey::generate()?.reveal())?;
+    /// let config = Config::builder("a").in_memory().listen("0.0.0.0:7946").key_file(path).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn key_file(self, path: impl Into<String>) -> Self {
         self.set("gossip.key_file", Value::Text(path.into()))

@@ -53,9 +53,10 @@ fn without_keys(error: toml::de::Error) -> Box<dyn std::error::Error + Send + Sy
     let is_long_word = |word: &str| word.len() >= KEY_LIKE_FROM;
     let hidden = text.lines().map(|line| {
         let Some((number, code)) = line.split_once(" | ") else { return line.to_owned() };
-        let is_key = code.trim_start().strip_prefix("key").is_some_and(|rest| {
-            rest.trim_start().starts_with('=') || rest.trim_start().is_empty()
-        });
+        let is_key = code
+            .trim_start()
+            .strip_prefix("key")
+            .is_some_and(|rest| rest.trim_start().starts_with('=') || rest.trim_start().is_empty());
         // The line below an assignment may go on with it.
         let may_have_key = is_key || code.split(|c: char| !c.is_ascii_hexdigit()).any(is_long_word);
         match may_have_key {

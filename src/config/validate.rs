@@ -8,10 +8,10 @@ use std::time::Duration;
 use tallymesh_core::time::{self, InvalidDuration, format_duration, whole_ms};
 
 use super::ConfigError;
-use crate::cluster_key::Keys;
 use super::error::invalid;
 use super::peer_entry::PeerEntry;
 use super::settings::{DefaultValue, Kind, SETTINGS, Setting};
+use crate::cluster_key::Keys;
 
 /// A value of a setting. A duration or a path may also be text, as in a file.
 #[derive(Debug, Clone)]

@@ -9,10 +9,10 @@ use tokio::sync::{oneshot, watch};
 
 use super::wakers::Worker;
 use super::{DurabilityError, OpenError, Signals, lock, spawn};
-use crate::random::random;
 use crate::clock::Clock;
 use crate::config::{Config, Durability};
 use crate::disk::{self, ReadProgress};
+use crate::random::random;
 use tallymesh_core::gossip::KnownMember;
 use tallymesh_core::id::{Incarnation, ReplicaId};
 use tallymesh_core::storage::{

@@ -180,7 +180,9 @@ pub enum SetKeysError {
     #[error(transparent)]
     Invalid(#[from] ConfigError),
     /// The store was opened without a key, and so are its peers: it would lose them all.
-    #[error("this node was opened without a key, and so has none to replace: open it with gossip.key")]
+    #[error(
+        "this node was opened without a key, and so has none to replace: open it with gossip.key"
+    )]
     NoKey,
     /// The store is closed.
     #[error("the store is closed")]

@@ -54,15 +54,23 @@ pub(super) enum HandshakeError {
         "it does not answer to our key {fingerprint}: it has another gossip.key, no key, or another gossip.cluster ({source})"
     )]
     NoAnswer { fingerprint: String, source: io::Error },
-    #[error("its answer is none to our key {fingerprint}: is it a node of this cluster, and has it a gossip.key?")]
+    #[error(
+        "its answer is none to our key {fingerprint}: is it a node of this cluster, and has it a gossip.key?"
+    )]
     WrongAnswer { fingerprint: String },
-    #[error("it has none of the keys that this node accepts ({accepted}), or another gossip.cluster")]
+    #[error(
+        "it has none of the keys that this node accepts ({accepted}), or another gossip.cluster"
+    )]
     OtherKey { accepted: String },
-    #[error("its first bytes are not those of a node with a key: it has no gossip.key, or is no tallymesh node")]
+    #[error(
+        "its first bytes are not those of a node with a key: it has no gossip.key, or is no tallymesh node"
+    )]
     NoHandshake,
     #[error("it closed the connection before it had proven a key ({0})")]
     Closed(io::Error),
-    #[error("it did not confirm the handshake: what it sent first was recorded, or was changed on the way")]
+    #[error(
+        "it did not confirm the handshake: what it sent first was recorded, or was changed on the way"
+    )]
     NotConfirmed,
     #[error("it had not proven a key in time")]
     TimedOut,
@@ -142,7 +150,8 @@ impl Handshake {
         build: impl FnOnce(Builder<'a>) -> Result<HandshakeState, snow::Error>,
     ) -> Result<HandshakeState, HandshakeError> {
         let params = PARAMS.parse().map_err(failed("its parameters"))?;
-        let builder = Builder::new(params).prologue(&self.prologue).map_err(failed("its prologue"))?;
+        let builder =
+            Builder::new(params).prologue(&self.prologue).map_err(failed("its prologue"))?;
         build(builder).map_err(failed("its state"))
     }
 
@@ -154,10 +163,7 @@ impl Handshake {
 
 impl Session {
     pub(super) fn proven(&self) -> Proven {
-        Proven::ClusterKey {
-            fingerprint: self.fingerprint.clone(),
-            replica: self.replica.clone(),
-        }
+        Proven::ClusterKey { fingerprint: self.fingerprint.clone(), replica: self.replica.clone() }
     }
 }
 
@@ -317,7 +323,10 @@ mod tests {
         }
         for length in [48, 150, 1_024] {
             let (error, answer) = answer_to(&with_length(length)).await;
-            assert!(matches!(error, HandshakeError::OtherKey { .. }) && answer.is_empty(), "{length}");
+            assert!(
+                matches!(error, HandshakeError::OtherKey { .. }) && answer.is_empty(),
+                "{length}"
+            );
         }
     }
 

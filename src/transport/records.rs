@@ -91,7 +91,8 @@ impl Opener {
     }
 
     fn open_any(&mut self, record: &[u8], plain: &mut Vec<u8>) -> Result<usize, RecordError> {
-        let Some(length) = record.len().checked_sub(TAG_BYTES).filter(|length| *length <= PLAIN_MAX)
+        let Some(length) =
+            record.len().checked_sub(TAG_BYTES).filter(|length| *length <= PLAIN_MAX)
         else {
             return Err(RecordError::Length(record.len()));
         };
@@ -188,9 +189,17 @@ pub(super) mod tests {
         assert_eq!(opener.open(&messages[1], &mut plain), Err(RecordError::Broken), "too early");
         assert_eq!(opener.open(&messages[0], &mut plain), Ok(()));
         assert_eq!(opener.open(&messages[0], &mut plain), Err(RecordError::Broken), "repeated");
-        assert_eq!(opener.open(&messages[2], &mut plain), Err(RecordError::Broken), "one is left out");
+        assert_eq!(
+            opener.open(&messages[2], &mut plain),
+            Err(RecordError::Broken),
+            "one is left out"
+        );
         let [_, (_, mut other)] = sessions();
-        assert_eq!(other.open(&messages[0], &mut plain), Err(RecordError::Broken), "of another session");
+        assert_eq!(
+            other.open(&messages[0], &mut plain),
+            Err(RecordError::Broken),
+            "of another session"
+        );
     }
 
     #[test]

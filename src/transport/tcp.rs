@@ -14,10 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Interval, MissedTickBehavior};
 
+use super::Transport;
 use super::noise::{Handshake, HandshakeError, Session, SharedHandshake};
 use super::strangers::Strangers;
 use super::stream::{Incoming, Outgoing};
-use super::Transport;
 use crate::cluster_key::{ClusterKey, Keys};
 use tallymesh_core::link::{LinkEvent, LinkId, Proven};
 use tallymesh_core::wire::{FRAME_HEADER_BYTES, payload_bytes};
@@ -106,8 +106,16 @@ impl Connection {
 
 enum RawEvent {
     /// `renews` is the link whose place it takes, if it was dialed for that.
-    Dialed { address: String, renews: Option<LinkId>, opened: Result<Opened, DialError> },
-    Proven { number: u64, remote: String, opened: Result<Opened, HandshakeError> },
+    Dialed {
+        address: String,
+        renews: Option<LinkId>,
+        opened: Result<Opened, DialError>,
+    },
+    Proven {
+        number: u64,
+        remote: String,
+        opened: Result<Opened, HandshakeError>,
+    },
     Link(LinkEvent),
 }
 
@@ -243,9 +251,8 @@ impl Tcp {
     fn take_raw(&mut self, raw: RawEvent) -> Option<LinkEvent> {
         match raw {
             RawEvent::Dialed { address, renews, opened } => {
-                let opened = opened.and_then(|opened| {
-                    self.still_accepted(opened).map_err(DialError::Unproven)
-                });
+                let opened = opened
+                    .and_then(|opened| self.still_accepted(opened).map_err(DialError::Unproven));
                 if let Some(renewed) = renews {
                     // Where the old link is gone, the address is dialed again anyway.
                     self.connections.get_mut(&renewed)?.is_renewed = false;

@@ -167,7 +167,9 @@ pub fn worker(slot: usize) -> Program {
 
 /// The value of a variable: as it is given, or from the one secret that there is.
 fn value(variable: &Value) -> String {
-    let Some(secret) = at(variable, "valueFrom.secretKeyRef") else { return text(variable, "value") };
+    let Some(secret) = at(variable, "valueFrom.secretKeyRef") else {
+        return text(variable, "value");
+    };
     let of_secret = (text(secret, "name"), text(secret, "key"));
     assert_eq!(of_secret, ("tallymesh-key".into(), "cluster.key".into()));
     KEY.repeat(32)

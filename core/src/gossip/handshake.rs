@@ -198,7 +198,8 @@ impl Gossip {
         if state.peer().is_some() {
             return;
         }
-        if matches!(&state.proven, Proven::ClusterKey { replica: proven, .. } if *proven != replica) {
+        if matches!(&state.proven, Proven::ClusterKey { replica: proven, .. } if *proven != replica)
+        {
             self.handshake_failed(dialed, HandshakeFailure::OtherReplica);
             return self.close(now, link, CloseReason::Other);
         }

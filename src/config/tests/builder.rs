@@ -42,7 +42,9 @@ fn the_builder_and_the_file_make_the_same_config() {
         .listen("0.0.0.0:1")
         .peers(["h:1", "i:2"])
         .insecure(true)
-        .gossip_key([1, 2].map(|byte| ClusterKey::parse(&format!("{byte:02x}").repeat(32)).unwrap()))
+        .gossip_key(
+            [1, 2].map(|byte| ClusterKey::parse(&format!("{byte:02x}").repeat(32)).unwrap()),
+        )
         .cluster("blue")
         .advertise("10.0.0.7:7946")
         .peer_exchange(false)

@@ -7,7 +7,12 @@ use crate::ClusterKey;
 const KEY: &str = "7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f";
 
 fn fingerprints(config: &Config) -> Vec<String> {
-    config.keys.iter().flat_map(crate::cluster_key::Keys::iter).map(ClusterKey::fingerprint).collect()
+    config
+        .keys
+        .iter()
+        .flat_map(crate::cluster_key::Keys::iter)
+        .map(ClusterKey::fingerprint)
+        .collect()
 }
 
 fn with(gossip: &str) -> Result<Config, ConfigError> {
@@ -101,7 +106,8 @@ fn a_key_that_is_none_is_refused_by_its_path_and_never_shown() {
     }
     let base = Config::builder("a").in_memory();
     for (keys, why) in [(0, "at least one"), (5, "at most 4 keys, not 5")] {
-        let keys = (1..=keys).map(|byte| ClusterKey::parse(&format!("{byte:02}").repeat(32)).unwrap());
+        let keys =
+            (1..=keys).map(|byte| ClusterKey::parse(&format!("{byte:02}").repeat(32)).unwrap());
         let message = base.clone().gossip_key(keys).build().unwrap_err().to_string();
         assert!(message.contains("gossip.key") && message.contains(why), "{message}");
     }

@@ -9,7 +9,11 @@ use super::*;
 /// A setting as a line of TOML, under its table.
 fn toml(setting: &Setting, value: &str) -> String {
     let value = match setting.kind {
-        Kind::Text | Kind::Keys | Kind::OneOf(_) | Kind::Duration(..) | Kind::DurationOrNever(..) => {
+        Kind::Text
+        | Kind::Keys
+        | Kind::OneOf(_)
+        | Kind::Duration(..)
+        | Kind::DurationOrNever(..) => {
             format!("{value:?}")
         }
         Kind::Texts | Kind::Flag | Kind::Count(..) | Kind::Fraction(..) => value.to_owned(),
