@@ -22,7 +22,7 @@ const FINGERPRINT_BYTES: usize = 8;
 /// So many keys a node accepts: a stranger's first message is tried with each.
 const KEYS_MAX: usize = 4;
 
-/// A secret of 32 bytes that makes a node a member of a cluster: who has it can join, and nobody else.
+/// A secret of 32 bytes that makes a node a member of a cluster: who has it can join, and no other node.
 ///
 /// No text that is made of it by `Debug` has it, and its bytes are overwritten when it is dropped. Two keys are told apart by their
 /// [`fingerprint`](Self::fingerprint).
@@ -107,7 +107,7 @@ impl ClusterKey {
         }
     }
 
-    /// The key as 64 hex digits, for a file or a secret store. Whoever reads them is a member.
+    /// The key as 64 hex digits, for a file or a secret store. Who reads them is a member.
     pub fn reveal(&self) -> String {
         hex(&**self.0)
     }

@@ -272,7 +272,7 @@ impl CounterStore {
     /// used to dial and all are accepted. Returns once they are in force. The next opening begins with its config's keys again.
     ///
     /// A connection under a key that is not accepted any more is closed at once. One that this node dialed under another key than
-    /// the first is dialed anew within seconds, and closed once the new one is there. So a key is changed without a gap in three
+    /// the first is dialed again within seconds, and closed once the new one is there. So a key is changed without a gap in three
     /// steps, each on all nodes before the next: accept the new key as well (`[old, new]`), dial with it (`[new, old]`), and, once
     /// every [peer's key](tallymesh_core::gossip::PeerStatus::key) is the new one, take the old one away (`[new]`).
     ///

@@ -127,7 +127,7 @@ async fn another_key_is_refused_at_both_ends_with_a_word() {
     b.add(&counter(), 1).unwrap();
     until("who dialed knows", PATIENCE, || absence(&b) == Some(PeerAbsence::Unproven)).await;
     until("who was dialed counts", PATIENCE, || strangers(&a) > 1).await;
-    assert_eq!((a.peers().len(), a.value(&counter())), (0, 0), "nobody was ever there");
+    assert_eq!((a.peers().len(), a.value(&counter())), (0, 0), "no peer was ever there");
     let (ours, theirs) = (key(3).fingerprint(), key(4).fingerprint());
     until("the log says it", PATIENCE, || {
         LOG.says(&["a connection was refused", "none of the keys", &ours, "127.0.0.1"])
@@ -162,15 +162,13 @@ async fn no_key_is_refused_by_one_and_does_not_answer_to_one() {
     close([keyed, plain, dialing]).await;
 }
 
-/// Waits for the end of a connection; what was sent before it must be nothing.
-async fn ends_without_a_byte(mut stream: TcpStream, what: &str) {
+/// Waits for the end of a connection, and returns how it ended; what was sent before it must be nothing.
+async fn ends_without_a_byte(mut stream: TcpStream, what: &str) -> Result<(), ErrorKind> {
     let mut bytes = Vec::new();
     let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
-    match ended.unwrap_or_else(|_| panic!("it was never closed: {what}")) {
-        Ok(_) => {}
-        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{what}"),
-    }
+    let ended = ended.unwrap_or_else(|_| panic!("it was never closed: {what}"));
     assert!(bytes.is_empty(), "{what}: {bytes:?}");
+    ended.map(drop).map_err(|error| error.kind())
 }
 
 /// Two nodes with a key; the second has dialed the first.
@@ -208,7 +206,8 @@ async fn whatever_a_stranger_sends_it_is_closed_and_a_good_pair_goes_on() {
         a.add(&counter(), 1).unwrap();
         counted += 1;
         until("the good pair goes on", PATIENCE, || b.value(&counter()) == counted).await;
-        ends_without_a_byte(stream, &what).await;
+        let end = ends_without_a_byte(stream, &what).await;
+        assert!(matches!(end, Ok(()) | Err(ErrorKind::ConnectionReset)), "{what}: {end:?}");
     }
     until("each was counted", PATIENCE, || strangers(&a) == count).await;
     assert!(is_connected(&a) && is_connected(&b));
@@ -227,7 +226,8 @@ async fn strangers_have_few_places_and_none_of_those_of_peers() {
     let pushed_out = 2 * PLACES as u64;
     until("the oldest are pushed out", PATIENCE, || strangers(&a) == pushed_out).await;
     for stream in silent.drain(..2 * PLACES) {
-        ends_without_a_byte(stream, "one of the oldest").await;
+        let end = ends_without_a_byte(stream, "one of the oldest").await;
+        assert_eq!(end, Err(ErrorKind::ConnectionReset), "nothing of it is left in the system");
     }
     // All places are taken, and a member comes in all the same.
     let c = open(with(config("c", &[&a]).gossip_key(keys(&[7])))).await;

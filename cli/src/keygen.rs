@@ -11,7 +11,7 @@ use crate::command::{CommandResult, complain, print_line};
 
 /// Makes a key for a cluster, 64 hex digits, for `gossip.key` or a file that `gossip.key_file` names.
 ///
-/// Whoever has the key is a member of the cluster. Give it to each node, and to nobody else.
+/// Who has the key is a member of the cluster. Give it to each node, and to nothing else.
 #[derive(Debug, clap::Args)]
 pub struct KeygenArgs {
     /// Writes the key into this file, which only its owner can read, instead of standard output. A file that is there is left as

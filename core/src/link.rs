@@ -30,8 +30,8 @@ pub enum Proven {
 /// What happens to connections.
 ///
 /// The events of one link come in this order: `Up`, then any number of `Frame` and `Sent`, then `Down` at most once. Each
-/// address that was to be dialed brings exactly one `Up`, `DialFailed` or `Unproven`. A transport that renews a link to an address
-/// brings another `Up` for it.
+/// address that was to be dialed brings exactly one `Up`, `DialFailed` or `Unproven`. A transport that replaces a link
+/// to an address brings another `Up` for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkEvent {
     /// A connection is established, and may carry frames both ways.

@@ -362,7 +362,7 @@ export class Limiter implements AsyncDisposable {
    * four, of which the first is used to dial and all are accepted. The next opening begins with its config's keys again.
    *
    * A connection under a key that is not accepted any more is closed at once; one that this node dialed under another key than the first
-   * is dialed anew. So a key is changed without a gap in three steps, each on all nodes before the next: `[old, new]`, `[new, old]`, and,
+   * is dialed again. So a key is changed without a gap in three steps, each on all nodes before the next: `[old, new]`, `[new, old]`, and,
    * once the `key` of every peer in `peers()` is the new one, `[new]`.
    *
    * @param keys - each 64 hex digits; no message shows them

@@ -1,20 +1,17 @@
 //! Settings from code.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tallymesh_core::gossip::GossipSettings;
-use tallymesh_core::id::NodeId;
 use tallymesh_core::limit::{Limit, Policy};
 use tallymesh_core::table::Bounds;
 use tallymesh_core::time::format_duration;
-use tallymesh_core::wire::DEFAULT_CLUSTER;
 
 use super::environment::with_variable;
 use super::error::invalid;
+use super::names::{cluster, node_id};
 use super::validate::{NEVER, Origin, Value, Values};
 use super::{Config, ConfigError, Durability, Slots, Unmatched, WhenFull, file, keys, slots};
 use crate::cluster_key::{ClusterKey, Keys};
@@ -413,37 +410,6 @@ impl ConfigBuilder {
         config.gossip.peer_exchange = config.peer_exchange && is_trusted;
         Ok(config)
     }
-}
-
-fn cluster(values: &Values) -> Result<Arc<str>, ConfigError> {
-    let name = values.text("gossip.cluster")?;
-    let name = name.as_deref().unwrap_or(DEFAULT_CLUSTER);
-    // A cluster is called what a node may be.
-    match name.parse::<NodeId>() {
-        Ok(_) => Ok(name.into()),
-        Err(_) => Err(invalid("gossip.cluster", format!("{name:?}"), NODE_ID_ALLOWED)),
-    }
-}
-
-fn node_id(values: &Values) -> Result<NodeId, ConfigError> {
-    let text = values.text("node.id")?.unwrap_or_default();
-    match text.as_str() {
-        HOST_NAME => node_id_of_host(&gethostname::gethostname()),
-        text => text.parse().map_err(|_| invalid("node.id", format!("{text:?}"), NODE_ID_ALLOWED)),
-    }
-}
-
-/// The id that stands for the machine's host name.
-const HOST_NAME: &str = "@hostname";
-const NODE_ID_ALLOWED: &str = "1 to 64 ASCII letters, digits, '.', '_' or '-'";
-
-pub(super) fn node_id_of_host(name: &OsStr) -> Result<NodeId, ConfigError> {
-    name.to_str().and_then(|name| name.parse().ok()).ok_or_else(|| {
-        let allowed = format!(
-            "the host name, {name:?}, must be {NODE_ID_ALLOWED}; give the node a name of its own"
-        );
-        invalid("node.id", format!("{HOST_NAME:?}"), &allowed)
-    })
 }
 
 /// `None` keeps the state in memory only.

@@ -46,7 +46,7 @@ fn parse(text: &str) -> Result<Keys, String> {
     Keys::parse(&keys).map_err(|why| format!("a file with {why}"))
 }
 
-/// The text of a file that nobody but its owner can read.
+/// The text of a file that only its owner can read.
 fn read(path: &Path) -> io::Result<Zeroizing<String>> {
     let because = |error: io::Error| io::Error::other(format!("a file that can be read: {error}"));
     // Anything else may have no end, or wait for a writer.

@@ -5,6 +5,7 @@ mod environment;
 mod error;
 mod file;
 mod keys;
+mod names;
 mod peer_entry;
 mod settings;
 mod slots;

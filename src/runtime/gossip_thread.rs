@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::bounds_watch::grown;
+use super::changes::{Change, Changed};
 use super::clock_watch::ClockWatch;
 use super::disk_thread::DiskThread;
 use super::log::Reporter;
@@ -16,7 +17,6 @@ use super::peer_sources::{Dns, Outcome, PeerSources, Told};
 use super::wakers::Worker;
 use super::{OpenError, Seen, Signals, lock, spawn};
 use crate::clock::Clock;
-use crate::cluster_key::Keys;
 use crate::config::{Config, PeerEntry};
 use crate::random::random;
 use crate::transport::{Handshake, Security, Tcp, Transport};
@@ -28,15 +28,6 @@ use tallymesh_core::time::Now;
 const NOTE_MEMBERS_EVERY: Duration = Duration::from_secs(60);
 /// How long it may take to say goodbye to the peers.
 const GOODBYE: Duration = Duration::from_millis(500);
-
-/// What is changed while the node runs, and who waits for it to be taken in.
-pub(super) type Change = (Changed, oneshot::Sender<()>);
-
-/// What takes the place of a setting of the config.
-pub(super) enum Changed {
-    Peers(Vec<PeerEntry>),
-    Keys(Keys),
-}
 
 /// Starts the thread, and waits until it listens and has the peers' state, or has waited for it long enough.
 pub(super) async fn start(

@@ -4,6 +4,7 @@
 //! embedder, a slow disk and a slow peer do not delay each other, and none of them delays a decision.
 
 mod bounds_watch;
+mod changes;
 mod clock_watch;
 mod disk_thread;
 mod gossip_thread;
@@ -21,14 +22,14 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::clock::Clock;
-use crate::cluster_key::{ClusterKey, Keys};
-use crate::config::{Config, ConfigError, PeerEntry, checked_keys};
+use crate::config::Config;
 use bounds_watch::{BoundsWatch, words};
+use changes::{Change, fingerprints};
+pub use changes::{SetKeysError, SetPeersError};
 use disk_thread::DiskThread;
-use gossip_thread::{Change, Changed};
 pub(crate) use slots::open_in_slot;
 use tallymesh_core::gossip::{CutOff, KnownMember, PeerStatus};
 use tallymesh_core::storage::StorageError;
@@ -130,71 +131,8 @@ pub enum DurabilityError {
     Unfinished,
 }
 
-/// Why the list of peers was not replaced. The former one stays in force.
-///
-/// ```
-/// use tallymesh::{Config, CounterStore, SetPeersError};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
-/// let error = store.set_peers(["10.0.0.7"]).await.unwrap_err();
-/// assert!(matches!(error, SetPeersError::Invalid(_)) && error.to_string().contains("host:port"));
-/// store.close().await?;
-/// assert!(matches!(store.set_peers(["10.0.0.7:7946"]).await, Err(SetPeersError::Closed)));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SetPeersError {
-    /// There are too many entries, or one is not allowed: as for `gossip.peers` of a config.
-    #[error(transparent)]
-    Invalid(#[from] ConfigError),
-    /// The store is closed.
-    #[error("the store is closed")]
-    Closed,
-}
-
-/// Why the keys were not replaced. The former ones stay in force.
-///
-/// ```
-/// use tallymesh::{ClusterKey, Config, CounterStore, SetKeysError};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let (key, config) = (ClusterKey::generate()?, Config::builder("a").in_memory());
-/// let store = CounterStore::open(config.clone().gossip_key([key.clone()]).build()?).await?;
-/// assert!(matches!(store.set_keys([]).await, Err(SetKeysError::Invalid(_))));
-/// # store.close().await?;
-/// let open = CounterStore::open(config.build()?).await?;
-/// assert!(matches!(open.set_keys([key]).await, Err(SetKeysError::NoKey)));
-/// # open.close().await?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SetKeysError {
-    /// There are none, too many, or one is given twice.
-    #[error(transparent)]
-    Invalid(#[from] ConfigError),
-    /// The store was opened without a key, and so are its peers: it would lose them all.
-    #[error(
-        "this node was opened without a key, and so has none to replace: open it with gossip.key"
-    )]
-    NoKey,
-    /// The store is closed.
-    #[error("the store is closed")]
-    Closed,
-}
-
-fn fingerprints(keys: &Keys) -> Vec<String> {
-    keys.iter().map(ClusterKey::fingerprint).collect()
-}
-
 /// What is said, at the start and in the health, of a node that others can reach and that has no key.
-const OPEN: &str = "gossip.insecure is set and there is no gossip.key: whoever reaches gossip.listen can read, raise and reset all \
+const OPEN: &str = "gossip.insecure is set and there is no gossip.key: each process that reaches gossip.listen can read, raise and reset all \
                     counters; give all nodes a key (`tallymesh keygen`)";
 
 /// How long the last drop of a store may write.
@@ -216,7 +154,7 @@ pub(crate) struct Runtime {
     /// The most counters and replicas, by the config.
     bounds: Bounds,
     changes: mpsc::Sender<Change>,
-    /// The fingerprints of the keys in force; `None` where nobody proves anything.
+    /// The fingerprints of the keys in force; `None` where peers prove nothing.
     keys: Option<Mutex<Vec<String>>>,
     /// Whether others can reach it, and need not prove who they are.
     is_open: bool,
@@ -404,37 +342,6 @@ impl Runtime {
     pub(crate) async fn ready(&self) {
         // The sender lives as long as we do.
         let _ = self.signals.ready.subscribe().wait_for(|ready| *ready).await;
-    }
-
-    /// Replaces the list of peers, and waits until the gossip thread has taken it in.
-    pub(crate) async fn set_peers(&self, peers: &[String]) -> Result<(), SetPeersError> {
-        let sources = PeerEntry::parse_all(peers)?;
-        self.change(Changed::Peers(sources)).await.ok_or(SetPeersError::Closed)
-    }
-
-    /// Replaces the keys, and waits until the gossip thread has taken them in.
-    pub(crate) async fn set_keys(&self, keys: Vec<ClusterKey>) -> Result<(), SetKeysError> {
-        let keys = checked_keys(keys)?;
-        let shown = self.keys.as_ref().ok_or(SetKeysError::NoKey)?;
-        self.change(Changed::Keys(keys.clone())).await.ok_or(SetKeysError::Closed)?;
-        *lock(shown) = fingerprints(&keys);
-        Ok(())
-    }
-
-    /// Has the gossip thread take this in; `None` if it has ended, or is about to.
-    async fn change(&self, changed: Changed) -> Option<()> {
-        if self.is_closing() {
-            return None;
-        }
-        let (tell_taken, taken) = oneshot::channel();
-        // Either fails only when the thread has ended.
-        self.changes.send((changed, tell_taken)).await.ok()?;
-        taken.await.ok()
-    }
-
-    /// The fingerprints of the keys in force, first that of the one to dial with.
-    pub(crate) fn keys(&self) -> Vec<String> {
-        self.keys.as_ref().map(|keys| lock(keys).clone()).unwrap_or_default()
     }
 
     /// What is said as long as others can reach this node and need not prove who they are.

@@ -1,5 +1,6 @@
 //! How frames get from one node to another: a small trait, and TCP, in the clear or under a key of the cluster.
 
+mod crypto;
 mod noise;
 mod records;
 mod strangers;
@@ -26,7 +27,7 @@ pub(crate) trait Transport {
     fn close(&mut self, link: LinkId);
 
     /// Dials with the first of these keys from now on, and accepts all of them. Links that were made under another one go down.
-    /// Those that were dialed under another than the first are renewed: another `Up` comes for their address.
+    /// Those that were dialed under another than the first are replaced: another `Up` comes for their address.
     fn set_keys(&mut self, keys: Keys);
 
     /// What happens next. Cancelling the future loses nothing.

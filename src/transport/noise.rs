@@ -4,14 +4,14 @@
 //! who dials                                who listens
 //!   psk, e, its replica       ->             tries each key that it accepts; a stranger is refused here, before any Diffie-Hellman
 //!                             <-   e, ee, its replica
-//!   a record without content  ->             a link, only now: a first message that was recorded and is sent again brings nobody in
+//!   a record without content  ->             a link, only now: a first message that was recorded and is sent again brings no node in
 //! ```
 //!
 //! Each is a record, and a first one has at most 1 KiB. What is bound to what: the keys of the session are made of a cluster key and
 //! of both ends' fresh secrets (so a key that leaks later opens nothing that was recorded) over a transcript of the prologue (this
 //! handshake's name and version, and the cluster's name), both replicas (node id, boot and nonce), and which end dialed. So both ends
 //! have read the same, or no record opens. The replica of a hello must be the one of the transcript; the versions of the protocol of
-//! frames are agreed on in the hello, which nobody can change on its way any more. Members with one key are not told apart by it.
+//! frames are agreed on in the hello, which cannot be changed on its way any more. Members with one key are not told apart by it.
 
 use std::io;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use snow::{Builder, HandshakeState};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::crypto::builder;
 use super::records::{HEADER_BYTES, Opener, RecordError, Sealer, both, message_bytes};
 use crate::cluster_key::{ClusterKey, KEY_BYTES, Keys};
 use tallymesh_core::id::ReplicaId;
@@ -150,8 +151,7 @@ impl Handshake {
         build: impl FnOnce(Builder<'a>) -> Result<HandshakeState, snow::Error>,
     ) -> Result<HandshakeState, HandshakeError> {
         let params = PARAMS.parse().map_err(failed("its parameters"))?;
-        let builder =
-            Builder::new(params).prologue(&self.prologue).map_err(failed("its prologue"))?;
+        let builder = builder(params).prologue(&self.prologue).map_err(failed("its prologue"))?;
         build(builder).map_err(failed("its state"))
     }
 

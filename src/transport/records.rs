@@ -120,13 +120,14 @@ pub(super) fn message_bytes(header: [u8; HEADER_BYTES]) -> Result<usize, RecordE
 pub(super) mod tests {
     use proptest::prelude::*;
 
+    use super::super::crypto::builder;
     use super::*;
 
     /// Both ends of a session.
     pub(in super::super) fn sessions() -> [(Sealer, Opener); 2] {
         let params = || "Noise_NN_25519_ChaChaPoly_BLAKE2s".parse().unwrap();
-        let mut near = snow::Builder::new(params()).build_initiator().unwrap();
-        let mut far = snow::Builder::new(params()).build_responder().unwrap();
+        let mut near = builder(params()).build_initiator().unwrap();
+        let mut far = builder(params()).build_responder().unwrap();
         let (mut message, mut payload) = ([0; 128], [0; 128]);
         let length = near.write_message(&[], &mut message).unwrap();
         far.read_message(&message[..length], &mut payload).unwrap();

@@ -32,8 +32,8 @@ const TURN_AWAY_EVERY: Duration = Duration::from_millis(10);
 const EVENTS_MAX: usize = 256;
 /// Frames on their way out, per peer; the gossip keeps well below.
 const FRAMES_MAX: usize = 64;
-/// How often a link is dialed anew that was made under another key than the first.
-const RENEW_EVERY: Duration = Duration::from_secs(1);
+/// How often a link is dialed again that was made under another key than the first.
+const REDIAL_EVERY: Duration = Duration::from_secs(1);
 
 /// TCP connections, and the socket that listens for them.
 pub(crate) struct Tcp {
@@ -46,14 +46,14 @@ pub(crate) struct Tcp {
     turn_away: Interval,
     raw_events: mpsc::Receiver<RawEvent>,
     events_in: mpsc::Sender<RawEvent>,
-    /// Without it, nobody proves anything.
+    /// Without it, peers prove nothing.
     security: Option<Security>,
     strangers: Strangers,
     /// Events that have happened already.
     due: VecDeque<LinkEvent>,
-    /// Whether there may be links to renew, and when to do so.
+    /// Whether there may be links to dial again, and when to do so.
     may_be_stale: bool,
-    renew: Interval,
+    redial: Interval,
 }
 
 /// By what peers prove who they are, and how long they may take for it.
@@ -79,7 +79,7 @@ struct Connection {
     /// Of the key that it was proven with.
     fingerprint: Option<String>,
     /// Whether another one is being dialed that takes its place.
-    is_renewed: bool,
+    is_redialed: bool,
 }
 
 impl Connection {
@@ -105,10 +105,10 @@ impl Connection {
 }
 
 enum RawEvent {
-    /// `renews` is the link whose place it takes, if it was dialed for that.
+    /// `replaces` is the link whose place it takes, if it was dialed for that.
     Dialed {
         address: String,
-        renews: Option<LinkId>,
+        replaces: Option<LinkId>,
         opened: Result<Opened, DialError>,
     },
     Proven {
@@ -149,8 +149,8 @@ impl Tcp {
         let (events_in, raw_events) = mpsc::channel(EVENTS_MAX);
         let mut turn_away = tokio::time::interval(TURN_AWAY_EVERY);
         turn_away.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut renew = tokio::time::interval(RENEW_EVERY);
-        renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut redial = tokio::time::interval(REDIAL_EVERY);
+        redial.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let tcp = Tcp {
             connections: HashMap::new(),
             next_link: 0,
@@ -164,7 +164,7 @@ impl Tcp {
             strangers: Strangers::default(),
             due: VecDeque::new(),
             may_be_stale: false,
-            renew,
+            redial,
         };
         Ok((tcp, address))
     }
@@ -195,19 +195,19 @@ impl Tcp {
             writer,
             dialed: dialed.clone(),
             fingerprint,
-            is_renewed: false,
+            is_redialed: false,
         };
         self.connections.insert(link, connection);
         LinkEvent::Up { link, dialed, remote, peer }
     }
 
     /// Dials an address, in the place of this link if there is one.
-    fn start_dialing(&self, address: String, renews: Option<LinkId>) {
+    fn start_dialing(&self, address: String, replaces: Option<LinkId>) {
         let (events, security) = (self.events_in.clone(), self.security.clone());
         tokio::spawn(async move {
             let opened = dial(&address, security).await;
             // The receiver is only gone when the node is.
-            let _ = events.send(RawEvent::Dialed { address, renews, opened }).await;
+            let _ = events.send(RawEvent::Dialed { address, replaces, opened }).await;
         });
     }
 
@@ -250,12 +250,12 @@ impl Tcp {
 
     fn take_raw(&mut self, raw: RawEvent) -> Option<LinkEvent> {
         match raw {
-            RawEvent::Dialed { address, renews, opened } => {
+            RawEvent::Dialed { address, replaces, opened } => {
                 let opened = opened
                     .and_then(|opened| self.still_accepted(opened).map_err(DialError::Unproven));
-                if let Some(renewed) = renews {
+                if let Some(replaced) = replaces {
                     // Where the old link is gone, the address is dialed again anyway.
-                    self.connections.get_mut(&renewed)?.is_renewed = false;
+                    self.connections.get_mut(&replaced)?.is_redialed = false;
                     return Some(self.connect(opened.ok()?, Some(address)));
                 }
                 Some(match opened {
@@ -287,8 +287,8 @@ impl Tcp {
         }
     }
 
-    /// Dials anew what was dialed under another key than the one that is used now: the old link stays until the new one is there.
-    fn renew_links(&mut self) {
+    /// Dials again what was dialed under another key than the one that is used now: the old link stays until the new one is there.
+    fn redial_stale(&mut self) {
         let keys = self.security.as_ref().map(|security| security.handshake.keys().clone());
         let Some(first) = keys.as_ref().and_then(Keys::to_dial).map(ClusterKey::fingerprint) else {
             return;
@@ -301,7 +301,7 @@ impl Tcp {
             let Some(address) = connection.dialed.clone() else { continue };
             if of_others(connection) {
                 are_stale = true;
-                if !std::mem::replace(&mut connection.is_renewed, true) {
+                if !std::mem::replace(&mut connection.is_redialed, true) {
                     addresses.push((*link, address));
                 }
             }
@@ -359,20 +359,22 @@ impl Transport for Tcp {
                 return event;
             }
             let has_room = self.connections.len() < self.connections_max;
-            let Tcp { listening, turn_away, raw_events, renew, .. } = self;
-            let is_secure = self.security.is_some();
+            let Tcp { listening, turn_away, raw_events, redial, .. } = self;
+            let (is_secure, may_enter) = (self.security.is_some(), self.strangers.may_enter());
             let accepting = async {
                 let Some(listening) = listening else { return std::future::pending().await };
                 // Strangers have places of their own.
-                if !has_room && !is_secure {
-                    turn_away.tick().await;
+                match is_secure {
+                    true if !may_enter => return std::future::pending().await,
+                    false if !has_room => drop(turn_away.tick().await),
+                    _ => {}
                 }
                 listening.accept().await
             };
             let raw = tokio::select! {
                 raw = raw_events.recv() => raw,
-                _ = renew.tick(), if self.may_be_stale => {
-                    self.renew_links();
+                _ = redial.tick(), if self.may_be_stale => {
+                    self.redial_stale();
                     continue;
                 }
                 accepted = accepting => match (accepted, self.security.clone()) {

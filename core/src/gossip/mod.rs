@@ -10,7 +10,7 @@
 //! The shell owns the clock, the connections and the loop:
 //!
 //! 1. After every [`Gossip::handle_input`] and [`Gossip::handle_timeout`] it calls [`Gossip::poll_output`] until that is
-//!    empty, and does what each [`Output`] says. Each `Dial` brings one [`Up`](LinkEvent::Up) or
+//!    empty, and does what each [`Output`] says. Each `Dial` brings one [`Up`](LinkEvent::Up), [`Unproven`](LinkEvent::Unproven) or
 //!    [`DialFailed`](LinkEvent::DialFailed) as an input, each `Send` one [`Sent`](LinkEvent::Sent) unless its link goes down.
 //! 2. Then it waits for the next event, at most until [`Gossip::poll_timeout`], which may have changed with any call.
 //! 3. An event goes to `handle_input`; when the time has come, it calls `handle_timeout`. To call that early does no harm.

@@ -80,9 +80,9 @@ fn what_does_not_prove_itself_is_counted_and_shown_and_dialed_again() {
     assert_eq!((peer(&net).connected, peer(&net).absence), (true, None));
 }
 
-/// A transport that renews a link brings another one to the same address.
+/// A transport that replaces a link brings another one to the same address.
 #[test]
-fn a_link_that_is_renewed_takes_the_place_of_the_old_one_and_is_not_dialed_beside_it() {
+fn a_second_link_to_an_address_takes_the_place_of_the_first_and_neither_is_dialed_again() {
     let mut net = alone();
     let b = replica("b", 1, 7);
     up(&mut net, LinkId(100), Some("b:1"), b.clone());

@@ -3,8 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use super::super::builder::node_id_of_host;
 use super::super::file;
+use super::super::names::node_id_of_host;
 use super::super::settings::{Kind, SETTINGS, Setting};
 use super::*;
 
