@@ -198,13 +198,11 @@ async fn whatever_a_stranger_sends_it_is_closed_and_a_good_pair_goes_on() {
     inputs.push(("a record of 64 KiB".to_owned(), [&[0xff, 0xff][..], &vec![0; 65_535]].concat()));
     inputs.push(("HTTP".to_owned(), b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()));
     let (address, count) = (a.address().unwrap(), inputs.len() as u64);
-    let mut counted = 0;
-    for (what, input) in inputs {
+    for ((what, input), counted) in inputs.into_iter().zip(1..) {
         let mut stream = TcpStream::connect(address).await.unwrap();
         // It may be closed before it has taken everything in.
         let _ = stream.write_all(&input).await;
         a.add(&counter(), 1).unwrap();
-        counted += 1;
         until("the good pair goes on", PATIENCE, || b.value(&counter()) == counted).await;
         let end = ends_without_a_byte(stream, &what).await;
         assert!(matches!(end, Ok(()) | Err(ErrorKind::ConnectionReset)), "{what}: {end:?}");
