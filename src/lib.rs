@@ -4,6 +4,7 @@
 #![deny(unreachable_pub)]
 
 mod clock;
+mod cluster_key;
 mod config;
 mod decision;
 mod denial;
@@ -14,6 +15,7 @@ mod limiter;
 mod log_line;
 mod meter;
 mod offline;
+mod random;
 mod receipt;
 mod reset;
 mod runtime;
@@ -22,6 +24,7 @@ mod store;
 mod token;
 mod transport;
 
+pub use cluster_key::{ClusterKey, InvalidClusterKey};
 pub use config::{Config, ConfigBuilder, ConfigError, Durability, Unmatched, WhenFull};
 pub use decision::{Decision, Peek};
 pub use denial::Denial;
@@ -33,7 +36,7 @@ pub use offline::{
 };
 pub use receipt::{Receipt, RefundError};
 pub use reset::{Reset, ResetError};
-pub use runtime::{Closed, DurabilityError, OpenError, SetPeersError};
+pub use runtime::{Closed, DurabilityError, OpenError, SetKeysError, SetPeersError};
 pub use status::{DurabilityState, Health, RunState, Status};
 pub use store::{CounterStore, Subtracted};
 pub use tallymesh_core::crdt::{Cell, Marks, VersionVector};

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use tallymesh_core::id::NodeId;
 use tallymesh_core::table::Debit;
 
-use crate::runtime::random;
+use crate::random::random;
 
 /// What an admitted request was charged. Dropping it leaves the charge as it is; [`Limiter::refund`](crate::Limiter::refund) takes the charge back.
 ///

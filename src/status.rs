@@ -26,6 +26,10 @@ pub struct Status {
     pub set_aside: Option<PathBuf>,
     /// The peers, as of the last round.
     pub peers: Vec<PeerStatus>,
+    /// The [fingerprints](crate::ClusterKey::fingerprint) of the cluster keys that are accepted, first that of the one to dial with.
+    /// Empty where there is no key: nothing is encrypted then.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
+    pub keys: Vec<String>,
     /// How many members the cluster has, as far as this instance knows, itself included: those that are connected, those that were
     /// lost less than a day ago, and those that others tell of. Who said goodbye is none any more.
     #[cfg_attr(feature = "serde", serde(default))]
@@ -70,7 +74,7 @@ pub struct Health {
     /// Whether counts reach the disk. A reached bound does not change this.
     pub durability: DurabilityState,
     /// What is wrong, each in a sentence: why the disk failed, which thread stopped and is started again, which bound is reached, by
-    /// how much the clock is behind. Empty when nothing is.
+    /// how much the clock is behind, that others can reach it and need no key. Empty when nothing is.
     pub reasons: Vec<String>,
 }
 
@@ -136,7 +140,7 @@ impl Health {
         });
         let reasons = failure.into_iter().chain(runtime.threads_stopped());
         let reasons = reasons.chain(runtime.few_descriptors()).chain(runtime.bounds_reached());
-        let reasons = reasons.chain(stands_still).chain(cut_off).collect();
+        let reasons = reasons.chain(stands_still).chain(cut_off).chain(runtime.openness()).collect();
         Health { state, durability, reasons }
     }
 
@@ -181,6 +185,7 @@ impl Status {
             health: Health::of(runtime),
             set_aside: runtime.set_aside.clone(),
             peers,
+            keys: runtime.keys(),
             cluster_size,
             cut_off,
             ready: is_ready,

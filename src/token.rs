@@ -18,8 +18,8 @@ use smallvec::SmallVec;
 use tallymesh_core::id::NodeId;
 use tallymesh_core::table::Debit;
 
+use crate::random::random;
 use crate::receipt::{LifeId, Receipt, RefundError, TOKENS_MAX, Taken};
-use crate::runtime::random;
 
 const VERSION: u8 = 1;
 const MAC_BYTES: usize = 16;

@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tallymesh::{
-    Config, CounterKey, CounterState, CounterStore, DenialReason, Durability, Limit, PeerStatus,
-    Status, Window,
+    ClusterKey, Config, CounterKey, CounterState, CounterStore, DenialReason, Durability, Limit,
+    PeerStatus, Status, Window,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -23,12 +23,28 @@ fn round_trip<T: Serialize + DeserializeOwned + Debug + PartialEq>(value: &T) {
     assert_eq!(&serde_json::from_str::<T>(&text).expect(&text), value);
 }
 
+const EVERY_SETTING: &str = include_str!("fixtures/every_setting.toml");
+
+/// Every setting but the key, which is not written.
 fn config() -> Config {
-    Config::from_toml(include_str!("fixtures/every_setting.toml")).unwrap()
+    let lines = EVERY_SETTING.lines().filter(|line| !line.starts_with("key = "));
+    Config::from_toml(&lines.collect::<Vec<_>>().join("\n")).unwrap()
 }
 
 fn shown(config: &Config) -> String {
     format!("{config:?}")
+}
+
+#[tokio::test]
+async fn a_key_is_written_nowhere() {
+    let with_key = Config::from_toml(EVERY_SETTING).unwrap();
+    assert_eq!(written(&with_key), written(&config()));
+    let key = ClusterKey::parse(&"3c".repeat(32)).unwrap();
+    let in_memory = Config::builder("a").in_memory().gossip_key([key.clone()]);
+    let store = CounterStore::open(in_memory.build().unwrap()).await.unwrap();
+    let status = serde_json::to_string(&store.status()).unwrap();
+    assert!(status.contains(&key.fingerprint()) && !status.contains(&key.reveal()), "{status}");
+    store.close().await.unwrap();
 }
 
 #[test]

@@ -27,6 +27,8 @@ const ROOMS: &[(&str, &str)] = &[
     ("core", "storage"),
     ("library", "clock"),
     ("library", "log_line"),
+    ("library", "random"),
+    ("library", "cluster_key"),
     ("library", "config"),
     ("library", "transport"),
     ("library", "disk"),
@@ -60,7 +62,7 @@ const SAID_ONLY_IN: &[(&str, &[&str])] = &[
     ("read::<ReplicaRecord>", &["core/src/storage/walk.rs"]),
     ("Instant::now", &["src/clock.rs"]),
     ("SystemTime::now", &["src/clock.rs"]),
-    ("SysRng", &["src/runtime/random.rs"]),
+    ("SysRng", &["src/random.rs"]),
     (".inner.store.node", &[]),
 ];
 

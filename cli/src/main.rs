@@ -9,6 +9,7 @@ mod clock;
 mod command;
 mod demo;
 mod inspect;
+mod keygen;
 mod log;
 mod node;
 mod replay;
@@ -37,6 +38,7 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Check(check::CheckArgs),
     Clock(clock::ClockArgs),
+    Keygen(keygen::KeygenArgs),
 }
 
 impl Command {
@@ -83,5 +85,6 @@ async fn run(command: Command) -> CommandResult {
         Command::Inspect(args) => inspect::run(args).await,
         Command::Check(args) => check::run(args).await,
         Command::Clock(args) => clock::run(&args),
+        Command::Keygen(args) => keygen::run(&args),
     }
 }

@@ -5,6 +5,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::id::ReplicaId;
+
 /// A connection's number: the shell assigns it and never uses it twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
@@ -15,12 +17,21 @@ pub struct LinkId(pub u64);
 pub enum Proven {
     /// Nothing: the peer is what its hello says it is.
     Nobody,
+    /// That it holds a key of the cluster. Which replica it is, it said itself under that key: the holders of one key are not told
+    /// apart by it.
+    ClusterKey {
+        /// The key's fingerprint, which is no secret.
+        fingerprint: String,
+        /// What the peer said that it is; its hello must say the same.
+        replica: ReplicaId,
+    },
 }
 
 /// What happens to connections.
 ///
 /// The events of one link come in this order: `Up`, then any number of `Frame` and `Sent`, then `Down` at most once. Each
-/// address that was to be dialed brings exactly one `Up` or `DialFailed`.
+/// address that was to be dialed brings exactly one `Up`, `DialFailed` or `Unproven`. A transport that replaces a link
+/// to an address brings another `Up` for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkEvent {
     /// A connection is established, and may carry frames both ways.
@@ -39,6 +50,15 @@ pub enum LinkEvent {
         /// The address, as it was to be dialed.
         address: String,
         /// The system's error, as text.
+        error: String,
+    },
+    /// A connection was established, and closed again since the other end did not prove who it is. There is no link.
+    Unproven {
+        /// The address that was dialed; `None` if the connection came in.
+        dialed: Option<String>,
+        /// The IP address of the other end, as it is seen from here.
+        remote: Option<String>,
+        /// What it did instead, as text.
         error: String,
     },
     /// A whole frame came in; of one that is longer than allowed, the header alone.

@@ -132,6 +132,11 @@ function valueOf(path: string, value: unknown, setting: Setting): unknown {
     case 'word':
     case 'duration':
       return textOf(path, value, setting);
+    case 'secret':
+      // Not even a part of it is shown.
+      if (typeof value !== 'string') throw new ConfigError(`${path} is no string: ${give(setting)}`);
+      if (!value.isWellFormed() || value.includes('\0')) throw new ConfigError(`${path} is no text: ${give(setting)}`);
+      return value;
     case 'texts':
       if (!Array.isArray(value)) throw refused(path, value, setting);
       return Array.from(value, (item: unknown, index) => textOf(`${path}[${index}]`, item, LIMIT_PARTS.when));
@@ -170,6 +175,8 @@ function give({ kind, allowed, default: usual = '60s' }: Setting): string {
   switch (kind) {
     case 'text':
       return 'give a string';
+    case 'secret':
+      return `give a string: ${allowed}`;
     case 'texts':
       return 'give an array of strings';
     case 'flag':
@@ -199,6 +206,7 @@ function meantValue({ kind, default: usual = '' }: Setting, value: unknown): str
     case 'fraction':
       return suggested(isNumeric(value) ? String(Number(value)) : undefined);
     case 'word':
+    case 'secret':
       return '';
   }
 }

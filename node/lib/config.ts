@@ -59,11 +59,19 @@ export interface GossipConfig {
    */
   readonly peers?: readonly string[];
   /**
-   * Learns the addresses of other members from the peers that the node dialed, at most 4,096; only if it listens on a loopback address
-   * or with `insecure`. Default: true.
+   * Learns the addresses of other members from the peers that the node dialed, at most 4,096; only with a key, if it listens on a
+   * loopback address, or with `insecure`. Default: true.
    */
   readonly peerExchange?: boolean;
-  /** Listens beyond the loopback interface although peers neither authenticate nor encrypt. Default: false. */
+  /**
+   * The cluster's secret key, 64 hex digits, as `tallymesh keygen` or `openssl rand -hex 32` prints it: only who has it is a peer, and
+   * what peers say is encrypted. Up to four with commas between them: the first is used to dial, all are accepted. See
+   * `Limiter.setKeys`. Default: none.
+   */
+  readonly key?: string;
+  /** The path of a file with the cluster's keys, one a line, that only its owner can read; in the place of `key`. Default: none. */
+  readonly keyFile?: string;
+  /** Listens beyond the loopback interface without a key: peers then neither authenticate nor encrypt. Default: false. */
   readonly insecure?: boolean;
   /** The time between two rounds in which changes are sent, on average; 1 ms to 1 minute. Default: `'50ms'`. */
   readonly interval?: Duration;

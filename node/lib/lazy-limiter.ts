@@ -254,6 +254,11 @@ export class LazyLimiter implements Omit<Limiter, 'node' | 'id' | symbol>, Async
     await (await this.opened()).setPeers(peers);
   }
 
+  /** {@link Limiter.setKeys}; waits until it is open. */
+  async setKeys(keys: readonly string[]): Promise<void> {
+    await (await this.opened()).setKeys(keys);
+  }
+
   /** {@link Limiter.flush}; waits until it is open. */
   async flush(): Promise<void> {
     await (await this.opened()).flush();

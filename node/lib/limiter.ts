@@ -357,6 +357,28 @@ export class Limiter implements AsyncDisposable {
     await settled(() => native.setPeers(this.#handle, entries));
   }
 
+  /**
+   * Replaces the keys of the cluster, `gossip.key` of the config, while the limiter runs, and resolves once they are in force: from one to
+   * four, of which the first is used to dial and all are accepted. The next opening begins with its config's keys again.
+   *
+   * A connection under a key that is not accepted any more is closed at once; one that this node dialed under another key than the first
+   * is dialed again. So a key is changed without a gap in three steps, each on all nodes before the next: `[old, new]`, `[new, old]`, and,
+   * once the `key` of every peer in `peers()` is the new one, `[new]`.
+   *
+   * @param keys - each 64 hex digits; no message shows them
+   * @throws {@link InvalidInputError} when it is no array of strings
+   * @throws {@link ConfigError} when one is no key, there are none, over four, or one is there twice, or the limiter was opened without a
+   * key; the former keys stay in force
+   */
+  async setKeys(keys: readonly string[]): Promise<void> {
+    if (!Array.isArray(keys)) throw new InvalidInputError('keys is no array: give an array of strings');
+    const texts = Array.from(keys as readonly unknown[], (key, index) => {
+      if (typeof key !== 'string') throw new InvalidInputError(`keys[${index}] is no string: give 64 hex digits`);
+      return key;
+    });
+    await settled(() => native.setKeys(this.#handle, texts));
+  }
+
   /** Who is connected, how far they lag, and how their clocks differ. */
   peers(): PeerReport[] {
     return call(() => native.peers(this.#handle));

@@ -42,9 +42,19 @@ export interface PeerReport {
    * ever introduced itself at the address. `'stopped'`: it said that it stops. `'lost'`: it did not; it crashed, hangs, or the
    * network is cut. `'removed'`: one end took the other off its list of peers. `'refused'`: one end closed the connection over a bound of
    * its own, such as `gossip.maxFrameBytes`; its log says which. `'unreachable'`: other members have told the address, and it does not
-   * answer here. `'other_cluster'`: at the address is a node of another cluster.
+   * answer here. `'other_cluster'`: at the address is a node of another cluster. `'unproven'`: what answers there does not prove that it
+   * has a key of the cluster, or does not accept ours.
    */
-  readonly absence?: 'unresolved' | 'unanswered' | 'stopped' | 'removed' | 'refused' | 'lost' | 'unreachable' | 'other_cluster';
+  readonly absence?:
+    | 'unresolved'
+    | 'unanswered'
+    | 'stopped'
+    | 'removed'
+    | 'refused'
+    | 'lost'
+    | 'unreachable'
+    | 'other_cluster'
+    | 'unproven';
   /** How many of our own updates it has not confirmed yet; of a peer that is not connected, as it last said. */
   readonly lag: number;
   /** Its clock minus ours, in milliseconds, within about half of `roundTripMs`. */
@@ -53,6 +63,8 @@ export interface PeerReport {
   readonly roundTripMs?: number;
   /** The limits of ours that say something else there: another maximum, window, `when` or `per` under the same name. */
   readonly differentLimits: readonly string[];
+  /** The fingerprint of the cluster key that the connection was proven with; left out without a connection or a key. */
+  readonly key?: string;
   /** How long ago it was last heard, in milliseconds. */
   readonly lastHeardMs?: number;
 }
@@ -68,7 +80,10 @@ export interface Health {
    * continue from memory, and the disk is tried again.
    */
   readonly durability: 'durable' | 'in_memory' | 'failed';
-  /** What is wrong, each in a sentence: why the disk failed, which bound is reached, by how much the clock is behind. Empty if nothing. */
+  /**
+   * What is wrong, each in a sentence: why the disk failed, which bound is reached, by how much the clock is behind, that others can
+   * reach it and need no key. Empty if nothing.
+   */
   readonly reasons: readonly string[];
 }
 
@@ -102,6 +117,8 @@ export interface Rejections {
   readonly framesDelayed: number;
   /** How often addresses of peers were left out, because there were as many as a node takes (4,096). */
   readonly addressesRefused: number;
+  /** Connections that came in and were closed, because they did not prove that they have a key of the cluster. */
+  readonly strangersRefused: number;
 }
 
 /** Whether the limiter runs, whether counts reach the disk, and what went wrong since the start. */
@@ -152,6 +169,8 @@ export interface StatusReport {
   readonly setAside?: string;
   /** The peers, as of the last round. */
   readonly peers: readonly PeerReport[];
+  /** The fingerprints of the cluster keys that are accepted, first that of the one to dial with; empty where there is no key. */
+  readonly keys: readonly string[];
   /**
    * How many members the cluster has, as far as this instance knows, itself included: those that are connected, those that were lost
    * less than a day ago, and those that others tell of. Who said goodbye is none any more.

@@ -4,7 +4,7 @@ import type { LimitConfig } from './config.js';
 
 /** One setting. */
 export interface Setting {
-  readonly kind: 'text' | 'texts' | 'flag' | 'word' | 'duration' | 'count' | 'fraction';
+  readonly kind: 'text' | 'texts' | 'secret' | 'flag' | 'word' | 'duration' | 'count' | 'fraction';
   /** What it may be, in the native half's words. */
   readonly allowed: string;
   /** What applies without it; left out where that is nothing. */
@@ -22,6 +22,8 @@ export const SETTINGS: Readonly<Record<string, Setting>> = {
   'gossip.advertise': { kind: 'text', allowed: 'text' },
   'gossip.peers': { kind: 'texts', allowed: 'a list of texts', default: '[]' },
   'gossip.peerExchange': { kind: 'flag', allowed: 'true or false', default: 'true' },
+  'gossip.key': { kind: 'secret', allowed: '1 to 4 keys of 64 hex digits, with commas between them' },
+  'gossip.keyFile': { kind: 'text', allowed: 'text' },
   'gossip.insecure': { kind: 'flag', allowed: 'true or false', default: 'false' },
   'gossip.interval': { kind: 'duration', allowed: '1ms to 1m', default: '50ms' },
   'gossip.urgentAt': { kind: 'fraction', allowed: '0.0 to 1.0', default: '0.7' },

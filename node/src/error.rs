@@ -9,7 +9,7 @@ use napi::{Error, Result};
 use serde_json::json;
 use tallymesh::{
     ConfigError, CountError, DurabilityError, InvalidKey, OpenError, RefundError, ResetError,
-    SetPeersError,
+    SetKeysError, SetPeersError,
 };
 use tokio::task::JoinError;
 
@@ -94,6 +94,13 @@ pub fn durability(source: DurabilityError) -> Error {
 pub fn set_peers(source: SetPeersError) -> Error {
     match source {
         SetPeersError::Closed => closed(),
+        source => error(Code::Config, source),
+    }
+}
+
+pub fn set_keys(source: SetKeysError) -> Error {
+    match source {
+        SetKeysError::Closed => closed(),
         source => error(Code::Config, source),
     }
 }

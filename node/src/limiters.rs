@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use napi::bindgen_prelude::PromiseRaw;
 use napi::{Env, Result};
 use napi_derive::napi;
-use tallymesh::{Config, CounterStore, Limiter};
+use tallymesh::{ClusterKey, Config, CounterStore, Limiter};
 
 use crate::decisions::number;
 use crate::error::{self, closed, guard, guard_future};
@@ -195,6 +195,22 @@ pub fn set_peers(env: &Env, handle: u32, peers: Vec<String>) -> Result<PromiseRa
         let store = with(handle, |local| Ok(local.store().clone()))?;
         env.spawn_future(guard_future(async move {
             store.set_peers(peers).await.map_err(error::set_peers)
+        }))
+    })
+}
+
+/// Replaces the keys of the cluster; resolves once the new ones are in force.
+#[napi]
+pub fn set_keys(env: &Env, handle: u32, keys: Vec<String>) -> Result<PromiseRaw<'_, ()>> {
+    guard(|| {
+        let store = with(handle, |local| Ok(local.store().clone()))?;
+        let keys = keys.iter().zip(0..).map(|(key, index)| {
+            let parsed = ClusterKey::parse(key);
+            parsed.map_err(|why| error::error(error::Code::Config, format!("keys[{index}]: {why}")))
+        });
+        let keys = keys.collect::<Result<Vec<ClusterKey>>>()?;
+        env.spawn_future(guard_future(async move {
+            store.set_keys(keys).await.map_err(error::set_keys)
         }))
     })
 }

@@ -26,7 +26,7 @@ pub struct PeerReport {
     pub connected: bool,
     /// Why none is.
     #[napi(
-        ts_type = "'unresolved' | 'unanswered' | 'stopped' | 'removed' | 'refused' | 'lost' | 'unreachable' | 'other_cluster'"
+        ts_type = "'unresolved' | 'unanswered' | 'stopped' | 'removed' | 'refused' | 'lost' | 'unreachable' | 'other_cluster' | 'unproven'"
     )]
     pub absence: Option<String>,
     /// How many of our own updates it has not confirmed.
@@ -37,6 +37,8 @@ pub struct PeerReport {
     pub round_trip_ms: Option<f64>,
     /// The limits of ours that say something else there.
     pub different_limits: Vec<String>,
+    /// The fingerprint of the key that the link was proven with.
+    pub key: Option<String>,
     /// How long ago it was last heard, in milliseconds.
     pub last_heard_ms: Option<f64>,
 }
@@ -81,6 +83,8 @@ pub struct Rejections {
     pub frames_delayed: f64,
     /// Addresses of peers that were left out.
     pub addresses_refused: f64,
+    /// Connections that did not prove a key.
+    pub strangers_refused: f64,
 }
 
 /// Which members are silent, and on which side this one is.
@@ -111,6 +115,8 @@ pub struct StatusReport {
     pub set_aside: Option<String>,
     /// The peers.
     pub peers: Vec<PeerReport>,
+    /// The fingerprints of the cluster keys in force.
+    pub keys: Vec<String>,
     /// How many members the cluster has.
     pub cluster_size: f64,
     /// The cut that there is, if there is one.
@@ -152,6 +158,7 @@ fn status_report(status: Status) -> StatusReport {
         address: status.address.map(|address| address.to_string()),
         set_aside: status.set_aside.map(|path| path.display().to_string()),
         peers: status.peers.into_iter().map(peer_report).collect(),
+        keys: status.keys,
         cluster_size: status.cluster_size as f64,
         cut_off: status.cut_off.map(cut_off_report),
         ready: status.ready,
@@ -169,6 +176,7 @@ fn status_report(status: Status) -> StatusReport {
             frames_refused: number(rejections.frames_refused),
             frames_delayed: number(rejections.frames_delayed),
             addresses_refused: number(rejections.addresses_refused),
+            strangers_refused: number(rejections.strangers_refused),
         },
         clock_behind_ms: number(status.clock_behind_ms),
         requests_unmatched: number(status.requests_unmatched),
@@ -206,6 +214,7 @@ fn peer_report(peer: PeerStatus) -> PeerReport {
         clock_offset_ms: peer.clock_offset_ms.map(|offset| offset as f64),
         round_trip_ms: peer.round_trip.map(ms),
         different_limits: peer.different_limits,
+        key: peer.key,
         last_heard_ms: peer.last_heard.map(ms),
     }
 }

@@ -1,22 +1,20 @@
 //! Settings from code.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tallymesh_core::gossip::GossipSettings;
-use tallymesh_core::id::NodeId;
 use tallymesh_core::limit::{Limit, Policy};
 use tallymesh_core::table::Bounds;
 use tallymesh_core::time::format_duration;
-use tallymesh_core::wire::DEFAULT_CLUSTER;
 
 use super::environment::with_variable;
 use super::error::invalid;
+use super::names::{cluster, node_id};
 use super::validate::{NEVER, Origin, Value, Values};
-use super::{Config, ConfigError, Durability, Slots, Unmatched, WhenFull, file, slots};
+use super::{Config, ConfigError, Durability, Slots, Unmatched, WhenFull, file, keys, slots};
+use crate::cluster_key::{ClusterKey, Keys};
 
 /// Settings on their way to a [`Config`]. There is a method for each setting of the TOML file, named as it is there: alone, or
 /// after its table where the name alone says too little (`gossip.interval` is [`gossip_interval`](Self::gossip_interval)).
@@ -106,8 +104,8 @@ impl ConfigBuilder {
         self.set("gossip.advertise", Value::Text(address.into()))
     }
 
-    /// Whether to learn the addresses of other members from the peers that the node dialed, at most 4,096. Without
-    /// authentication that is done only if it listens on a loopback address, or is [`insecure`](Self::insecure).
+    /// Whether to learn the addresses of other members from the peers that the node dialed, at most 4,096. Without a
+    /// [key](Self::gossip_key) that is done only if it listens on a loopback address, or is [`insecure`](Self::insecure).
     #[must_use]
     pub fn peer_exchange(self, learn: bool) -> Self {
         self.set("gossip.peer_exchange", Value::Flag(learn))
@@ -126,7 +124,47 @@ impl ConfigBuilder {
         self.set("gossip.peers", Value::Texts(peers.into_iter().map(Into::into).collect()))
     }
 
-    /// Listens beyond the loopback interface although peers neither authenticate nor encrypt.
+    /// The keys of the cluster, from one to four: the first is used to dial, all are accepted. Only who has one of them is a peer,
+    /// and what peers say to each other is encrypted.
+    ///
+    /// They are not written by serde, so that a config that was read again has none.
+    /// [`CounterStore::set_keys`](crate::CounterStore::set_keys) replaces them while the node runs.
+    ///
+    /// ```
+    /// use tallymesh::{ClusterKey, Config};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let key = ClusterKey::generate()?;
+    /// let config = Config::builder("a").in_memory().listen("0.0.0.0:7946").gossip_key([key]).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn gossip_key(self, keys: impl IntoIterator<Item = ClusterKey>) -> Self {
+        self.set("gossip.key", Value::Keys(Keys::new(keys.into_iter().collect())))
+    }
+
+    /// The path of a file with the keys of the cluster, one a line, in the place of [`gossip_key`](Self::gossip_key). What follows
+    /// a `#` is a comment. On Unix, a file that others than its owner can read is refused.
+    ///
+    /// ```
+    /// use tallymesh::{ClusterKey, Config};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // As `tallymesh keygen --out cluster.key` makes it.
+    /// # let file = tempfile::NamedTempFile::new()?;
+    /// # let path = file.path().to_str().unwrap_or_default();
+    /// std::fs::write(path, ClusterKey::generate()?.reveal())?;
+    /// let config = Config::builder("a").in_memory().listen("0.0.0.0:7946").key_file(path).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn key_file(self, path: impl Into<String>) -> Self {
+        self.set("gossip.key_file", Value::Text(path.into()))
+    }
+
+    /// Listens beyond the loopback interface without a [key](Self::gossip_key): peers then neither authenticate nor encrypt.
     #[must_use]
     pub fn insecure(self, insecure: bool) -> Self {
         self.set("gossip.insecure", Value::Flag(insecure))
@@ -347,6 +385,8 @@ impl ConfigBuilder {
             listen: values.listen()?,
             peers: values.peers()?,
             sync_timeout: values.duration("gossip.sync_timeout")?,
+            keys: keys::keys(values)?,
+            key_file: values.text("gossip.key_file")?,
             insecure: values.flag("gossip.insecure")?,
             peer_exchange: values.flag("gossip.peer_exchange")?,
             gossip: gossip(values)?,
@@ -363,44 +403,13 @@ impl ConfigBuilder {
         policy.check_bounds(config.labels_max, config.bounds.key_bytes_max)?;
         config.gossip.limits = policy.hashes().into();
         config.gossip.heeds_cuts = policy.heeds_cuts();
-        // A peer that can reach the node could have it dial anything, until links are authenticated.
-        let is_trusted = config
-            .listen
-            .map_or(config.insecure, |address| config.insecure || address.ip().is_loopback());
+        // A peer that need not prove who it is could have the node dial anything.
+        let is_trusted = config.keys.is_some()
+            || config.insecure
+            || config.listen.is_some_and(|address| address.ip().is_loopback());
         config.gossip.peer_exchange = config.peer_exchange && is_trusted;
         Ok(config)
     }
-}
-
-fn cluster(values: &Values) -> Result<Arc<str>, ConfigError> {
-    let name = values.text("gossip.cluster")?;
-    let name = name.as_deref().unwrap_or(DEFAULT_CLUSTER);
-    // A cluster is called what a node may be.
-    match name.parse::<NodeId>() {
-        Ok(_) => Ok(name.into()),
-        Err(_) => Err(invalid("gossip.cluster", format!("{name:?}"), NODE_ID_ALLOWED)),
-    }
-}
-
-fn node_id(values: &Values) -> Result<NodeId, ConfigError> {
-    let text = values.text("node.id")?.unwrap_or_default();
-    match text.as_str() {
-        HOST_NAME => node_id_of_host(&gethostname::gethostname()),
-        text => text.parse().map_err(|_| invalid("node.id", format!("{text:?}"), NODE_ID_ALLOWED)),
-    }
-}
-
-/// The id that stands for the machine's host name.
-const HOST_NAME: &str = "@hostname";
-const NODE_ID_ALLOWED: &str = "1 to 64 ASCII letters, digits, '.', '_' or '-'";
-
-pub(super) fn node_id_of_host(name: &OsStr) -> Result<NodeId, ConfigError> {
-    name.to_str().and_then(|name| name.parse().ok()).ok_or_else(|| {
-        let allowed = format!(
-            "the host name, {name:?}, must be {NODE_ID_ALLOWED}; give the node a name of its own"
-        );
-        invalid("node.id", format!("{HOST_NAME:?}"), &allowed)
-    })
 }
 
 /// `None` keeps the state in memory only.

@@ -7,10 +7,12 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use tallymesh_core::limit::LimitEntry;
+use zeroize::Zeroizing;
 
 use super::settings::{DefaultValue, Kind, SETTINGS, Setting};
-use super::validate::{Origin, Value, Values};
+use super::validate::{HIDDEN, Origin, Value, Values};
 use super::{ConfigBuilder, ConfigError, environment};
+use crate::cluster_key::Keys;
 
 /// The key of the limits, which are not settings.
 pub(super) const LIMIT: &str = "limit";
@@ -22,6 +24,8 @@ pub(super) fn read(
 ) -> Result<ConfigBuilder, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    // A key may be in it.
+    let text = Zeroizing::new(text);
     parse(&text, environment::read(variables)?).map_err(|error| match error {
         ConfigError::Syntax { source, .. } => {
             ConfigError::Syntax { path: Some(path.to_owned()), source }
@@ -32,7 +36,7 @@ pub(super) fn read(
 
 /// Reads the text of a file; what `overriding` sets need not be in it, and does not apply if it is.
 pub(super) fn parse(text: &str, overriding: Values) -> Result<ConfigBuilder, ConfigError> {
-    let syntax = |source| ConfigError::Syntax { path: None, source: Box::new(source) };
+    let syntax = |source| ConfigError::Syntax { path: None, source: without_keys(source) };
     let deserializer = toml::Deserializer::parse(text).map_err(syntax)?;
     let file = FileSeed { overriding: &overriding };
     file.deserialize(deserializer)
@@ -42,6 +46,33 @@ pub(super) fn parse(text: &str, overriding: Values) -> Result<ConfigBuilder, Con
         })?
         .into_builder(overriding)
 }
+
+/// The error, which shows the line that it is about, without any key that is written there.
+fn without_keys(error: toml::de::Error) -> Box<dyn std::error::Error + Send + Sync> {
+    let text = error.to_string();
+    let is_long_word = |word: &str| word.len() >= KEY_LIKE_FROM;
+    let hidden = text.lines().map(|line| {
+        let Some((number, code)) = line.split_once(" | ") else { return line.to_owned() };
+        let is_key = code
+            .trim_start()
+            .strip_prefix("key")
+            .is_some_and(|rest| rest.trim_start().starts_with('=') || rest.trim_start().is_empty());
+        // The line below an assignment may go on with it.
+        let may_have_key = is_key || code.split(|c: char| !c.is_ascii_hexdigit()).any(is_long_word);
+        match may_have_key {
+            true => format!("{number} | {HIDDEN}"),
+            false => line.to_owned(),
+        }
+    });
+    let hidden = hidden.collect::<Vec<_>>().join("\n");
+    match hidden.trim_end() == text.trim_end() {
+        true => Box::new(error),
+        false => hidden.into(),
+    }
+}
+
+/// A word of so many hex digits is taken for a part of a key.
+const KEY_LIKE_FROM: usize = 16;
 
 /// The content of a file, before its values are checked.
 #[derive(Default)]
@@ -195,6 +226,11 @@ impl<'de> DeserializeSeed<'de> for ValueOf<'_> {
                 String::deserialize(value).map(Value::Text)
             }
             Kind::Texts => Vec::deserialize(value).map(Value::Texts),
+            // What is wrong with a key is said later: here the line would be shown.
+            Kind::Keys => String::deserialize(value).map(|text| {
+                let text = Zeroizing::new(text);
+                Value::Keys(Keys::parse(&text))
+            }),
             Kind::Flag => bool::deserialize(value).map(Value::Flag),
             Kind::Count(..) => usize::deserialize(value).map(Value::Count),
             Kind::Fraction(..) => f64::deserialize(value).map(Value::Fraction),

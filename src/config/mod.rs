@@ -4,6 +4,8 @@ mod builder;
 mod environment;
 mod error;
 mod file;
+mod keys;
+mod names;
 mod peer_entry;
 mod settings;
 mod slots;
@@ -19,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::cluster_key::Keys;
 use tallymesh_core::gossip::GossipSettings;
 use tallymesh_core::id::NodeId;
 use tallymesh_core::limit::Limit;
@@ -26,6 +29,7 @@ use tallymesh_core::table::Bounds;
 
 pub use builder::ConfigBuilder;
 pub use error::ConfigError;
+pub(crate) use keys::checked_keys;
 pub(crate) use peer_entry::{PEERS_MAX, PeerEntry, is_host_and_port};
 pub(crate) use slots::Slots;
 use validate::{Values, not_allowed};
@@ -55,7 +59,11 @@ pub struct Config {
     pub(crate) other_slots: BTreeSet<String>,
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) peers: Vec<PeerEntry>,
-    /// Whether it may be reached, and learn addresses, beyond the loopback interface.
+    /// The keys of the cluster; without any, nothing is encrypted.
+    pub(crate) keys: Option<Keys>,
+    /// Where the keys were read; as it was given.
+    pub(crate) key_file: Option<String>,
+    /// Whether it may be reached, and learn addresses, beyond the loopback interface without a key.
     pub(crate) insecure: bool,
     pub(crate) peer_exchange: bool,
     pub(crate) sync_timeout: Duration,
@@ -207,6 +215,12 @@ impl Config {
     /// The node's name; with [`slots`](ConfigBuilder::slots), what each of them adds its number to.
     pub fn node_id(&self) -> &NodeId {
         &self.node
+    }
+
+    /// Whether others can reach the node, and nothing makes them prove who they are.
+    pub(crate) fn is_open(&self) -> bool {
+        let is_beyond = self.listen.is_some_and(|address| !address.ip().is_loopback());
+        is_beyond && self.keys.is_none()
     }
 
     /// The limits, in order.

@@ -27,6 +27,8 @@ pub(super) enum Kind {
     Text,
     /// A list of texts.
     Texts,
+    /// Secret keys, which are shown nowhere.
+    Keys,
     /// `true` or `false`.
     Flag,
     /// One of these words.
@@ -53,7 +55,7 @@ pub(super) enum DefaultValue {
 }
 
 use DefaultValue::{Is, Nothing, Required};
-use Kind::{Count, Flag, Fraction, OneOf, Text, Texts};
+use Kind::{Count, Flag, Fraction, Keys, OneOf, Text, Texts};
 
 const MS: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -80,9 +82,13 @@ pub(super) static SETTINGS: &[Setting] = &[
     row("gossip.peers", Texts, Is("[]"),
         "Where the other nodes are, each as `host:port` (an address, or a name, which is looked up every 5 s and may have several addresses), `srv:name` (SRV records, with the cargo feature `srv`) or `file:path` (one `host:port` a line, read again when it changes); at most 4,096 entries and addresses, of which the node's own is left out"),
     row("gossip.peer_exchange", Flag, Is("true"),
-        "Learns the addresses of other members from the peers that the node dialed, at most 4,096; only if it listens on a loopback address or with `gossip.insecure`"),
+        "Learns the addresses of other members from the peers that the node dialed, at most 4,096; only with a key, if it listens on a loopback address, or with `gossip.insecure`"),
+    row("gossip.key", Keys, Nothing,
+        "The cluster's secret key, as `tallymesh keygen` prints it: only who has it is a peer, and what peers say is encrypted. Of several, the first is used to dial and all are accepted"),
+    row("gossip.key_file", Text, Nothing,
+        "The path of a file with the cluster's keys, one a line, that only its owner can read; in the place of `gossip.key`"),
     row("gossip.insecure", Flag, Is("false"),
-        "Listens beyond the loopback interface although peers neither authenticate nor encrypt"),
+        "Listens beyond the loopback interface without a key: peers then neither authenticate nor encrypt"),
     row("gossip.interval", Kind::Duration(MS, MINUTE), Is("50ms"),
         "The time between two rounds in which changes are sent, on average"),
     row("gossip.urgent_at", Fraction(0.0, 1.0), Is("0.7"),
@@ -176,6 +182,7 @@ impl Setting {
         match self.kind {
             Text => "text".to_owned(),
             Texts => "a list of texts".to_owned(),
+            Keys => "1 to 4 keys of 64 hex digits, with commas between them".to_owned(),
             Flag => "true or false".to_owned(),
             OneOf(words) => {
                 words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" or ")

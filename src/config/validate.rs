@@ -11,6 +11,7 @@ use super::ConfigError;
 use super::error::invalid;
 use super::peer_entry::PeerEntry;
 use super::settings::{DefaultValue, Kind, SETTINGS, Setting};
+use crate::cluster_key::Keys;
 
 /// A value of a setting. A duration or a path may also be text, as in a file.
 #[derive(Debug, Clone)]
@@ -18,11 +19,16 @@ pub(super) enum Value {
     Text(String),
     Path(PathBuf),
     Texts(Vec<String>),
+    /// Or what is allowed instead.
+    Keys(Result<Keys, String>),
     Flag(bool),
     Duration(Duration),
     Count(usize),
     Fraction(f64),
 }
+
+/// What is shown in the place of a key.
+pub(super) const HIDDEN: &str = "(hidden)";
 
 /// What stands for a time that does not come.
 pub(super) const NEVER: &str = "never";
@@ -84,6 +90,7 @@ impl Values {
             Kind::Count(..) => self.count_if_set(setting.path).map(drop),
             Kind::Fraction(..) => self.fraction(setting.path).map(drop),
             Kind::OneOf(_) => self.word(setting.path).map(drop),
+            Kind::Keys => self.keys(setting.path).map(drop),
             Kind::Text | Kind::Texts | Kind::Flag => Ok(()),
         }
     }
@@ -110,6 +117,16 @@ impl Values {
             Some(Value::Texts(texts)) => Ok(texts.clone()),
             Some(other) => Err(wrong_kind(path, other)),
             None => Ok(Vec::new()),
+        }
+    }
+
+    /// Keys; `None` when they are not set.
+    pub(super) fn keys(&self, path: &str) -> Result<Option<Keys>, ConfigError> {
+        match self.get(path) {
+            Some(Value::Keys(Ok(keys))) => Ok(Some(keys.clone())),
+            Some(Value::Keys(Err(allowed))) => Err(invalid(path, HIDDEN, allowed)),
+            Some(_) => Err(not_allowed(path, HIDDEN)),
+            None => Ok(None),
         }
     }
 
@@ -191,7 +208,7 @@ impl Values {
         }
     }
 
-    /// The address to listen at: a loopback address, unless `gossip.insecure` is set.
+    /// The address to listen at: a loopback address, unless there is a key or `gossip.insecure` is set.
     pub(super) fn listen(&self) -> Result<Option<SocketAddr>, ConfigError> {
         let path = "gossip.listen";
         let Some(text) = self.text(path)? else { return Ok(None) };
@@ -201,9 +218,10 @@ impl Values {
             let allowed = "an IP address and a port, such as \"127.0.0.1:7946\"";
             return Err(invalid(path, quoted, allowed));
         };
-        if !address.ip().is_loopback() && !self.flag("gossip.insecure")? {
-            let allowed = "only a loopback address, since peers neither authenticate nor encrypt yet; \
-                           on a network that you trust, set gossip.insecure = true";
+        let has_key = self.is_set("gossip.key") || self.is_set("gossip.key_file");
+        if !address.ip().is_loopback() && !has_key && !self.flag("gossip.insecure")? {
+            let allowed = "only a loopback address, since without a key peers neither authenticate nor encrypt; set gossip.key or \
+                           gossip.key_file (`tallymesh keygen` makes one), or, on a network that you trust, gossip.insecure = true";
             return Err(invalid(path, quoted, allowed));
         }
         Ok(Some(address))
@@ -245,6 +263,8 @@ impl Values {
 fn excluded_by(path: &str, value: &Value) -> Option<&'static str> {
     match (path, value) {
         ("node.data_dir", _) => Some("storage.in_memory"),
+        ("gossip.key", _) => Some("gossip.key_file"),
+        ("gossip.key_file", _) => Some("gossip.key"),
         ("storage.in_memory", Value::Flag(true)) => Some("node.data_dir"),
         ("storage.durability", Value::Text(word)) if word == "sync" => {
             Some("storage.persist_every")

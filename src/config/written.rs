@@ -1,5 +1,7 @@
 //! A config as settings again: for a builder, and as serde writes it, in the shape of the file.
 
+#[cfg(feature = "serde")]
+use super::validate::HIDDEN;
 use super::validate::{NEVER, Origin, Value, Values};
 use super::{Config, Durability, WhenFull};
 
@@ -24,6 +26,11 @@ pub(super) fn values(config: &Config) -> Values {
         set("gossip.listen", Value::Text(address.to_string()));
     }
     set("gossip.insecure", Value::Flag(config.insecure));
+    match (&config.key_file, &config.keys) {
+        (Some(path), _) => set("gossip.key_file", Value::Text(path.clone())),
+        (None, Some(keys)) => set("gossip.key", Value::Keys(Ok(keys.clone()))),
+        (None, None) => {}
+    }
     set("gossip.cluster", Value::Text(gossip.cluster.to_string()));
     if let Some(address) = &gossip.advertised {
         set("gossip.advertise", Value::Text(address.clone()));
@@ -107,7 +114,9 @@ mod form {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             let mut map = serializer.serialize_map(None)?;
             for setting in SETTINGS.iter().filter(|setting| setting.table() == self.table) {
-                if let Some(value) = self.values.get(setting.path) {
+                // A key is written nowhere.
+                let value = self.values.get(setting.path);
+                if let Some(value) = value.filter(|value| !matches!(value, Value::Keys(_))) {
                     map.serialize_entry(setting.name(), value)?;
                 }
             }
@@ -121,6 +130,7 @@ mod form {
                 Value::Text(text) => text.serialize(serializer),
                 Value::Path(path) => path.serialize(serializer),
                 Value::Texts(texts) => texts.serialize(serializer),
+                Value::Keys(_) => HIDDEN.serialize(serializer),
                 Value::Flag(flag) => flag.serialize(serializer),
                 Value::Duration(length) => {
                     serializer.collect_str(&tallymesh_core::time::format_duration(*length))

@@ -9,11 +9,12 @@ use tokio::sync::{oneshot, watch};
 
 use super::restarts::caught;
 use super::wakers::Worker;
-use super::{DurabilityError, OpenError, Signals, lock, random, spawn};
+use super::{DurabilityError, OpenError, Signals, lock, spawn};
 use crate::clock::Clock;
 use crate::config::{Config, Durability};
 use crate::disk::{self, ReadProgress};
 use crate::log_line;
+use crate::random::random;
 use tallymesh_core::gossip::KnownMember;
 use tallymesh_core::id::{Incarnation, ReplicaId};
 use tallymesh_core::storage::{

@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::bounds_watch::grown;
+use super::changes::{Change, Changed};
 use super::clock_watch::ClockWatch;
 use super::descriptors::{self, Room};
 use super::disk_thread::DiskThread;
@@ -18,11 +19,13 @@ use super::log::Reporter;
 use super::peer_sources::{Dns, Outcome, PeerSources, Told};
 use super::restarts::caught;
 use super::wakers::Worker;
-use super::{OpenError, Seen, Signals, lock, random, spawn};
+use super::{OpenError, Seen, Signals, lock, spawn};
 use crate::clock::Clock;
 use crate::config::{Config, PeerEntry};
+use crate::cluster_key::Keys;
 use crate::log_line;
-use crate::transport::{Tcp, Transport};
+use crate::random::random;
+use crate::transport::{Handshake, Security, Tcp, Transport};
 use tallymesh_core::gossip::{Gossip, GossipSettings, Input, KnownMember, Output};
 use tallymesh_core::table::{Bound, DirtySet, Rejections, Table};
 use tallymesh_core::time::Now;
@@ -32,16 +35,13 @@ const NOTE_MEMBERS_EVERY: Duration = Duration::from_secs(60);
 /// How long it may take to say goodbye to the peers.
 const GOODBYE: Duration = Duration::from_millis(500);
 
-/// A new list of peers, and who waits for it to be taken in.
-pub(super) type NewPeers = (Vec<PeerEntry>, oneshot::Sender<()>);
-
 /// Starts to listen, then the thread, and waits until it has the peers' state, or has waited for it long enough.
 pub(super) async fn start(
     config: &Config,
     (table, members): (Arc<Table>, Vec<KnownMember>),
     clock: Arc<Clock>,
     (disk, signals): (Arc<DiskThread>, &Arc<Signals>),
-    new_peers: mpsc::Receiver<NewPeers>,
+    changes: mpsc::Receiver<Change>,
 ) -> Result<(JoinHandle<()>, Option<SocketAddr>), OpenError> {
     let (tell_caught_up, caught_up) = oneshot::channel();
     let listening = config.listen.map(listen).transpose()?;
@@ -63,7 +63,8 @@ pub(super) async fn start(
         signals: signals.clone(),
         reporter: Reporter::new(config.other_slots.clone()),
         peers: config.peers.clone(),
-        new_peers,
+        keys: config.keys.clone(),
+        changes,
         confirmed: None,
         caught_up: Some((tell_caught_up, config.sync_timeout)),
         in_memory: config.data_dir.is_none(),
@@ -114,7 +115,9 @@ struct Kept {
     reporter: Reporter,
     /// The list of peers in force.
     peers: Vec<PeerEntry>,
-    new_peers: mpsc::Receiver<NewPeers>,
+    /// The keys in force; without them, peers prove nothing.
+    keys: Option<Keys>,
+    changes: mpsc::Receiver<Change>,
     /// Up to which version of its own some peer had confirmed all, as of the last round; `None` while it knew of no peer.
     confirmed: Option<u64>,
     /// The opening, which waits for the peers' state, and how long it does.
@@ -159,7 +162,12 @@ impl Kept {
     fn begin(&mut self) -> io::Result<GossipLoop<'_, Tcp>> {
         let listening = self.listening.as_ref().map(TcpListener::try_clone).transpose()?;
         let (frame_bytes_max, links_max) = (self.settings.frame_bytes_max, self.settings.links_max);
-        let transport = Tcp::on(listening, frame_bytes_max, links_max)?;
+        let security = self.keys.clone().map(|keys| {
+            let own = self.table.own_replica();
+            let handshake = Handshake::new(keys, &self.settings.cluster, &own);
+            Security::new(handshake, self.settings.handshake_timeout)
+        });
+        let transport = Tcp::on(listening, frame_bytes_max, links_max, security)?;
         let (seed, now) = (u64::from_le_bytes(random()?), self.clock.now());
         let mut gossip = Gossip::new(self.table.clone(), self.settings.clone(), seed, now);
         gossip.remember(self.members.clone(), now);
@@ -251,10 +259,18 @@ impl<T: Transport> GossipLoop<'_, T> {
                 () = signals.urgent.notified() => self.input(Input::Urgent),
                 () = signals.changed.notified() => self.input(Input::Changed),
                 told = self.sources.next() => self.source_told(told),
-                Some((peers, taken)) = self.kept.new_peers.recv() => {
-                    self.kept.peers.clone_from(&peers);
-                    self.sources.set(peers);
-                    self.sources_changed();
+                Some((changed, taken)) = self.kept.changes.recv() => {
+                    match changed {
+                        Changed::Peers(peers) => {
+                            self.kept.peers.clone_from(&peers);
+                            self.sources.set(peers);
+                            self.sources_changed();
+                        }
+                        Changed::Keys(keys) => {
+                            self.kept.keys = Some(keys.clone());
+                            self.transport.set_keys(keys);
+                        }
+                    }
                     self.show(self.kept.clock.now());
                     // Only if the caller has given up, there is no receiver.
                     let _ = taken.send(());

@@ -101,6 +101,21 @@ impl Reporter {
             Report::HandshakeFailed { dialed, reason } => {
                 self.handshake_failed(at, dialed.as_deref(), *reason);
             }
+            Report::Unproven { dialed: Some(address), error, .. } => {
+                if let Some(attempts) = self.attempts_to_report(at, address) {
+                    tracing::warn!(
+                        address, error, attempts,
+                        "what answers there is refused: it does not prove that it is of this cluster"
+                    );
+                }
+            }
+            // By what is wrong, of which there are few kinds: a flood of strangers is a line of each.
+            Report::Unproven { dialed: None, remote, error } => {
+                if self.is_due(at, &format!("stranger {error}")) {
+                    let from = remote.as_deref().unwrap_or("an address that is not known");
+                    tracing::warn!(from, error, "a connection was refused: who dialed is no peer");
+                }
+            }
             Report::NodeIdInUse { other } => self.error(
                 at,
                 &format!(
@@ -325,7 +340,13 @@ impl Reporter {
             HandshakeFailure::TimedOut => {
                 "did not introduce itself in time and was disconnected; is it a tallymesh node?"
             }
+            HandshakeFailure::Closed if dialed.is_some() => {
+                "closed the connection before it introduced itself; has it a gossip.key, and this node none?"
+            }
             HandshakeFailure::Closed => "closed the connection before it introduced itself",
+            HandshakeFailure::OtherReplica => {
+                "introduced itself as another node than the one that had proven its key"
+            }
             _ => "was disconnected before it introduced itself",
         };
         let complaint = format!("{peer} {what}");

@@ -4,13 +4,13 @@
 //! embedder, a slow disk and a slow peer do not delay each other, and none of them delays a decision.
 
 mod bounds_watch;
+mod changes;
 mod clock_watch;
 mod descriptors;
 mod disk_thread;
 mod gossip_thread;
 mod log;
 mod peer_sources;
-mod random;
 mod restarts;
 mod signals;
 mod slots;
@@ -25,14 +25,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, PeerEntry};
+use crate::config::Config;
 use crate::log_line;
 use bounds_watch::words;
+use changes::{Change, fingerprints};
+pub use changes::{SetKeysError, SetPeersError};
 use disk_thread::DiskThread;
-pub(crate) use random::random;
 pub(crate) use signals::Seen;
 use signals::Signals;
 pub(crate) use slots::open_in_slot;
@@ -135,31 +136,9 @@ pub enum DurabilityError {
     Unfinished,
 }
 
-/// Why the list of peers was not replaced. The former one stays in force.
-///
-/// ```
-/// use tallymesh::{Config, CounterStore, SetPeersError};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
-/// let error = store.set_peers(["10.0.0.7"]).await.unwrap_err();
-/// assert!(matches!(error, SetPeersError::Invalid(_)) && error.to_string().contains("host:port"));
-/// store.close().await?;
-/// assert!(matches!(store.set_peers(["10.0.0.7:7946"]).await, Err(SetPeersError::Closed)));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SetPeersError {
-    /// There are too many entries, or one is not allowed: as for `gossip.peers` of a config.
-    #[error(transparent)]
-    Invalid(#[from] ConfigError),
-    /// The store is closed.
-    #[error("the store is closed")]
-    Closed,
-}
+/// What is said, at the start and in the health, of a node that others can reach and that has no key.
+const OPEN: &str = "gossip.insecure is set and there is no gossip.key: each process that reaches gossip.listen can read, raise and reset all \
+                    counters; give all nodes a key (`tallymesh keygen`)";
 
 /// How long the last drop of a store may write.
 const DROP_WRITES_MAX: Duration = Duration::from_millis(100);
@@ -179,7 +158,11 @@ pub(crate) struct Runtime {
     pub in_memory: bool,
     /// The most counters and replicas, by the config.
     bounds: Bounds,
-    new_peers: mpsc::Sender<gossip_thread::NewPeers>,
+    changes: mpsc::Sender<Change>,
+    /// The fingerprints of the keys in force; `None` where peers prove nothing.
+    keys: Option<Mutex<Vec<String>>>,
+    /// Whether others can reach it, and need not prove who they are.
+    is_open: bool,
 }
 
 /// What an instance leaves behind that has closed.
@@ -221,7 +204,7 @@ impl Runtime {
         let disk_thread::Started { table, members, clock, set_aside } = started;
         // An opening that is dropped must not leave threads behind that hold the directory.
         let abandoned = StopOnDrop(Some((disk.clone(), signals.clone())));
-        let (new_peers, taken) = mpsc::channel(1);
+        let (changes, taken) = mpsc::channel(1);
         let gossip = gossip_thread::start(
             config,
             (table.clone(), members),
@@ -239,6 +222,9 @@ impl Runtime {
             }
         };
         abandoned.disarm();
+        if config.is_open() {
+            tracing::warn!("{OPEN}");
+        }
         let threads = Threads { gossip: gossip_thread, disk: disk_thread };
         let threads = Mutex::new(Some(threads));
         Ok(Runtime {
@@ -251,7 +237,9 @@ impl Runtime {
             set_aside,
             in_memory: config.data_dir.is_none(),
             bounds: config.bounds.clone(),
-            new_peers,
+            changes,
+            keys: config.keys.as_ref().map(|keys| Mutex::new(fingerprints(keys))),
+            is_open: config.is_open(),
         })
     }
 
@@ -296,24 +284,6 @@ impl Runtime {
         let _ = self.signals.ready.subscribe().wait_for(|ready| *ready).await;
     }
 
-    /// Replaces the list of peers, and waits until the gossip thread has taken it in.
-    pub(crate) async fn set_peers(&self, peers: &[String]) -> Result<(), SetPeersError> {
-        let sources = PeerEntry::parse_all(peers)?;
-        if self.is_closing() {
-            return Err(SetPeersError::Closed);
-        }
-        loop {
-            let (tell_taken, taken) = oneshot::channel();
-            // Fails only when the thread has ended.
-            let sent = self.new_peers.send((sources.clone(), tell_taken)).await;
-            sent.map_err(|_| SetPeersError::Closed)?;
-            if taken.await.is_ok() {
-                return Ok(());
-            }
-            // A panic came before: the thread takes it in once it is started again, unless it has ended for good.
-        }
-    }
-
     /// What is said of connections that the process may not open.
     pub(crate) fn few_descriptors(&self) -> Option<String> {
         self.signals.few_descriptors.get().cloned()
@@ -332,6 +302,11 @@ impl Runtime {
     /// How many lines were left out of the log, or could not be written.
     pub(crate) fn log_lines_dropped(&self) -> u64 {
         self.signals.log_lines_dropped.load(Ordering::Relaxed) + log_line::lost()
+    }
+
+    /// What is said as long as others can reach this node and need not prove who they are.
+    pub(crate) fn openness(&self) -> Option<String> {
+        self.is_open.then(|| OPEN.to_owned())
     }
 
     /// What is said of each bound that is reached: because the node is full, or because something was refused lately.

@@ -1,17 +1,24 @@
 //! Frames over TCP: one task reads each connection, one writes it.
+//!
+//! With a key of the cluster, a connection is a link only after the handshake. Until then, one that came in is a stranger: it has one
+//! of a few places, apart from those of links, and is closed by a reset when it is refused.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Transport;
+use super::noise::{Handshake, HandshakeError, Session, SharedHandshake};
+use super::strangers::Strangers;
+use super::stream::{Incoming, Outgoing};
+use crate::cluster_key::{ClusterKey, Keys};
 use crate::log_line;
 use tallymesh_core::link::{LinkEvent, LinkId, Proven};
 use tallymesh_core::wire::{FRAME_HEADER_BYTES, payload_bytes};
@@ -28,6 +35,8 @@ const SAY_AGAIN_EVERY: Duration = Duration::from_secs(10);
 const EVENTS_MAX: usize = 256;
 /// Frames on their way out, per peer; the gossip keeps well below.
 const FRAMES_MAX: usize = 64;
+/// How often a link is dialed again that was made under another key than the first.
+const REDIAL_EVERY: Duration = Duration::from_secs(1);
 
 /// TCP connections, and the socket that listens for them.
 pub(crate) struct Tcp {
@@ -42,6 +51,27 @@ pub(crate) struct Tcp {
     say_again: Interval,
     raw_events: mpsc::Receiver<RawEvent>,
     events_in: mpsc::Sender<RawEvent>,
+    /// Without it, peers prove nothing.
+    security: Option<Security>,
+    strangers: Strangers,
+    /// Events that have happened already.
+    due: VecDeque<LinkEvent>,
+    /// Whether there may be links to dial again, and when to do so.
+    may_be_stale: bool,
+    redial: Interval,
+}
+
+/// By what peers prove who they are, and how long they may take for it.
+#[derive(Clone)]
+pub(crate) struct Security {
+    handshake: SharedHandshake,
+    timeout: Duration,
+}
+
+impl Security {
+    pub(crate) fn new(handshake: Handshake, timeout: Duration) -> Security {
+        Security { handshake: Arc::new(handshake), timeout }
+    }
 }
 
 struct Connection {
@@ -50,13 +80,24 @@ struct Connection {
     takes_frames: oneshot::Sender<()>,
     reader: AbortHandle,
     writer: JoinHandle<()>,
+    dialed: Option<String>,
+    /// Of the key that it was proven with.
+    fingerprint: Option<String>,
+    /// Whether another one is being dialed that takes its place.
+    is_redialed: bool,
 }
 
 impl Connection {
+    /// Ends at once, whatever is queued.
+    fn cut(self) {
+        self.reader.abort();
+        self.writer.abort();
+    }
+
     /// Takes in no more, and writes what is queued if the peer takes it in soon. What still comes in is thrown away until then:
     /// were it left unread, the system would reset the connection, and the peer might lose our last word.
     fn wind_up(self) {
-        let Connection { frames, takes_frames, reader, mut writer } = self;
+        let Connection { frames, takes_frames, reader, mut writer, .. } = self;
         drop((frames, takes_frames));
         tokio::spawn(async move {
             let written = tokio::time::timeout(LINGER, &mut writer);
@@ -69,8 +110,29 @@ impl Connection {
 }
 
 enum RawEvent {
-    Dialed { address: String, stream: io::Result<TcpStream> },
+    /// `replaces` is the link whose place it takes, if it was dialed for that.
+    Dialed {
+        address: String,
+        replaces: Option<LinkId>,
+        opened: Result<Opened, DialError>,
+    },
+    Proven {
+        number: u64,
+        remote: String,
+        opened: Result<Opened, HandshakeError>,
+    },
     Link(LinkEvent),
+}
+
+/// A connection that may become a link.
+struct Opened {
+    stream: TcpStream,
+    session: Option<Session>,
+}
+
+enum DialError {
+    Unanswered(io::Error),
+    Unproven(HandshakeError),
 }
 
 impl Tcp {
@@ -82,52 +144,137 @@ impl Tcp {
         listening: Option<std::net::TcpListener>,
         frame_bytes_max: usize,
         connections_max: usize,
+        security: Option<Security>,
     ) -> io::Result<Tcp> {
         let listening = listening.map(TcpListener::from_std).transpose()?;
         let (events_in, raw_events) = mpsc::channel(EVENTS_MAX);
-        let mut turn_away = tokio::time::interval(TURN_AWAY_EVERY);
-        turn_away.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut say_again = tokio::time::interval(SAY_AGAIN_EVERY);
-        say_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Tcp {
             connections: HashMap::new(),
             next_link: 0,
             frame_bytes_max,
             listening,
             connections_max,
-            turn_away,
-            say_again,
+            turn_away: every(TURN_AWAY_EVERY),
+            say_again: every(SAY_AGAIN_EVERY),
             raw_events,
             events_in,
+            security,
+            strangers: Strangers::default(),
+            due: VecDeque::new(),
+            may_be_stale: false,
+            redial: every(REDIAL_EVERY),
         })
     }
 
-    fn connect(&mut self, stream: TcpStream, dialed: Option<String>) -> LinkEvent {
-        let remote = stream.peer_addr().ok().map(|address| address.ip().to_canonical().to_string());
+    fn connect(&mut self, opened: Opened, dialed: Option<String>) -> LinkEvent {
+        let Opened { stream, session } = opened;
+        let remote = stream.peer_addr().ok().map(shown);
         self.next_link += 1;
         let link = LinkId(self.next_link);
-        // Small frames must not wait for each other; where that cannot be had, they are merely slower.
-        let _ = stream.set_nodelay(true);
+        let peer = session.as_ref().map_or(Proven::Nobody, Session::proven);
+        let fingerprint = session.as_ref().map(|session| session.fingerprint.clone());
+        let (sealer, opener) = session.map(|session| (session.sealer, session.opener)).unzip();
         let (read, write) = stream.into_split();
         let (frames, queue) = mpsc::channel(FRAMES_MAX);
         let (takes_frames, closed) = oneshot::channel();
         let events = self.events_in.clone();
+        let read = Incoming::new(read, opener);
         let reading = read_frames(link, read, self.frame_bytes_max, events, closed);
         let reader = tokio::spawn(reading).abort_handle();
-        let writing = write_frames(link, write, queue, self.events_in.clone());
-        let writer = tokio::spawn(writing);
-        self.connections.insert(link, Connection { frames, takes_frames, reader, writer });
-        LinkEvent::Up { link, dialed, remote, peer: Proven::Nobody }
+        let write = Outgoing::new(write, sealer);
+        let writer = tokio::spawn(write_frames(link, write, queue, self.events_in.clone()));
+        // The keys may have changed since it was dialed.
+        self.may_be_stale |= dialed.is_some() && fingerprint.is_some();
+        let connection = Connection {
+            frames,
+            takes_frames,
+            reader,
+            writer,
+            dialed: dialed.clone(),
+            fingerprint,
+            is_redialed: false,
+        };
+        self.connections.insert(link, connection);
+        LinkEvent::Up { link, dialed, remote, peer }
+    }
+
+    /// Dials an address, in the place of this link if there is one.
+    fn start_dialing(&self, address: String, replaces: Option<LinkId>) {
+        let (events, security) = (self.events_in.clone(), self.security.clone());
+        tokio::spawn(async move {
+            let opened = dial(&address, security).await;
+            // The receiver is only gone when the node is.
+            let _ = events.send(RawEvent::Dialed { address, replaces, opened }).await;
+        });
+    }
+
+    /// Takes in a connection that has to prove who it is.
+    fn take_stranger(&mut self, mut stream: TcpStream, remote: SocketAddr, security: Security) {
+        let (number, pushed_out) = self.strangers.enter();
+        let events = self.events_in.clone();
+        tokio::spawn(async move {
+            hurry(&stream);
+            let Security { handshake, timeout } = security;
+            let proving = tokio::time::timeout(timeout, handshake.respond(&mut stream));
+            let proven = tokio::select! {
+                proven = proving => proven.unwrap_or(Err(HandshakeError::TimedOut)),
+                _ = pushed_out => Err(HandshakeError::PushedOut),
+            };
+            let opened = match proven {
+                Ok(session) => Ok(Opened { stream, session: Some(session) }),
+                Err(error) => {
+                    reset(stream);
+                    Err(error)
+                }
+            };
+            // The receiver is only gone when the node is.
+            let _ = events.send(RawEvent::Proven { number, remote: shown(remote), opened }).await;
+        });
+    }
+
+    /// What is accepted now: the keys may have changed during a handshake.
+    fn still_accepted(&self, opened: Opened) -> Result<Opened, HandshakeError> {
+        match (&self.security, &opened.session) {
+            (Some(security), Some(session))
+                if !security.handshake.keys().accept(&session.fingerprint) =>
+            {
+                reset(opened.stream);
+                Err(HandshakeError::Revoked)
+            }
+            _ => Ok(opened),
+        }
     }
 
     fn take_raw(&mut self, raw: RawEvent) -> Option<LinkEvent> {
         match raw {
-            RawEvent::Dialed { address, stream: Ok(stream) } => {
-                Some(self.connect(stream, Some(address)))
+            RawEvent::Dialed { address, replaces, opened } => {
+                let opened = opened
+                    .and_then(|opened| self.still_accepted(opened).map_err(DialError::Unproven));
+                if let Some(replaced) = replaces {
+                    // Where the old link is gone, the address is dialed again anyway.
+                    self.connections.get_mut(&replaced)?.is_redialed = false;
+                    return Some(self.connect(opened.ok()?, Some(address)));
+                }
+                Some(match opened {
+                    Ok(opened) => self.connect(opened, Some(address)),
+                    Err(DialError::Unanswered(error)) => {
+                        LinkEvent::DialFailed { address, error: error.to_string() }
+                    }
+                    Err(DialError::Unproven(error)) => {
+                        let error = error.to_string();
+                        LinkEvent::Unproven { dialed: Some(address), remote: None, error }
+                    }
+                })
             }
-            RawEvent::Dialed { address, stream: Err(error) } => {
-                let error = error.to_string();
-                Some(LinkEvent::DialFailed { address, error })
+            RawEvent::Proven { number, remote, opened } => {
+                self.strangers.leave(number);
+                Some(match opened.and_then(|opened| self.still_accepted(opened)) {
+                    Ok(opened) => self.connect(opened, None),
+                    Err(error) => {
+                        let (remote, error) = (Some(remote), error.to_string());
+                        LinkEvent::Unproven { dialed: None, remote, error }
+                    }
+                })
             }
             RawEvent::Link(LinkEvent::Down { link }) => {
                 self.connections.remove(&link)?.wind_up();
@@ -136,17 +283,36 @@ impl Tcp {
             RawEvent::Link(event) => Some(event),
         }
     }
+
+    /// Dials again what was dialed under another key than the one that is used now: the old link stays until the new one is there.
+    fn redial_stale(&mut self) {
+        let keys = self.security.as_ref().map(|security| security.handshake.keys().clone());
+        let Some(first) = keys.as_ref().and_then(Keys::to_dial).map(ClusterKey::fingerprint) else {
+            return;
+        };
+        let of_others = |connection: &Connection| {
+            connection.fingerprint.as_ref().is_some_and(|fingerprint| *fingerprint != first)
+        };
+        let (mut addresses, mut are_stale) = (Vec::new(), false);
+        for (link, connection) in &mut self.connections {
+            let Some(address) = connection.dialed.clone() else { continue };
+            if of_others(connection) {
+                are_stale = true;
+                if !std::mem::replace(&mut connection.is_redialed, true) {
+                    addresses.push((*link, address));
+                }
+            }
+        }
+        self.may_be_stale = are_stale;
+        for (link, address) in addresses {
+            self.start_dialing(address, Some(link));
+        }
+    }
 }
 
 impl Transport for Tcp {
     fn dial(&mut self, address: String) {
-        let events = self.events_in.clone();
-        tokio::spawn(async move {
-            let dialing = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(&address)).await;
-            let stream = dialing.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-            // The receiver is only gone when the node is.
-            let _ = events.send(RawEvent::Dialed { address, stream }).await;
-        });
+        self.start_dialing(address, None);
     }
 
     fn send(&mut self, link: LinkId, frame: Vec<u8>) {
@@ -167,22 +333,57 @@ impl Transport for Tcp {
         }
     }
 
+    fn set_keys(&mut self, keys: Keys) {
+        let Some(security) = &mut self.security else { return };
+        let is_revoked = |connection: &Connection| {
+            connection.fingerprint.as_ref().is_some_and(|fingerprint| !keys.accept(fingerprint))
+        };
+        let revoked = self.connections.iter().filter(|(_, connection)| is_revoked(connection));
+        let revoked: Vec<LinkId> = revoked.map(|(link, _)| *link).collect();
+        security.handshake = Arc::new(security.handshake.with_keys(keys));
+        self.may_be_stale = true;
+        for link in revoked {
+            if let Some(connection) = self.connections.remove(&link) {
+                connection.cut();
+                self.due.push_back(LinkEvent::Down { link });
+            }
+        }
+    }
+
     async fn next_event(&mut self) -> LinkEvent {
         loop {
+            if let Some(event) = self.due.pop_front() {
+                return event;
+            }
             let has_room = self.connections.len() < self.connections_max;
-            let Tcp { listening, turn_away, say_again, raw_events, .. } = self;
+            let Tcp { listening, turn_away, say_again, raw_events, redial, .. } = self;
+            let (is_secure, may_enter) = (self.security.is_some(), self.strangers.may_enter());
             let accepting = async {
                 let Some(listening) = listening else { return std::future::pending().await };
-                if !has_room {
-                    turn_away.tick().await;
+                // Strangers have places of their own.
+                match is_secure {
+                    true if !may_enter => return std::future::pending().await,
+                    false if !has_room => drop(turn_away.tick().await),
+                    _ => {}
                 }
                 listening.accept().await
             };
             let raw = tokio::select! {
                 raw = raw_events.recv() => raw,
-                accepted = accepting => match accepted {
-                    Ok((stream, _)) => return self.connect(stream, None),
-                    Err(error) => {
+                _ = redial.tick(), if self.may_be_stale => {
+                    self.redial_stale();
+                    continue;
+                }
+                accepted = accepting => match (accepted, self.security.clone()) {
+                    (Ok((stream, remote)), Some(security)) => {
+                        self.take_stranger(stream, remote, security);
+                        continue;
+                    }
+                    (Ok((stream, _)), None) => {
+                        hurry(&stream);
+                        return self.connect(Opened { stream, session: None }, None);
+                    }
+                    (Err(error), _) => {
                         if tokio::time::timeout(Duration::ZERO, say_again.tick()).await.is_ok() {
                             log_line::write(|| {
                                 tracing::warn!(%error, "a connection could not be accepted");
@@ -202,9 +403,46 @@ impl Transport for Tcp {
     }
 }
 
+/// So often, but not more often after it was late.
+fn every(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// Connects to an address, and proves and has proven who is there.
+async fn dial(address: &str, security: Option<Security>) -> Result<Opened, DialError> {
+    let dialing = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(address)).await;
+    let stream = dialing.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let mut stream = stream.map_err(DialError::Unanswered)?;
+    hurry(&stream);
+    let Some(Security { handshake, timeout }) = security else {
+        return Ok(Opened { stream, session: None });
+    };
+    let proving = tokio::time::timeout(timeout, handshake.initiate(&mut stream)).await;
+    let session = proving.unwrap_or(Err(HandshakeError::TimedOut)).map_err(DialError::Unproven)?;
+    Ok(Opened { stream, session: Some(session) })
+}
+
+/// Small frames must not wait for each other; where that cannot be had, they are merely slower.
+fn hurry(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+}
+
+/// Closes a connection so that nothing of it is left, also not in the system.
+fn reset(stream: TcpStream) {
+    // Where that cannot be had, it is closed as any other.
+    let _ = stream.set_zero_linger();
+    drop(stream);
+}
+
+fn shown(remote: SocketAddr) -> String {
+    remote.ip().to_canonical().to_string()
+}
+
 async fn read_frames(
     link: LinkId,
-    mut read: OwnedReadHalf,
+    mut read: Incoming,
     frame_bytes_max: usize,
     events: mpsc::Sender<RawEvent>,
     mut closed: oneshot::Receiver<()>,
@@ -231,11 +469,10 @@ async fn read_frames(
             break;
         }
     }
-    let mut thrown_away = [0; 4096];
-    while let Ok(1..) = read.read(&mut thrown_away).await {}
+    read.drain().await;
 }
 
-async fn read_frame(read: &mut OwnedReadHalf, frame_bytes_max: usize) -> io::Result<Vec<u8>> {
+async fn read_frame(read: &mut Incoming, frame_bytes_max: usize) -> io::Result<Vec<u8>> {
     let mut header = [0; FRAME_HEADER_BYTES];
     read.read_exact(&mut header).await?;
     let Ok(length) = payload_bytes(header, frame_bytes_max) else {
@@ -252,12 +489,12 @@ async fn read_frame(read: &mut OwnedReadHalf, frame_bytes_max: usize) -> io::Res
 
 async fn write_frames(
     link: LinkId,
-    mut write: OwnedWriteHalf,
+    mut write: Outgoing,
     mut queue: mpsc::Receiver<Vec<u8>>,
     events: mpsc::Sender<RawEvent>,
 ) {
     while let Some(frame) = queue.recv().await {
-        let event = match write.write_all(&frame).await {
+        let event = match write.write(&frame).await {
             Ok(()) => LinkEvent::Sent { link, frames: 1 },
             Err(_) => LinkEvent::Down { link },
         };
@@ -266,5 +503,5 @@ async fn write_frames(
             return;
         }
     }
-    let _ = write.shutdown().await;
+    write.end().await;
 }

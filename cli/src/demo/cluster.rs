@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
+use tallymesh::ClusterKey;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
@@ -44,13 +45,15 @@ impl Cluster {
             }
             proxies.push(row);
         }
+        // In a directory that only its owner can read.
+        let key = ClusterKey::generate()?.reveal();
         for (from, name) in NAMES.iter().enumerate() {
             let others = (0..NAMES.len()).filter(|to| *to != from);
             let peers: Vec<String> =
                 others.map(|to| proxies[from][to].address().to_string()).collect();
             // The proxies are to be the only way between two nodes. The first nodes wait in vain for those that start later, and need not for long.
             let config = format!(
-                "[node]\nid = {name:?}\ndata_dir = {:?}\n[gossip]\nlisten = \"127.0.0.1:0\"\npeers = {peers:?}\n\
+                "[node]\nid = {name:?}\ndata_dir = {:?}\n[gossip]\nlisten = \"127.0.0.1:0\"\nkey = {key:?}\npeers = {peers:?}\n\
                  peer_exchange = false\nsync_timeout = \"200ms\"\n{limits}",
                 dir.join(name),
             );

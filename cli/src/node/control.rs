@@ -217,6 +217,8 @@ impl<'a> Control<'a> {
             "addresses_refused": rejections.addresses_refused,
             "log_lines_dropped": status.log_lines_dropped + log::lines_lost(),
             "thread_restarts": status.thread_restarts,
+            "strangers_refused": rejections.strangers_refused,
+            "keys": status.keys,
         })
     }
 }
@@ -271,6 +273,7 @@ fn peer_json(peer: &PeerStatus) -> Value {
         "lag": peer.lag,
         "clock_offset_ms": peer.clock_offset_ms,
         "different_limits": peer.different_limits,
+        "key": peer.key,
         "round_trip_us": peer.round_trip.map(|time| time.as_micros() as u64),
         "last_heard_ms": peer.last_heard.map(|time| time.as_millis() as u64),
     })

@@ -1,6 +1,7 @@
 //! The program, as its users run it.
 
 mod directories;
+mod keygen;
 // They are ended by `kill`, and begun by `sh`.
 #[cfg(unix)]
 mod log;

@@ -65,7 +65,7 @@ impl Manifests {
             at(container, "lifecycle.preStop.sleep.seconds").map_or(0, |s| s.as_u64().unwrap());
         let program = Program {
             command: words.iter().map(|word| word.as_str().unwrap().to_owned()).collect(),
-            env: env.iter().map(|one| (text(one, "name"), text(one, "value"))).collect(),
+            env: env.iter().map(|one| (text(one, "name"), value(one))).collect(),
             http_port: number(container, "readinessProbe.httpGet.port"),
             pre_stop: Duration::from_secs(pre_stop),
             grace: Duration::from_secs(number(pod, "terminationGracePeriodSeconds").into()),
@@ -164,6 +164,19 @@ pub fn worker(slot: usize) -> Program {
         replicas: 3,
     }
 }
+
+/// The value of a variable: as it is given, or from the one secret that there is.
+fn value(variable: &Value) -> String {
+    let Some(secret) = at(variable, "valueFrom.secretKeyRef") else {
+        return text(variable, "value");
+    };
+    let of_secret = (text(secret, "name"), text(secret, "key"));
+    assert_eq!(of_secret, ("tallymesh-key".into(), "cluster.key".into()));
+    KEY.repeat(32)
+}
+
+/// What the key is made of that the pods have.
+const KEY: &str = "5e";
 
 fn http_port(command: &[String], slot: usize) -> u16 {
     let first: u16 = command.last().unwrap().rsplit(':').next().unwrap().parse().unwrap();

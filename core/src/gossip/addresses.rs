@@ -46,6 +46,8 @@ struct Address {
     /// Since when it has not answered.
     failing_since: Option<Duration>,
     is_of_other_cluster: bool,
+    /// Whether what answered last did not prove who it is.
+    is_unproven: bool,
 }
 
 /// An address, and what is known of it.
@@ -78,6 +80,7 @@ impl Address {
             named_over: BTreeSet::new(),
             failing_since: None,
             is_of_other_cluster: false,
+            is_unproven: false,
         }
     }
 
@@ -268,9 +271,17 @@ impl Addresses {
         if let Some(known) = self.all.get_mut(address) {
             let backoff = (BACKOFF_MIN * (1 << known.failures.min(FAILURES_MOST))).min(BACKOFF_MAX);
             known.failures += 1;
+            known.is_unproven = false;
             known.failing_since.get_or_insert(now);
             known.tried = true;
             known.state = State::Idle { until: now + backoff.mul_f64(0.5 + jitter / 2.0) };
+        }
+    }
+
+    /// What answers at this address, which [`failed`](Self::failed), did not prove who it is.
+    pub(super) fn unproven(&mut self, address: &str) {
+        if let Some(known) = self.all.get_mut(address) {
+            known.is_unproven = true;
         }
     }
 
@@ -278,7 +289,14 @@ impl Addresses {
     pub(super) fn linked(&mut self, address: &str, link: LinkId) {
         if let Some(known) = self.all.get_mut(address) {
             known.state = State::Linked(link);
+            known.is_unproven = false;
         }
+    }
+
+    /// Whether a newer link than this one leads to the address.
+    pub(super) fn has_other_link(&self, address: &str, link: LinkId) -> bool {
+        let known = self.all.get(address);
+        known.is_some_and(|known| matches!(known.state, State::Linked(other) if other != link))
     }
 
     /// A peer has introduced itself at this address.
@@ -397,6 +415,7 @@ impl Addresses {
         configured.chain(told).map(|(address, known)| {
             let absence = match known.is_configured {
                 _ if known.is_of_other_cluster => Some(PeerAbsence::OtherCluster),
+                _ if known.is_unproven => Some(PeerAbsence::Unproven),
                 true => None,
                 false => (known.failures > 0).then_some(PeerAbsence::Unreachable),
             };

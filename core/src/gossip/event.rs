@@ -116,6 +116,15 @@ pub enum Report {
         /// Why it ended.
         reason: HandshakeFailure,
     },
+    /// The other end of a connection did not prove who it is, and was disconnected.
+    Unproven {
+        /// The address that was dialed; `None` if the connection came in.
+        dialed: Option<String>,
+        /// The IP address of the other end.
+        remote: Option<String>,
+        /// What it did instead.
+        error: String,
+    },
     /// An address leads to ourselves.
     OwnAddress {
         /// The address.
@@ -230,4 +239,6 @@ pub enum HandshakeFailure {
     TimedOut,
     /// The other end closed the connection, or it broke.
     Closed,
+    /// It introduced itself as another replica than the one that it was when it proved its key.
+    OtherReplica,
 }

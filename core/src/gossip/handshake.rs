@@ -12,7 +12,7 @@ use super::link::Link;
 use super::members::PEERS_MAX;
 use super::{Gossip, HandshakeFailure, Output, PeerAbsence, PeerAddresses, Report};
 use crate::id::ReplicaId;
-use crate::link::LinkId;
+use crate::link::{LinkId, Proven};
 use crate::table::Bound;
 use crate::time::Now;
 use crate::wire::{CloseReason, Message, Outbox, PROTOCOLS};
@@ -43,7 +43,7 @@ impl Gossip {
         now: Now,
         link: LinkId,
         dialed: Option<String>,
-        remote: Option<IpAddr>,
+        (remote, proven): (Option<IpAddr>, Proven),
     ) {
         if self.has_left() {
             // With a hello it would be met, and then lost.
@@ -64,7 +64,9 @@ impl Gossip {
             self.addresses.linked(address, link);
         }
         let mark = self.random.random();
-        self.links.insert(link, Link::new(dialed, remote, now.monotonic, mark));
+        let mut state = Link::new(dialed, remote, now.monotonic, mark);
+        state.proven = proven;
+        self.links.insert(link, state);
         let hello = Message::Hello {
             protocols: PROTOCOLS.to_vec(),
             replica: self.own.clone(),
@@ -115,6 +117,28 @@ impl Gossip {
         }
     }
 
+    /// The other end of a connection did not prove who it is, and never was a link.
+    pub(super) fn unproven(
+        &mut self,
+        now: Now,
+        dialed: Option<String>,
+        remote: Option<String>,
+        error: String,
+    ) {
+        let cause = match &dialed {
+            Some(address) => {
+                self.address_failed(now, address);
+                self.addresses.unproven(address);
+                Cause::Peer { name: address.clone() }
+            }
+            None => {
+                self.table.count_stranger();
+                Cause::Stranger
+            }
+        };
+        self.report_as(cause, Report::Unproven { dialed, remote, error });
+    }
+
     fn address_failed(&mut self, now: Now, address: &str) {
         let jitter = self.jitter();
         self.addresses.failed(address, now.monotonic, jitter);
@@ -146,7 +170,8 @@ impl Gossip {
         let absence = (!has_other_link).then_some(gone.absence());
         self.members.note(now, &gone, absence);
         let jitter = self.jitter();
-        if let Some(address) = gone.dialed() {
+        let dialed = gone.dialed().filter(|address| !self.addresses.has_other_link(address, link));
+        if let Some(address) = dialed {
             self.addresses.failed(address, now.monotonic, jitter);
         }
         if let Some(replica) = gone.peer().cloned() {
@@ -177,6 +202,12 @@ impl Gossip {
         let (dialed, remote) = (state.dialed().cloned(), state.remote());
         if state.peer().is_some() {
             return;
+        }
+        if matches!(&state.proven, Proven::ClusterKey { replica: proven, .. } if *proven != replica)
+        {
+            let reason = HandshakeFailure::OtherReplica;
+            self.report_of(link, Report::HandshakeFailed { dialed, reason });
+            return self.close(now, link, CloseReason::Other);
         }
         // The highest one in common is spoken. There is only one so far, so nothing needs to remember which.
         if !protocols.iter().any(|protocol| PROTOCOLS.contains(protocol)) {

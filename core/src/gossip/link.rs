@@ -16,6 +16,7 @@ use super::streams::Streams;
 use super::suspicion::Probe;
 use super::sync_goals::SyncGoals;
 use crate::id::ReplicaId;
+use crate::link::Proven;
 use crate::time::Timestamp;
 use crate::wire::{Message, Outbox};
 
@@ -27,6 +28,8 @@ pub(super) struct Link {
     opened_at: Duration,
     heard_at: Duration,
     peer: Option<ReplicaId>,
+    /// What the transport has proven of the peer.
+    pub proven: Proven,
     /// Why the peer will be absent once the link is gone; `None` as long as the end would be a sign of trouble.
     ends_as: Option<PeerAbsence>,
     /// Frames handed to the shell that have not left yet.
@@ -78,6 +81,7 @@ impl Link {
             opened_at: now,
             heard_at: now,
             peer: None,
+            proven: Proven::Nobody,
             ends_as: None,
             queued: 0,
             full_since: None,

@@ -10,7 +10,7 @@
 //! The shell owns the clock, the connections and the loop:
 //!
 //! 1. After every [`Gossip::handle_input`] and [`Gossip::handle_timeout`] it calls [`Gossip::poll_output`] until that is
-//!    empty, and does what each [`Output`] says. Each `Dial` brings one [`Up`](LinkEvent::Up) or
+//!    empty, and does what each [`Output`] says. Each `Dial` brings one [`Up`](LinkEvent::Up), [`Unproven`](LinkEvent::Unproven) or
 //!    [`DialFailed`](LinkEvent::DialFailed) as an input, each `Send` one [`Sent`](LinkEvent::Sent) unless its link goes down.
 //! 2. Then it waits for the next event, at most until [`Gossip::poll_timeout`], which may have changed with any call.
 //! 3. An event goes to `handle_input`; when the time has come, it calls `handle_timeout`. To call that early does no harm.
@@ -96,6 +96,8 @@ mod peer_exchange;
 #[cfg(test)]
 mod peer_exchange_tests;
 mod peers;
+#[cfg(test)]
+mod proven_tests;
 #[cfg(test)]
 mod removed_tests;
 mod repair;
@@ -248,12 +250,14 @@ impl Gossip {
 
     fn link_event(&mut self, now: Now, event: LinkEvent) {
         match event {
-            // What a transport proves of a peer does not bind it to a node yet.
-            LinkEvent::Up { link, dialed, remote, peer: _ } => {
+            LinkEvent::Up { link, dialed, remote, peer } => {
                 let remote = remote.and_then(|remote| remote.parse().ok());
-                self.link_up(now, link, dialed, remote);
+                self.link_up(now, link, dialed, (remote, peer));
             }
             LinkEvent::DialFailed { address, error } => self.dial_failed(now, address, error),
+            LinkEvent::Unproven { dialed, remote, error } => {
+                self.unproven(now, dialed, remote, error);
+            }
             LinkEvent::Frame { link, bytes } => {
                 self.frame(now, link, &bytes);
                 if !self.urgent_rumors.is_empty() {

@@ -10,6 +10,7 @@ use super::Gossip;
 use super::link::Link;
 use super::members::{KnownMember, Member, PeerSource};
 use crate::id::{NodeId, ReplicaId, Version};
+use crate::link::Proven;
 use crate::time::{Now, Timestamp};
 
 /// A peer, as seen from here.
@@ -61,6 +62,9 @@ pub struct PeerStatus {
     /// The limits of ours that say something else there: another maximum, window, `when` or `per` under the same name.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
     pub different_limits: Vec<String>,
+    /// The fingerprint of the cluster key that the link to it was proven with; `None` without a link or a key.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
+    pub key: Option<String>,
     /// How long ago it was last heard.
     #[cfg_attr(feature = "serde", serde(default, with = "crate::text::duration"))]
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
@@ -89,6 +93,9 @@ pub enum PeerAbsence {
     Unreachable,
     /// At the address is a node of another cluster.
     OtherCluster,
+    /// Something answers at the address, and does not prove that it has a key of the cluster: it has another one or none, or does
+    /// not accept ours.
+    Unproven,
 }
 
 impl fmt::Display for PeerAbsence {
@@ -102,6 +109,7 @@ impl fmt::Display for PeerAbsence {
             PeerAbsence::Lost => "lost",
             PeerAbsence::Unreachable => "unreachable",
             PeerAbsence::OtherCluster => "other_cluster",
+            PeerAbsence::Unproven => "unproven",
         })
     }
 }
@@ -125,6 +133,10 @@ impl PeerStatus {
             clock_offset_ms: estimate.map(|estimate| estimate.offset_ms),
             round_trip: estimate.map(|estimate| estimate.round_trip),
             different_limits: link.different_limits.iter().map(ToString::to_string).collect(),
+            key: match &link.proven {
+                Proven::ClusterKey { fingerprint, .. } => Some(fingerprint.clone()),
+                Proven::Nobody => None,
+            },
             last_heard: Some(link.silent_for(now.monotonic)),
         }
     }
@@ -141,6 +153,7 @@ impl PeerStatus {
             clock_offset_ms: None,
             round_trip: None,
             different_limits: Vec::new(),
+            key: None,
             last_heard: Some(now.wall.since(met.heard)),
         }
     }
@@ -162,6 +175,7 @@ impl PeerStatus {
             clock_offset_ms: None,
             round_trip: None,
             different_limits: Vec::new(),
+            key: None,
             last_heard: None,
         }
     }
@@ -189,7 +203,13 @@ impl Gossip {
             let met = node.and_then(|node| self.members.get(node));
             let met = met.filter(|_| seen.absence != Some(PeerAbsence::OtherCluster));
             peers.push(match met {
-                Some(met) => status(met, Some(address)),
+                Some(met) => {
+                    let mut status = status(met, Some(address));
+                    if !status.connected && seen.absence == Some(PeerAbsence::Unproven) {
+                        status.absence = seen.absence;
+                    }
+                    status
+                }
                 None => {
                     let replica = seen.replica.filter(|_| is_told).cloned();
                     let absence = seen.absence.unwrap_or(PeerAbsence::Unanswered);

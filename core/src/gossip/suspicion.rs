@@ -277,7 +277,7 @@ impl Gossip {
             let known = seen.replica.map(|replica| &replica.node);
             let is_known = known.is_some_and(|node| self.members.get(node).is_some());
             let is_silent = match seen.source {
-                PeerSource::Config => seen.absence.is_none(),
+                PeerSource::Config => matches!(seen.absence, None | Some(PeerAbsence::Unproven)),
                 _ => seen.absence == Some(PeerAbsence::Unreachable),
             };
             if is_known || !is_silent || self.answers_by_other_family(seen.address) {

@@ -195,6 +195,11 @@ impl Table {
         self.rejected.refused(bound, 1);
     }
 
+    /// Counts a connection that was closed, because it did not prove who it comes from.
+    pub fn count_stranger(&self) {
+        self.rejected.stranger_refused();
+    }
+
     fn release_counter(&self) {
         self.counters.fetch_sub(1, Ordering::Relaxed);
     }

@@ -46,6 +46,8 @@ pub struct Rejections {
     pub frames_delayed: u64,
     /// How often addresses of peers were left out, because there were as many as a node takes (4,096).
     pub addresses_refused: u64,
+    /// Connections that came in and were closed, because they did not prove that they have a key of the cluster.
+    pub strangers_refused: u64,
 }
 
 impl Rejections {
@@ -71,6 +73,7 @@ pub(super) struct RejectionCounts {
     cells_late: AtomicU64,
     messages_unknown: AtomicU64,
     addresses_implausible: AtomicU64,
+    strangers_refused: AtomicU64,
 }
 
 impl RejectionCounts {
@@ -100,6 +103,10 @@ impl RejectionCounts {
         self.addresses_implausible.fetch_add(addresses, Ordering::Relaxed);
     }
 
+    pub(super) fn stranger_refused(&self) {
+        self.strangers_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn read(&self) -> Rejections {
         let refused = |bound: Bound| {
             self.refused.get(bound as usize).map_or(0, |count| count.load(Ordering::Relaxed))
@@ -116,6 +123,7 @@ impl RejectionCounts {
             frames_refused: refused(Bound::FrameBytes),
             frames_delayed: refused(Bound::FramesQueued),
             addresses_refused: refused(Bound::Addresses),
+            strangers_refused: self.strangers_refused.load(Ordering::Relaxed),
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use super::super::builder::node_id_of_host;
 use super::super::file;
+use super::super::names::node_id_of_host;
 use super::super::settings::{Kind, SETTINGS, Setting};
 use super::*;
 
@@ -32,7 +32,9 @@ fn example(setting: &Setting) -> (String, String) {
     match setting.kind {
         Kind::Text if setting.path == "gossip.listen" => text("127.0.0.1:1"),
         Kind::Text if setting.path == "gossip.advertise" => text("10.0.0.7:1"),
+        Kind::Text if setting.path == "gossip.key_file" => text(&key_file()),
         Kind::Text => text("other"),
+        Kind::Keys => text(&"7f".repeat(32)),
         Kind::Texts => ("[\"h:1\", \"i:2\"]".to_owned(), "h:1, i:2,".to_owned()),
         Kind::Flag => bare("true".to_owned()),
         Kind::OneOf(words) => text(words[words.len() - 1]),
@@ -44,6 +46,16 @@ fn example(setting: &Setting) -> (String, String) {
         Kind::Count(_, most) => bare(most.to_string()),
         Kind::Fraction(_, most) => bare(format!("{most:?}")),
     }
+}
+
+/// The path of a file with a key.
+fn key_file() -> String {
+    static FILE: std::sync::LazyLock<tempfile::NamedTempFile> = std::sync::LazyLock::new(|| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "7f".repeat(32)).unwrap();
+        file
+    });
+    FILE.path().to_str().unwrap().to_owned()
 }
 
 fn in_words(duration: Duration) -> String {

@@ -3,6 +3,7 @@
 mod builder;
 mod docs;
 mod environment;
+mod keys;
 mod rows;
 mod typescript;
 

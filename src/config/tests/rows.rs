@@ -9,7 +9,11 @@ use super::*;
 /// A setting as a line of TOML, under its table.
 fn toml(setting: &Setting, value: &str) -> String {
     let value = match setting.kind {
-        Kind::Text | Kind::OneOf(_) | Kind::Duration(..) | Kind::DurationOrNever(..) => {
+        Kind::Text
+        | Kind::Keys
+        | Kind::OneOf(_)
+        | Kind::Duration(..)
+        | Kind::DurationOrNever(..) => {
             format!("{value:?}")
         }
         Kind::Texts | Kind::Flag | Kind::Count(..) | Kind::Fraction(..) => value.to_owned(),
@@ -91,7 +95,7 @@ fn around(setting: &Setting) -> (Vec<String>, Vec<Value>) {
             let inside = words.iter().map(|word| Value::Text((*word).to_owned()));
             (vec!["no such word".to_owned()], inside.collect())
         }
-        Kind::Text | Kind::Texts | Kind::Flag => (Vec::new(), Vec::new()),
+        Kind::Text | Kind::Texts | Kind::Keys | Kind::Flag => (Vec::new(), Vec::new()),
     }
 }
 

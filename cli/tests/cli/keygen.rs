@@ -1,0 +1,38 @@
+//! The command that makes keys.
+
+use tallymesh::{ClusterKey, Config};
+
+use crate::{tallymesh, text};
+
+#[test]
+fn a_key_is_printed_or_put_into_a_file_that_only_its_owner_can_read() {
+    let printed = tallymesh(&["keygen"]);
+    assert!(printed.status.success(), "{}", text(&printed.stderr));
+    let printed = ClusterKey::parse(&text(&printed.stdout)).unwrap();
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cluster.key");
+    let path = path.to_str().unwrap();
+    let made = tallymesh(&["keygen", "--out", path]);
+    assert!(made.status.success() && made.stdout.is_empty(), "{}", text(&made.stderr));
+    let content = std::fs::read_to_string(path).unwrap();
+    let key = ClusterKey::parse(&content).unwrap();
+    assert_ne!(key, printed);
+    let said = text(&made.stderr);
+    assert!(said.contains(&key.fingerprint()) && !said.contains(content.trim()), "{said}");
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(path).unwrap());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    // As it is, a node takes it.
+    Config::builder("a").in_memory().listen("0.0.0.0:1").key_file(path).build().unwrap();
+
+    let again = tallymesh(&["keygen", "--out", path]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("is there already"), "{}", text(&again.stderr));
+    assert_eq!(std::fs::read_to_string(path).unwrap(), content);
+    let nowhere = dir.path().join("no/such/dir");
+    let nowhere = tallymesh(&["keygen", "--out", nowhere.to_str().unwrap()]);
+    assert!(text(&nowhere.stderr).contains("cannot be written"));
+}
