@@ -140,7 +140,8 @@ impl Health {
         });
         let reasons = failure.into_iter().chain(runtime.threads_stopped());
         let reasons = reasons.chain(runtime.few_descriptors()).chain(runtime.bounds_reached());
-        let reasons = reasons.chain(stands_still).chain(cut_off).chain(runtime.openness()).collect();
+        let reasons =
+            reasons.chain(stands_still).chain(cut_off).chain(runtime.openness()).collect();
         Health { state, durability, reasons }
     }
 

@@ -1,4 +1,4 @@
-//! Cuts between real instances that nobody is told of: bytes vanish, and no connection ends.
+//! Cuts between real instances that no node is told of: bytes vanish, and no connection ends.
 
 use std::time::Duration;
 

@@ -223,7 +223,7 @@ impl Runtime {
         };
         abandoned.disarm();
         if config.is_open() {
-            tracing::warn!("{OPEN}");
+            log_line::write(|| tracing::warn!("{OPEN}"));
         }
         let threads = Threads { gossip: gossip_thread, disk: disk_thread };
         let threads = Mutex::new(Some(threads));

@@ -1,6 +1,7 @@
 //! How frames get from one node to another: a small trait, and TCP, in the clear or under a key of the cluster.
 
 mod crypto;
+mod frames;
 mod noise;
 mod records;
 mod strangers;

@@ -15,13 +15,13 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Transport;
+use super::frames::{read_frames, write_frames};
 use super::noise::{Handshake, HandshakeError, Session, SharedHandshake};
 use super::strangers::Strangers;
 use super::stream::{Incoming, Outgoing};
 use crate::cluster_key::{ClusterKey, Keys};
 use crate::log_line;
 use tallymesh_core::link::{LinkEvent, LinkId, Proven};
-use tallymesh_core::wire::{FRAME_HEADER_BYTES, payload_bytes};
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a closed connection may take to send what is left.
@@ -109,7 +109,7 @@ impl Connection {
     }
 }
 
-enum RawEvent {
+pub(super) enum RawEvent {
     /// `replaces` is the link whose place it takes, if it was dialed for that.
     Dialed {
         address: String,
@@ -125,12 +125,12 @@ enum RawEvent {
 }
 
 /// A connection that may become a link.
-struct Opened {
+pub(super) struct Opened {
     stream: TcpStream,
     session: Option<Session>,
 }
 
-enum DialError {
+pub(super) enum DialError {
     Unanswered(io::Error),
     Unproven(HandshakeError),
 }
@@ -438,70 +438,4 @@ fn reset(stream: TcpStream) {
 
 fn shown(remote: SocketAddr) -> String {
     remote.ip().to_canonical().to_string()
-}
-
-async fn read_frames(
-    link: LinkId,
-    mut read: Incoming,
-    frame_bytes_max: usize,
-    events: mpsc::Sender<RawEvent>,
-    mut closed: oneshot::Receiver<()>,
-) {
-    loop {
-        let frame = tokio::select! {
-            biased;
-            _ = &mut closed => break,
-            frame = read_frame(&mut read, frame_bytes_max) => frame,
-        };
-        let Ok(bytes) = frame else {
-            // The receiver is only gone when the node is.
-            let _ = events.send(RawEvent::Link(LinkEvent::Down { link })).await;
-            return;
-        };
-        let is_too_long = match bytes.first_chunk() {
-            Some(header) => payload_bytes(*header, frame_bytes_max).is_err(),
-            None => true,
-        };
-        if events.send(RawEvent::Link(LinkEvent::Frame { link, bytes })).await.is_err()
-            || is_too_long
-        {
-            // Then the machine closes the link.
-            break;
-        }
-    }
-    read.drain().await;
-}
-
-async fn read_frame(read: &mut Incoming, frame_bytes_max: usize) -> io::Result<Vec<u8>> {
-    let mut header = [0; FRAME_HEADER_BYTES];
-    read.read_exact(&mut header).await?;
-    let Ok(length) = payload_bytes(header, frame_bytes_max) else {
-        // What follows is not read: the machine sees by the header that it is too long.
-        return Ok(header.to_vec());
-    };
-    let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + length);
-    frame.extend_from_slice(&header);
-    frame.resize(FRAME_HEADER_BYTES + length, 0);
-    let (_, payload) = frame.split_at_mut(FRAME_HEADER_BYTES);
-    read.read_exact(payload).await?;
-    Ok(frame)
-}
-
-async fn write_frames(
-    link: LinkId,
-    mut write: Outgoing,
-    mut queue: mpsc::Receiver<Vec<u8>>,
-    events: mpsc::Sender<RawEvent>,
-) {
-    while let Some(frame) = queue.recv().await {
-        let event = match write.write(&frame).await {
-            Ok(()) => LinkEvent::Sent { link, frames: 1 },
-            Err(_) => LinkEvent::Down { link },
-        };
-        let down = matches!(event, LinkEvent::Down { .. });
-        if events.send(RawEvent::Link(event)).await.is_err() || down {
-            return;
-        }
-    }
-    write.end().await;
 }

@@ -37,8 +37,8 @@ pub struct Delta {
     pub as_of: Option<Timestamp>,
     /// In the last part of a chain about another replica than the sender: whose cells began the newer generations of counters at
     /// the sender of late, and the last version of each that did. What they superseded is not in the chain, so the watermark can be
-    /// believed only by who has these replicas up to there; else, were they and the sender lost, nobody would have the
-    /// generation, and whoever has the older cells would keep them for itself.
+    /// believed only by who has these replicas up to there; else, were they and the sender lost, no node would have the
+    /// generation, and a node that has the older cells would keep them for itself.
     #[serde(rename = "g", default, skip_serializing_if = "Vec::is_empty")]
     pub begun: Vec<Begun>,
     /// The cells.

@@ -4,7 +4,7 @@ use alloc::string::{String, ToString};
 
 use super::link::Link;
 use super::{Gossip, Output, Report};
-use crate::link::LinkId;
+use crate::link::{LinkId, Proven};
 
 /// Who brought a report about, as far as that is certain.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,7 +12,7 @@ use crate::link::LinkId;
 pub enum Cause {
     /// This node: its config, its bounds, or what it concludes of all its peers.
     Own,
-    /// A peer that the config leads to.
+    /// A peer that the config leads to, or that has proven itself.
     Peer {
         /// The address that was dialed, or the node's name, if it was that peer who dialed.
         name: String,
@@ -43,7 +43,8 @@ impl Gossip {
             return Cause::Peer { name: address.clone() };
         }
         let is_of_config = |node| self.addresses.replicas().any(|replica| &replica.node == node);
-        match link.peer().map(|peer| &peer.node).filter(|node| is_of_config(*node)) {
+        let is_proven = link.proven != Proven::Nobody;
+        match link.peer().map(|peer| &peer.node).filter(|node| is_proven || is_of_config(*node)) {
             Some(node) => Cause::Peer { name: node.to_string() },
             None => Cause::Stranger,
         }

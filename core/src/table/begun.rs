@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 
 /// So many replicas are noted.
 const NOTED_MAX: usize = 64;
-/// What was noted is told for so long. By then, whoever can be reached has heard of it, also from others.
+/// What was noted is told for so long. By then, every node that can be reached has heard of it, also from others.
 const TOLD_FOR: Duration = Duration::from_secs(60);
 
 /// The replicas whose cells began generations here, the latest at the end.
