@@ -46,15 +46,7 @@ export interface PeerReport {
    * has a key of the cluster, or does not accept ours.
    */
   readonly absence?:
-    | 'unresolved'
-    | 'unanswered'
-    | 'stopped'
-    | 'removed'
-    | 'refused'
-    | 'lost'
-    | 'unreachable'
-    | 'other_cluster'
-    | 'unproven';
+    'unresolved' | 'unanswered' | 'stopped' | 'removed' | 'refused' | 'lost' | 'unreachable' | 'other_cluster' | 'unproven';
   /** How many of our own updates it has not confirmed yet; of a peer that is not connected, as it last said. */
   readonly lag: number;
   /** Its clock minus ours, in milliseconds, within about half of `roundTripMs`. */

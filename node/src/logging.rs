@@ -2,7 +2,9 @@
 
 use std::sync::Once;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 const VARIABLE: &str = "TALLYMESH_LOG";
 
@@ -10,10 +12,13 @@ const VARIABLE: &str = "TALLYMESH_LOG";
 pub fn start() {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
-        let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| EnvFilter::new("warn"));
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        // Levels, of all or by target. (A filter by fields and spans would be a regular expression engine more to download.)
+        let wanted = std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok());
+        let filter = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
         // Else it prints each line that it cannot write, which panics for the same reason, in the thread that logs.
-        let log = log.log_internal_errors(false);
+        let lines = lines.log_internal_errors(false);
+        let log = tracing_subscriber::registry().with(lines.with_filter(filter));
         // An error says that there is a log already, which then is the better one.
         let _ = log.try_init();
     });

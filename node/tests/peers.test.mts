@@ -70,6 +70,8 @@ describe('two limiters in one process', () => {
       },
       clockBehindMs: expect.any(Number),
       requestsUnmatched: 0,
+      logLinesDropped: 0,
+      threadRestarts: 0,
     });
     expect(a.status()).toMatchObject({ address: a.address, peers: [{ replica: b.status().replica }] });
     expect(b.acquire(booking).limit).toBe('bookings');

@@ -60,8 +60,8 @@ const WRONG: [what: string, value: unknown, kinds?: Setting['kind'][]][] = [
   ['Infinity', Infinity],
   ['2^53', 2 ** 53, ['fraction']],
   ['a bigint', 5n],
-  ['a text', 'x', ['text', 'word', 'duration']],
-  ['a text of a number', '5', ['text', 'word', 'duration']],
+  ['a text', 'x', ['text', 'secret', 'word', 'duration']],
+  ['a text of a number', '5', ['text', 'secret', 'word', 'duration']],
   ['a number', 60, ['count', 'fraction']],
   ['a flag', true, ['flag']],
   ['an array', [], ['texts']],
@@ -84,6 +84,8 @@ function outside({ kind, allowed }: Setting): unknown[] {
       return ['0.5ms', 'daily', '367days', '1month', '', ...(least > 0 ? ['0s'] : [])];
     case 'word':
       return ['', 'maybe', allowed.toUpperCase()];
+    case 'secret':
+      return ['', 'x', '7f'.repeat(31), '00'.repeat(32)];
     case 'text':
     case 'texts':
     case 'flag':
@@ -128,7 +130,8 @@ describe.each(PLACES)('$path', ({ path, setting, config }) => {
     for (const value of outside(setting)) {
       const message = await refused(config(value), String(value));
       expect(message).toMatch(new RegExp(`^${path.replace(/[[\].]/g, '\\$&')} (=|is) `));
-      // A month has no length, which is said in place of the range.
+      // A month has no length, which is said in place of the range, as is what is wrong with a key.
+      if (setting.kind === 'secret') continue;
       if (setting.kind !== 'duration' || /^\d+days$|^0/.test(String(value))) {
         expect(message).toContain(allowedIn(setting).replace('"session", or ', ''));
       }

@@ -9,6 +9,8 @@ pub(crate) fn serialize<S: Serializer>(replica: &ReplicaId, to: S) -> Result<S::
     (&replica.node, (boot, nonce)).serialize(to)
 }
 
+// Once in a program, not once for each message and record that has one.
+#[inline(never)]
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ReplicaId, D::Error> {
     let (node, (boot, nonce)): (NodeId, (u64, u64)) = Deserialize::deserialize(from)?;
     Ok(ReplicaId { node, incarnation: Incarnation { boot, nonce } })

@@ -37,6 +37,8 @@ impl<'de> Visitor<'de> for Fields {
         f.write_str("an update: a key and up to seven numbers")
     }
 
+    // Once in a program, not once for each message that has some.
+    #[inline(never)]
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Update, A::Error> {
         let key: ByteBuf =
             seq.next_element()?.ok_or_else(|| de::Error::invalid_length(0, &self))?;
