@@ -47,7 +47,7 @@ pub enum Mutant {
     SessionCutAtMerge,
     /// A checkpoint writes the watermarks before the cells that they vouch for.
     WatermarkBeforeCells,
-    /// A peer is believed that it has everything, although by its clock, which is far ahead, much has ended.
+    /// A peer is believed at once that it has everything, although by its clock, which is far ahead, much has ended.
     WatermarkOfFutureBelieved,
     /// A node whose clock is lowered goes on to vouch for what it dropped by the time that it acted on before.
     LoweredNodeVouches,
