@@ -1,8 +1,12 @@
 //! Whether the process may open as many sockets as connections are allowed.
 
-/// So many descriptors are for what is no connection: the database, the event loops, standard streams.
 #[cfg(any(unix, test))]
-const RESERVED: u64 = 64;
+use tallymesh_core::gossip::STRANGERS_MAX;
+
+/// So many descriptors are for what is no link: connections that have not proven or said who they are, and the database, the event
+/// loops, standard streams.
+#[cfg(any(unix, test))]
+const RESERVED: u64 = STRANGERS_MAX as u64 + 64;
 
 /// How many connections can be held, and what an operator is told if those are fewer than are allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,11 +82,11 @@ mod tests {
 
     #[test]
     fn as_many_connections_are_held_as_fit_and_it_is_said_when_those_are_fewer() {
-        assert_eq!(room(2_048, 2_112), Room { connections_max: 2_048, lacks: None });
+        assert_eq!(room(2_048, 2_176), Room { connections_max: 2_048, lacks: None });
         let Room { connections_max, lacks } = room(2_048, 1_024);
-        assert_eq!(connections_max, 960);
+        assert_eq!(connections_max, 896);
         let lacks = lacks.unwrap();
-        for part in ["max_connections is 2048", "1024 files", "no more than 960", "to 2112"] {
+        for part in ["max_connections is 2048", "1024 files", "no more than 896", "to 2176"] {
             assert!(lacks.contains(part), "{part}: {lacks}");
         }
         assert_eq!(room(2_048, 10).connections_max, 1);

@@ -26,7 +26,7 @@ use crate::config::{Config, PeerEntry};
 use crate::log_line;
 use crate::random::random;
 use crate::transport::{Handshake, Security, Tcp, Transport};
-use tallymesh_core::gossip::{Gossip, GossipSettings, Input, KnownMember, Output};
+use tallymesh_core::gossip::{Gossip, GossipSettings, Input, KnownMember, Output, STRANGERS_MAX};
 use tallymesh_core::table::{Bound, DirtySet, Rejections, Table};
 use tallymesh_core::time::Now;
 
@@ -167,7 +167,8 @@ impl Kept {
             let handshake = Handshake::new(keys, &self.settings.cluster, &own);
             Security::new(handshake, self.settings.handshake_timeout)
         });
-        let transport = Tcp::on(listening, frame_bytes_max, links_max, security)?;
+        let connections_max = links_max.saturating_add(STRANGERS_MAX);
+        let transport = Tcp::on(listening, frame_bytes_max, connections_max, security)?;
         let (seed, now) = (u64::from_le_bytes(random()?), self.clock.now());
         let mut gossip = Gossip::new(self.table.clone(), self.settings.clone(), seed, now);
         gossip.remember(self.members.clone(), now);

@@ -344,6 +344,9 @@ impl Reporter {
                 "closed the connection before it introduced itself; has it a gossip.key, and this node none?"
             }
             HandshakeFailure::Closed => "closed the connection before it introduced itself",
+            HandshakeFailure::PushedOut => {
+                "had not introduced itself when others came after it, and was disconnected to make room for them"
+            }
             HandshakeFailure::OtherReplica => {
                 "introduced itself as another node than the one that had proven its key"
             }

@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 
 use tokio::sync::oneshot;
 
+use tallymesh_core::gossip::STRANGERS_MAX;
+
 /// How many there are at a time.
-const PLACES: usize = 64;
+const PLACES: usize = STRANGERS_MAX;
 
 /// Those that have a place, from the oldest on.
 #[derive(Debug, Default)]

@@ -239,6 +239,8 @@ pub enum HandshakeFailure {
     TimedOut,
     /// The other end closed the connection, or it broke.
     Closed,
+    /// It had not introduced itself when others came after it, and there were too many.
+    PushedOut,
     /// It introduced itself as another replica than the one that it was when it proved its key.
     OtherReplica,
 }

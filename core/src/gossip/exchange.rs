@@ -25,6 +25,10 @@ impl Gossip {
     pub(super) fn frame(&mut self, now: Now, link: LinkId, bytes: &[u8]) {
         let Some(state) = self.links.get_mut(&link) else { return };
         state.hear(now.monotonic);
+        if self.keep_for_later(now, link, bytes) {
+            return;
+        }
+        let Some(state) = self.links.get(&link) else { return };
         let received = match read_frame(bytes, self.settings.frame_bytes_max) {
             Ok(received) => received,
             Err(FrameError::TooLong(..)) if state.peer().is_some() => {
@@ -46,7 +50,12 @@ impl Gossip {
             // A message may have closed the link.
             let Some(state) = self.links.get(&link) else { return };
             match (message, state.peer().cloned()) {
-                (hello @ Message::Hello { .. }, _) => self.hello(now, link, hello),
+                (hello @ Message::Hello { .. }, _) => {
+                    self.hello(now, link, hello);
+                    if self.keep_for_later(now, link, bytes) {
+                        return;
+                    }
+                }
                 (Message::Goodbye { reason }, _) => self.goodbye(now, link, reason),
                 (message, Some(peer)) => self.message(now, link, &peer, message),
                 (_, None) => {
@@ -96,7 +105,10 @@ impl Gossip {
                 }
             }
             Message::Ping {} => self.send(link, &Message::Pong { wall: now.wall }),
-            Message::Pong { wall } => self.pong(now, link, peer, wall),
+            Message::Pong { wall } => {
+                self.pong(now, link, peer, wall);
+                self.lives(now, link);
+            }
             Message::Conflict { other } => self.report_of(link, Report::NodeIdInUse { other }),
             Message::Limits { limits, grace_ms } => {
                 self.compare_grace(link, grace_ms);
@@ -226,9 +238,11 @@ impl Gossip {
                 if state.queued() >= self.settings.frames_queued_max {
                     return self.queue_is_full(now, link);
                 }
-                let begun_max = match replica == self.own {
-                    true => 0,
-                    false if direct => bytes_max / 4,
+                let is_own = replica == self.own;
+                let begun_max = match direct {
+                    // What is counted here relies on nothing of others.
+                    _ if is_own => 0,
+                    true => bytes_max / 4,
                     // All is passed on by chains there.
                     false => (bytes_max / 4).min(BEGUN_BYTES_MAX),
                 };
@@ -237,7 +251,9 @@ impl Gossip {
                 if let Some(mut delta) = delta {
                     if delta.watermark.is_some() {
                         delta.as_of = Some(as_of);
-                        delta.begun = self.table.begun(now.wall, begun_max);
+                        if !is_own {
+                            delta.begun = self.table.begun(now.wall, begun_max);
+                        }
                     }
                     self.send(link, &Message::Delta(delta));
                 }

@@ -4,8 +4,6 @@
 
 use alloc::vec::Vec;
 
-use rand::seq::SliceRandom;
-
 use super::Gossip;
 use crate::link::LinkId;
 use crate::mutant::mutant;
@@ -74,8 +72,7 @@ impl Gossip {
         }
         if chosen.len() < wanted && !mutant!(NewsLeftToChance) {
             let missing = wanted - chosen.len();
-            let (drawn, _) = others.partial_shuffle(&mut self.random, missing);
-            chosen.extend_from_slice(drawn);
+            chosen.extend(self.draw(others, missing));
         }
         for link in links {
             let terms = Terms { passes_on, is_fed: chosen.contains(&link) };
@@ -122,11 +119,17 @@ impl Gossip {
     pub(super) fn news_links(&mut self) -> Vec<LinkId> {
         let wants =
             |link: &LinkId| self.links.get(link).is_some_and(|state| state.feed.is_wanted());
-        let (mut links, mut others): (Vec<LinkId>, Vec<LinkId>) =
+        let (asked, others): (Vec<LinkId>, Vec<LinkId>) =
             self.established().into_iter().partition(wants);
+        let (mut links, mut unknown) = self.first_and_others(asked);
+        let (first, others) = self.first_and_others(others);
+        // Who is not known must not make us send without end, nor leave out who is.
         let missing = self.settings.fanout.saturating_sub(links.len());
-        let (drawn, _) = others.partial_shuffle(&mut self.random, missing);
-        links.extend_from_slice(drawn);
+        links.extend(self.draw(first, missing));
+        unknown.truncate(self.settings.direct_up_to.saturating_sub(links.len()));
+        links.append(&mut unknown);
+        let missing = self.settings.fanout.saturating_sub(links.len());
+        links.extend(self.draw(others, missing));
         links
     }
 }

@@ -49,7 +49,7 @@ impl Gossip {
             // With a hello it would be met, and then lost.
             return self.turn_away(link, CloseReason::Stopping);
         }
-        if self.links.len() >= self.settings.links_max {
+        if !self.has_place(now, dialed.is_some()) {
             self.refuse(Bound::Connections);
             if let Some(address) = &dialed {
                 self.address_failed(now, address);
@@ -160,6 +160,7 @@ impl Gossip {
 
     pub(super) fn link_down(&mut self, now: Now, link: LinkId) {
         let Some(gone) = self.links.remove(&link) else { return };
+        self.contests.remove(&link);
         self.end_rest(now);
         self.addresses.teller_gone(link);
         self.suspicion.look_soon();
@@ -238,6 +239,10 @@ impl Gossip {
         if !self.resolve_duplicate_link(now, link, &replica) {
             return;
         }
+        if !self.may_stay(link, &replica.node) {
+            self.refuse(Bound::Connections);
+            return self.close(now, link, CloseReason::Full);
+        }
         if let Some(address) = &dialed {
             self.addresses.met(address, &replica);
         }
@@ -303,17 +308,12 @@ impl Gossip {
             return keep_new;
         }
         if replica.incarnation.boot > peer.incarnation.boot {
-            // It has restarted and the old link has not noticed yet.
-            if let Some(state) = self.links.get_mut(&held) {
-                state.end_as(PeerAbsence::Stopped);
-            }
-            self.drop_link(now, held);
-            return true;
+            // Most likely it has restarted and the old link has not noticed yet.
+            self.contest(now, new, (held, replica));
+            return false;
         }
         // Both are alive and neither is a restart of the other: a cloned directory, or one name given twice.
-        self.report_of(new, Report::NodeIdInUse { other: replica.clone() });
-        self.send(held, &Message::Conflict { other: replica.clone() });
-        self.close(now, new, CloseReason::NodeIdInUse);
+        self.refuse_second(now, new, (held, replica.clone()));
         false
     }
 

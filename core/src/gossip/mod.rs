@@ -77,6 +77,7 @@ mod bound_tests;
 mod cause;
 mod chain;
 mod comparison;
+mod contest;
 mod event;
 mod exchange;
 mod feed;
@@ -96,6 +97,7 @@ mod peer_exchange;
 #[cfg(test)]
 mod peer_exchange_tests;
 mod peers;
+mod places;
 #[cfg(test)]
 mod proven_tests;
 #[cfg(test)]
@@ -134,6 +136,7 @@ use addresses::Addresses;
 use arriving::Arrival;
 pub use arriving::Waiting;
 pub use cause::Cause;
+use contest::Contest;
 pub use event::{HandshakeFailure, Input, Output, PeerAddresses, Report};
 use feed::Feeders;
 use leaving::Leaving;
@@ -141,6 +144,7 @@ use link::Link;
 use members::Members;
 pub use members::{KnownMember, MEMBER_FORGOTTEN_AFTER, PEERS_MAX, PeerSource};
 pub use peers::{PeerAbsence, PeerStatus};
+pub use places::STRANGERS_MAX;
 use repair::Repair;
 use rest::Rest;
 use rounds::Timers;
@@ -167,6 +171,8 @@ pub struct Gossip {
     settings: GossipSettings,
     random: StdRng,
     links: BTreeMap<LinkId, Link>,
+    /// By the link of each newcomer.
+    contests: BTreeMap<LinkId, Contest>,
     addresses: Addresses,
     members: Members,
     outputs: VecDeque<Output>,
@@ -199,6 +205,7 @@ impl Gossip {
             settings,
             random: StdRng::seed_from_u64(seed),
             links: BTreeMap::new(),
+            contests: BTreeMap::new(),
             addresses: Addresses::default(),
             members: Members::default(),
             outputs: VecDeque::new(),
@@ -241,6 +248,7 @@ impl Gossip {
 
     /// What follows whatever happened.
     fn finish(&mut self, now: Now) {
+        self.end_contests(now);
         self.look_whether_ready(now);
         self.look_if_stale(now);
         self.leave_if_confirmed(now);
@@ -300,7 +308,8 @@ impl Gossip {
             return regular;
         }
         let due = regular.min(self.urgent.next_timeout().unwrap_or(regular));
-        due.min(self.leaves_at().unwrap_or(due))
+        let due = due.min(self.leaves_at().unwrap_or(due));
+        due.min(self.contest_ends_at().unwrap_or(due))
     }
 
     /// True if the shell must send [`Input::Changed`] for every change of an own counter: the next round may put the machine

@@ -37,7 +37,9 @@ impl PeerClock {
         let pinged_at = self.pinged_at.take()?;
         let round_trip = now.monotonic.saturating_sub(pinged_at);
         let halfway = now.wall.0.saturating_sub(round_trip.as_millis() as u64 / 2);
-        let offset_ms = wall.0 as i64 - halfway as i64;
+        // A peer can say any number.
+        let offset_ms = i128::from(wall.0) - i128::from(halfway);
+        let offset_ms = offset_ms.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
         self.estimate = Some(Estimate { offset_ms, round_trip });
         self.estimate
     }
@@ -60,5 +62,10 @@ mod tests {
         assert_eq!((estimate.offset_ms, estimate.round_trip), (-500, Duration::from_millis(20)));
         assert_eq!(clock.pong(at(30), Timestamp(0)), None, "nothing was asked");
         assert_eq!(clock.estimate(), Some(estimate));
+        for wall in [0, 1 << 63, u64::MAX] {
+            clock.ping(at(40).monotonic);
+            let estimate = clock.pong(at(40), Timestamp(wall)).unwrap();
+            assert_eq!(estimate.offset_ms > 0, wall > 0, "{wall}");
+        }
     }
 }

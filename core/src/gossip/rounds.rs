@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use rand::RngExt;
-use rand::seq::SliceRandom;
 
 use super::link::Link;
 use super::{Gossip, HandshakeFailure, Report};
@@ -227,8 +226,10 @@ impl Gossip {
         self.believe_waiting(now);
         let mut links = self.established();
         if !self.is_direct() {
-            links.shuffle(&mut self.random);
-            links.truncate(1);
+            // Those that come first have every second one at least.
+            let (first, others) = self.first_and_others(links);
+            let is_their_turn = others.is_empty() || !first.is_empty() && self.random.random();
+            links = self.draw(if is_their_turn { first } else { others }, 1);
         }
         for link in self.established() {
             self.ping(now, link);

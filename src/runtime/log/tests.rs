@@ -134,10 +134,11 @@ fn an_empty_slot_is_no_warning_and_one_that_was_lost_is() {
 
 #[test]
 fn a_handshake_that_fails_is_logged_with_its_reason_and_its_address() {
-    use HandshakeFailure::{Closed, TimedOut};
+    use HandshakeFailure::{Closed, PushedOut, TimedOut};
     for (dialed, reason, expected) in [
         (Some("b:1"), TimedOut, "WARN the peer at b:1 did not introduce itself in time"),
         (None, TimedOut, "WARN a peer that connected to us did not introduce itself in time"),
+        (None, PushedOut, "WARN a peer that connected to us had not introduced itself when others"),
         (Some("b:1"), Closed, "WARN the peer at b:1 closed the connection before"),
         (None, Closed, "INFO a peer that connected to us closed the connection before"),
     ] {
