@@ -1,6 +1,6 @@
 //! Many new counters at once.
 
-use super::nodes::{NORMAL, Nodes, call};
+use super::nodes::{Line, NORMAL, Nodes, call};
 use crate::clock::now;
 use crate::cluster::until;
 use crate::decisions::thousands;
@@ -48,7 +48,8 @@ pub fn run(
 
 /// Seconds until all were counted on one node, and until all nodes held the same.
 fn until_all_agree(place: Place, sessions: &[String]) -> (f64, f64) {
-    let nodes = Nodes::start(3, place, false).expect("without proxies, no IO fails here");
+    let nodes =
+        Nodes::start(3, place, false, Line::Plain).expect("without proxies, no IO fails here");
     let begun = now();
     for session in sessions {
         assert!(nodes.nodes[0].acquire(&call(NORMAL, session)).is_allowed(), "there is room");

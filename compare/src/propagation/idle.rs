@@ -3,7 +3,7 @@
 use std::io;
 use std::thread;
 
-use super::nodes::{NORMAL, Nodes, call};
+use super::nodes::{Line, NORMAL, Nodes, call};
 use crate::cluster::until;
 use crate::decisions::thousands;
 use crate::keys::session;
@@ -61,7 +61,7 @@ pub fn run(
 
 /// All nodes on disk, holding the same counters and with nothing left to tell or to write.
 fn filled(counters: usize, proxied: bool) -> io::Result<Nodes> {
-    let nodes = Nodes::start(NODES, Place::Disk, proxied)?;
+    let nodes = Nodes::start(NODES, Place::Disk, proxied, Line::Plain)?;
     for number in 0..counters {
         let session = session(number);
         assert!(nodes.nodes[0].acquire(&call(NORMAL, &session)).is_allowed(), "there is room");

@@ -2,6 +2,7 @@
 
 mod burst;
 mod counting_proxy;
+mod encryption;
 mod idle;
 mod latency;
 mod nodes;
@@ -27,6 +28,7 @@ pub fn run(size: &Size, report: &mut Report) -> io::Result<()> {
     latency::run(size, server.as_ref(), report, &mut targets)?;
     burst::run(size, server.as_ref(), report, &mut targets);
     wire::run(size, server.as_ref(), report, &mut targets)?;
+    encryption::run(size, report)?;
     idle::run(size, server.as_ref(), report, &mut targets)?;
     report.text(&"### Targets");
     report.text(&target::table(&targets));
@@ -34,5 +36,5 @@ pub fn run(size: &Size, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-const NOT_MEASURED: &str = "Not measured: a real network, whose delay comes on top; encryption; more than three nodes. The nodes \
+const NOT_MEASURED: &str = "Not measured: a real network, whose delay comes on top; more than three nodes. The nodes \
     share this machine's cores with one another and with the process that waits for the update.";

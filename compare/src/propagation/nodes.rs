@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tallymesh::{Limiter, Request};
+use tallymesh::{ClusterKey, Limiter, Request};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -18,6 +18,13 @@ pub const URGENT: &str = "urgent";
 /// The interval between two rounds, on average: the default.
 pub const INTERVAL_MS: f64 = 50.0;
 
+/// What nodes say to each other: as it is, or under a key of the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    Plain,
+    Encrypted,
+}
+
 pub struct Nodes {
     pub nodes: Vec<Limiter>,
     /// What the nodes' connections lead through, if that was asked for.
@@ -28,7 +35,8 @@ pub struct Nodes {
 
 impl Nodes {
     /// All connected; each dials those before it.
-    pub fn start(count: usize, place: Place, proxied: bool) -> io::Result<Nodes> {
+    pub fn start(count: usize, place: Place, proxied: bool, line: Line) -> io::Result<Nodes> {
+        let key = (line == Line::Encrypted).then(ClusterKey::generate).transpose()?;
         let (runtime, directory) = (cluster::runtime(), cluster::directory());
         let on_disk = (place == Place::Disk).then_some(&directory);
         let (mut nodes, mut proxies) = (Vec::<Limiter>::new(), Vec::new());
@@ -44,6 +52,10 @@ impl Nodes {
             }
             let settings = node(name, on_disk).peers(peers).peer_exchange(false);
             let settings = settings.limit(limit(NORMAL, 1 << 40)).limit(limit(URGENT, 1));
+            let settings = match &key {
+                Some(key) => settings.gossip_key([key.clone()]),
+                None => settings,
+            };
             nodes.push(open(&runtime, settings));
         }
         until("all are connected", || {

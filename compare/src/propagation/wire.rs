@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::counting_proxy::CountingProxy;
-use super::nodes::{NORMAL, Nodes, call};
+use super::nodes::{Line, NORMAL, Nodes, call};
 use crate::cluster::until;
 use crate::decisions::thousands;
 use crate::keys::session;
@@ -30,7 +30,7 @@ pub fn run(
 ) -> io::Result<()> {
     note!("propagation: bytes on the wire");
     let changes = size.counters / 10;
-    let nodes = Nodes::start(2, Place::Memory, true)?;
+    let nodes = Nodes::start(2, Place::Memory, true, Line::Plain)?;
     let (here, there) = (&nodes.nodes[0], nodes.nodes[1].counters());
     let keys = here.keys(&call(NORMAL, &session(0)));
     let key = keys.first().map_or(0, |key| key.as_bytes().len()) as f64;
