@@ -9,7 +9,7 @@ use std::time::Duration;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use governor::{Quota, RateLimiter};
-use tallymesh::{Config, ConfigBuilder, Limit, Limiter, Meter, Request, Window};
+use tallymesh::{Config, ConfigBuilder, Limit, Limiter, Meter, Request, WhenCutOff, Window};
 
 /// Keys in use, after one another.
 const KEYS: &[usize] = &[1_000, 10_000, 100_000];
@@ -74,6 +74,13 @@ fn tallymesh_allowed(bencher: Bencher<'_, '_>, keys: usize) {
 #[divan::bench(args = KEYS)]
 fn tallymesh_denied(bencher: Bencher<'_, '_>, keys: usize) {
     decide_for_all(bencher, keys, 1);
+}
+
+/// A limit that heeds cuts, while nobody is silent.
+#[divan::bench(args = KEYS)]
+fn share_allowed(bencher: Bencher<'_, '_>, keys: usize) {
+    let limit = per_session_and_tool(1 << 40).when_cut_off(WhenCutOff::Share);
+    decide_under(bencher, keys, [limit]);
 }
 
 fn decide_for_all(bencher: Bencher<'_, '_>, keys: usize, max: u64) {
