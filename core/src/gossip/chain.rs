@@ -56,10 +56,17 @@ impl OutgoingChain {
     }
 }
 
+/// The most chains that are under way over a link each way: a peer that begins ever more takes no more memory.
+pub(super) const CHAINS_MAX: usize = 8;
+/// The most parts of a chain that have come before one that is missing.
+const PARTS_AHEAD_MAX: usize = 1_024;
+
 /// What comes in over a link: at most one chain about each replica.
 #[derive(Debug, Default)]
 pub(super) struct IncomingChains {
     under_way: BTreeMap<ReplicaId, IncomingChain>,
+    /// How many parts have come.
+    parts: u64,
     /// What whole chains vouch for that is not believed yet ...
     waiting: BTreeMap<ReplicaId, Vouched>,
     /// ... before of these replicas everything is here up to a version: see [`Delta::begun`].
@@ -110,13 +117,26 @@ impl IncomingChains {
             }
             _ => IncomingChain::of(delta),
         };
+        self.parts += 1;
+        chain.latest = self.parts;
         match chain.arrived(delta) {
-            _ if has_hole => Arrival::Void,
+            _ if has_hole || chain.beyond.len() > PARTS_AHEAD_MAX => Arrival::Void,
             Some(watermark) => Arrival::Whole(watermark),
             None => {
+                self.make_room();
                 self.under_way.insert(delta.replica.clone(), chain);
                 Arrival::UnderWay
             }
+        }
+    }
+
+    /// Gives up the chain that has waited longest for a part, if there are as many as may be. What it would have vouched for is
+    /// asked for again.
+    fn make_room(&mut self) {
+        let longest = self.under_way.iter().min_by_key(|(_, chain)| chain.latest);
+        if let Some((replica, _)) = longest.filter(|_| self.under_way.len() >= CHAINS_MAX) {
+            let replica = replica.clone();
+            self.under_way.remove(&replica);
         }
     }
 
@@ -175,11 +195,14 @@ struct IncomingChain {
     /// ... and these.
     beyond: BTreeSet<u32>,
     last: Option<(u32, Version)>,
+    /// The number of its part that came last, among all parts of the link.
+    latest: u64,
 }
 
 impl IncomingChain {
     fn of(delta: &Delta) -> IncomingChain {
-        IncomingChain { chain: delta.chain, complete_to: 0, beyond: BTreeSet::new(), last: None }
+        let chain = delta.chain;
+        IncomingChain { chain, complete_to: 0, beyond: BTreeSet::new(), last: None, latest: 0 }
     }
 
     /// Whether the delta is of this chain; another one's parts must not be counted into it, since cells may have moved from
@@ -259,6 +282,27 @@ mod tests {
         assert_eq!(chains.arrived(&delta(8, 0, None), true), Arrival::Void);
         assert_eq!(chains.arrived(&delta(8, 1, Some(9)), false), Arrival::UnderWay);
         assert!(!chains.under_way.is_empty());
+    }
+
+    #[test]
+    fn chains_that_never_end_take_a_bounded_place_and_harm_no_later_one() {
+        let of = |name: usize, part: u32, watermark: Option<u64>| {
+            let mut delta = delta(7, part, watermark);
+            delta.replica.incarnation.nonce = name as u64;
+            delta
+        };
+        let mut chains = IncomingChains::default();
+        for name in 0..1_000 {
+            assert_eq!(chains.arrived(&of(name, 0, None), false), Arrival::UnderWay);
+            assert!(chains.under_way.len() <= CHAINS_MAX);
+        }
+        assert_eq!(chains.arrived(&of(999, 1, Some(4)), false), Arrival::Whole(Version(4)));
+        assert_eq!(chains.arrived(&of(5, 1, Some(4)), false), Arrival::UnderWay, "it was given up");
+        for part in 1..=PARTS_AHEAD_MAX as u32 {
+            assert_eq!(chains.arrived(&of(2_000, part, None), false), Arrival::UnderWay);
+        }
+        let one_more = of(2_000, PARTS_AHEAD_MAX as u32 + 1, None);
+        assert_eq!(chains.arrived(&one_more, false), Arrival::Void);
     }
 
     /// The middle table has of `a` what its peers pushed, and learns what is missing while it tells a third of it.

@@ -232,7 +232,7 @@ impl Gossip {
                 self.send_bucket(now, link, bucket);
                 continue;
             }
-            let replicas = state.streams.replicas();
+            let replicas = state.streams.replicas(&self.own);
             for replica in replicas {
                 let Some(state) = self.links.get_mut(&link) else { return };
                 if state.queued() >= self.settings.frames_queued_max {

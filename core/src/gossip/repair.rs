@@ -5,6 +5,7 @@
 use alloc::collections::BTreeMap;
 use core::time::Duration;
 
+use super::sync_goals::REPLICAS_MAX;
 use crate::id::ReplicaId;
 
 #[derive(Debug, Default)]
@@ -24,8 +25,15 @@ impl Repair {
     /// A digest shows us behind on this replica, whose own link should bring what is missing; returns for how long it has
     /// not.
     pub(super) fn behind_for(&mut self, replica: &ReplicaId, now: Duration) -> Duration {
-        let since = *self.behind_since.entry(replica.clone()).or_insert(now);
-        now.saturating_sub(since)
+        match self.behind_since.get(replica) {
+            Some(since) => now.saturating_sub(*since),
+            None => {
+                if self.behind_since.len() < REPLICAS_MAX {
+                    self.behind_since.insert(replica.clone(), now);
+                }
+                Duration::ZERO
+            }
+        }
     }
 
     /// Whether to ask for a replica now: not if it was asked for less than `again_after` ago. If so, it counts as asked for.
@@ -36,7 +44,8 @@ impl Repair {
         again_after: Duration,
     ) -> bool {
         let asked_at = self.requested_at.get(replica);
-        if asked_at.is_some_and(|at| now.saturating_sub(*at) < again_after) {
+        let has_room = asked_at.is_some() || self.requested_at.len() < REPLICAS_MAX;
+        if !has_room || asked_at.is_some_and(|at| now.saturating_sub(*at) < again_after) {
             return false;
         }
         self.answer_under_way(replica, now);
@@ -45,7 +54,9 @@ impl Repair {
 
     /// A part of a chain about this replica came in: as good as an answer, so nothing need be asked for.
     pub(super) fn answer_under_way(&mut self, replica: &ReplicaId, now: Duration) {
-        self.requested_at.insert(replica.clone(), now);
+        if self.requested_at.len() < REPLICAS_MAX || self.requested_at.contains_key(replica) {
+            self.requested_at.insert(replica.clone(), now);
+        }
     }
 
     /// The watermark of this replica moved: what is missing next may be asked for at once.

@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::chain::OutgoingChain;
+use super::chain::{CHAINS_MAX, OutgoingChain};
 use crate::crdt::Delta;
 use crate::id::{ReplicaId, Version};
 use crate::table::Table;
@@ -49,9 +49,11 @@ impl Streams {
         self.chains.contains_key(replica)
     }
 
-    /// The replicas with a chain under way.
-    pub(super) fn replicas(&self) -> Vec<ReplicaId> {
-        self.chains.keys().cloned().collect()
+    /// The replicas whose chains go on now: the own one first, and no more than a peer takes in at a time.
+    pub(super) fn replicas(&self, own: &ReplicaId) -> Vec<ReplicaId> {
+        let first = self.chains.contains_key(own).then_some(own);
+        let others = self.chains.keys().filter(|replica| *replica != own);
+        first.into_iter().chain(others.take(CHAINS_MAX - 1)).cloned().collect()
     }
 
     /// The next part of a chain, if there is anything to send; ends the chain with its last part.
@@ -169,7 +171,7 @@ mod tests {
         assert!(!streams.is_sending(&own()) && !streams.has_sent_all(Some(watermark)));
         streams.place_own(&own(), Version::ZERO, SECOND, SECOND);
         streams.follow_own(&own(), watermark);
-        assert_eq!(streams.replicas(), [own()]);
+        assert_eq!(streams.replicas(&own()), [own()]);
         let delta = streams.next_delta(&table, &own(), &own(), 1_000).unwrap();
         assert_eq!((delta.chain, delta.watermark), (7 << 16 | 1, Some(watermark)));
         assert!(streams.has_sent_all(Some(watermark)));

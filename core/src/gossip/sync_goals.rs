@@ -4,6 +4,9 @@ use alloc::collections::BTreeMap;
 
 use crate::id::{ReplicaId, Version};
 
+/// A peer cannot make us wait for more than this.
+pub(super) const REPLICAS_MAX: usize = 65_536;
+
 #[derive(Debug)]
 pub(super) enum SyncGoals {
     /// The peer's first digest is coming in, and what it does not name by itself; so far it names these.
@@ -22,7 +25,7 @@ impl SyncGoals {
     /// The peer names these versions that are missing here. Only what comes before all is named counts.
     pub(super) fn add(&mut self, missing: impl Iterator<Item = (ReplicaId, Version)>) {
         if let SyncGoals::Collecting(goals) = self {
-            goals.extend(missing);
+            goals.extend(missing.take(REPLICAS_MAX.saturating_sub(goals.len())));
         }
     }
 
