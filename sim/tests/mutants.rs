@@ -4,8 +4,7 @@ use tallymesh_core::mutant::Mutant;
 use tallymesh_sim::{Kind, Options, run};
 
 /// Within how many seeds each mistake must be caught. Most take a handful; these are bounds, not averages. Some are made where
-/// only these faults happen, and progress is required: among all others their harm is rarely left to be seen; `all, to the end` requires it
-/// of all. `news` is a large
+/// only these faults happen, and progress is required: among all others their harm is rarely left to be seen. `news` is a large
 /// cluster without faults, in which single counts are followed; `cuts` a small one with nothing but silent, clean cuts.
 const CAUGHT_WITHIN: [(Mutant, u64, &str); 23] = [
     (Mutant::ReplicaIdReused, 10, "all"),
@@ -22,7 +21,7 @@ const CAUGHT_WITHIN: [(Mutant, u64, &str); 23] = [
     (Mutant::MarksMergedAsOne, 20, "all"),
     (Mutant::SessionCutAtMerge, 10, "all"),
     (Mutant::WatermarkBeforeCells, 60, "all"),
-    (Mutant::WatermarkOfFutureBelieved, 60, "all, to the end"),
+    (Mutant::WatermarkOfFutureBelieved, 60, "clock,crash,wipe"),
     (Mutant::LoweredNodeVouches, 60, "all"),
     (Mutant::ReplicaNeverForgotten, 10, "late,crash"),
     (Mutant::CountsWhenClosed, 20, "all"),
@@ -41,7 +40,6 @@ fn caught_by(mutant: Mutant, seeds: u64, faults: &str) -> Option<(u64, &'static 
             "news" => Options::news(seed, 40, 10),
             "cuts" => Options::cuts(seed),
             "all" => of_seed("all"),
-            "all, to the end" => of_seed("all").of_kind(Kind::Liveness),
             some => of_seed(some).of_kind(Kind::Liveness),
         };
         let options = Options { mutant: Some(mutant), ..options };
