@@ -1,7 +1,9 @@
-//! What several tests share: waiting, copies of directories, harm to them, seeds, a proxy, and a load in a process of its own.
+//! What several tests share: waiting, copies of directories, harm to them, seeds, a proxy, a hostile peer, and a load
+//! in a process of its own.
 
 pub mod child;
 pub mod harm;
+pub mod hostile;
 pub mod load;
 pub mod seed;
 
