@@ -68,6 +68,10 @@ pub(super) struct IncomingChains {
     since: Duration,
 }
 
+/// More chains than this are not taken in over a link at a time: those beyond are void, and asked for again.
+const UNDER_WAY_MAX: usize = 1_024;
+/// More parts of a chain than this do not wait for one before them; a chain with more stays void.
+const BEYOND_MAX: usize = 1_024;
 /// More replicas than this are not waited for.
 const NEEDS_MAX: usize = 256;
 /// For longer than this nothing is put off: what is waited for may have ended, or be lost with all who had it.
@@ -113,6 +117,7 @@ impl IncomingChains {
         match chain.arrived(delta) {
             _ if has_hole => Arrival::Void,
             Some(watermark) => Arrival::Whole(watermark),
+            None if self.under_way.len() >= UNDER_WAY_MAX => Arrival::Void,
             None => {
                 self.under_way.insert(delta.replica.clone(), chain);
                 Arrival::UnderWay
@@ -196,7 +201,7 @@ impl IncomingChain {
 
     /// Notes a part that was applied; returns the new watermark once all parts are here.
     fn arrived(&mut self, delta: &Delta) -> Option<Version> {
-        if delta.part >= self.complete_to {
+        if delta.part >= self.complete_to && self.beyond.len() < BEYOND_MAX {
             self.beyond.insert(delta.part);
         }
         while self.beyond.remove(&self.complete_to) {
@@ -259,6 +264,24 @@ mod tests {
         assert_eq!(chains.arrived(&delta(8, 0, None), true), Arrival::Void);
         assert_eq!(chains.arrived(&delta(8, 1, Some(9)), false), Arrival::UnderWay);
         assert!(!chains.under_way.is_empty());
+    }
+
+    #[test]
+    fn chains_and_parts_that_nothing_completes_are_bounded() {
+        let mut chains = IncomingChains::default();
+        for number in 0..2 * UNDER_WAY_MAX {
+            let node = number.to_string().parse().unwrap();
+            let replica = ReplicaId { node, incarnation: Incarnation { boot: 1, nonce: 1 } };
+            let arrival = chains.arrived(&Delta { replica, ..delta(7, 0, None) }, false);
+            assert_eq!(arrival == Arrival::UnderWay, number < UNDER_WAY_MAX);
+        }
+        assert_eq!(chains.arrived(&delta(7, 0, Some(9)), false), Arrival::Whole(Version(9)));
+
+        let mut chain = IncomingChain::of(&delta(7, 1, None));
+        for part in 1..2 * BEYOND_MAX as u32 {
+            assert_eq!(chain.arrived(&delta(7, part, None)), None);
+        }
+        assert_eq!(chain.beyond.len(), BEYOND_MAX);
     }
 
     /// The middle table has of `a` what its peers pushed, and learns what is missing while it tells a third of it.

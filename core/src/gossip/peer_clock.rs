@@ -37,7 +37,9 @@ impl PeerClock {
         let pinged_at = self.pinged_at.take()?;
         let round_trip = now.monotonic.saturating_sub(pinged_at);
         let halfway = now.wall.0.saturating_sub(round_trip.as_millis() as u64 / 2);
-        let offset_ms = wall.0 as i64 - halfway as i64;
+        // The peer may say any number.
+        let offset = i128::from(wall.0) - i128::from(halfway);
+        let offset_ms = offset.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
         self.estimate = Some(Estimate { offset_ms, round_trip });
         self.estimate
     }
@@ -60,5 +62,17 @@ mod tests {
         assert_eq!((estimate.offset_ms, estimate.round_trip), (-500, Duration::from_millis(20)));
         assert_eq!(clock.pong(at(30), Timestamp(0)), None, "nothing was asked");
         assert_eq!(clock.estimate(), Some(estimate));
+    }
+
+    #[test]
+    fn a_clock_beyond_all_times_is_as_far_off_as_can_be() {
+        for (wall, offset_ms) in
+            [(0, -10_000), (1 << 63, i64::MAX - 9_999), (u64::MAX, i64::MAX), (10_000, 0)]
+        {
+            let mut clock = PeerClock::default();
+            let now = Now { wall: Timestamp(10_000), monotonic: Duration::ZERO };
+            assert!(clock.ping(now.monotonic));
+            assert_eq!(clock.pong(now, Timestamp(wall)).unwrap().offset_ms, offset_ms, "{wall}");
+        }
     }
 }
