@@ -145,7 +145,7 @@ async fn complaints_of_strangers_are_a_few_lines() {
 }
 
 #[tokio::test]
-#[ignore = "an address where something says so is never dialed again"]
+#[ignore = "takes more than a minute: such an address is dialed again only then"]
 async fn who_says_myself_is_dialed_again() {
     let only = super::ONE_AT_A_TIME.lock().await;
     let listening = TcpListener::bind("127.0.0.1:0").await.unwrap();
