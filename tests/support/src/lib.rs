@@ -2,6 +2,7 @@
 //! in a process of its own.
 
 pub mod child;
+pub mod fuzz;
 pub mod harm;
 pub mod hostile;
 pub mod load;
