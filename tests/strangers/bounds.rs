@@ -8,14 +8,14 @@ use tallymesh_test_support::until;
 
 use super::{MIB, PATIENCE, Pair, key, resident, stranger, within};
 
-/// A replica with a long name that nobody is.
-fn nobody(number: u64) -> ReplicaId {
+/// A replica with a long name that no node has.
+fn unmet(number: u64) -> ReplicaId {
     format!("{}{number:014}#1.1", "y".repeat(50)).parse().unwrap()
 }
 
 fn digest(from: u64) -> Message {
     let entry = |number: u64| DigestEntry {
-        replica: nobody(number),
+        replica: unmet(number),
         watermark: Version(1),
         ahead: 0,
         end: Timestamp(0),
@@ -29,7 +29,7 @@ fn digest_goes_on(from: u64) -> Message {
     let Message::Digest { entries, last, others, buckets, .. } = digest(from) else {
         unreachable!()
     };
-    let after = (from > 0).then(|| nobody(from - 1));
+    let after = (from > 0).then(|| unmet(from - 1));
     Message::Digest { after, entries, last, others, buckets }
 }
 
@@ -50,17 +50,17 @@ type Flood = (&'static str, fn(&Pair, u64) -> Vec<Message>, u64);
 
 /// Each with how many frames there are of it.
 const DIGESTS: &[Flood] = &[
-    ("digests that begin anew", |_, number| vec![digest(number * 600)], 400),
+    ("digests that begin again", |_, number| vec![digest(number * 600)], 400),
     ("a digest that does not end", |_, number| vec![digest_goes_on(number * 600)], 400),
     (
-        "chains of replicas that nobody is",
-        |_, number| (0..400).map(|one| part(nobody(number * 400 + one), 1, 0)).collect(),
+        "chains of replicas that none is",
+        |_, number| (0..400).map(|one| part(unmet(number * 400 + one), 1, 0)).collect(),
         400,
     ),
     (
         "parts of a chain whose first is missing",
         |_, number| {
-            (0..400).map(|one| part(nobody(1), 1, 1 + (number * 400 + one) as u32 * 2)).collect()
+            (0..400).map(|one| part(unmet(1), 1, 1 + (number * 400 + one) as u32 * 2)).collect()
         },
         400,
     ),

@@ -177,7 +177,7 @@ async fn what_never_comes_is_not_waited_for() {
         let (stream, _) = listening.accept().await.unwrap();
         let mut peer = Hostile::on(stream);
         let entry = DigestEntry {
-            replica: "nobody#1.1".parse().unwrap(),
+            replica: "nowhere#1.1".parse().unwrap(),
             watermark: Version(5),
             ahead: 0,
             end: Timestamp(u64::MAX >> 1),

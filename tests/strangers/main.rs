@@ -106,7 +106,7 @@ impl Pair {
         pair
     }
 
-    /// What each counts anew is seen by the other.
+    /// What each counts now is seen by the other.
     async fn converges(&self, when: &str) {
         let number = self.counted.fetch_add(1, Ordering::Relaxed);
         let fresh = counter(&format!("fresh {number}"));
