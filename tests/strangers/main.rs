@@ -20,7 +20,7 @@
 //! | digests and chains that do not end | `bounds::messages_of_strangers_are_not_read` | `bounds::digests_and_chains_that_do_not_end_are_bounded` |
 //! | a clock beyond all times | the same | `bounds::a_clock_beyond_all_times_is_only_a_complaint` |
 //! | a flood of pings or requests | the same | `bounds::floods_of_pings_and_requests_are_bounded` |
-//! | a flood of connections, each reset | `flood::two_thousand_resets`, `flood::a_hundred_thousand_resets` | - |
+//! | a flood of connections, each reset | `flood::two_thousand_resets`, `flood::resets_for_ten_seconds` | - |
 //!
 //! What fills the log is in `tests/threads.rs`, too.
 #![cfg(target_os = "linux")]
