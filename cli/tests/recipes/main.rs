@@ -97,6 +97,38 @@ fn units_of_systemd() {
     });
 }
 
+/// As the page of keys says: made by the program, given in a file, changed in three steps, each of them on all nodes.
+#[test]
+fn a_key_is_changed_by_rolling_restarts() {
+    in_a_network("a_key_is_changed_by_rolling_restarts", |mut network| {
+        let settings = page::block("systemd.md", "tallymesh.toml");
+        let file = "key_file = \"/etc/tallymesh/cluster.key\"";
+        assert!(settings.contains(file), "the page says where the key is");
+        network.settings(&settings.replace("[gossip]\n", &format!("[gossip]\n{file}\n")));
+        let [old, new] = ["old", "new"].map(|name| network.keygen(name));
+        let fingerprint = |key: &str| tallymesh::ClusterKey::parse(key).unwrap().fingerprint();
+        let mut update = Update::new(&page::unit(0).0);
+        for keys in [&[&old][..], &[&old, &new], &[&new, &old], &[&new]] {
+            let lines: Vec<&str> = keys.iter().map(|key| key.trim_end()).collect();
+            network.keys(&format!("# of the cluster\n{}\n", lines.join("\n")));
+            for slot in 0..page::unit(0).0.replicas {
+                let name = format!("tallymesh@{slot}");
+                let former = update.processes.iter().position(|unit| unit.name == name);
+                let is_replaced = former.map(|index| drop(update.end(index))).is_some();
+                let (program, started) = page::unit(slot);
+                let mut started = network.command(&started);
+                let start = |_: &[Process]| network.unit(&name, &program);
+                update.add(start, |_| assert!(started.status().unwrap().success(), "{started:?}"));
+                if is_replaced {
+                    update.settle();
+                }
+            }
+            update.are_under(&fingerprint(keys[0]));
+        }
+        println!("{}", update.finish("keys", true));
+    });
+}
+
 #[test]
 fn the_unit_of_systemd_is_one() {
     in_a_network("the_unit_of_systemd_is_one", |network| {

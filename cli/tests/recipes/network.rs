@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -113,6 +113,21 @@ impl Network {
     pub fn settings(&self, text: &str) {
         fs::write(self.path("etc/tallymesh/tallymesh.toml"), self.here(text, "", self.local))
             .unwrap();
+    }
+
+    /// Has the program make a key; returns what it put into the file.
+    pub fn keygen(&self, name: &str) -> String {
+        let path = self.path(name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tallymesh"));
+        assert!(command.args(["keygen", "--out"]).arg(&path).status().unwrap().success());
+        fs::read_to_string(path).unwrap()
+    }
+
+    /// Puts these keys, one a line, into the file that the programs read, which only its owner can.
+    pub fn keys(&self, keys: &str) {
+        let path = self.path("etc/tallymesh/cluster.key");
+        fs::write(&path, keys).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     /// Makes the name of the headless service lead to these.

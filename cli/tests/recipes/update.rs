@@ -136,6 +136,20 @@ impl Update {
         self.settled_after.push(since.elapsed_now());
     }
 
+    /// Waits until all connections are under the key of this fingerprint.
+    pub fn are_under(&self, fingerprint: &str) {
+        for address in self.addresses() {
+            let mut peers = Value::Null;
+            let are_under = within(PATIENCE, || {
+                peers = ask(address, "peers");
+                let connected = peers.as_array().unwrap().iter();
+                let mut connected = connected.filter(|peer| peer["connected"] == true).peekable();
+                connected.peek().is_some() && connected.all(|peer| peer["key"] == fingerprint)
+            });
+            assert!(are_under, "{address} has not all under {fingerprint}: {peers:#}");
+        }
+    }
+
     /// Ends the calls. Each process then has exactly what was admitted. Returns what was measured, in a line.
     pub fn finish(mut self, name: &str, may_fail: bool) -> String {
         self.calls.0.is_over.store(true, Ordering::Relaxed);

@@ -14,6 +14,8 @@ use crate::link::LinkId;
 /// How long an address that failed is left alone: twice as long after each failure, from the least to the most.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// What seems to be our own address is dialed again after so long: another node may have come there, or something else said so.
+const OWN_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// So many times the wait is doubled at most.
 const FAILURES_MOST: u32 = 8;
 
@@ -28,6 +30,8 @@ pub(super) struct Addresses {
     /// The peers of the config, each with the addresses that its name has.
     peers: Vec<PeerAddresses>,
     all: BTreeMap<String, Address>,
+    /// Whether it was told that all of them are our own, since one was not.
+    is_told_all_own: bool,
 }
 
 #[derive(Debug)]
@@ -48,6 +52,8 @@ struct Address {
     is_of_other_cluster: bool,
     /// Whether what answered last did not prove who it is.
     is_unproven: bool,
+    /// Whether it is our own, as far as is known, also while that is tried again.
+    seems_own: bool,
 }
 
 /// An address, and what is known of it.
@@ -81,7 +87,12 @@ impl Address {
             failing_since: None,
             is_of_other_cluster: false,
             is_unproven: false,
+            seems_own: false,
         }
+    }
+
+    fn is_own(&self) -> bool {
+        self.seems_own
     }
 
     fn is_of(&self, node: &NodeId) -> bool {
@@ -103,8 +114,10 @@ enum State {
     Linked(LinkId),
     /// Another link leads to the same peer.
     Redundant,
-    /// It is our own.
-    Own,
+    /// It is our own, as far as is known; to be dialed again then, once that was decided.
+    Own {
+        again: Option<Duration>,
+    },
 }
 
 impl Addresses {
@@ -151,10 +164,11 @@ impl Addresses {
         self.all.contains_key(address)
     }
 
-    /// Whether there are addresses, and all of them are our own.
-    pub(super) fn are_all_own(&self) -> bool {
-        let is_own = |known: &Address| known.state == State::Own;
-        !self.all.is_empty() && self.all.values().all(is_own) && self.unresolved().next().is_none()
+    /// Whether there are addresses, all of them are our own, and that was not told before.
+    pub(super) fn are_all_own(&mut self) -> bool {
+        let are_own = !self.all.is_empty() && self.all.values().all(Address::is_own);
+        let are_own = are_own && self.unresolved().next().is_none();
+        are_own && !core::mem::replace(&mut self.is_told_all_own, true)
     }
 
     /// A peer has a link to this replica, and says over `link` that it can be dialed here. While a link of ours leads there,
@@ -246,11 +260,11 @@ impl Addresses {
     pub(super) fn forget(&mut self, now: Duration) {
         self.all.retain(|_, known| {
             let is_wanted = known.is_configured || !known.named_over.is_empty();
-            let is_in_use = !matches!(known.state, State::Idle { .. } | State::Own);
+            let is_in_use = !matches!(known.state, State::Idle { .. } | State::Own { .. });
             let is_fresh = known
                 .failing_since
                 .is_none_or(|since| now.saturating_sub(since) < LEARNED_KEPT_FOR);
-            is_wanted || is_in_use || is_fresh && known.state != State::Own
+            is_wanted || is_in_use || is_fresh && !known.is_own()
         });
     }
 
@@ -258,10 +272,19 @@ impl Addresses {
     pub(super) fn due(&mut self, now: Duration) -> Vec<String> {
         let mut due = Vec::new();
         for (address, known) in &mut self.all {
-            if matches!(known.state, State::Idle { until } if until <= now) {
-                known.state = State::Dialing;
-                due.push(address.clone());
+            match &mut known.state {
+                State::Idle { until } if *until <= now => known.state = State::Dialing,
+                // It stays what it seems to be until something else is met there.
+                State::Own { again: Some(until) } if *until <= now => {
+                    known.state = State::Own { again: None };
+                }
+                State::Own { again: again @ None } => {
+                    *again = Some(now + OWN_AGAIN_AFTER);
+                    continue;
+                }
+                _ => continue,
             }
+            due.push(address.clone());
         }
         due
     }
@@ -272,6 +295,7 @@ impl Addresses {
             let backoff = (BACKOFF_MIN * (1 << known.failures.min(FAILURES_MOST))).min(BACKOFF_MAX);
             known.failures += 1;
             known.is_unproven = false;
+            known.seems_own = false;
             known.failing_since.get_or_insert(now);
             known.tried = true;
             known.state = State::Idle { until: now + backoff.mul_f64(0.5 + jitter / 2.0) };
@@ -301,11 +325,13 @@ impl Addresses {
 
     /// A peer has introduced itself at this address.
     pub(super) fn met(&mut self, address: &str, replica: &ReplicaId) {
+        self.is_told_all_own = false;
         if let Some(known) = self.all.get_mut(address) {
             known.replica = Some(replica.clone());
             known.failures = 0;
             known.failing_since = None;
             known.is_of_other_cluster = false;
+            known.seems_own = false;
             known.tried = true;
             known.answered = true;
         }
@@ -318,6 +344,7 @@ impl Addresses {
             known.tried = true;
             known.answered = true;
             known.failing_since = None;
+            known.seems_own = false;
             known.state = State::Redundant;
         }
     }
@@ -334,10 +361,11 @@ impl Addresses {
         }
     }
 
-    /// This address leads to ourselves and is never dialed again.
+    /// This address leads to ourselves, and is dialed again only after a long while.
     pub(super) fn own(&mut self, address: &str) {
         if let Some(known) = self.all.get_mut(address) {
-            known.state = State::Own;
+            known.state = State::Own { again: None };
+            known.seems_own = true;
             known.tried = true;
             known.answered = true;
         }
@@ -352,7 +380,7 @@ impl Addresses {
     /// The replicas that others tell of now.
     pub(super) fn told(&self) -> impl Iterator<Item = &ReplicaId> {
         let told = self.all.values().filter(|known| !known.named_over.is_empty());
-        told.filter(|known| known.state != State::Own).filter_map(|known| known.replica.as_ref())
+        told.filter(|known| !known.is_own()).filter_map(|known| known.replica.as_ref())
     }
 
     /// If this address is known from others only: who is there by what they say, and whether it is time to say that it does not
@@ -409,7 +437,7 @@ impl Addresses {
 
     /// The addresses of others: first those of the config.
     pub(super) fn of_peers(&self) -> impl Iterator<Item = Seen<'_>> {
-        let others = || self.all.iter().filter(|(_, known)| known.state != State::Own);
+        let others = || self.all.iter().filter(|(_, known)| !known.is_own());
         let configured = others().filter(|(_, known)| known.is_configured);
         let told = others().filter(|(_, known)| !known.is_configured);
         configured.chain(told).map(|(address, known)| {
@@ -425,74 +453,4 @@ impl Addresses {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use alloc::{string::ToString, vec};
-
-    #[test]
-    fn failures_back_off_to_a_cap_and_success_starts_over() {
-        let mut addresses = Addresses::default();
-        addresses.set(vec!["a:1".to_string().into()], &BTreeMap::new(), Duration::ZERO);
-        let mut now = Duration::ZERO;
-        let mut waits = Vec::new();
-        for _ in 0..10 {
-            assert_eq!(addresses.due(now), ["a:1"]);
-            addresses.failed("a:1", now, 1.0);
-            let State::Idle { until } = addresses.all["a:1"].state else { panic!("it waits") };
-            waits.push(until - now);
-            assert!(addresses.due(now).is_empty());
-            now = until;
-        }
-        assert!(waits.is_sorted());
-        assert_eq!((waits[0], waits[9]), (BACKOFF_MIN, BACKOFF_MAX));
-    }
-
-    #[test]
-    fn a_peer_has_answered_once_all_its_addresses_were_tried_and_one_did() {
-        let mut addresses = Addresses::default();
-        assert!(addresses.all_answered(), "there is none");
-        let peer = |addresses: &[&str]| PeerAddresses {
-            name: "b:1".into(),
-            addresses: addresses.iter().map(ToString::to_string).collect(),
-        };
-        let set = |known: &mut Addresses, peers| known.set(peers, &BTreeMap::new(), Duration::ZERO);
-        set(&mut addresses, vec![peer(&[])]);
-        assert!(!addresses.all_answered());
-        assert_eq!(addresses.unresolved().collect::<Vec<_>>(), ["b:1"]);
-        set(&mut addresses, vec![peer(&["::1", "127.0.0.1"])]);
-        assert_eq!(addresses.unresolved().count(), 0);
-        addresses.failed("::1", Duration::ZERO, 0.0);
-        assert!(!addresses.all_answered());
-        addresses.failed("127.0.0.1", Duration::ZERO, 0.0);
-        assert!(!addresses.all_answered(), "a refusal is no answer");
-        addresses.own("127.0.0.1");
-        assert!(addresses.all_answered());
-        set(&mut addresses, vec![peer(&["127.0.0.1"]), peer(&["10.0.0.1"])]);
-        assert!(!addresses.all_answered(), "each peer has to");
-    }
-
-    #[test]
-    fn what_a_name_does_not_mean_any_more_is_told_from_a_name_that_was_taken_off() {
-        let mut addresses = Addresses::default();
-        let peer = |name: &str, addresses: &[&str]| PeerAddresses {
-            name: name.into(),
-            addresses: addresses.iter().map(ToString::to_string).collect(),
-        };
-        let unlinked = BTreeMap::new();
-        let mut set = |peers, linked: &_| addresses.set(peers, linked, Duration::ZERO);
-        assert!(
-            set(vec![peer("b:1", &["1", "2"]), peer("c:1", &["2", "3"])], &unlinked).is_empty()
-        );
-        // One address of b is another now; c is gone, but b still means one of its addresses.
-        let removed = set(vec![peer("b:1", &["2", "4"])], &unlinked);
-        assert_eq!(removed, ["3"]);
-        assert!(addresses.has("4") && !addresses.has("1"));
-        // An address that comes back finds its link.
-        let linked = BTreeMap::from([("1".to_string(), LinkId(7))]);
-        addresses.due(Duration::ZERO);
-        addresses.set(vec![peer("b:1", &["1"])], &linked, Duration::ZERO);
-        assert!(addresses.due(Duration::ZERO).is_empty() && !addresses.are_all_own());
-        addresses.own("1");
-        assert!(addresses.are_all_own());
-    }
-}
+mod tests;

@@ -1,7 +1,10 @@
-//! What several tests share: waiting, copies of directories, harm to them, seeds, a proxy, and a load in a process of its own.
+//! What several tests share: waiting, copies of directories, harm to them, seeds, a proxy, a hostile peer, and a load
+//! in a process of its own.
 
 pub mod child;
+pub mod fuzz;
 pub mod harm;
+pub mod hostile;
 pub mod load;
 pub mod seed;
 
