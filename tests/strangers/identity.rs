@@ -80,7 +80,6 @@ async fn a_proof_and_a_hello_that_differ_are_no_link() {
 }
 
 #[tokio::test]
-#[ignore = "a later boot is believed at once: to be enabled when a live link is asked first"]
 async fn a_later_boot_does_not_throw_a_live_peer_out() {
     for key in [None, Some(key())] {
         let pair = Pair::open(key).await;

@@ -103,6 +103,8 @@ impl Pair {
         let b = open(keyed(config("b").peers([a.address().unwrap().to_string()]))).await;
         let pair = Pair { a, b, key, counted: AtomicU64::new(0), _only: only };
         pair.converges("before anything").await;
+        let knows_both = |store: &CounterStore| store.status().cluster_size == 2;
+        until("both know it", PATIENCE, || knows_both(&pair.a) && knows_both(&pair.b)).await;
         pair
     }
 

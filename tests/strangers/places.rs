@@ -128,7 +128,6 @@ async fn those_that_greet_are_not_met() {
 }
 
 #[tokio::test]
-#[ignore = "strangers count as peers where there is no key: to be enabled when they have places of their own"]
 async fn those_that_greet_do_not_crowd_out_peers() {
     for count in [25, 150, 600] {
         let pair = Pair::open(None).await;
@@ -146,7 +145,6 @@ async fn those_that_greet_do_not_crowd_out_peers() {
 }
 
 #[tokio::test]
-#[ignore = "strangers take the places of peers where there is no key: to be enabled when those are kept"]
 async fn a_peer_has_a_place_among_strangers() {
     let pair = Pair::open_with(None, |config| config.max_connections(80)).await;
     let all = strangers_at(&pair, 200);
