@@ -76,7 +76,7 @@ fn tallymesh_denied(bencher: Bencher<'_, '_>, keys: usize) {
     decide_for_all(bencher, keys, 1);
 }
 
-/// A limit that heeds cuts, while nobody is silent.
+/// A limit that heeds cuts, while no member is silent.
 #[divan::bench(args = KEYS)]
 fn share_allowed(bencher: Bencher<'_, '_>, keys: usize) {
     let limit = per_session_and_tool(1 << 40).when_cut_off(WhenCutOff::Share);

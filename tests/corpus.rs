@@ -7,7 +7,10 @@ use std::path::Path;
 use rand::RngExt;
 use tallymesh_test_support::{fuzz, seed};
 
-const TARGETS: [(&str, fn(&[u8]) -> bool); 2] = [("frame", fuzz::frame), ("config", fuzz::config)];
+/// Reads bytes, and says whether they are right.
+type Target = fn(&[u8]) -> bool;
+
+const TARGETS: [(&str, Target); 2] = [("frame", fuzz::frame), ("config", fuzz::config)];
 
 /// The files of a target's corpus, by name.
 fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {

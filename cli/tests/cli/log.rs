@@ -185,9 +185,9 @@ async fn as_many_connections_are_taken_in_as_the_process_may_open() {
 
 #[tokio::test]
 async fn the_soft_limit_of_descriptors_is_raised_where_that_is_allowed() {
-    let allows = "test \"$(ulimit -H -n)\" = unlimited || test \"$(ulimit -H -n)\" -ge 2112";
+    let allows = "test \"$(ulimit -H -n)\" = unlimited || test \"$(ulimit -H -n)\" -ge 2176";
     if !Command::new("sh").args(["-c", allows]).status().unwrap().success() {
-        eprintln!("SKIPPED: the hard limit of descriptors is below 2112");
+        eprintln!("SKIPPED: the hard limit of descriptors is below 2176");
         return;
     }
     let (dir, good) = (tempfile::tempdir().unwrap(), good().await);
@@ -199,7 +199,7 @@ async fn the_soft_limit_of_descriptors_is_raised_where_that_is_allowed() {
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.child.id()));
     if let Ok(limits) = limits {
         let open_files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-        assert_eq!(open_files.split_whitespace().nth(3), Some("2112"));
+        assert_eq!(open_files.split_whitespace().nth(3), Some("2176"));
     }
     assert_eq!(node.ask("state").unwrap()["reasons"], serde_json::json!([]));
     node.end().await;

@@ -1,6 +1,6 @@
 //! Which of two processes goes by a name, when one comes that began later than the one that is connected.
 //!
-//! Most often the earlier one has crashed, and its connection does not show it yet. But whoever names a later boot must not be able to
+//! Most often the earlier one has crashed, and its connection does not show it yet. But a claim of a later boot must not
 //! throw a live peer out. So the earlier one is asked: if it answers within a second it stays, and the newcomer is refused; if it
 //! does not, or says goodbye, or its connection ends, the newcomer takes its place. Until then the newcomer's frames are kept unread.
 
@@ -74,7 +74,7 @@ impl Gossip {
     }
 
     /// The peer of a link has answered a ping: it lives, and stays.
-    pub(super) fn lives(&mut self, now: Now, link: LinkId) {
+    pub(super) fn is_there(&mut self, now: Now, link: LinkId) {
         let mut refused = Vec::new();
         for (new, contest) in &mut self.contests {
             if contest.held == link {

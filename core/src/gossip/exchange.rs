@@ -107,7 +107,7 @@ impl Gossip {
             Message::Ping {} => self.send(link, &Message::Pong { wall: now.wall }),
             Message::Pong { wall } => {
                 self.pong(now, link, peer, wall);
-                self.lives(now, link);
+                self.is_there(now, link);
             }
             Message::Conflict { other } => self.report_of(link, Report::NodeIdInUse { other }),
             Message::Limits { limits, grace_ms } => {

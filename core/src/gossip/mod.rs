@@ -97,7 +97,8 @@ mod peer_exchange;
 #[cfg(test)]
 mod peer_exchange_tests;
 mod peers;
-mod places;
+mod priority;
+
 #[cfg(test)]
 mod proven_tests;
 #[cfg(test)]
@@ -144,7 +145,7 @@ use link::Link;
 use members::Members;
 pub use members::{KnownMember, MEMBER_FORGOTTEN_AFTER, PEERS_MAX, PeerSource};
 pub use peers::{PeerAbsence, PeerStatus};
-pub use places::STRANGERS_MAX;
+pub use priority::STRANGERS_MAX;
 use repair::Repair;
 use rest::Rest;
 use rounds::Timers;
