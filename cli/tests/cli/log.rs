@@ -169,7 +169,7 @@ async fn as_many_connections_are_taken_in_as_the_process_may_open() {
     let state = node.ask("state").unwrap();
     let reasons = state["reasons"].to_string();
     let part = "gossip.max_connections is 2048, and the process may open 256 files at once";
-    assert!(reasons.contains(part) && reasons.contains("no more than 192"), "{reasons}");
+    assert!(reasons.contains(part) && reasons.contains("no more than 128"), "{reasons}");
     drop(idle);
     node.end().await;
     let log = String::from_utf8_lossy(&std::fs::read(log).unwrap()).into_owned();

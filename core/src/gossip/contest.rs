@@ -103,22 +103,24 @@ impl Gossip {
 
     /// Gives newcomers the places of those that have gone, or have not answered.
     pub(super) fn end_contests(&mut self, now: Now) {
-        let links = &self.links;
+        while let Some((new, contest)) = self.next_over(now) {
+            if let Some(state) = self.links.get_mut(&contest.held) {
+                state.end_as(PeerAbsence::Stopped);
+                self.drop_link(now, contest.held);
+            }
+            for frame in contest.frames {
+                self.frame(now, new, &frame);
+            }
+        }
+    }
+
+    /// Takes a contest that is over.
+    fn next_over(&mut self, now: Now) -> Option<(LinkId, Contest)> {
         let is_over = |contest: &Contest| {
-            contest.until <= now.monotonic || !links.contains_key(&contest.held)
+            contest.until <= now.monotonic || !self.links.contains_key(&contest.held)
         };
-        let over = self.contests.iter().find(|(_, contest)| is_over(contest));
-        let Some((new, held)) = over.map(|(link, contest)| (*link, contest.held)) else { return };
-        let frames = self.contests.remove(&new).map(|contest| contest.frames).unwrap_or_default();
-        if let Some(state) = self.links.get_mut(&held) {
-            state.end_as(PeerAbsence::Stopped);
-            self.drop_link(now, held);
-        }
-        for frame in frames {
-            self.frame(now, new, &frame);
-        }
-        // One less than before.
-        self.end_contests(now);
+        let new = *self.contests.iter().find(|(_, contest)| is_over(contest))?.0;
+        Some((new, self.contests.remove(&new)?))
     }
 
     /// When the next newcomer has waited long enough.
