@@ -1,13 +1,13 @@
 //! Cluster keys on real sockets: who has one counts together, who has none gets nothing, and a key is changed without a gap.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use tallymesh::{
     ClusterKey, Config, ConfigBuilder, CounterKey, CounterStore, PeerAbsence, SetKeysError,
 };
-use tallymesh_test_support::until;
+use tallymesh_test_support::{Log, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -70,31 +70,6 @@ static LOG: LazyLock<Log> = LazyLock::new(|| {
     subscriber.init();
     log
 });
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-
-    /// Whether some line has all of these.
-    fn says(&self, parts: &[&str]) -> bool {
-        self.text().lines().any(|line| parts.iter().all(|part| line.contains(part)))
-    }
-}
 
 #[tokio::test]
 async fn two_nodes_with_a_key_in_common_agree_and_show_which_one() {

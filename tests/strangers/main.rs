@@ -31,16 +31,15 @@ mod flood;
 mod identity;
 mod places;
 
-use std::io;
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use tallymesh::{ClusterKey, Config, ConfigBuilder, CounterKey, CounterStore, ReplicaId};
 use tallymesh_core::wire::{DEFAULT_CLUSTER, Message};
 use tallymesh_test_support::hostile::{Hostile, hello};
-use tallymesh_test_support::until;
+use tallymesh_test_support::{Log, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const MIB: u64 = 1024 * 1024;
@@ -200,27 +199,3 @@ static LOG: LazyLock<Log> = LazyLock::new(|| {
     subscriber.init();
     log
 });
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    fn begin(&self) {
-        self.0.lock().unwrap().clear();
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}

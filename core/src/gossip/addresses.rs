@@ -91,10 +91,6 @@ impl Address {
         }
     }
 
-    fn is_own(&self) -> bool {
-        self.seems_own
-    }
-
     fn is_of(&self, node: &NodeId) -> bool {
         self.replica.as_ref().is_some_and(|replica| replica.node == *node)
     }
@@ -166,7 +162,7 @@ impl Addresses {
 
     /// Whether there are addresses, all of them are our own, and that was not told before.
     pub(super) fn are_all_own(&mut self) -> bool {
-        let are_own = !self.all.is_empty() && self.all.values().all(Address::is_own);
+        let are_own = !self.all.is_empty() && self.all.values().all(|known| known.seems_own);
         let are_own = are_own && self.unresolved().next().is_none();
         are_own && !core::mem::replace(&mut self.is_told_all_own, true)
     }
@@ -264,7 +260,7 @@ impl Addresses {
             let is_fresh = known
                 .failing_since
                 .is_none_or(|since| now.saturating_sub(since) < LEARNED_KEPT_FOR);
-            is_wanted || is_in_use || is_fresh && !known.is_own()
+            is_wanted || is_in_use || is_fresh && !known.seems_own
         });
     }
 
@@ -380,7 +376,7 @@ impl Addresses {
     /// The replicas that others tell of now.
     pub(super) fn told(&self) -> impl Iterator<Item = &ReplicaId> {
         let told = self.all.values().filter(|known| !known.named_over.is_empty());
-        told.filter(|known| !known.is_own()).filter_map(|known| known.replica.as_ref())
+        told.filter(|known| !known.seems_own).filter_map(|known| known.replica.as_ref())
     }
 
     /// If this address is known from others only: who is there by what they say, and whether it is time to say that it does not
@@ -437,7 +433,7 @@ impl Addresses {
 
     /// The addresses of others: first those of the config.
     pub(super) fn of_peers(&self) -> impl Iterator<Item = Seen<'_>> {
-        let others = || self.all.iter().filter(|(_, known)| !known.is_own());
+        let others = || self.all.iter().filter(|(_, known)| !known.seems_own);
         let configured = others().filter(|(_, known)| known.is_configured);
         let told = others().filter(|(_, known)| !known.is_configured);
         configured.chain(told).map(|(address, known)| {

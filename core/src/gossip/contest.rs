@@ -137,7 +137,6 @@ mod tests {
     use super::super::{GossipSettings, HandshakeFailure, Input};
     use super::*;
     use crate::link::{LinkEvent, Proven};
-    use crate::wire::Outbox;
 
     const NEW: LinkId = LinkId(1_000);
 
@@ -156,23 +155,7 @@ mod tests {
             0,
             Input::Link(LinkEvent::Up { link, dialed: None, remote, peer: Proven::Nobody }),
         );
-        let hello = Message::Hello {
-            protocols: crate::wire::PROTOCOLS.to_vec(),
-            replica,
-            limits_digest: 0,
-            cluster: crate::wire::DEFAULT_CLUSTER.into(),
-            advertised: None,
-        };
-        says(net, link, &[hello, Message::Ping {}]);
-    }
-
-    fn says(net: &mut Net, link: LinkId, messages: &[Message]) {
-        let mut outbox = Outbox::default();
-        for message in messages {
-            assert!(outbox.push(message, 64 * 1024).is_none());
-        }
-        let bytes = outbox.finish().unwrap();
-        net.input(0, Input::Link(LinkEvent::Frame { link, bytes }));
+        net.hear(0, link, &[hello(replica), Message::Ping {}]);
     }
 
     fn peer_of_a(net: &Net) -> Vec<ReplicaId> {
@@ -222,7 +205,7 @@ mod tests {
             let next = replica("b", 2, 3);
             comes(&mut net, NEW, next.clone());
             match says_goodbye {
-                true => says(&mut net, held, &[Message::Goodbye { reason: CloseReason::Stopping }]),
+                true => net.hear(0, held, &[Message::Goodbye { reason: CloseReason::Stopping }]),
                 false => net.input(0, Input::Link(LinkEvent::Down { link: held })),
             }
             assert_eq!(peer_of_a(&net), [next]);
@@ -238,7 +221,7 @@ mod tests {
             assert_eq!((net.members[0].gossip.contests.len(), net.links(0)), (1, 2));
         }
         for _ in 0..FRAMES_MAX {
-            says(&mut net, LinkId(2_019), &[Message::Ping {}]);
+            net.hear(0, LinkId(2_019), &[Message::Ping {}]);
         }
         assert_eq!((net.members[0].gossip.contests.len(), net.links(0)), (0, 1));
         // One that goes by itself leaves nothing behind.

@@ -93,28 +93,17 @@ mod tests {
     use core::time::Duration;
 
     use super::super::test_net::*;
-    use super::super::{GossipSettings, Input, Report};
+    use super::super::{GossipSettings, Report};
     use super::*;
-    use crate::link::LinkEvent;
-    use crate::wire::{Message, Outbox};
+    use crate::wire::Message;
 
     fn comes(net: &mut Net, link: LinkId) {
         net.input(0, link_up(link, None));
     }
 
     fn greets(net: &mut Net, link: LinkId, replica: ReplicaId) {
-        let hello = Message::Hello {
-            protocols: crate::wire::PROTOCOLS.to_vec(),
-            replica,
-            limits_digest: 0,
-            cluster: crate::wire::DEFAULT_CLUSTER.into(),
-            advertised: None,
-        };
-        let mut outbox = Outbox::default();
-        assert!(outbox.push(&hello, 64 * 1024).is_none());
         let asks = Message::Feed { passes_on: true, is_fed: true };
-        assert!(outbox.push(&asks, 64 * 1024).is_none());
-        net.input(0, Input::Link(LinkEvent::Frame { link, bytes: outbox.finish().unwrap() }));
+        net.hear(0, link, &[hello(replica), asks]);
     }
 
     #[test]

@@ -16,21 +16,6 @@ fn up(net: &mut Net, link: LinkId, dialed: Option<&str>, replica: ReplicaId) {
     net.input(0, Input::Link(LinkEvent::Up { link, dialed, remote: None, peer }));
 }
 
-/// The hello of this replica, as a frame that comes in over the link.
-fn hello(net: &mut Net, link: LinkId, replica: ReplicaId) {
-    let hello = Message::Hello {
-        protocols: crate::wire::PROTOCOLS.to_vec(),
-        replica,
-        limits_digest: 0,
-        cluster: crate::wire::DEFAULT_CLUSTER.into(),
-        advertised: None,
-    };
-    let mut outbox = crate::wire::Outbox::default();
-    assert!(outbox.push(&hello, 64 * 1024).is_none());
-    let bytes = outbox.finish().unwrap();
-    net.input(0, Input::Link(LinkEvent::Frame { link, bytes }));
-}
-
 fn alone() -> Net {
     let mut net = Net::new(&["a"], &GossipSettings::default());
     net.input(0, Input::Peers(vec!["b:1".to_string().into()]));
@@ -42,16 +27,16 @@ fn a_hello_of_another_replica_than_the_one_that_was_proven_ends_the_link() {
     let mut net = alone();
     let (b, c) = (replica("b", 1, 7), replica("c", 1, 7));
     up(&mut net, LinkId(100), None, b.clone());
-    hello(&mut net, LinkId(100), c);
+    net.hear(0, LinkId(100), &[hello(c)]);
     assert_eq!(net.links(0), 0);
     let reason = HandshakeFailure::OtherReplica;
     assert!(net.reports.contains(&(0, Report::HandshakeFailed { dialed: None, reason })));
     // Also one of its own name that is of another life.
     up(&mut net, LinkId(101), None, b.clone());
-    hello(&mut net, LinkId(101), replica("b", 2, 7));
+    net.hear(0, LinkId(101), &[hello(replica("b", 2, 7))]);
     assert_eq!(net.links(0), 0);
     up(&mut net, LinkId(102), None, b.clone());
-    hello(&mut net, LinkId(102), b);
+    net.hear(0, LinkId(102), &[hello(b)]);
     let peers = net.members[0].gossip.peers(net.time());
     let known = peers.iter().find(|peer| peer.connected).unwrap();
     assert_eq!(known.key.as_deref(), Some(FINGERPRINT));
@@ -76,7 +61,7 @@ fn what_does_not_prove_itself_is_counted_and_shown_and_dialed_again() {
     assert_eq!(peer(&net).absence, Some(PeerAbsence::Unanswered));
     net.input(0, unproven(Some("b:1")));
     up(&mut net, LinkId(100), Some("b:1"), replica("b", 1, 7));
-    hello(&mut net, LinkId(100), replica("b", 1, 7));
+    net.hear(0, LinkId(100), &[hello(replica("b", 1, 7))]);
     assert_eq!((peer(&net).connected, peer(&net).absence), (true, None));
 }
 
@@ -86,11 +71,11 @@ fn a_second_link_to_an_address_takes_the_place_of_the_first_and_neither_is_diale
     let mut net = alone();
     let b = replica("b", 1, 7);
     up(&mut net, LinkId(100), Some("b:1"), b.clone());
-    hello(&mut net, LinkId(100), b.clone());
+    net.hear(0, LinkId(100), &[hello(b.clone())]);
     up(&mut net, LinkId(101), Some("b:1"), b.clone());
     let connected = |net: &Net| net.members[0].gossip.peers(net.time())[0].connected;
     assert!(connected(&net), "the old one is there");
-    hello(&mut net, LinkId(101), b);
+    net.hear(0, LinkId(101), &[hello(b)]);
     assert!(connected(&net) && net.links(0) == 1);
     assert!(!net.reports.iter().any(|(_, report)| matches!(report, Report::PeerLost { .. })));
     let dials = |net: &mut Net| {

@@ -65,6 +65,17 @@ pub(super) fn link_up_from(link: LinkId, dialed: Option<String>, index: usize) -
     Input::Link(LinkEvent::Up { link, dialed, remote, peer: Proven::Nobody })
 }
 
+/// What this replica begins with.
+pub(super) fn hello(replica: ReplicaId) -> Message {
+    Message::Hello {
+        protocols: crate::wire::PROTOCOLS.to_vec(),
+        replica,
+        limits_digest: 0,
+        cluster: crate::wire::DEFAULT_CLUSTER.into(),
+        advertised: None,
+    }
+}
+
 /// Where a member that listens can be dialed.
 pub(super) fn address_of(index: usize) -> String {
     alloc::format!("10.0.0.{index}:1")
@@ -171,6 +182,16 @@ impl Net {
                 Output::Report { report, .. } => self.reports.push((index, report)),
             }
         }
+    }
+
+    /// Messages come in at a member, in one frame.
+    pub(super) fn hear(&mut self, index: usize, link: LinkId, messages: &[Message]) {
+        let mut outbox = crate::wire::Outbox::default();
+        for message in messages {
+            assert!(outbox.push(message, 64 * 1024).is_none());
+        }
+        let bytes = outbox.finish().unwrap();
+        self.input(index, Input::Link(LinkEvent::Frame { link, bytes }));
     }
 
     pub(super) fn dial(&mut self, from: usize, address: String) {

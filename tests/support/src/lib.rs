@@ -9,11 +9,13 @@ pub mod load;
 pub mod seed;
 
 mod copy;
+mod log;
 mod moment;
 mod proxy;
 mod until;
 
 pub use copy::copy_dir;
+pub use log::Log;
 pub use moment::copy_moment;
 pub use proxy::{Proxy, Way};
 pub use until::until;

@@ -82,7 +82,7 @@ fn what_seems_to_be_our_own_is_dialed_again_after_a_while() {
         now += OWN_AGAIN_AFTER;
         assert!(addresses.due(now - Duration::from_millis(1)).is_empty());
         assert_eq!(addresses.due(now), ["a:1"]);
-        assert!(addresses.all["a:1"].is_own() && addresses.of_peers().count() == 0);
+        assert!(addresses.all["a:1"].seems_own && addresses.of_peers().count() == 0);
         addresses.linked("a:1", LinkId(round));
         assert!(addresses.of_peers().count() == 0, "it is shown as no peer meanwhile");
     }
