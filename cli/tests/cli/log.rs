@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::Value;
-use tallymesh::{Config, CounterKey, CounterStore};
+use tallymesh::{ClusterKey, Config, CounterKey, CounterStore};
 use tallymesh_test_support::until;
 
 use crate::PATIENCE;
@@ -46,6 +46,16 @@ impl Node {
         (dir, good): (&Path, &CounterStore),
         (out, log): (Stdio, Stdio),
     ) -> Node {
+        Node::start_with(None, (program, before), (dir, good), (out, log))
+    }
+
+    /// The same with this key of the cluster, if there is one.
+    fn start_with(
+        key: Option<&ClusterKey>,
+        (program, before): (&str, &[&str]),
+        (dir, good): (&Path, &CounterStore),
+        (out, log): (Stdio, Stdio),
+    ) -> Node {
         let config = dir.join("b.toml");
         let (data, peer) = (dir.join("b"), good.address().unwrap());
         let (gossip, http) = (address(), address());
@@ -58,6 +68,7 @@ impl Node {
             .args(before)
             .args(["node", "--config", config.to_str().unwrap(), "--http", &http])
             .env("RUST_LOG", "trace")
+            .envs(key.map(|key| ("TALLYMESH_GOSSIP_KEY", key.reveal())))
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(log)
@@ -108,7 +119,13 @@ impl Node {
 }
 
 async fn good() -> CounterStore {
+    good_with(None).await
+}
+
+/// The good peer, with this key of the cluster if there is one.
+async fn good_with(key: Option<&ClusterKey>) -> CounterStore {
     let config = Config::builder("a").in_memory().listen("127.0.0.1:0");
+    let config = key.into_iter().fold(config, |config, key| config.gossip_key([key.clone()]));
     CounterStore::open(config.build().unwrap()).await.unwrap()
 }
 
@@ -155,11 +172,22 @@ async fn a_node_whose_log_is_not_read_goes_on_beside_a_good_peer() {
 
 #[tokio::test]
 async fn as_many_connections_are_taken_in_as_the_process_may_open() {
-    let (dir, good) = (tempfile::tempdir().unwrap(), good().await);
+    more_come_than_there_are_descriptors(None).await;
+}
+
+/// Those that come have a few descriptors only.
+#[tokio::test]
+async fn strangers_do_not_use_up_descriptors() {
+    let key = ClusterKey::parse(&"5a".repeat(32)).unwrap();
+    more_come_than_there_are_descriptors(Some(&key)).await;
+}
+
+async fn more_come_than_there_are_descriptors(key: Option<&ClusterKey>) {
+    let (dir, good) = (tempfile::tempdir().unwrap(), good_with(key).await);
     let log = dir.path().join("log");
     let (program, before) = with_descriptors("ulimit -n 256 && exec \"$0\" \"$@\"");
     let files = (Stdio::null(), File::create(&log).unwrap().into());
-    let node = Node::start((program, &before), (dir.path(), &good), files);
+    let node = Node::start_with(key, (program, &before), (dir.path(), &good), files);
     node.converges(&good, 0..3).await;
     // More than it has descriptors, and they say nothing.
     let began = crate::now();
@@ -170,16 +198,18 @@ async fn as_many_connections_are_taken_in_as_the_process_may_open() {
     let reasons = state["reasons"].to_string();
     let part = "gossip.max_connections is 2048, and the process may open 256 files at once";
     assert!(reasons.contains(part) && reasons.contains("no more than 128"), "{reasons}");
+    if key.is_some() {
+        // At least those for whom there is none of the 64 places.
+        assert!(state["strangers_refused"].as_u64() >= Some(400 - 64), "{state}");
+    }
     drop(idle);
     node.end().await;
     let log = String::from_utf8_lossy(&std::fs::read(log).unwrap()).into_owned();
     assert!(log.contains(part), "it is logged");
-    // Those that are turned away linger for a moment, and may take the last descriptors.
-    let complaints = log.matches("a connection could not be accepted").count();
-    assert!(
-        complaints as u64 <= 1 + (crate::now() - began).as_secs() / 10,
-        "{complaints} complaints"
-    );
+    // Without a key, those that are turned away linger for a moment, and may take the last descriptors.
+    let complaints = log.matches("a connection could not be accepted").count() as u64;
+    let may_be = key.map_or(1 + (crate::now() - began).as_secs() / 10, |_| 0);
+    assert!(complaints <= may_be, "{complaints} complaints");
     good.close().await.unwrap();
 }
 
