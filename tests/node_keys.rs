@@ -130,7 +130,8 @@ async fn a_stranger_gets_one_message_and_a_good_pair_goes_on() {
         // Its own name, and that of a member.
         let claims = if number % 2 == 0 { "stranger#1.1" } else { "b#9.9" }.parse().unwrap();
         let mut peer = Hostile::connect(a.address().unwrap(), number).await.unwrap();
-        let proving = peer.prove_node(&key(6), DEFAULT_CLUSTER, &claims);
+        let unknown = key(6);
+        let proving = peer.prove_node(&unknown, DEFAULT_CLUSTER, &claims);
         let refused = tokio::time::timeout(PATIENCE, proving).await.expect("it is refused");
         refused.expect_err("no link, and no word of why");
         assert_eq!(peer.all_until_the_end().await, b"");
