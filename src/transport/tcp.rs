@@ -1,12 +1,11 @@
 //! Frames over TCP: one task reads each connection, one writes it.
 //!
-//! With a key of the cluster, a connection is a link only after the handshake. Until then, one that came in is a stranger: it has one
+//! With keys, a connection is a link only after the handshake. Until then, one that came in is a stranger: it has one
 //! of a few places, apart from those of links, and is closed by a reset when it is refused.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -16,10 +15,10 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Transport;
 use super::frames::{read_frames, write_frames};
-use super::noise::{Handshake, HandshakeError, Session, SharedHandshake};
+use super::handshake::{Handshake, HandshakeError, Proof, Session};
 use super::strangers::Strangers;
 use super::stream::{Incoming, Outgoing};
-use crate::cluster_key::{ClusterKey, Keys};
+use crate::credentials::Credentials;
 use crate::log_line;
 use tallymesh_core::link::{LinkEvent, LinkId, Proven};
 
@@ -35,8 +34,10 @@ const SAY_AGAIN_EVERY: Duration = Duration::from_secs(10);
 const EVENTS_MAX: usize = 256;
 /// Frames on their way out, per peer; the gossip keeps well below.
 const FRAMES_MAX: usize = 64;
-/// How often a link is dialed again that was made under another key than the first.
+/// How often a link is dialed again, at first, that was made under other keys than are to be used now.
 const REDIAL_EVERY: Duration = Duration::from_secs(1);
+/// It is dialed again half as often each time that the peer still uses another key, and so often at least.
+const REDIAL_LESS_MAX: u32 = 4;
 
 /// TCP connections, and the socket that listens for them.
 pub(crate) struct Tcp {
@@ -59,18 +60,19 @@ pub(crate) struct Tcp {
     /// Whether there may be links to dial again, and when to do so.
     may_be_stale: bool,
     redial: Interval,
+    redial_rounds: u64,
 }
 
 /// By what peers prove who they are, and how long they may take for it.
 #[derive(Clone)]
 pub(crate) struct Security {
-    handshake: SharedHandshake,
+    handshake: Handshake,
     timeout: Duration,
 }
 
 impl Security {
     pub(crate) fn new(handshake: Handshake, timeout: Duration) -> Security {
-        Security { handshake: Arc::new(handshake), timeout }
+        Security { handshake, timeout }
     }
 }
 
@@ -81,10 +83,12 @@ struct Connection {
     reader: AbortHandle,
     writer: JoinHandle<()>,
     dialed: Option<String>,
-    /// Of the key that it was proven with.
-    fingerprint: Option<String>,
+    /// What it was made by, unless peers prove nothing.
+    proof: Option<Proof>,
     /// Whether another one is being dialed that takes its place.
     is_redialed: bool,
+    /// How often it was dialed again since the keys were replaced.
+    redials: u32,
 }
 
 impl Connection {
@@ -163,6 +167,7 @@ impl Tcp {
             due: VecDeque::new(),
             may_be_stale: false,
             redial: every(REDIAL_EVERY),
+            redial_rounds: 0,
         })
     }
 
@@ -171,8 +176,8 @@ impl Tcp {
         let remote = stream.peer_addr().ok().map(shown);
         self.next_link += 1;
         let link = LinkId(self.next_link);
-        let peer = session.as_ref().map_or(Proven::Nobody, Session::proven);
-        let fingerprint = session.as_ref().map(|session| session.fingerprint.clone());
+        let proof = session.as_ref().map(|session| session.proof.clone());
+        let peer = proof.as_ref().map_or(Proven::Nobody, |proof| proof.peer.clone());
         let (sealer, opener) = session.map(|session| (session.sealer, session.opener)).unzip();
         let (read, write) = stream.into_split();
         let (frames, queue) = mpsc::channel(FRAMES_MAX);
@@ -184,15 +189,16 @@ impl Tcp {
         let write = Outgoing::new(write, sealer);
         let writer = tokio::spawn(write_frames(link, write, queue, self.events_in.clone()));
         // The keys may have changed since it was dialed.
-        self.may_be_stale |= dialed.is_some() && fingerprint.is_some();
+        self.may_be_stale |= dialed.is_some() && proof.is_some();
         let connection = Connection {
             frames,
             takes_frames,
             reader,
             writer,
             dialed: dialed.clone(),
-            fingerprint,
+            proof,
             is_redialed: false,
+            redials: 0,
         };
         self.connections.insert(link, connection);
         LinkEvent::Up { link, dialed, remote, peer }
@@ -235,9 +241,7 @@ impl Tcp {
     /// What is accepted now: the keys may have changed during a handshake.
     fn still_accepted(&self, opened: Opened) -> Result<Opened, HandshakeError> {
         match (&self.security, &opened.session) {
-            (Some(security), Some(session))
-                if !security.handshake.keys().accept(&session.fingerprint) =>
-            {
+            (Some(security), Some(session)) if !security.handshake.accept(&session.proof) => {
                 reset(opened.stream);
                 Err(HandshakeError::Revoked)
             }
@@ -252,8 +256,15 @@ impl Tcp {
                     .and_then(|opened| self.still_accepted(opened).map_err(DialError::Unproven));
                 if let Some(replaced) = replaces {
                     // Where the old link is gone, the address is dialed again anyway.
-                    self.connections.get_mut(&replaced)?.is_redialed = false;
-                    return Some(self.connect(opened.ok()?, Some(address)));
+                    let old = self.connections.get_mut(&replaced)?;
+                    old.is_redialed = false;
+                    old.redials += 1;
+                    let redials = old.redials;
+                    let up = self.connect(opened.ok()?, Some(address));
+                    if let Some(new) = self.connections.get_mut(&LinkId(self.next_link)) {
+                        new.redials = redials;
+                    }
+                    return Some(up);
                 }
                 Some(match opened {
                     Ok(opened) => self.connect(opened, Some(address)),
@@ -284,21 +295,23 @@ impl Tcp {
         }
     }
 
-    /// Dials again what was dialed under another key than the one that is used now: the old link stays until the new one is there.
+    /// Dials again what was dialed under other keys than are used now: the old link stays until the new one is there.
     fn redial_stale(&mut self) {
-        let keys = self.security.as_ref().map(|security| security.handshake.keys().clone());
-        let Some(first) = keys.as_ref().and_then(Keys::to_dial).map(ClusterKey::fingerprint) else {
-            return;
+        let Some(Security { handshake, .. }) = &self.security else { return };
+        let is_stale = |connection: &Connection| {
+            connection.proof.as_ref().is_some_and(|proof| !handshake.is_in_use(proof))
         };
-        let of_others = |connection: &Connection| {
-            connection.fingerprint.as_ref().is_some_and(|fingerprint| *fingerprint != first)
-        };
+        self.redial_rounds += 1;
+        let round = self.redial_rounds;
+        let is_due = |redials: u32| round.is_multiple_of(1 << redials.min(REDIAL_LESS_MAX));
         let (mut addresses, mut are_stale) = (Vec::new(), false);
         for (link, connection) in &mut self.connections {
             let Some(address) = connection.dialed.clone() else { continue };
-            if of_others(connection) {
+            if is_stale(connection) {
                 are_stale = true;
-                if !std::mem::replace(&mut connection.is_redialed, true) {
+                if is_due(connection.redials)
+                    && !std::mem::replace(&mut connection.is_redialed, true)
+                {
                     addresses.push((*link, address));
                 }
             }
@@ -333,14 +346,18 @@ impl Transport for Tcp {
         }
     }
 
-    fn set_keys(&mut self, keys: Keys) {
+    fn set_credentials(&mut self, credentials: Credentials) {
         let Some(security) = &mut self.security else { return };
+        let handshake = security.handshake.with(credentials);
         let is_revoked = |connection: &Connection| {
-            connection.fingerprint.as_ref().is_some_and(|fingerprint| !keys.accept(fingerprint))
+            connection.proof.as_ref().is_some_and(|proof| !handshake.accept(proof))
         };
         let revoked = self.connections.iter().filter(|(_, connection)| is_revoked(connection));
         let revoked: Vec<LinkId> = revoked.map(|(link, _)| *link).collect();
-        security.handshake = Arc::new(security.handshake.with_keys(keys));
+        security.handshake = handshake;
+        for connection in self.connections.values_mut() {
+            connection.redials = 0;
+        }
         self.may_be_stale = true;
         for link in revoked {
             if let Some(connection) = self.connections.remove(&link) {
