@@ -74,6 +74,16 @@ impl Handshake {
         }
     }
 
+    /// With how many strangers a handshake may begin in a second: as many as take about a twentieth of a core.
+    pub(super) fn strangers_per_second(&self) -> u32 {
+        match self.0.credentials {
+            // Who has no key is refused by a few hashes ...
+            Credentials::ClusterKeys(_) => 5_000,
+            // ... and here after Diffie-Hellmans.
+            Credentials::NodeKeys(_) => 250,
+        }
+    }
+
     /// Whether a link that was made by this may stay.
     pub(super) fn accept(&self, proof: &Proof) -> bool {
         self.0.credentials.accept(&proof.peer)
@@ -138,6 +148,8 @@ pub(super) enum HandshakeError {
     TimedOut,
     #[error("it had not proven a key when others came after it, and there were too many")]
     PushedOut,
+    #[error("more came at once than are heard, and it is not from an address that this node dials")]
+    TooMany,
     #[error("its key is not accepted any more")]
     Revoked,
     #[error("the handshake could not be made: {0}")]

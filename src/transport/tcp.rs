@@ -16,7 +16,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use super::Transport;
 use super::frames::{read_frames, write_frames};
 use super::handshake::{Handshake, HandshakeError, Proof, Session};
-use super::strangers::Strangers;
+use super::strangers::{REFILL_EVERY, Strangers};
 use super::stream::{Incoming, Outgoing};
 use crate::credentials::Credentials;
 use crate::log_line;
@@ -61,6 +61,8 @@ pub(crate) struct Tcp {
     may_be_stale: bool,
     redial: Interval,
     redial_rounds: u64,
+    /// When there is room for more handshakes of strangers.
+    refill: Interval,
 }
 
 /// By what peers prove who they are, and how long they may take for it.
@@ -168,6 +170,7 @@ impl Tcp {
             may_be_stale: false,
             redial: every(REDIAL_EVERY),
             redial_rounds: 0,
+            refill: every(REFILL_EVERY),
         })
     }
 
@@ -205,7 +208,8 @@ impl Tcp {
     }
 
     /// Dials an address, in the place of this link if there is one.
-    fn start_dialing(&self, address: String, replaces: Option<LinkId>) {
+    fn start_dialing(&mut self, address: String, replaces: Option<LinkId>) {
+        self.strangers.expect(&address);
         let (events, security) = (self.events_in.clone(), self.security.clone());
         tokio::spawn(async move {
             let opened = dial(&address, security).await;
@@ -216,6 +220,12 @@ impl Tcp {
 
     /// Takes in a connection that has to prove who it is.
     fn take_stranger(&mut self, mut stream: TcpStream, remote: SocketAddr, security: Security) {
+        if !self.strangers.may_be_heard(remote.ip()) {
+            reset(stream);
+            let error = HandshakeError::TooMany.to_string();
+            let remote = Some(shown(remote));
+            return self.due.push_back(LinkEvent::Unproven { dialed: None, remote, error });
+        }
         let (number, pushed_out) = self.strangers.enter();
         let events = self.events_in.clone();
         tokio::spawn(async move {
@@ -373,8 +383,9 @@ impl Transport for Tcp {
                 return event;
             }
             let has_room = self.connections.len() < self.connections_max;
-            let Tcp { listening, turn_away, say_again, raw_events, redial, .. } = self;
+            let Tcp { listening, turn_away, say_again, raw_events, redial, refill, .. } = self;
             let (is_secure, may_enter) = (self.security.is_some(), self.strangers.may_enter());
+            let is_short = is_secure && self.strangers.is_short();
             let accepting = async {
                 let Some(listening) = listening else { return std::future::pending().await };
                 // Strangers have places of their own.
@@ -389,6 +400,12 @@ impl Transport for Tcp {
                 raw = raw_events.recv() => raw,
                 _ = redial.tick(), if self.may_be_stale => {
                     self.redial_stale();
+                    continue;
+                }
+                _ = refill.tick(), if is_short => {
+                    if let Some(security) = &self.security {
+                        self.strangers.refill(security.handshake.strangers_per_second());
+                    }
                     continue;
                 }
                 accepted = accepting => match (accepted, self.security.clone()) {
