@@ -148,6 +148,43 @@ async fn a_stranger_gets_one_message_and_a_good_pair_goes_on() {
     close([a, b]).await;
 }
 
+/// Each has the node make a message, and says no more; more of them at once than have a place.
+#[tokio::test]
+async fn a_flood_of_first_messages_gets_one_message_each_and_a_good_pair_goes_on() {
+    let listed = [("a", 22), ("b", 23)];
+    let with = |name: &str, byte, peers: &[&CounterStore]| {
+        let config = base(name, peers).handshake_timeout(Duration::from_millis(500));
+        open(config.node_key(key(byte)).members(members(&listed)))
+    };
+    let a = with("a", 22, &[]).await;
+    let b = with("b", 23, &[&a]).await;
+    converge(&[&a, &b], "before the flood").await;
+    let (address, mut flood) = (a.address().unwrap(), tokio::task::JoinSet::new());
+    for number in 0..400 {
+        flood.spawn(async move {
+            let mut peer = Hostile::connect(address, number).await.unwrap();
+            // It may be pushed out before.
+            let _ = peer.send(&[&[0, 32][..], &[9; 32]].concat()).await;
+            peer.all_until_the_end().await.len()
+        });
+    }
+    let mut answered = 0;
+    for number in 0..400 {
+        let got = tokio::time::timeout(PATIENCE, flood.join_next()).await.expect("its end");
+        let got = got.unwrap().unwrap();
+        assert!(got <= 1026, "{got}");
+        answered += usize::from(got > 0);
+        if number % 100 == 0 {
+            converge(&[&a, &b], &format!("beside the flood, {number}")).await;
+        }
+    }
+    assert!(answered > 0, "some have a place");
+    until("each is counted", PATIENCE, || strangers(&a) == 400).await;
+    assert!(is_connected(&a, "b") && a.peers().len() == 1);
+    assert_eq!(a.status().thread_restarts, 0);
+    close([a, b]).await;
+}
+
 #[tokio::test]
 async fn a_member_is_no_other_node() {
     let listed = [("a", 7), ("b", 8), ("c", 9)];
