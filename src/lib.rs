@@ -6,10 +6,13 @@
 mod clock;
 mod cluster_key;
 mod config;
+#[cfg(unix)]
+mod control;
 mod decision;
 mod denial;
 mod disk;
 mod engine;
+mod explain;
 mod handle;
 mod limiter;
 mod log_line;
@@ -19,6 +22,7 @@ mod random;
 mod receipt;
 mod reset;
 mod runtime;
+mod selection;
 mod status;
 mod store;
 mod token;
@@ -28,6 +32,7 @@ pub use cluster_key::{ClusterKey, InvalidClusterKey};
 pub use config::{Config, ConfigBuilder, ConfigError, Durability, Unmatched, WhenFull};
 pub use decision::{Decision, Peek};
 pub use denial::Denial;
+pub use explain::{ExplainedCell, ExplainedCounter, Explanation};
 pub use handle::CounterHandle;
 pub use limiter::Limiter;
 pub use meter::{Meter, Session};
@@ -37,6 +42,7 @@ pub use offline::{
 pub use receipt::{Receipt, RefundError};
 pub use reset::{Reset, ResetError};
 pub use runtime::{Closed, DurabilityError, OpenError, SetKeysError, SetPeersError};
+pub use selection::{Counted, CounterOrder, CounterPage, Cursor, InvalidCounterOrder, Selection};
 pub use status::{DurabilityState, Health, RunState, Status};
 pub use store::{CounterStore, Subtracted};
 pub use tallymesh_core::crdt::{Cell, Marks, VersionVector};
@@ -49,6 +55,9 @@ pub use tallymesh_core::limit::{
     DenialReason, InvalidDenialReason, InvalidWhenCutOff, InvalidWhenLabelMissing, InvalidWindow,
     Limit, LimitError, Request, WhenCutOff, WhenLabelMissing, Window,
 };
+pub use tallymesh_core::link::LinkName;
 pub use tallymesh_core::storage::{Consequence, Finding, Holder, StorageError};
-pub use tallymesh_core::table::{Bound, CountError, CounterState, Rejections};
+pub use tallymesh_core::table::{
+    Bound, Bringers, Brought, CountError, CounterState, Crossing, Rejections,
+};
 pub use tallymesh_core::time::{InvalidTimestamp, Timestamp};

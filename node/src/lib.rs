@@ -16,4 +16,5 @@ mod logging;
 mod panics;
 mod receipts;
 mod reports;
+mod selections;
 mod windows;
