@@ -42,7 +42,7 @@ export interface CountedReport {
   readonly labels: Readonly<Record<string, string>>;
   /** When its window began, in milliseconds since 1970; left out where there is no window. */
   readonly windowStart?: number;
-  /** Its value: the sum over all instances. */
+  /** Its value: the sum over all instances; as decimal text in JSON. */
   readonly value: bigint;
   /** The maximum of its limit; left out if it belongs to no limit in force. */
   readonly max?: number;
@@ -109,7 +109,7 @@ export interface CrossingReport {
   readonly p: number;
   /** What the cell had taken back. */
   readonly n: number;
-  /** The counter's value before. */
+  /** The counter's value before; as decimal text in JSON, as is that after. */
   readonly before: bigint;
   /** The counter's value with the cell. */
   readonly after: bigint;
@@ -133,14 +133,28 @@ export interface Explanation {
   readonly next?: string;
 }
 
-/** @internal */
+/**
+ * {@link Limiter.page}.
+ *
+ * @internal
+ */
 export function counterPage(limiter: number, query: CounterQuery): CounterPage {
-  return call(() => native.counterPage(limiter, { ...checked(query, 100), ...(query.sort !== undefined && { sort: query.sort }) }));
+  const asked = { ...checked(query, 100), ...(query.sort !== undefined && { sort: query.sort }) };
+  const page = call(() => native.counterPage(limiter, asked));
+  page.counters.forEach(showAsText);
+  return page;
 }
 
-/** @internal */
+/**
+ * {@link Limiter.explain}.
+ *
+ * @internal
+ */
 export function explain(limiter: number, query: ExplainQuery): Explanation {
-  return call(() => native.explain(limiter, checked(query, 10)));
+  const explanation = call(() => native.explain(limiter, checked(query, 10)));
+  for (const { counter } of explanation.counters) showAsText(counter);
+  explanation.crossings.forEach(showAsText);
+  return explanation;
 }
 
 /**
@@ -158,7 +172,11 @@ export function resetLimit(limiter: number, what: LimitReset): number {
   return call(() => native.resetLimit(limiter, what.limit, labels.text, labels.count));
 }
 
-/** @internal */
+/**
+ * {@link Limiter.resetSelected}.
+ *
+ * @internal
+ */
 export function resetSelected(limiter: number, selection: CounterSelection): number {
   if (selection.limit === undefined && Object.keys(selection.labels ?? {}).length === 0) {
     throw new InvalidInputError("the selection has neither limit nor labels: { limit: '*' } means all counters");
@@ -183,4 +201,14 @@ function checked({ limit, labels, max, after }: ExplainQuery, usual: number) {
     ...(labels !== undefined && { labels: { ...labels } }),
     ...(after !== undefined && { after }),
   };
+}
+
+/** Has `JSON.stringify`, which takes no BigInt, show those of a report as decimal text. */
+function showAsText(report: object): void {
+  Object.defineProperty(report, 'toJSON', { value: withText });
+}
+
+function withText(this: object): object {
+  const text = ([name, value]: [string, unknown]) => [name, typeof value === 'bigint' ? String(value) : value];
+  return Object.fromEntries(Object.entries(this).map(text)) as object;
 }

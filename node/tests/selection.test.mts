@@ -20,6 +20,7 @@ describe('counters by pattern', () => {
     expect([sessions(counters), found, visited, next]).toStrictEqual([['s2', 't1', 's1'], 3, 3, undefined]);
     expect(counters[0]).toMatchObject({ limit: 'calls', values: ['s2'], value: 5n, max: 9, generation: 0, cells: 1 });
     expect(counters[0]?.lastUse).toBeGreaterThan(0);
+    expect(JSON.parse(JSON.stringify(counters[0]))).toMatchObject({ value: '5', labels: { session: 's2' } });
     expect(sessions(limiter.page({ labels: { session: 's*' }, sort: 'name' }).counters)).toStrictEqual(['s1', 's2']);
     expect(sessions(limiter.page({ limit: 'ca*', max: 1, sort: 'value' }).counters)).toStrictEqual(['s2']);
     expect(limiter.page({ limit: 'other' }).counters).toStrictEqual([]);

@@ -14,6 +14,7 @@ use crate::crdt::{Cell, Update};
 use crate::id::ReplicaId;
 use crate::key::CounterKey;
 use crate::limit::Limit;
+use crate::limit::rule::{self, Reading};
 use crate::link::LinkName;
 use crate::time::Timestamp;
 
@@ -119,7 +120,8 @@ impl Crossings {
         let Ok(key) = CounterKey::from_bytes(&update.key) else { return };
         let Some(limit) = self.limits.iter().find(|limit| limit.counts_in(&key)) else { return };
         let max = limit.max();
-        if before >= max || after < max {
+        let has_room = |used: u64| rule::judge(Reading { used, max }, 1).is_room();
+        if !has_room(before) || has_room(after) {
             return;
         }
         if self.latest.len() >= CROSSINGS_MAX {
