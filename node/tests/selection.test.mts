@@ -7,7 +7,12 @@ const PER_SESSION = { name: 'calls', per: ['session'], max: 9, window: 'session'
 
 async function withCounts(): Promise<Limiter> {
   const limiter = await open(PER_SESSION);
-  for (const [session, cost] of [['s1', 1], ['s2', 5], ['t1', 3]] as const) limiter.acquire({ session, cost }).orThrow();
+  for (const [session, cost] of [
+    ['s1', 1],
+    ['s2', 5],
+    ['t1', 3],
+  ] as const)
+    limiter.acquire({ session, cost }).orThrow();
   return limiter;
 }
 

@@ -118,12 +118,13 @@ impl Crossings {
     ) {
         // What was merged has a key.
         let Ok(key) = CounterKey::from_bytes(&update.key) else { return };
-        let Some(limit) = self.limits.iter().find(|limit| limit.counts_in(&key)) else { return };
+        let crosses = |limit: &&Limit| {
+            let has_room = |used| rule::judge(Reading { used, max: limit.max() }, 1).is_room();
+            has_room(before) && !has_room(after)
+        };
+        let mut crossed = self.limits.iter().filter(crosses);
+        let Some(limit) = crossed.find(|limit| limit.counts_in(&key)) else { return };
         let max = limit.max();
-        let has_room = |used: u64| rule::judge(Reading { used, max }, 1).is_room();
-        if !has_room(before) || has_room(after) {
-            return;
-        }
         if self.latest.len() >= CROSSINGS_MAX {
             self.latest.pop_front();
         }
