@@ -6,12 +6,15 @@
 mod clock;
 mod cluster_key;
 mod config;
+#[cfg(unix)]
+mod control;
 mod credentials;
 mod curve;
 mod decision;
 mod denial;
 mod disk;
 mod engine;
+mod explain;
 mod handle;
 mod limiter;
 mod log_line;
@@ -23,6 +26,7 @@ mod receipt;
 mod reset;
 mod runtime;
 mod secret;
+mod selection;
 mod status;
 mod store;
 mod token;
@@ -32,6 +36,7 @@ pub use cluster_key::{ClusterKey, InvalidClusterKey};
 pub use config::{Config, ConfigBuilder, ConfigError, Durability, Unmatched, WhenFull};
 pub use decision::{Decision, Peek};
 pub use denial::Denial;
+pub use explain::{ExplainedCell, ExplainedCounter, Explanation};
 pub use handle::CounterHandle;
 pub use limiter::Limiter;
 pub use meter::{Meter, Session};
@@ -44,6 +49,7 @@ pub use reset::{Reset, ResetError};
 pub use runtime::{
     Closed, DurabilityError, OpenError, SetKeysError, SetMembersError, SetPeersError,
 };
+pub use selection::{Counted, CounterOrder, CounterPage, Cursor, InvalidCounterOrder, Selection};
 pub use status::{DurabilityState, Health, RunState, Status};
 pub use store::{CounterStore, Subtracted};
 pub use tallymesh_core::crdt::{Cell, Marks, VersionVector};
@@ -56,6 +62,9 @@ pub use tallymesh_core::limit::{
     DenialReason, InvalidDenialReason, InvalidWhenCutOff, InvalidWhenLabelMissing, InvalidWindow,
     Limit, LimitError, Request, WhenCutOff, WhenLabelMissing, Window,
 };
+pub use tallymesh_core::link::LinkName;
 pub use tallymesh_core::storage::{Consequence, Finding, Holder, StorageError};
-pub use tallymesh_core::table::{Bound, CountError, CounterState, Rejections};
+pub use tallymesh_core::table::{
+    Bound, Bringers, Brought, CountError, CounterState, Crossing, Rejections,
+};
 pub use tallymesh_core::time::{InvalidTimestamp, Timestamp};

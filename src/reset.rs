@@ -8,6 +8,7 @@ use tallymesh_core::time::Timestamp;
 
 use crate::engine::Engine;
 use crate::limiter::Limiter;
+use crate::selection::Selection;
 
 /// Which counters [`Limiter::reset`] resets.
 ///
@@ -27,6 +28,7 @@ pub struct Reset<'a>(Target<'a>);
 enum Target<'a> {
     Limit { name: &'a str, labels: SmallVec<[(&'a str, &'a str); 4]> },
     Request(Request<'a>),
+    Selection(Selection),
 }
 
 impl<'a> Reset<'a> {
@@ -38,10 +40,11 @@ impl<'a> Reset<'a> {
 
     /// The value of a label of the limit's `per`; a label given twice keeps the later value.
     ///
-    /// Of a request, this adds a label to it.
+    /// Of a request, this adds a label to it; of a selection, a pattern.
     pub fn label(self, label: &'a str, value: &'a str) -> Reset<'a> {
         match self.0 {
             Target::Request(request) => Reset(Target::Request(request.with(label, value))),
+            Target::Selection(selection) => Reset(Target::Selection(selection.label(label, value))),
             Target::Limit { name, mut labels } => {
                 labels.retain(|(given, _)| *given != label);
                 labels.push((label, value));
@@ -56,6 +59,13 @@ impl<'a> From<&Request<'a>> for Reset<'a> {
     /// `per` is everybody's: no single request resets it, only [`Reset::limit`] does.
     fn from(request: &Request<'a>) -> Reset<'a> {
         Reset(Target::Request(request.clone()))
+    }
+}
+
+impl From<Selection> for Reset<'_> {
+    /// All counters that are meant, of those that this instance holds. That of a kind that this version does not know is left as it is.
+    fn from(selection: Selection) -> Self {
+        Reset(Target::Selection(selection))
     }
 }
 
@@ -98,15 +108,16 @@ impl Limiter {
     /// reached them may be lost by it.
     ///
     /// It takes a [`Reset`], or a request: of a request it resets the counters that it is charged to, except those of limits
-    /// without `per`, which count for all.
+    /// without `per`, which count for all. Of a [`Selection`] it resets what this instance holds, in time in proportion to all counters.
     ///
     /// # Errors
     /// When no limit has the name, a label of its `per` is missing, another is given, or a key is too long. Nothing is reset
-    /// then, unless a request has several counters, of which a key that is too long comes later.
+    /// then, unless a request has several counters, of which a key that is too long comes later, or the limiter is closed during a reset
+    /// of a selection.
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use tallymesh::{Config, Limit, Limiter, Request, Reset, Window};
+    /// # use tallymesh::{Config, Limit, Limiter, Request, Reset, Selection, Window};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let day = Window::Fixed(Duration::from_secs(86_400));
@@ -118,6 +129,7 @@ impl Limiter {
     /// assert_eq!(limiter.reset(Reset::limit("tokens").label("session", "s1"))?, 1);
     /// limiter.acquire(&request).into_result()?;
     /// assert_eq!(limiter.reset(&request)?, 1);
+    /// assert_eq!(limiter.reset(Selection::all().limit("tok*"))?, 1);
     /// # Ok(())
     /// # }
     /// ```
@@ -129,6 +141,17 @@ impl Limiter {
                 Ok(usize::from(engine.reset(now, &key)?))
             }
             Target::Request(request) => engine.reset_request(now, &request),
+            Target::Selection(selection) => {
+                let (mut resets, mut next) = (0, None);
+                loop {
+                    let page = engine.reset_page(&selection, next)?;
+                    resets += page.resets;
+                    next = page.next;
+                    if next.is_none() {
+                        return Ok(resets);
+                    }
+                }
+            }
         }
     }
 }
@@ -276,6 +299,24 @@ mod tests {
         assert_eq!(limiter.reset(Reset::limit("all")), Ok(1));
         assert_eq!(counts(&limiter)[0], ("all".to_owned(), 0));
         limiter.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_fits_patterns_is_reset() {
+        let limiter = limiter().await;
+        ["s1", "s2", "t1"].iter().for_each(|session| charge(&limiter, session));
+        assert_eq!(limiter.reset(Selection::all().label("session", "s*")), Ok(4));
+        let zero = |counts: &[(String, u64)]| -> Vec<String> {
+            counts.iter().filter(|(_, count)| *count == 0).map(|(name, _)| name.clone()).collect()
+        };
+        let reset = ["sessions s1", "sessions s2", "windows s1 book_a", "windows s2 book_a"];
+        assert_eq!(zero(&counts(&limiter)), reset);
+        let narrowed = Reset::from(Selection::all().limit("win*")).label("session", "t1");
+        assert_eq!(limiter.reset(narrowed), Ok(1));
+        assert_eq!(limiter.reset(Selection::all().limit("none")), Ok(0));
+        assert_eq!(limiter.reset(Selection::all()), Ok(7));
+        limiter.close().await.unwrap();
+        assert_eq!(limiter.reset(Selection::all()), Err(ResetError::Counter(CountError::Closed)));
     }
 
     #[tokio::test]

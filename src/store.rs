@@ -1,5 +1,6 @@
 //! The counter store: replicated, persistent counters without any limits on them.
 
+mod listing;
 mod settings;
 
 use std::sync::Arc;
@@ -69,7 +70,14 @@ impl CounterStore {
     /// # }
     /// ```
     pub async fn open(config: Config) -> Result<CounterStore, OpenError> {
-        Ok(CounterStore { engine: Arc::new(Engine::open(config).await?) })
+        let engine = Arc::new(Engine::open(config).await?);
+        #[cfg(unix)]
+        if let Err(error) = crate::control::serve(&engine) {
+            // Without a thread to serve it, there is none to tell whether it closes well.
+            let _ = engine.close().await;
+            return Err(error);
+        }
+        Ok(CounterStore { engine })
     }
 
     /// Adds to a counter, and returns its value.

@@ -7,6 +7,8 @@
 mod check;
 mod clock;
 mod command;
+#[cfg(unix)]
+mod ctl;
 mod demo;
 mod inspect;
 mod keygen;
@@ -39,6 +41,8 @@ enum Command {
     Check(check::CheckArgs),
     Clock(clock::ClockArgs),
     Keygen(keygen::KeygenArgs),
+    #[cfg(unix)]
+    Ctl(ctl::CtlArgs),
 }
 
 impl Command {
@@ -86,5 +90,7 @@ async fn run(command: Command) -> CommandResult {
         Command::Check(args) => check::run(args).await,
         Command::Clock(args) => clock::run(&args),
         Command::Keygen(args) => keygen::run(&args),
+        #[cfg(unix)]
+        Command::Ctl(args) => ctl::run(args).await,
     }
 }

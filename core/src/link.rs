@@ -4,8 +4,9 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
-use crate::id::ReplicaId;
+use crate::id::{NodeId, ReplicaId};
 
 /// A connection's number: the shell assigns it and never uses it twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +51,38 @@ impl Proven {
         match self {
             Proven::Nobody => None,
             Proven::ClusterKey { replica, .. } | Proven::NodeKey { replica, .. } => Some(replica),
+        }
+    }
+}
+
+/// What a link is called where it is told who brought something: of the same peer it is the same again after a reconnect.
+///
+/// ```
+/// use tallymesh::LinkName;
+///
+/// let link = LinkName { node: "a".parse()?, key: None, address: Some("10.0.0.7".to_owned()) };
+/// assert_eq!(link.to_string(), "a at 10.0.0.7");
+/// # Ok::<(), tallymesh::InvalidNodeId>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkName {
+    /// Which node the peer says that it is.
+    pub node: NodeId,
+    /// The fingerprint of the key that it has proven; `None` without keys.
+    pub key: Option<String>,
+    /// The IP address of the other end, as it is seen from here, or the address that was dialed.
+    pub address: Option<String>,
+}
+
+impl fmt::Display for LinkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.node)?;
+        if let Some(address) = &self.address {
+            write!(f, " at {address}")?;
+        }
+        match &self.key {
+            Some(key) => write!(f, " with key {key}"),
+            None => Ok(()),
         }
     }
 }

@@ -38,6 +38,12 @@ export interface NodeConfig {
    * first that is free.
    */
   readonly slot?: number;
+  /**
+   * The path of a unix socket, of at most 100 bytes, at which the owner of the process, and no other user, can ask what the node has
+   * counted, who brought it, and reset counters, with `tallymesh ctl`. With `slots`, `-N` is added to the name, before its extension.
+   * `'off'` is for none. Not on Windows. Default: none.
+   */
+  readonly control?: string;
 }
 
 /** How a node talks to its peers. */

@@ -42,3 +42,14 @@ export type {
   Rejections,
   StatusReport,
 } from './reports.js';
+export type {
+  CellReport,
+  CountedReport,
+  CounterPage,
+  CounterQuery,
+  CounterSelection,
+  CrossingReport,
+  ExplainQuery,
+  Explanation,
+  LinkReport,
+} from './selection.js';

@@ -9,6 +9,7 @@ import type { AttachedId, Limiter } from './limiter.js';
 import { warnOnce } from './open-warning.js';
 import type { Closed, HealthReport, PeerReport, StatusReport } from './reports.js';
 import { checkRequest, type Labels, type LimitReset, type Request } from './request.js';
+import type { CounterPage, CounterQuery, CounterSelection, ExplainQuery, Explanation } from './selection.js';
 import { refuseClones, showAsJson } from './shown.js';
 import type { ToolRateLimiter } from './tool-rate-limiter.js';
 import { toolRateLimiter, toolRateLimiters } from './tool-rate-limiters.js';
@@ -27,8 +28,8 @@ export type LazyLimiterState = 'unopened' | 'opening' | 'open' | 'failed' | 'clo
  * - what returns a promise waits until it is open: `acquireDurable`, `flush`, the iteration over `counters()`;
  * - what decides at once denies: `acquire` and `peek` (with the cause `'not-open'`), `canCall` and `tryCall` of tool rate limiters. The
  *   reason says what to do. Nothing is allowed uncounted;
- * - what has no answer that could say so throws an {@link OpenError}: `refund`, `token`, `refundToken`, `reset`, `peers`, `health`,
- *   `status`. `state` tells without opening it.
+ * - what has no answer that could say so throws an {@link OpenError}: `refund`, `token`, `refundToken`, `reset`, `resetSelected`, `page`, `explain`,
+ *   `peers`, `health`, `status`. `state` tells without opening it.
  *
  * Each of these is a use, so it opens the limiter; `withLabels`, `labels`, making tool rate limiters and their `getStats` are none. If it cannot be opened,
  * every use is told the reason, a warning of the process says it once, and `open()` tries again.
@@ -200,6 +201,33 @@ export class LazyLimiter implements Omit<Limiter, 'node' | 'id' | symbol>, Async
    */
   reset(what: Labels | LimitReset): number {
     return this.now().reset(what);
+  }
+
+  /**
+   * {@link Limiter.page}.
+   *
+   * @throws {@link OpenError} as long as it is not open
+   */
+  page(query?: CounterQuery): CounterPage {
+    return this.now().page(query);
+  }
+
+  /**
+   * {@link Limiter.explain}.
+   *
+   * @throws {@link OpenError} as long as it is not open
+   */
+  explain(query?: ExplainQuery): Explanation {
+    return this.now().explain(query);
+  }
+
+  /**
+   * {@link Limiter.resetSelected}.
+   *
+   * @throws {@link OpenError} as long as it is not open: nothing is reset then, here or elsewhere
+   */
+  resetSelected(selection: CounterSelection): number {
+    return this.now().resetSelected(selection);
   }
 
   /** {@link Limiter.toolRateLimiter}; also before it is open. Until then every call is denied with the reason. */

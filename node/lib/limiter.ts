@@ -10,6 +10,8 @@ import { LazyLimiter } from './lazy-limiter.js';
 import { explained, isLimitReset, joinLabels, type Labels, type LimitReset, type Request } from './request.js';
 import { native } from './native.js';
 import type { Closed, HealthReport, PeerReport, StatusReport } from './reports.js';
+import { counterPage, explain, resetLimit, resetSelected } from './selection.js';
+import type { CounterPage, CounterQuery, CounterSelection, ExplainQuery, Explanation } from './selection.js';
 import type { ToolRateLimiter } from './tool-rate-limiter.js';
 import { toolRateLimiter, toolRateLimiters } from './tool-rate-limiters.js';
 import type { ToolRateLimiterOptions, ToolRateLimiters, ToolRateLimitersOptions } from './tool-rate-limiters.js';
@@ -277,23 +279,13 @@ export class Limiter implements AsyncDisposable {
    * @throws {@link CounterError} when a key is too long
    */
   reset(what: Labels | LimitReset): number {
-    if (isLimitReset(what)) return this.#resetLimit(what);
+    if (isLimitReset(what)) return resetLimit(this.#handle, what);
     const labels = joinLabels(what);
     try {
       return native.reset(this.#handle, labels.text, labels.count);
     } catch (thrown) {
       throw explained(thrown, what);
     }
-  }
-
-  #resetLimit(what: LimitReset): number {
-    checkText('limit', what.limit);
-    for (const [name, value] of Object.entries(what.labels)) {
-      checkText('the name of a label', name);
-      checkText(`label ${name}`, value);
-    }
-    const labels = joinLabels(what.labels);
-    return call(() => native.resetLimit(this.#handle, what.limit, labels.text, labels.count));
   }
 
   /**
@@ -327,6 +319,21 @@ export class Limiter implements AsyncDisposable {
    */
   toolRateLimiters(options?: ToolRateLimitersOptions): ToolRateLimiters {
     return toolRateLimiters(this, options);
+  }
+
+  /** One page of the counters that a pattern means, such as the ten of which most of the limit is used. */
+  page(query: CounterQuery = {}): CounterPage {
+    return counterPage(this.#handle, query);
+  }
+
+  /** Whose counts those are, which links brought them, and which cells took a counter over its limit; also by pages. */
+  explain(query: ExplainQuery = {}): Explanation {
+    return explain(this.#handle, query);
+  }
+
+  /** Resets all counters that a pattern means, of those that this instance holds, everywhere; returns how many. See {@link reset}. */
+  resetSelected(selection: CounterSelection): number {
+    return resetSelected(this.#handle, selection);
   }
 
   /**

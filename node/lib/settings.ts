@@ -17,6 +17,7 @@ export const SETTINGS: Readonly<Record<string, Setting>> = {
   'node.dataDir': { kind: 'text', allowed: 'text' },
   'node.slots': { kind: 'count', allowed: '1 to 1024' },
   'node.slot': { kind: 'count', allowed: '0 to 1023' },
+  'node.control': { kind: 'text', allowed: 'text' },
   'gossip.cluster': { kind: 'text', allowed: 'text', default: 'default' },
   'gossip.listen': { kind: 'text', allowed: 'text' },
   'gossip.advertise': { kind: 'text', allowed: 'text' },

@@ -17,4 +17,5 @@ mod node_keys;
 mod panics;
 mod receipts;
 mod reports;
+mod selections;
 mod windows;

@@ -11,6 +11,7 @@ use tallymesh_core::limit::{Limit, Policy};
 use tallymesh_core::table::Bounds;
 use tallymesh_core::time::format_duration;
 
+use super::control::Control;
 use super::environment::with_variable;
 use super::error::invalid;
 use super::names::{cluster, node_id};
@@ -84,6 +85,25 @@ impl ConfigBuilder {
     #[must_use]
     pub fn slot(self, slot: usize) -> Self {
         self.set("node.slot", Value::Count(slot))
+    }
+
+    /// The path of a unix socket, of at most 100 bytes, at which the owner of the process, and no other user, can ask what the node has
+    /// counted, who brought it, and reset counters: with `tallymesh ctl`, or as `docs/operating/control.md` says. With
+    /// [`slots`](Self::slots), `-N` is added to the name, before its extension. The word `off` is for none, as without this.
+    ///
+    /// ```no_run
+    /// use tallymesh::{Config, Limiter};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = Config::builder("a").in_memory().control("/run/orchestrator/limits.sock");
+    /// let limiter = Limiter::open(config.build()?).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn control(self, path: impl Into<PathBuf>) -> Self {
+        self.set("node.control", Value::Path(path.into()))
     }
 
     /// The IP address and port to listen at. Without it, the node only dials its peers.
@@ -337,7 +357,8 @@ impl ConfigBuilder {
             node,
             slots: Slots::of(values)?,
             other_slots: BTreeSet::new(),
-            data_dir: data_dir(values)?,
+            data_dir: values.data_dir()?,
+            control: Control::of(values)?,
             listen: values.listen()?,
             peers: values.peers()?,
             sync_timeout: values.duration("gossip.sync_timeout")?,
@@ -365,23 +386,6 @@ impl ConfigBuilder {
             || config.listen.is_some_and(|address| address.ip().is_loopback());
         config.gossip.peer_exchange = config.peer_exchange && is_trusted;
         Ok(config)
-    }
-}
-
-/// `None` keeps the state in memory only.
-fn data_dir(values: &Values) -> Result<Option<PathBuf>, ConfigError> {
-    let path = values.path("node.data_dir")?;
-    match (path, values.flag("storage.in_memory")?) {
-        (Some(path), false) if !path.as_os_str().is_empty() => Ok(Some(path)),
-        (None, true) => Ok(None),
-        (Some(path), true) => {
-            let allowed = "only without storage.in_memory = true";
-            Err(invalid("node.data_dir", format!("{path:?}"), allowed))
-        }
-        (_, false) => {
-            let allowed = "the path of a directory of this node alone, or storage.in_memory = true";
-            Err(invalid("node.data_dir", "nothing", allowed))
-        }
     }
 }
 

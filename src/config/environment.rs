@@ -46,7 +46,7 @@ fn named(error: ConfigError, setting: &Setting) -> ConfigError {
 
 fn value(setting: &Setting, text: &OsStr) -> Result<Value, ConfigError> {
     let path = setting.path;
-    if path == "node.data_dir" {
+    if ["node.data_dir", "node.control"].contains(&path) {
         return Ok(Value::Path(PathBuf::from(text)));
     }
     match setting.kind {

@@ -1,6 +1,7 @@
 //! Settings, from a TOML file or a builder, checked before anything starts.
 
 mod builder;
+mod control;
 mod environment;
 mod error;
 mod file;
@@ -28,6 +29,7 @@ use tallymesh_core::limit::Limit;
 use tallymesh_core::table::Bounds;
 
 pub use builder::ConfigBuilder;
+pub(crate) use control::Control;
 pub use error::ConfigError;
 pub(crate) use keys::{checked_keys, checked_members, checked_node_keys};
 pub(crate) use peer_entry::{PEERS_MAX, PeerEntry, is_host_and_port};
@@ -55,6 +57,8 @@ pub struct Config {
     pub(crate) slots: Option<Slots>,
     /// `None` keeps the state in memory only.
     pub(crate) data_dir: Option<PathBuf>,
+    /// Where operators ask the node, or that they cannot; `None` where nothing was said.
+    pub(crate) control: Option<Control>,
     /// The addresses of the other slots, of which any may be empty.
     pub(crate) other_slots: BTreeSet<String>,
     pub(crate) listen: Option<SocketAddr>,
@@ -215,6 +219,11 @@ impl Config {
     /// The node's name; with [`slots`](ConfigBuilder::slots), what each of them adds its number to.
     pub fn node_id(&self) -> &NodeId {
         &self.node
+    }
+
+    /// The directory for the state; with [`slots`](ConfigBuilder::slots), the one that has a directory for each. `None` in memory.
+    pub fn data_dir(&self) -> Option<&Path> {
+        self.data_dir.as_deref()
     }
 
     /// Whether others can reach the node, and nothing makes them prove who they are.

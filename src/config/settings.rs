@@ -75,6 +75,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         "How many processes share these settings. Each takes a slot N from 0 on, and with it the id `ID-N`, the directory `DATA_DIR/N`, the ports of `gossip.listen` and `gossip.advertise` plus N, and those of the other slots as peers"),
     row("node.slot", Count(0, 1023), Nothing,
         "The slot of this process, below `node.slots`; without it, the first that no other process holds"),
+    row("node.control", Text, Nothing,
+        "The path of a unix socket, of at most 100 bytes, at which the owner of the process can ask and act (`tallymesh ctl`); with `node.slots`, `-N` is added to the name. `off` for none, which is what libraries do without it; the program makes `control.sock` in `node.data_dir`, or where there is none, `tallymesh-ID.sock` in `$XDG_RUNTIME_DIR` or `/run`"),
     row("gossip.cluster", Text, Is("default"),
         "The cluster's name: nodes of another one are refused; 1 to 64 ASCII letters, digits, `.`, `_` or `-`"),
     row("gossip.listen", Text, Nothing,

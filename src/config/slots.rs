@@ -93,6 +93,7 @@ impl Config {
             config.node = id;
         }
         config.data_dir = self.data_dir.as_ref().map(|dir| dir.join(slot.to_string()));
+        config.control = self.control.as_ref().map(|control| control.in_slot(slot));
         config.listen = self.listen.and_then(|address| in_slot(address, slot));
         let advertised = advertised(self).and_then(|address| in_slot(address, slot));
         config.gossip.advertised = advertised.map(|address| address.to_string());

@@ -248,6 +248,24 @@ impl Values {
         }
     }
 
+    /// The directory for the state; `None` keeps it in memory only.
+    pub(super) fn data_dir(&self) -> Result<Option<PathBuf>, ConfigError> {
+        let path = self.path("node.data_dir")?;
+        match (path, self.flag("storage.in_memory")?) {
+            (Some(path), false) if !path.as_os_str().is_empty() => Ok(Some(path)),
+            (None, true) => Ok(None),
+            (Some(path), true) => {
+                let allowed = "only without storage.in_memory = true";
+                Err(invalid("node.data_dir", format!("{path:?}"), allowed))
+            }
+            (_, false) => {
+                let allowed =
+                    "the path of a directory of this node alone, or storage.in_memory = true";
+                Err(invalid("node.data_dir", "nothing", allowed))
+            }
+        }
+    }
+
     /// The address to listen at: a loopback address, unless there is a key or `gossip.insecure` is set.
     pub(super) fn listen(&self) -> Result<Option<SocketAddr>, ConfigError> {
         let path = "gossip.listen";

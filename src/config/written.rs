@@ -1,5 +1,6 @@
 //! A config as settings again: for a builder, and as serde writes it, in the shape of the file.
 
+use super::control::{Control, OFF};
 #[cfg(feature = "serde")]
 use super::validate::HIDDEN;
 use super::validate::{NEVER, Origin, Value, Values};
@@ -16,6 +17,11 @@ pub(super) fn values(config: &Config) -> Values {
     match &config.data_dir {
         Some(path) => set("node.data_dir", Value::Path(path.clone())),
         None => set("storage.in_memory", Value::Flag(true)),
+    }
+    match &config.control {
+        Some(Control::At(path)) => set("node.control", Value::Path(path.clone())),
+        Some(Control::Off) => set("node.control", Value::Text(OFF.to_owned())),
+        None => {}
     }
     if let Some(slots) = config.slots {
         set("node.slots", Value::Count(slots.count));

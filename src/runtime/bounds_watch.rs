@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use tallymesh_core::table::{Bound, Rejections};
 
+#[cfg(unix)]
+use crate::config::{Config, PEERS_MAX};
+
 /// So long after something was refused over a bound, that is a reason in the health.
 const LATELY: Duration = Duration::from_secs(60);
 
@@ -67,6 +70,51 @@ pub(crate) fn words(bound: Bound) -> &'static str {
     }
 }
 
+/// A bound, how much of it is taken, and what to do once it was reached.
+#[cfg(unix)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BoundReport {
+    pub name: &'static str,
+    /// How much there is; `None` where that is not counted.
+    pub held: Option<usize>,
+    pub max: usize,
+    /// How often something was refused over it since the start.
+    pub refused: u64,
+    /// `None` as long as it was not reached.
+    pub what_to_do: Option<&'static str>,
+}
+
+#[cfg(unix)]
+impl BoundReport {
+    /// The bounds of this config, of a node that holds so much and has refused so much.
+    pub(super) fn all(
+        config: &Config,
+        held: impl Fn(Bound) -> Option<usize>,
+        rejections: &Rejections,
+    ) -> Vec<BoundReport> {
+        let (bounds, gossip) = (&config.bounds, &config.gossip);
+        let report = |bound: Bound| {
+            let (name, max) = match bound {
+                Bound::Counters => ("counters.max_counters", bounds.counters_max),
+                Bound::Replicas => ("counters.max_replicas", bounds.replicas_max),
+                Bound::ReplicasPerCounter => {
+                    ("counters.max_replicas_per_counter", bounds.replicas_per_counter_max)
+                }
+                Bound::Connections => ("gossip.max_connections", gossip.links_max),
+                Bound::FrameBytes => ("gossip.max_frame_bytes", gossip.frame_bytes_max),
+                Bound::FramesQueued => ("gossip.max_frames_queued", gossip.frames_queued_max),
+                Bound::Addresses => ("addresses of gossip.peers", PEERS_MAX),
+                _ => return None,
+            };
+            let (held, refused) = (held(bound), rejections.refused(bound));
+            let is_reached = refused > 0 || held.is_some_and(|held| held >= max);
+            let what_to_do = is_reached.then(|| words(bound));
+            Some(BoundReport { name, held, max, refused, what_to_do })
+        };
+        Bound::ALL.into_iter().filter_map(report).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +136,25 @@ mod tests {
         assert!(watch.look(seconds(120), rejections).is_empty());
         rejections.cells_implausible = 1;
         assert!(watch.look(seconds(121), rejections).is_empty(), "that is no bound");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_bound_that_was_reached_is_reported_with_what_to_do() {
+        let config = Config::builder("a").in_memory().max_counters(5).build().unwrap();
+        let mut rejections = Rejections::default();
+        rejections.cells_refused = 2;
+        let held = |bound| (bound == Bound::Counters).then_some(5);
+        let reports = BoundReport::all(&config, held, &rejections);
+        assert_eq!(reports.len(), Bound::ALL.len());
+        let reached: Vec<_> = reports.iter().filter(|bound| bound.what_to_do.is_some()).collect();
+        let named = reached.iter().map(|bound| (bound.name, bound.held, bound.max, bound.refused));
+        let expected = [
+            ("counters.max_counters", Some(5), 5, 0),
+            ("counters.max_replicas_per_counter", None, 131_072, 2),
+        ];
+        assert_eq!(named.collect::<Vec<_>>(), expected);
+        assert!(reached[0].what_to_do.unwrap().contains("raise it"));
     }
 
     #[test]

@@ -6,6 +6,8 @@
 mod bounds_watch;
 mod changes;
 mod clock_watch;
+#[cfg(unix)]
+mod control;
 mod descriptors;
 mod disk_thread;
 mod gossip_thread;
@@ -30,15 +32,19 @@ use tokio::sync::mpsc;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::log_line;
+#[cfg(unix)]
+pub(crate) use bounds_watch::BoundReport;
 use bounds_watch::words;
 use changes::{Change, InForce};
 pub use changes::{SetKeysError, SetMembersError, SetPeersError};
+#[cfg(unix)]
+pub(crate) use control::{Answer, Answers, CONNECTIONS_MAX, ControlSocket, LINE_BYTES_MAX, NoLine};
 use disk_thread::DiskThread;
 pub(crate) use signals::Seen;
 use signals::Signals;
 pub(crate) use slots::open_in_slot;
 use tallymesh_core::storage::StorageError;
-use tallymesh_core::table::{Bound, Bounds, Table};
+use tallymesh_core::table::{Bound, Table};
 use wakers::Worker;
 
 /// Why a store could not be opened.
@@ -70,6 +76,25 @@ pub enum OpenError {
         /// The address.
         address: SocketAddr,
         /// The system's error.
+        source: std::io::Error,
+    },
+    /// Another live process answers at the path of the control socket.
+    #[error(
+        "another live process answers at the control socket {}: end it, or give this node another node.control",
+        path.display()
+    )]
+    #[non_exhaustive]
+    ControlHeld {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The control socket cannot be made at its path.
+    #[error("cannot make the control socket {}: {source}", path.display())]
+    #[non_exhaustive]
+    Control {
+        /// The path.
+        path: PathBuf,
+        /// The system's error, or what is in its way.
         source: std::io::Error,
     },
     /// Another process holds the directory of this one's slot, or listens at its port.
@@ -150,14 +175,17 @@ pub(crate) struct Runtime {
     pub disk: Arc<DiskThread>,
     signals: Arc<Signals>,
     threads: Mutex<Option<Threads>>,
+    /// Where operators ask; `None` if nowhere.
+    #[cfg(unix)]
+    pub control: Option<ControlSocket>,
     /// Where it listens.
     pub address: Option<SocketAddr>,
     /// Where a damaged database was put at the start.
     pub set_aside: Option<PathBuf>,
     /// Whether nothing is kept on disk, by the config.
     pub in_memory: bool,
-    /// The most counters and replicas, by the config.
-    bounds: Bounds,
+    /// As it was opened.
+    config: Config,
     changes: mpsc::Sender<Change>,
     /// `None` where peers prove nothing.
     credentials: Option<InForce>,
@@ -204,6 +232,17 @@ impl Runtime {
         let disk_thread::Started { table, members, clock, set_aside } = started;
         // An opening that is dropped must not leave threads behind that hold the directory.
         let abandoned = StopOnDrop(Some((disk.clone(), signals.clone())));
+        // Before the peers are waited for, who would see a node come and go.
+        #[cfg(unix)]
+        let control = match config.control().map(ControlSocket::open).transpose() {
+            Ok(control) => control,
+            Err(error) => {
+                drop(abandoned);
+                disk.ended().await;
+                return Err(error);
+            }
+        };
+        table.watch_limits(&config.limits);
         let (changes, taken) = mpsc::channel(1);
         let gossip = gossip_thread::start(
             config,
@@ -233,10 +272,12 @@ impl Runtime {
             disk,
             signals,
             threads,
+            #[cfg(unix)]
+            control,
             address,
             set_aside,
             in_memory: config.data_dir.is_none(),
-            bounds: config.bounds.clone(),
+            config: config.clone(),
             changes,
             credentials: config.credentials.clone().map(InForce::new),
             is_open: config.is_open(),
@@ -314,9 +355,10 @@ impl Runtime {
         let mut watch = lock(&self.signals.bounds);
         let lately = watch.look(self.clock.monotonic(), self.table.rejections());
         drop(watch);
+        let max = &self.config.bounds;
         let held = [
-            (Bound::Counters, self.table.len(), self.bounds.counters_max),
-            (Bound::Replicas, self.table.replicas_known(), self.bounds.replicas_max),
+            (Bound::Counters, self.table.len(), max.counters_max),
+            (Bound::Replicas, self.table.replicas_known(), max.replicas_max),
         ];
         let reached = Bound::ALL.into_iter().filter_map(|bound| {
             let full = held.iter().find(|(of, held, max)| *of == bound && held >= max);
@@ -328,6 +370,20 @@ impl Runtime {
         reached.collect()
     }
 
+    /// Every bound, how much of it is taken, and what to do where it was reached.
+    #[cfg(unix)]
+    pub(crate) fn bounds(&self) -> Vec<BoundReport> {
+        let held = |bound: Bound| match bound {
+            Bound::Counters => Some(self.table.len()),
+            Bound::Replicas => Some(self.table.replicas_known()),
+            Bound::Connections => {
+                Some(self.seen().peers.iter().filter(|peer| peer.connected).count())
+            }
+            _ => None,
+        };
+        BoundReport::all(&self.config, held, &self.table.rejections())
+    }
+
     /// Whether [`close`](Self::close) was called.
     pub(crate) fn is_closing(&self) -> bool {
         self.table.is_closed()
@@ -337,6 +393,11 @@ impl Runtime {
     /// do that by themselves: a caller that stops waiting stops nothing, and every caller gets the same outcome.
     pub(crate) async fn close(&self) -> Result<Closed, DurabilityError> {
         self.begin_to_close();
+        #[cfg(unix)]
+        if let Some(serving) = self.control.as_ref().and_then(ControlSocket::take_thread) {
+            // It waits for nothing; a panic there has ended no more than a connection.
+            let _ = serving.join();
+        }
         self.disk.ended().await;
         if let Some(Threads { gossip, disk }) = lock(&self.threads).take() {
             // They are over, but for their last instructions; what a panic said is in the outcome.
@@ -364,6 +425,10 @@ impl Runtime {
 
     fn begin_to_close(&self) {
         self.table.close();
+        #[cfg(unix)]
+        if let Some(control) = &self.control {
+            control.end();
+        }
         if self.signals.want_end() {
             self.disk.stop();
         }

@@ -72,9 +72,33 @@ pub async fn run(args: NodeArgs) -> CommandResult {
 /// Opens the node; `None` if a signal ends it before it is open.
 async fn open(config: Config, signals: &mut Signals) -> Result<Option<Limiter>, OpenError> {
     tokio::select! {
-        opened = Limiter::open(config) => opened.map(Some),
+        opened = open_with_control(config) => opened.map(Some),
         () = an_end(signals) => Ok(None),
     }
+}
+
+/// Opens the node with a control socket, also where the settings do not ask for one: then it goes without where there can be none.
+#[cfg(unix)]
+async fn open_with_control(config: Config) -> Result<Limiter, OpenError> {
+    if config.has_control() {
+        return Limiter::open(config).await;
+    }
+    let why: Box<dyn std::error::Error> = match crate::ctl::path::with_default(config.clone()) {
+        Ok(with_control) => match Limiter::open(with_control).await {
+            Err(error @ OpenError::Control { .. }) => error.into(),
+            opened => return opened,
+        },
+        Err(error) => error.into(),
+    };
+    tracing::warn!(
+        "there is no control socket, so `tallymesh ctl` cannot ask this node: {why}; set node.control to a path, or to \"off\""
+    );
+    Limiter::open(config).await
+}
+
+#[cfg(not(unix))]
+async fn open_with_control(config: Config) -> Result<Limiter, OpenError> {
+    Limiter::open(config).await
 }
 
 /// Answers commands until there are no more, or a signal ends the node.

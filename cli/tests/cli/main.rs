@@ -1,5 +1,8 @@
 //! The program, as its users run it.
 
+// There is no control socket elsewhere.
+#[cfg(unix)]
+mod ctl;
 mod directories;
 mod keygen;
 // They are ended by `kill`, and begun by `sh`.
@@ -35,6 +38,8 @@ fn text(bytes: &[u8]) -> String {
 fn start(config: &Path) -> Child {
     Command::new(env!("CARGO_BIN_EXE_tallymesh"))
         .args(["node", "--config", config.to_str().unwrap()])
+        // Several tests have a node of one name in memory, each with a control socket of its own.
+        .env("XDG_RUNTIME_DIR", config.parent().unwrap())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

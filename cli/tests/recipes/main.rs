@@ -3,6 +3,7 @@
 //! Each is replaced three times, or as often as `TALLYMESH_REPLACEMENTS` says.
 #![cfg(target_os = "linux")]
 
+mod incident;
 mod network;
 mod page;
 mod update;

@@ -224,7 +224,7 @@ impl Network {
         program: &Program,
         lib: &Path,
     ) -> Process {
-        let lib = lib.display().to_string();
+        let (lib_dir, lib) = (lib.to_owned(), lib.display().to_string());
         let mut command = isolated;
         if !self.has_namespaces {
             command = Command::new(env!("CARGO_BIN_EXE_tallymesh"));
@@ -247,6 +247,8 @@ impl Network {
         };
         let child = command
             .env("PATH", path)
+            // Pods share the machine's own, in which each would have a directory of its own.
+            .env("XDG_RUNTIME_DIR", &lib_dir)
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(File::create(&output).unwrap())

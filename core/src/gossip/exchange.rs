@@ -85,7 +85,7 @@ impl Gossip {
             Message::Delta(delta) => self.delta(now, link, peer, &delta),
             Message::Push { replica, updates, at_once } => {
                 let before = self.table.watermark(&replica);
-                let mut applied = self.table.apply(now.wall, &replica, &updates);
+                let mut applied = self.merge(now, link, &replica, &updates);
                 // What a node pushes of its own is urgent.
                 if !self.is_direct() && (at_once || replica == *peer) && !applied.new.is_empty() {
                     let new = core::mem::take(&mut applied.new);
@@ -142,7 +142,7 @@ impl Gossip {
 
     fn delta(&mut self, now: Now, link: LinkId, peer: &ReplicaId, delta: &Delta) {
         let before = self.table.watermark(&delta.replica);
-        let applied = self.table.apply(now.wall, &delta.replica, &delta.updates);
+        let applied = self.merge(now, link, &delta.replica, &delta.updates);
         // What was refused is not held, so the watermark must not vouch for it.
         let has_hole = !applied.refused.is_empty()
             || applied.implausible > 0
@@ -159,6 +159,15 @@ impl Gossip {
         }
         let vouched = Vouched { from: delta.from, watermark, as_of: delta.as_of };
         self.hear_vouched(now, link, (&delta.replica, before), vouched, &delta.begun);
+    }
+
+    /// Merges what a link brought.
+    fn merge(&self, now: Now, link: LinkId, replica: &ReplicaId, updates: &[Update]) -> Applied {
+        match self.links.get(&link).and_then(Link::name) {
+            Some(name) => self.table.apply_from(now.wall, &name, replica, updates),
+            // It was closed by a message of the same frame.
+            None => Applied::default(),
+        }
     }
 
     /// Notes a part of a chain; returns the watermark that the chain leads to once it is whole.

@@ -1,7 +1,7 @@
 //! One connection to a peer, and what is known of the peer by it.
 
 use alloc::collections::BTreeSet;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -16,7 +16,7 @@ use super::streams::Streams;
 use super::suspicion::Probe;
 use super::sync_goals::SyncGoals;
 use crate::id::ReplicaId;
-use crate::link::Proven;
+use crate::link::{LinkName, Proven};
 use crate::time::Timestamp;
 use crate::wire::{Message, Outbox};
 
@@ -28,6 +28,8 @@ pub(super) struct Link {
     opened_at: Duration,
     heard_at: Duration,
     peer: Option<ReplicaId>,
+    /// What it is called where it is told who brought something, once the peer is known.
+    name: Option<Arc<LinkName>>,
     /// What the transport has proven of the peer.
     pub proven: Proven,
     /// Why the peer will be absent once the link is gone; `None` as long as the end would be a sign of trouble.
@@ -81,6 +83,7 @@ impl Link {
             opened_at: now,
             heard_at: now,
             peer: None,
+            name: None,
             proven: Proven::Nobody,
             ends_as: None,
             queued: 0,
@@ -120,7 +123,19 @@ impl Link {
 
     /// The handshake is done.
     pub(super) fn introduce(&mut self, peer: ReplicaId) {
+        let key = match &self.proven {
+            Proven::ClusterKey { fingerprint, .. } => Some(fingerprint.clone()),
+            Proven::Nobody => None,
+        };
+        let seen = self.remote.map(|remote| remote.to_string());
+        let address = seen.or_else(|| self.dialed.clone());
+        self.name = Some(Arc::new(LinkName { node: peer.node.clone(), key, address }));
         self.peer = Some(peer);
+    }
+
+    /// What the link is called, once the handshake is done.
+    pub(super) fn name(&self) -> Option<Arc<LinkName>> {
+        self.name.clone()
     }
 
     /// Another link leads to the peer, so it does not go away with this one.

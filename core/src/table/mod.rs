@@ -9,6 +9,7 @@
 mod admission;
 #[cfg(test)]
 mod amount_tests;
+mod attribution;
 mod begun;
 mod bounds;
 mod close;
@@ -51,12 +52,13 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use ahash::RandomState;
 
 pub use admission::{Admission, Debit, NO_LIMIT};
+pub use attribution::{Bringers, Brought, CROSSINGS_MAX, Crossing, LINKS_MAX};
 pub use bounds::{Bound, Bounds, GRACE_MAX};
 pub use digest::BucketSums;
 pub use division::{Names, Sides};
 pub use op::{CountError, Op, OpResult};
 pub use persistence::{AtRest, ChangedCounter, Extent, Restore, StoredCounter, Unpersisted};
-pub use read::CounterState;
+pub use read::{CounterState, CounterSummary};
 pub use rejections::Rejections;
 pub use replicas::BUCKETS;
 pub use replicas::ReplicaMark;
@@ -87,7 +89,7 @@ pub const SLOTS_PER_LOCK: usize = 32;
 /// - **Operate** (`op`): [`execute`](Table::execute) and [`execute_by_ref`](Table::execute_by_ref) change one counter
 ///   without a policy.
 /// - **Read** (`read`): [`value`](Table::value), [`counter`](Table::counter), [`page`](Table::page),
-///   [`resolve`](Table::resolve), [`rejections`](Table::rejections), [`state_checksum`](Table::state_checksum).
+///   [`summaries`](Table::summaries), [`resolve`](Table::resolve), [`rejections`](Table::rejections), [`state_checksum`](Table::state_checksum).
 /// - **Send** (`replication`): [`harvest`](Table::harvest) gives changed cells their versions;
 ///   [`version_vector`](Table::version_vector) describes what is here; [`updates_after`](Table::updates_after) and
 ///   [`updates`](Table::updates) read it, and [`begun`](Table::begun) says what that relies on.
@@ -96,6 +98,8 @@ pub const SLOTS_PER_LOCK: usize = 32;
 /// - **Forget** (`forgetting`): [`forget_ended`](Table::forget_ended) drops the replicas of which nothing is left.
 /// - **Receive** (`replication`): [`apply`](Table::apply) merges a peer's cells, [`complete`](Table::complete) moves a
 ///   watermark.
+/// - **Attribute** (`attribution`): [`apply_from`](Table::apply_from) notes who brought what; [`bringers`](Table::bringers) and
+///   [`crossings`](Table::crossings) tell it.
 /// - **Persist** (`persistence`): [`take_unpersisted`](Table::take_unpersisted) feeds a checkpoint; [`Restore`] fills a new
 ///   table from storage.
 /// - **Close** (`close`): after [`close`](Table::close), decisions and operations are refused and change nothing.

@@ -9,7 +9,7 @@ use super::persistence::at_rest;
 use super::replicas::Replicas;
 use super::slot::Slot;
 use super::{Rejections, SHARDS, SLOTS_PER_LOCK, SlotId, SlotRef, Table, cells_of, shard_of};
-use crate::crdt::{Cell, Marks};
+use crate::crdt::{Cell, Marks, ReplicaIndex};
 use crate::id::{ReplicaId, Version};
 use crate::key::CounterKey;
 use crate::time::Timestamp;
@@ -49,6 +49,24 @@ impl CounterState {
         };
         sum(|cell| cell.n).saturating_sub(sum(|cell| cell.p))
     }
+}
+
+/// One counter as it stands, without its cells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CounterSummary {
+    /// What it counts.
+    pub key: CounterKey,
+    /// `sum p - sum n`, at least 0.
+    pub value: u64,
+    /// How often it was reset.
+    pub generation: u32,
+    /// When it expires, as in [`CounterState::expires_at`].
+    pub expires_at: Timestamp,
+    /// When it was used last, rounded down to a sixteenth of its time to live; `None` for a window, of which that is not noted.
+    pub last_use: Option<Timestamp>,
+    /// Of how many replicas it has a cell.
+    pub cells: usize,
 }
 
 impl Table {
@@ -136,6 +154,18 @@ impl Table {
         (page, next_page(from, end, shard.slots()))
     }
 
+    /// As [`page`](Self::page), without the cells, and how many slots were looked at: at most [`SLOTS_PER_LOCK`]. No replica is
+    /// locked.
+    pub fn summaries(&self, from: Option<SlotId>) -> (Vec<CounterSummary>, usize, Option<SlotId>) {
+        let from = from.unwrap_or(SlotId::FIRST);
+        let shard = self.lock(from.shard());
+        let end = page_end(from, shard.slots());
+        let slots = (from.index()..end).filter_map(|slot_index| shard.slot(slot_index));
+        let summaries = slots.map(summary_of).collect();
+        let visited = end.saturating_sub(from.index()) as usize;
+        (summaries, visited, next_page(from, end, shard.slots()))
+    }
+
     /// A checksum over all counters that have not expired, equal on two nodes with equal state. Takes time in proportion to
     /// the number of counters.
     ///
@@ -179,6 +209,20 @@ fn state_of(slot: &Slot, replicas: &Replicas) -> CounterState {
     at_rest(slot, replicas).to_state().expect("a slot's key is valid")
 }
 
+#[expect(clippy::expect_used, reason = "no slot is filled with a key that was not checked")]
+fn summary_of(slot: &Slot) -> CounterSummary {
+    let (at, _) = slot.counter.use_marks();
+    let own = slot.counter.cell(ReplicaIndex::OWN).is_some();
+    CounterSummary {
+        key: CounterKey::from_bytes(&slot.key).expect("a slot's key is valid"),
+        value: slot.counter.value(),
+        generation: slot.counter.generation(),
+        expires_at: slot.ends(),
+        last_use: (at > 0).then_some(Timestamp(at)),
+        cells: slot.counter.peers_held() + usize::from(own),
+    }
+}
+
 /// Appends what the state checksum hashes of one counter.
 fn write_state(bytes: &mut Vec<u8>, slot: &Slot, replicas: &Replicas) {
     bytes.extend_from_slice(&(slot.key.len() as u32).to_le_bytes());
@@ -204,6 +248,8 @@ fn write_state(bytes: &mut Vec<u8>, slot: &Slot, replicas: &Replicas) {
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::ToString;
+
     use crate::crdt::Update;
     use crate::table::tests::{replica, table, ttl};
     use crate::table::{DirtySet, Op};
@@ -251,5 +297,30 @@ mod tests {
         assert_eq!(one.state_checksum(Timestamp(0)), other.state_checksum(Timestamp(0)));
         [&one, &other].iter().for_each(|table| drop(table.harvest(DirtySet::All)));
         assert_ne!(one.state_checksum(Timestamp(0)), other.state_checksum(Timestamp(0)));
+    }
+
+    #[test]
+    fn a_look_at_summaries_takes_a_few_slots_under_one_lock() {
+        let table = table("a");
+        for number in 0..5_000_u32 {
+            let key = CounterKey::new("l", &[&number.to_string()]).unwrap();
+            table.execute(Timestamp(0), &key, Op::Add(2), ttl(1_000)).unwrap();
+        }
+        let (mut seen, mut visited, mut next) = (Vec::new(), 0, None);
+        loop {
+            let (some, slots, following) = table.summaries(next);
+            assert!(some.len() <= slots && slots <= SLOTS_PER_LOCK, "{slots}");
+            seen.extend(some);
+            visited += slots;
+            next = following.map(|next| SlotId::from_number(next.number()));
+            if next.is_none() {
+                break;
+            }
+        }
+        assert_eq!((seen.len(), visited), (5_000, 5_000));
+        let is_right = |one: &CounterSummary| (one.value, one.cells) == (2, 1);
+        assert!(seen.iter().all(|one| is_right(one) && one.last_use.is_none()), "it began at 0");
+        let (none, slots, next) = table.summaries(Some(SlotId::from_number(u32::MAX)));
+        assert!(none.is_empty() && slots == 0 && next.is_none());
     }
 }

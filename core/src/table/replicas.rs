@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::SlotId;
+use super::attribution::{Bringers, Crossings};
 use super::begun::Beginners;
 use super::digest::bucket_of;
 use super::slot::Slot;
@@ -42,6 +43,8 @@ pub(super) struct Replica {
     /// The bucket that it is in, and its part in the checksum of that: see `digest`.
     pub bucket: usize,
     pub sum: u64,
+    /// By which links its updates came.
+    pub bringers: Bringers,
     /// Listed for the next checkpoint.
     is_changed: bool,
 }
@@ -63,6 +66,8 @@ pub(super) struct Replicas {
     changed: Vec<ReplicaIndex>,
     forgotten: Vec<ReplicaId>,
     pub has_storage: bool,
+    /// The cells that took a counter over its limit.
+    pub crossings: Crossings,
     /// Whose cells began newer generations here.
     pub begun: Beginners,
     /// The longest grace that any node of the cluster has, as far as is known.
@@ -84,6 +89,7 @@ impl Replicas {
             changed: Vec::new(),
             forgotten: Vec::new(),
             has_storage: true,
+            crossings: Crossings::default(),
             begun: Beginners::default(),
             grace,
         };
@@ -123,6 +129,7 @@ impl Replicas {
             ahead: VersionMap::default(),
             bucket,
             sum: 0,
+            bringers: Bringers::default(),
             is_changed: false,
         })));
         self.by_id.insert(id.clone(), index);

@@ -1,5 +1,6 @@
 //! Versions, watermarks and deltas: how a table's changes reach its peers, and theirs reach it.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::replicas::Replicas;
@@ -12,6 +13,7 @@ use crate::crdt::{
 use crate::id::{ReplicaId, Version};
 use crate::key::{CounterKey, Ends, ends_of, is_of_limit};
 use crate::limit::WINDOW_MAX;
+use crate::link::LinkName;
 use crate::mutant::mutant;
 use crate::time::Timestamp;
 
@@ -64,6 +66,8 @@ struct Took {
     ends: Timestamp,
     /// It began a newer generation of the counter here.
     begins: bool,
+    /// The counter's value before and after.
+    values: (u64, u64),
 }
 
 impl Table {
@@ -222,6 +226,27 @@ impl Table {
     ///
     /// Cells of the own replica change nothing: no other node writes our cells.
     pub fn apply(&self, now: Timestamp, replica: &ReplicaId, updates: &[Update]) -> Applied {
+        self.merge_all(now, None, replica, updates)
+    }
+
+    /// As [`apply`](Self::apply), and notes that this link brought them.
+    pub fn apply_from(
+        &self,
+        now: Timestamp,
+        link: &Arc<LinkName>,
+        replica: &ReplicaId,
+        updates: &[Update],
+    ) -> Applied {
+        self.merge_all(now, Some(link), replica, updates)
+    }
+
+    fn merge_all(
+        &self,
+        now: Timestamp,
+        link: Option<&Arc<LinkName>>,
+        replica: &ReplicaId,
+        updates: &[Update],
+    ) -> Applied {
         let mut applied = Applied::default();
         for some in updates.chunks(SLOTS_PER_LOCK) {
             let mut replicas = self.lock_replicas();
@@ -236,10 +261,14 @@ impl Table {
                     some.iter().filter(|update| update.version > last_assigned).count();
                 continue;
             }
+            let new_before = applied.new.len();
             for update in some {
                 match self.apply_update(now, index, update) {
-                    Ok(Took { merged: Merged::New, slot, ends, begins }) => {
+                    Ok(Took { merged: Merged::New, slot, ends, begins, values }) => {
                         replicas.hold(index, update.version, slot, ends);
+                        if let Some(link) = link.filter(|_| replicas.crossings.may_be(values)) {
+                            replicas.crossings.note(now, link, replica, update, values);
+                        }
                         applied.new.push(slot);
                         if begins {
                             replicas.begun.note(index, update.version);
@@ -255,6 +284,10 @@ impl Table {
                     }
                     Err(Rejection::Implausible) => applied.implausible += 1,
                 }
+            }
+            let new = applied.new.len() - new_before;
+            if let Some(link) = link.filter(|_| new > 0) {
+                replicas.replica_mut(index).bringers.note(now, link, new as u64);
             }
         }
         self.rejected.cells_implausible(applied.implausible);
@@ -307,7 +340,7 @@ impl Table {
         if slot.counter.cell(replica).is_none() && is_crowded(slot) {
             return Err(Rejection::Full(Bound::ReplicasPerCounter));
         }
-        let generation = slot.counter.generation();
+        let (generation, before) = (slot.counter.generation(), slot.counter.value());
         self.note_if_cut(&mut shard, slot_index);
         let slot = shard.slot_mut(slot_index).expect("the slot holds a counter");
         let mut marks = update.marks;
@@ -323,12 +356,12 @@ impl Table {
             self.note_begun_if_cut(&mut shard, slot_index);
         }
         let slot = shard.slot(slot_index).expect("the slot holds a counter");
-        let ends = slot.ends();
+        let (ends, values) = (slot.ends(), (before, slot.counter.value()));
         if merged == Merged::New || marks_grew {
             shard.mark_unpersisted(slot_index);
         }
         let slot = SlotId::new(shard_of(key_hash), slot_index);
-        Ok(Took { merged, slot, ends, begins })
+        Ok(Took { merged, slot, ends, begins, values })
     }
 
     /// Checks that an update can be true and is still wanted; returns when its counter ends.

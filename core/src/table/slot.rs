@@ -127,6 +127,16 @@ pub(super) fn marks_of(term: Term) -> Marks {
 pub struct SlotId(pub(super) u32);
 
 impl SlotId {
+    /// The slot of this [`number`](Self::number). Any number is that of some slot, if only of an empty one.
+    pub fn from_number(number: u32) -> SlotId {
+        SlotId(number)
+    }
+
+    /// A number that stands for it.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
     /// The slot in which a walk over the table begins.
     pub(super) const FIRST: SlotId = SlotId(0);
 

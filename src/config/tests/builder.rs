@@ -39,6 +39,7 @@ fn the_builder_and_the_file_make_the_same_config() {
         .data_dir("d")
         .slots(3)
         .slot(2)
+        .control("c.sock")
         .listen("0.0.0.0:1")
         .peers(["h:1", "i:2"])
         .insecure(true)
