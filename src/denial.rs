@@ -92,9 +92,10 @@ impl fmt::Display for Denial {
                 write!(f, "limit {name:?} of {max} reached ({} left)", self.remaining)?
             }
             DenialReason::CostOverMax => write!(f, "cost is over limit {name:?} of {max}")?,
-            DenialReason::TooManyCounters => {
-                write!(f, "limit {name:?} needs a new counter and max_counters are in use")?
-            }
+            DenialReason::TooManyCounters => write!(
+                f,
+                "limit {name:?} needs a new counter, and max_counters leaves no room for one"
+            )?,
             DenialReason::KeyTooLong => {
                 write!(f, "label values for limit {name:?} are longer than max_key_bytes")?
             }

@@ -299,6 +299,12 @@ pub(crate) fn ends_of(key: &[u8]) -> Result<Ends, InvalidKey> {
     Reader(key).head().map(|(_, ends)| ends)
 }
 
+/// The name of the limit that a key is of; nothing if it is no key.
+pub(crate) fn limit_of(key: &[u8]) -> &str {
+    let mut reader = Reader(key);
+    reader.head().and_then(|_| reader.text()).unwrap_or_default()
+}
+
 /// What kind of counter a key names, without reading the rest.
 #[inline]
 pub(crate) fn kind_of(key: &[u8]) -> CounterKind {

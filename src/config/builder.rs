@@ -379,6 +379,7 @@ impl ConfigBuilder {
         let policy = Policy::new(config.limits.iter().cloned())?;
         policy.check_bounds(config.labels_max, config.bounds.key_bytes_max)?;
         config.gossip.limits = policy.hashes().into();
+        config.bounds.limits = config.limits.iter().map(|limit| limit.name().into()).collect();
         config.gossip.heeds_cuts = policy.heeds_cuts();
         // A peer that need not prove who it is could have the node dial anything.
         let is_trusted = config.credentials.is_some()
@@ -432,6 +433,7 @@ fn durability(values: &Values) -> Result<Durability, ConfigError> {
 fn bounds(values: &Values) -> Result<Bounds, ConfigError> {
     Ok(Bounds {
         counters_max: values.count("counters.max_counters")?,
+        limits: Vec::new(),
         key_bytes_max: values.count("counters.max_key_bytes")?,
         replicas_max: values.count("counters.max_replicas")?,
         replicas_per_counter_max: values.count("counters.max_replicas_per_counter")?,

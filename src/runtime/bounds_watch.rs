@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tallymesh_core::table::{Bound, Rejections};
+use tallymesh_core::table::{Bound, Claimant, Rejections, Share};
 
 #[cfg(unix)]
 use crate::config::{Config, PEERS_MAX};
@@ -40,8 +40,8 @@ pub(super) fn grown(before: &Rejections, now: &Rejections) -> impl Iterator<Item
 pub(crate) fn words(bound: Bound) -> &'static str {
     match bound {
         Bound::Counters => {
-            "counters.max_counters is reached: what needs a new counter is refused or not counted, as counters.when_full says, \
-             and new counters of peers are not taken in; raise it, or count less finely"
+            "counters.max_counters is reached, or all of it that is not kept for others: what needs a new counter is refused or \
+             not counted, as counters.when_full says, and new counters of peers are not taken in; raise it, or count less finely"
         }
         Bound::Replicas => {
             "counters.max_replicas is reached: counts of nodes that are new here are not taken in, so limits may be overshot; \
@@ -112,6 +112,31 @@ impl BoundReport {
             Some(BoundReport { name, held, max, refused, what_to_do })
         };
         Bound::ALL.into_iter().filter_map(report).collect()
+    }
+}
+
+/// So many of those without room are named.
+const CROWDED_NAMED: usize = 3;
+
+/// For whom there was no room for a counter, and how many counters each has.
+pub(crate) fn for_whom(crowded: &[Share]) -> String {
+    let named = crowded.iter().take(CROWDED_NAMED).map(|share| {
+        let Share { held, kept, refused, .. } = share;
+        let whom = whose(&share.claimant);
+        format!("; {whom}: {held} of them, {kept} kept for it, {refused} times without room")
+    });
+    let more = crowded.len().saturating_sub(CROWDED_NAMED);
+    let more = if more > 0 { format!("; {more} more") } else { String::new() };
+    named.chain([more]).collect()
+}
+
+fn whose(claimant: &Claimant) -> String {
+    match claimant {
+        Claimant::Limit(name) => format!("limit {name:?}"),
+        Claimant::NoLimit => "what is counted here under no limit".to_owned(),
+        Claimant::Node(node) => format!("what node {node} counts"),
+        Claimant::UnknownLimits => "limits of peers that this node does not have".to_owned(),
+        _ => "further nodes".to_owned(),
     }
 }
 

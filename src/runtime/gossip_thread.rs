@@ -296,7 +296,11 @@ impl<T: Transport> GossipLoop<'_, T> {
         let now = self.kept.clock.monotonic();
         let reached: Vec<Bound> = grown(&self.rejected, &rejections).collect();
         for bound in reached {
-            self.say(|reporter, now| reporter.bound_reached(now, bound));
+            let crowded = match bound {
+                Bound::Counters => self.kept.table.crowded(),
+                _ => Vec::new(),
+            };
+            self.say(|reporter, now| reporter.bound_reached(now, bound, &crowded));
         }
         self.say(Reporter::tell_dropped);
         self.rejected = rejections;

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tallymesh_core::gossip::{Cause, HandshakeFailure, PeerAbsence, PeerStatus, Report};
-use tallymesh_core::table::Bound;
+use tallymesh_core::table::{Bound, Share};
 use tallymesh_core::time::format_duration;
 use tallymesh_core::wire::{CloseReason, PROTOCOLS};
 
-use super::bounds_watch::words;
+use super::bounds_watch::{for_whom, words};
 use super::peer_sources::Trouble;
 use budget::{Budget, Dropped, SAY_AGAIN_AFTER};
 
@@ -133,7 +133,9 @@ impl Reporter {
                  one length",
             ),
             Report::Refused { reason } => self.error(at, &format!("a peer refuses us: {reason:?}")),
-            Report::BoundReached { bound } => self.bound_reached(now, *bound),
+            // For whom there is no room is told by who looks at the table.
+            Report::BoundReached { bound: Bound::Counters } => {}
+            Report::BoundReached { bound } => self.bound_reached(now, *bound, &[]),
             Report::OtherProtocol { protocols } => {
                 let protocols = protocols.get(..PROTOCOLS_NAMED_MAX).unwrap_or(protocols);
                 self.complain(
@@ -219,9 +221,11 @@ impl Reporter {
         }
     }
 
-    /// Something was refused over a bound of ours.
-    pub(super) fn bound_reached(&mut self, now: Duration, bound: Bound) {
-        self.complain((now, &Cause::Own), words(bound));
+    /// Something was refused over a bound of ours; for these there was no room for a counter.
+    pub(super) fn bound_reached(&mut self, now: Duration, bound: Bound, crowded: &[Share]) {
+        if self.is_due((now, &Cause::Own), words(bound)) {
+            tracing::warn!("{}{}", words(bound), for_whom(crowded));
+        }
     }
 
     /// The list of peers, or what it leads to, has something wrong with it.

@@ -34,7 +34,7 @@ use crate::config::Config;
 use crate::log_line;
 #[cfg(unix)]
 pub(crate) use bounds_watch::BoundReport;
-use bounds_watch::words;
+use bounds_watch::{for_whom, words};
 use changes::{Change, InForce};
 pub use changes::{SetKeysError, SetMembersError, SetPeersError};
 #[cfg(unix)]
@@ -360,14 +360,21 @@ impl Runtime {
             (Bound::Counters, self.table.len(), max.counters_max),
             (Bound::Replicas, self.table.replicas_known(), max.replicas_max),
         ];
-        let reached = Bound::ALL.into_iter().filter_map(|bound| {
-            let full = held.iter().find(|(of, held, max)| *of == bound && held >= max);
-            match full {
-                Some((_, held, max)) => Some(format!("{} ({held} of {max})", words(bound))),
-                None => lately.contains(&bound).then(|| words(bound).to_owned()),
-            }
+        let reached = Bound::ALL.into_iter().filter(|bound| {
+            let is_full = |(of, held, max): &(Bound, usize, usize)| of == bound && held >= max;
+            held.iter().any(is_full) || lately.contains(bound)
         });
-        reached.collect()
+        let told = reached.map(|bound| match held.iter().find(|(of, ..)| *of == bound) {
+            Some((_, held, max)) => {
+                let crowded = match bound {
+                    Bound::Counters => for_whom(&self.table.crowded()),
+                    _ => String::new(),
+                };
+                format!("{} ({held} of {max}{crowded})", words(bound))
+            }
+            None => words(bound).to_owned(),
+        });
+        told.collect()
     }
 
     /// Every bound, how much of it is taken, and what to do where it was reached.

@@ -121,14 +121,14 @@ mod tests;
 mod urgent;
 mod vouching;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use core::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::id::ReplicaId;
+use crate::id::{NodeId, ReplicaId};
 use crate::link::{LinkEvent, LinkId};
 use crate::table::{Bound, Table};
 use crate::time::{Now, Timestamp};
@@ -189,6 +189,8 @@ pub struct Gossip {
     suspicion: Suspicion,
     /// The latest time by which a watermark was believed: see `Delta::as_of`.
     vouched_as_of: Timestamp,
+    /// The other members, as the table knows them.
+    told_members: BTreeSet<NodeId>,
     arrival: Arrival,
     /// How far it is on its way to its end.
     leaving: Option<Leaving>,
@@ -220,6 +222,7 @@ impl Gossip {
             sweep: Sweep::new(now.monotonic),
             suspicion: Suspicion::default(),
             vouched_as_of: Timestamp::default(),
+            told_members: BTreeSet::new(),
             arrival: Arrival::new(now.monotonic),
             leaving: None,
             was_told_of_peers: false,
@@ -384,5 +387,14 @@ impl Gossip {
     /// Tells the table how many peers may count what we have not heard of.
     fn count_peers(&self) {
         self.table.set_peers(self.connected());
+    }
+
+    /// Tells the table who the other members are, if that has changed.
+    fn tell_of_members(&mut self) {
+        let members = || self.members.counted().map(|member| &member.replica.node);
+        if !members().eq(&self.told_members) {
+            self.told_members = members().cloned().collect();
+            self.table.set_members(&self.told_members);
+        }
     }
 }

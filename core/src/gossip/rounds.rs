@@ -242,6 +242,7 @@ impl Gossip {
             digest.iter().for_each(|message| self.send(link, message));
         }
         self.members.forget(now.wall);
+        self.tell_of_members();
         self.addresses.forget(now.monotonic);
         self.remind_feeders();
         self.repair.forget(now.monotonic, self.settings.silence_timeout * 2);

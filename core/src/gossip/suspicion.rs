@@ -177,6 +177,7 @@ impl Gossip {
     /// Looks at once if a member has come or gone.
     pub(super) fn look_if_stale(&mut self, now: Now) {
         if core::mem::take(&mut self.suspicion.is_stale) {
+            self.tell_of_members();
             self.look_for_silent(now);
         }
     }

@@ -10,6 +10,7 @@ use core::time::Duration;
 use smallvec::SmallVec;
 
 use super::shard::Shard;
+use super::shares::ClaimId;
 use super::slot::marks_of;
 use super::{SlotId, SlotRef, Table, shard_of};
 use crate::crdt::COUNT_MAX;
@@ -212,16 +213,18 @@ impl Table {
         }
         let slot_index = match (found.slot_index, target) {
             (Some(slot_index), _) => slot_index,
-            (None, Target::Key { key, hash }) if self.reserve_counter() => {
-                shard.insert(hash, key, marks_of(demand.term))
-            }
-            (None, _) => {
-                self.rejected.counter_refused();
-                return Some(match self.bounds.admit_when_full {
-                    true => Admission::Allowed { debits, remaining, urgent: false },
-                    false => denied_for_room(demand.limit_index),
-                });
-            }
+            (None, Target::Key { key, hash }) => match self.take_room(key) {
+                Some(claim) => shard.insert(hash, key, marks_of(demand.term), claim),
+                None => {
+                    self.rejected.counter_refused();
+                    return Some(match self.bounds.admit_when_full {
+                        true => Admission::Allowed { debits, remaining, urgent: false },
+                        false => denied_for_room(demand.limit_index),
+                    });
+                }
+            },
+            // By a reference nothing is found that is not there.
+            (None, Target::Slot(_)) => return None,
         };
         let (tag, generation) = self.charge(now, &mut shard, slot_index, demand);
         let urgent = self.is_urgent(&shard, slot_index, reading) && shard.mark_urgent(slot_index);
@@ -280,7 +283,7 @@ impl Table {
         if self.is_closed() {
             return Some(denied_as_closed());
         }
-        if let Some(denied) = self.deny(now, demands, &found) {
+        if let Some(denied) = self.deny(now, demands, &found, targets) {
             if clock.may_have_passed_one(now, demands, &found) {
                 return None;
             }
@@ -294,16 +297,21 @@ impl Table {
             }
             return Some(denied);
         }
-        let missing = missing(demands, &found).count();
-        let reserved = (0..missing).take_while(|_| self.reserve_counter()).count();
-        if reserved < missing {
-            self.rejected.counter_refused();
-            if !self.bounds.admit_when_full {
-                (0..reserved).for_each(|_| self.release_counter());
-                return Some(denied_for_room(first_missing(demands, &found, reserved)));
+        let mut claims: SmallVec<[ClaimId; 3]> = SmallVec::new();
+        for (demand, key) in missing(demands, &found, targets) {
+            match self.take_room(key) {
+                Some(claim) => claims.push(claim),
+                None => {
+                    self.rejected.counter_refused();
+                    if !self.bounds.admit_when_full {
+                        claims.into_iter().for_each(|claim| self.give_room_back(claim));
+                        return Some(denied_for_room(demand.limit_index));
+                    }
+                    break;
+                }
             }
         }
-        let mut room = reserved;
+        let mut claims = claims.into_iter();
         let mut debits = SmallVec::new();
         let mut remaining = u64::MAX;
         let mut urgent = false;
@@ -314,11 +322,11 @@ impl Table {
             let slot_index = match (found.slot_index, target) {
                 _ if demand.cost == 0 => continue,
                 (Some(slot_index), _) => slot_index,
-                (None, Target::Key { key, hash }) if room > 0 => {
-                    room -= 1;
-                    shard.insert(*hash, key, marks_of(demand.term))
-                }
-                (None, _) => continue,
+                (None, Target::Key { key, hash }) => match claims.next() {
+                    Some(claim) => shard.insert(*hash, key, marks_of(demand.term), claim),
+                    None => continue,
+                },
+                (None, Target::Slot(_)) => continue,
             };
             let (tag, generation) = self.charge(now, shard, slot_index, demand);
             urgent |= self.is_urgent(shard, slot_index, reading) && shard.mark_urgent(slot_index);
@@ -344,11 +352,11 @@ impl Table {
         if self.is_closed() {
             return Some(denied_as_closed());
         }
-        let Locked { found, .. } = self.lock_all(now, &demands.list, &self.targets(demands))?;
+        let targets = self.targets(demands);
+        let Locked { found, .. } = self.lock_all(now, &demands.list, &targets)?;
         let demands = &demands.list[..];
-        if let Some(denied) =
-            self.deny(now, demands, &found).or_else(|| self.deny_for_room(demands, &found))
-        {
+        let for_room = || self.deny_for_room(demands, &found, &targets);
+        if let Some(denied) = self.deny(now, demands, &found, &targets).or_else(for_room) {
             return (!clock.may_have_passed_one(now, demands, &found)).then_some(denied);
         }
         let left =
@@ -359,7 +367,13 @@ impl Table {
 
     /// The denial with the longest wait, if any counter has no room for its demand. Where waiting does not help, the wait
     /// counts as longest; so it does if the request needs a new counter as well, and there is no room for one.
-    fn deny(&self, now: Timestamp, demands: &[Demand], found: &[Found]) -> Option<Admission> {
+    fn deny(
+        &self,
+        now: Timestamp,
+        demands: &[Demand],
+        found: &[Found],
+        targets: &[Target<'_>],
+    ) -> Option<Admission> {
         let pairs = demands.iter().zip(found);
         let full = pairs.filter(|(demand, found)| !found.fits(demand));
         let (demand, found_full) =
@@ -367,19 +381,25 @@ impl Table {
         let denial = found_full.denial(now, demand);
         match denial {
             Admission::Denied { retry_after: Some(_), .. } => {
-                Some(self.deny_for_room(demands, found).unwrap_or(denial))
+                Some(self.deny_for_room(demands, found, targets).unwrap_or(denial))
             }
             _ => Some(denial),
         }
     }
 
     /// The denial for want of a counter, if the request needs more new ones than there is room for.
-    fn deny_for_room(&self, demands: &[Demand], found: &[Found]) -> Option<Admission> {
-        let room = self.bounds.counters_max.saturating_sub(self.len());
-        if self.bounds.admit_when_full || missing(demands, found).count() <= room {
+    fn deny_for_room(
+        &self,
+        demands: &[Demand],
+        found: &[Found],
+        targets: &[Target<'_>],
+    ) -> Option<Admission> {
+        if self.bounds.admit_when_full {
             return None;
         }
-        Some(denied_for_room(first_missing(demands, found, room)))
+        let room = self.room_for(missing(demands, found, targets).map(|(_, key)| key));
+        let (demand, _) = missing(demands, found, targets).nth(room)?;
+        Some(denied_for_room(demand.limit_index))
     }
 
     /// Returns what was taken, where the counter is still the one that was charged: to the own cell, which was charged, and
@@ -558,17 +578,19 @@ impl Found {
     }
 }
 
-/// The demands that need a new counter.
-fn missing<'a>(demands: &'a [Demand], found: &'a [Found]) -> impl Iterator<Item = &'a Demand> {
-    let pairs = demands.iter().zip(found);
-    pairs
-        .filter(|(demand, found)| found.slot_index.is_none() && demand.cost > 0)
-        .map(|(demand, _)| demand)
-}
-
-/// The limit of the first new counter for which there is no room.
-fn first_missing(demands: &[Demand], found: &[Found], room: usize) -> usize {
-    missing(demands, found).nth(room).map_or(0, |demand| demand.limit_index)
+/// The demands that need a new counter, and its key.
+fn missing<'a>(
+    demands: &'a [Demand],
+    found: &'a [Found],
+    targets: &'a [Target<'a>],
+) -> impl Iterator<Item = (&'a Demand, &'a [u8])> {
+    let all = demands.iter().zip(found).zip(targets);
+    all.filter_map(|((demand, found), target)| match target {
+        Target::Key { key, .. } if found.slot_index.is_none() && demand.cost > 0 => {
+            Some((demand, *key))
+        }
+        _ => None,
+    })
 }
 
 #[cold]

@@ -1,5 +1,7 @@
 //! The bounds of a table, and the names of all bounds that something can be refused over.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 /// The longest [`grace`](Bounds::grace).
@@ -10,6 +12,8 @@ pub const GRACE_MAX: Duration = Duration::from_secs(24 * 3600);
 pub struct Bounds {
     /// The most counters held.
     pub counters_max: usize,
+    /// The names of the limits that are decided by: a part of the room for counters is [kept](super::Share::kept) for each.
+    pub limits: Vec<Box<str>>,
     /// The longest key in bytes.
     pub key_bytes_max: usize,
     /// The most replicas known.
@@ -30,6 +34,7 @@ impl Default for Bounds {
     fn default() -> Bounds {
         Bounds {
             counters_max: 1_000_000,
+            limits: Vec::new(),
             key_bytes_max: 512,
             replicas_max: 262_144,
             replicas_per_counter_max: 131_072,

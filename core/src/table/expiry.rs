@@ -20,8 +20,9 @@ impl Table {
             let slot = shard.slot(slot_index);
             let expired = slot.filter(|slot| slot.ends().plus(self.bounds.grace) <= now);
             if let Some(key_hash) = expired.map(|slot| self.key_hash(&slot.key)) {
-                shard.remove(key_hash, slot_index);
-                self.release_counter();
+                if let Some(claim) = shard.remove(key_hash, slot_index) {
+                    self.give_room_back(claim);
+                }
             }
         }
         next_page(from, end, shard.slots())

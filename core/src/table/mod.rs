@@ -32,6 +32,7 @@ mod rejections;
 mod replicas;
 mod replication;
 mod shard;
+mod shares;
 mod slot;
 mod slot_key;
 #[cfg(feature = "serde")]
@@ -47,7 +48,9 @@ mod wait_tests;
 
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ahash::RandomState;
 
@@ -63,14 +66,17 @@ pub use rejections::Rejections;
 pub use replicas::BUCKETS;
 pub use replicas::ReplicaMark;
 pub use replication::{Applied, DirtySet, Part};
+pub use shares::{Claimant, Share};
 pub use slot::{CachedSlot, SlotId, SlotRef};
 
 use crate::crdt::{Cell, PnCounter, ReplicaIndex};
-use crate::id::ReplicaId;
+use crate::id::{NodeId, ReplicaId};
+use crate::key::limit_of;
 use division::Division;
 use rejections::RejectionCounts;
 use replicas::Replicas;
 use shard::Shard;
+use shares::{ClaimId, Shares};
 
 const SHARDS: usize = 64;
 const SHARD_BITS: u32 = SHARDS.trailing_zeros();
@@ -108,7 +114,7 @@ pub const SLOTS_PER_LOCK: usize = 32;
 pub struct Table {
     shards: Box<[Mutex<Shard>]>,
     replicas: Mutex<Replicas>,
-    counters: AtomicUsize,
+    shares: Shares,
     /// How many peers are connected.
     peers: AtomicU64,
     /// Read under a shard's lock, so it need not be ordered by itself: see `close`.
@@ -133,7 +139,7 @@ impl Table {
         Table {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             replicas: Mutex::new(Replicas::new(own, bounds.grace)),
-            counters: AtomicUsize::new(0),
+            shares: Shares::new(bounds.counters_max, &bounds.limits),
             peers: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             begins: AtomicBool::new(false),
@@ -178,10 +184,34 @@ impl Table {
         self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes room for one more counter, if there is any.
-    fn reserve_counter(&self) -> bool {
-        let room = |held| (held < self.bounds.counters_max).then_some(held + 1);
-        self.counters.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
+    /// These are the other members: a part of the room for counters is [kept](Share::kept) for what each of them counts.
+    pub fn set_members(&self, names: &BTreeSet<NodeId>) {
+        self.shares.set_members(names);
+    }
+
+    /// Those for whom there was not always room for a counter since the start, the one that has taken most first.
+    pub fn crowded(&self) -> Vec<Share> {
+        self.shares.refused()
+    }
+
+    /// How often the room of a counter was given back: what had none may have some since.
+    pub fn counters_released(&self) -> u64 {
+        self.shares.released()
+    }
+
+    /// Takes room for a counter that is used here first, if there is any.
+    fn take_room(&self, key: &[u8]) -> Option<ClaimId> {
+        self.shares.take(limit_of(key))
+    }
+
+    /// For how many of the first of these counters there is room, if all are used here first.
+    fn room_for<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> usize {
+        self.shares.room_for(keys.map(limit_of))
+    }
+
+    /// Takes room for a counter that this node has counted in, if there is any.
+    fn take_room_for(&self, node: &NodeId, key: &[u8]) -> Option<ClaimId> {
+        self.shares.take_for_node(node, limit_of(key))
     }
 
     /// Counts messages that were skipped because they are not known.
@@ -204,8 +234,13 @@ impl Table {
         self.rejected.stranger_refused();
     }
 
-    fn release_counter(&self) {
-        self.counters.fetch_sub(1, Ordering::Relaxed);
+    /// Takes room for a counter that was held before, although there may be none.
+    fn take_room_again(&self, node: Option<&NodeId>, key: &[u8]) -> ClaimId {
+        self.shares.take_again(node, limit_of(key))
+    }
+
+    fn give_room_back(&self, claim: ClaimId) {
+        self.shares.release(claim);
     }
 }
 

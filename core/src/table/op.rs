@@ -14,9 +14,9 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CountError {
-    /// There are as many counters as the table may hold.
+    /// There are as many counters as the table may hold, but for those whose room is [kept](super::Share::kept) for others.
     #[error(
-        "{max} counters are held, as many as counters.max_counters allows, and waiting does not help: raise it or count less finely"
+        "there is no room for one more counter among the {max} that counters.max_counters allows, and waiting does not help: raise it or count less finely"
     )]
     TooManyCounters {
         /// The bound.
@@ -120,11 +120,13 @@ impl Table {
             Some(slot_index) => slot_index,
             None if !op.makes_counter() => return Ok(OpResult::not_applied(0)),
             None if op.added() > COUNT_MAX => return Err(op.exhausted(0)),
-            None if self.reserve_counter() => shard.insert(key_hash, bytes, marks_of(term)),
-            None => {
-                self.rejected.counter_refused();
-                return Err(CountError::TooManyCounters { max: self.bounds.counters_max });
-            }
+            None => match self.take_room(bytes) {
+                Some(claim) => shard.insert(key_hash, bytes, marks_of(term), claim),
+                None => {
+                    self.rejected.counter_refused();
+                    return Err(CountError::TooManyCounters { max: self.bounds.counters_max });
+                }
+            },
         };
         self.execute_at(now, &mut shard, slot_index, op, term)
     }

@@ -3,7 +3,6 @@
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
 
 use super::replicas::Replicas;
 use super::shard::trim;
@@ -247,8 +246,11 @@ impl<'a> Restore<'a> {
         let mut replicas = self.table.lock_replicas();
         let mut shard = self.table.lock(shard_index);
         // A bound that was lowered since must not cost counters that are held already.
-        self.table.counters.fetch_add(1, Ordering::Relaxed);
-        let slot_index = shard.insert(key_hash, &stored.key, stored.state.marks);
+        let own = &replicas.id(ReplicaIndex::OWN).node;
+        let nodes = || stored.state.cells.iter().map(|(replica, _)| &replica.node);
+        let of_another = if nodes().any(|node| node == own) { None } else { nodes().next() };
+        let claim = self.table.take_room_again(of_another, &stored.key);
+        let slot_index = shard.insert(key_hash, &stored.key, stored.state.marks, claim);
         let Some(slot) = shard.slot_mut(slot_index) else { return };
         slot.stored = Stored::This;
         let mut cells = Vec::with_capacity(stored.state.cells.len());

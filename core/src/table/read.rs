@@ -77,7 +77,7 @@ impl Table {
 
     /// How many counters there are, expired ones within their grace included.
     pub fn len(&self) -> usize {
-        self.counters.load(core::sync::atomic::Ordering::Relaxed)
+        self.shares.held()
     }
 
     /// Whether there is no counter.

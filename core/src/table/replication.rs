@@ -10,7 +10,7 @@ use super::{Bound, SLOTS_PER_LOCK, SlotId, Table, shard_of};
 use crate::crdt::{
     COUNT_MAX, Marks, Merged, ReplicaIndex, UPDATE_BYTES_ESTIMATE, Update, VersionVector,
 };
-use crate::id::{ReplicaId, Version};
+use crate::id::{NodeId, ReplicaId, Version};
 use crate::key::{CounterKey, Ends, ends_of, is_of_limit};
 use crate::limit::WINDOW_MAX;
 use crate::link::LinkName;
@@ -263,7 +263,7 @@ impl Table {
             }
             let new_before = applied.new.len();
             for update in some {
-                match self.apply_update(now, index, update) {
+                match self.apply_update(now, (index, &replica.node), update) {
                     Ok(Took { merged: Merged::New, slot, ends, begins, values }) => {
                         replicas.hold(index, update.version, slot, ends);
                         if let Some(link) = link.filter(|_| replicas.crossings.may_be(values)) {
@@ -317,7 +317,7 @@ impl Table {
     fn apply_update(
         &self,
         now: Timestamp,
-        replica: ReplicaIndex,
+        (replica, node): (ReplicaIndex, &NodeId),
         update: &Update,
     ) -> Result<Took, Rejection> {
         let ends = self.check(now, update)?;
@@ -325,8 +325,10 @@ impl Table {
         let mut shard = self.lock(shard_of(key_hash));
         let slot_index = match shard.find(key_hash, &update.key) {
             Some(slot_index) => slot_index,
-            None if self.reserve_counter() => shard.insert(key_hash, &update.key, update.marks),
-            None => return Err(Rejection::Full(Bound::Counters)),
+            None => match self.take_room_for(node, &update.key) {
+                Some(claim) => shard.insert(key_hash, &update.key, update.marks, claim),
+                None => return Err(Rejection::Full(Bound::Counters)),
+            },
         };
         // A node that swept a counter makes a new one with the same key only after the grace. Here the old one may not be
         // swept yet, and must not be merged with the new one; half the grace is left for clocks that differ.

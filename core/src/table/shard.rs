@@ -6,6 +6,7 @@ use core::time::Duration;
 use super::SlotRef;
 use super::division::Notes;
 use super::index::Index;
+use super::shares::ClaimId;
 use super::slot::{Slot, Stored, marks_of};
 use super::slot_key::SlotKey;
 use crate::crdt::{Marks, PnCounter};
@@ -17,6 +18,8 @@ use crate::time::Timestamp;
 pub(super) struct Shard {
     index: Index,
     slots: Vec<Option<Slot>>,
+    /// For whom each slot's counter takes room. Not in the slots, which decisions read.
+    claims: Vec<ClaimId>,
     free: Vec<u32>,
     last_tag: u32,
     /// Slots to harvest. A slot may be listed twice, or be empty by now; its flag decides.
@@ -36,6 +39,7 @@ impl Default for Shard {
         Shard {
             index: Index::default(),
             slots: Vec::new(),
+            claims: Vec::new(),
             free: Vec::new(),
             last_tag: 0,
             dirty: Vec::new(),
@@ -83,7 +87,13 @@ impl Shard {
     }
 
     /// Puts a new counter in a free slot. There must be none with this key yet.
-    pub(super) fn insert(&mut self, key_hash: u64, key: &[u8], marks: Marks) -> u32 {
+    pub(super) fn insert(
+        &mut self,
+        key_hash: u64,
+        key: &[u8],
+        marks: Marks,
+        claim: ClaimId,
+    ) -> u32 {
         let mut counter = PnCounter::default();
         counter.raise(marks);
         let slot = Slot {
@@ -99,6 +109,10 @@ impl Shard {
         match self.slots.get_mut(slot_index as usize) {
             Some(free) => *free = Some(slot),
             None => self.slots.push(Some(slot)),
+        }
+        match self.claims.get_mut(slot_index as usize) {
+            Some(before) => *before = claim,
+            None => self.claims.push(claim),
         }
         self.index.insert(key_hash as u32, slot_index);
         slot_index
@@ -149,16 +163,16 @@ impl Shard {
         self.mark_unpersisted(slot_index);
     }
 
-    /// Drops the counter in a slot, and notes its key if storage has to forget it too.
-    pub(super) fn remove(&mut self, key_hash: u64, slot_index: u32) {
-        let slot = self.slots.get_mut(slot_index as usize).and_then(Option::take);
-        let Some(slot) = slot else { return };
+    /// Drops the counter in a slot, and notes its key if storage has to forget it too. Returns for whom it took room.
+    pub(super) fn remove(&mut self, key_hash: u64, slot_index: u32) -> Option<ClaimId> {
+        let slot = self.slots.get_mut(slot_index as usize).and_then(Option::take)?;
         self.index.remove(key_hash as u32, slot_index);
         self.free.push(slot_index);
         self.notes.remove(&slot_index);
         if slot.stored != Stored::Nothing {
             self.dropped.push(slot.key);
         }
+        self.claims.get(slot_index as usize).copied()
     }
 
     /// Notes a denied use of a counter, where that moves its end: once a step of its lifetime, not once a call.
