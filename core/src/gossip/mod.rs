@@ -92,6 +92,9 @@ mod leaving_tests;
 mod limits;
 mod link;
 mod members;
+mod own_word;
+#[cfg(test)]
+mod own_word_tests;
 mod peer_clock;
 mod peer_exchange;
 #[cfg(test)]
@@ -189,6 +192,8 @@ pub struct Gossip {
     suspicion: Suspicion,
     /// The latest time by which a watermark was believed: see `Delta::as_of`.
     vouched_as_of: Timestamp,
+    /// When own cells were last given versions above those that a peer had made up.
+    outgrown_at: Option<Duration>,
     arrival: Arrival,
     /// How far it is on its way to its end.
     leaving: Option<Leaving>,
@@ -220,6 +225,7 @@ impl Gossip {
             sweep: Sweep::new(now.monotonic),
             suspicion: Suspicion::default(),
             vouched_as_of: Timestamp::default(),
+            outgrown_at: None,
             arrival: Arrival::new(now.monotonic),
             leaving: None,
             was_told_of_peers: false,

@@ -236,8 +236,15 @@ impl Table {
                     some.iter().filter(|update| update.version > last_assigned).count();
                 continue;
             }
+            let latest = self.version_max(now, replica);
             for update in some {
-                match self.apply_update(now, index, update) {
+                let is_believed = update.version <= latest;
+                let took = if is_believed {
+                    self.apply_update(now, index, update)
+                } else {
+                    Err(Rejection::Implausible)
+                };
+                match took {
                     Ok(Took { merged: Merged::New, slot, ends, begins }) => {
                         replicas.hold(index, update.version, slot, ends);
                         applied.new.push(slot);
@@ -337,6 +344,7 @@ impl Table {
             && update.n <= COUNT_MAX
             && update.version > Version::ZERO
             && update.marks.at <= Marks::AT_MAX
+            && (update.generation <= self.generation_max(now) || mutant!(GenerationUnbounded))
             && update.key.len() <= self.bounds.key_bytes_max
             && CounterKey::check(&update.key).is_ok();
         // In a limit's counter no cell takes back more than it charged; a plain one may take what another added.
