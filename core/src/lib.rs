@@ -31,6 +31,7 @@
 //! | I11 | nothing of an expired window remains after its grace |
 //! | I13 | who waits as a denial tells is admitted, if nothing else happens to the counter; what ends does not end before that, by more than two ticks of the clock |
 //! | I14 | a replica is forgotten a grace after the last counter ended that held a cell of it, on all nodes alike; none whose cells are held is |
+//! | I15 | where a member lies, no counter has a generation after which no reset is believed |
 //!
 //! # What is deliberately absent
 //!

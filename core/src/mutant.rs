@@ -65,12 +65,20 @@ pub enum Mutant {
     SideTakesAll,
     /// Silent members are never suspected.
     CutNeverNoticed,
+    /// A version is believed however far it is.
+    VersionUnbounded,
+    /// A generation is believed however far it is.
+    GenerationUnbounded,
+    /// A replica leaves it at that when a peer holds of it what it never gave out.
+    OwnWordWithheld,
+    /// A third one is believed about a replica that is connected.
+    HearsayBelieved,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 23] = [
+    pub const ALL: [Mutant; 27] = [
         Mutant::ReplicaIdReused,
         Mutant::WatermarkMovedByPush,
         Mutant::WatermarkMovedByPart,
@@ -94,6 +102,10 @@ impl Mutant {
         Mutant::CutOffUnnamed,
         Mutant::SideTakesAll,
         Mutant::CutNeverNoticed,
+        Mutant::VersionUnbounded,
+        Mutant::GenerationUnbounded,
+        Mutant::OwnWordWithheld,
+        Mutant::HearsayBelieved,
     ];
 
     /// Makes a mutant active in this thread, in the place of any other.

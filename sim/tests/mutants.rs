@@ -4,9 +4,10 @@ use tallymesh_core::mutant::Mutant;
 use tallymesh_sim::{Kind, Options, run};
 
 /// Within how many seeds each mistake must be caught. Most take a handful; these are bounds, not averages. Some are made where
-/// only these faults happen, and progress is required: among all others their harm is rarely left to be seen. `news` is a large
-/// cluster without faults, in which single counts are followed; `cuts` a small one with nothing but silent, clean cuts.
-const CAUGHT_WITHIN: [(Mutant, u64, &str); 23] = [
+/// only these faults happen, and progress is required: among all others their harm is rarely left to be seen. With `rounds`, each
+/// node hears of most others through third ones. `news` is a large cluster without faults, in which single counts are
+/// followed; `cuts` a small one with nothing but silent, clean cuts.
+const CAUGHT_WITHIN: [(Mutant, u64, &str); 27] = [
     (Mutant::ReplicaIdReused, 10, "all"),
     (Mutant::WatermarkMovedByPush, 20, "all"),
     (Mutant::WatermarkMovedByPart, 60, "all"),
@@ -21,7 +22,7 @@ const CAUGHT_WITHIN: [(Mutant, u64, &str); 23] = [
     (Mutant::MarksMergedAsOne, 20, "all"),
     (Mutant::SessionCutAtMerge, 10, "all"),
     (Mutant::WatermarkBeforeCells, 60, "all"),
-    (Mutant::WatermarkOfFutureBelieved, 60, "clock,crash,wipe"),
+    (Mutant::WatermarkOfFutureBelieved, 60, "rounds clock,crash,wipe"),
     (Mutant::LoweredNodeVouches, 60, "all"),
     (Mutant::ReplicaNeverForgotten, 10, "late,crash"),
     (Mutant::CountsWhenClosed, 20, "all"),
@@ -30,6 +31,10 @@ const CAUGHT_WITHIN: [(Mutant, u64, &str); 23] = [
     (Mutant::CutOffUnnamed, 10, "cuts"),
     (Mutant::SideTakesAll, 60, "cuts"),
     (Mutant::CutNeverNoticed, 10, "cuts"),
+    (Mutant::VersionUnbounded, 60, "lie"),
+    (Mutant::GenerationUnbounded, 10, "lie"),
+    (Mutant::OwnWordWithheld, 60, "lie"),
+    (Mutant::HearsayBelieved, 20, "lie"),
 ];
 
 /// The first seed that catches a mistake, and by which invariant.
@@ -40,7 +45,13 @@ fn caught_by(mutant: Mutant, seeds: u64, faults: &str) -> Option<(u64, &'static 
             "news" => Options::news(seed, 40, 10),
             "cuts" => Options::cuts(seed),
             "all" => of_seed("all"),
-            some => of_seed(some).of_kind(Kind::Liveness),
+            some => match some.strip_prefix("rounds ") {
+                Some(some) => {
+                    let options = of_seed(some).of_kind(Kind::Liveness);
+                    Options { direct_up_to: 2, ..options }
+                }
+                None => of_seed(some).of_kind(Kind::Liveness),
+            },
         };
         let options = Options { mutant: Some(mutant), ..options };
         let found = run(&options, false).violation?;

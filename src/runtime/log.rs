@@ -195,6 +195,12 @@ impl Reporter {
                 at,
                 &format!("{from} sent cells of {about} that cannot be true; they were dropped"),
             ),
+            Report::NeverGivenOut { from, .. } => self.complain(
+                at,
+                &format!(
+                    "{from} holds counts of ours that we never gave out: it lies, or was lied to; ours are sent again, and prevail"
+                ),
+            ),
             Report::CutOff { sides, silent } => {
                 let silent = named(silent);
                 let (side, members) = (sides.side, sides.members);

@@ -216,6 +216,13 @@ impl Gossip {
         let mut missing = BTreeMap::new();
         for theirs in entries {
             if theirs.replica == self.own {
+                self.look_into_own_entry(now, link, theirs);
+                continue;
+            }
+            if theirs.watermark > self.table.version_max(now.wall, &theirs.replica) {
+                // What is not believed is not waited for.
+                self.table.count_implausible();
+                self.implausible(link, peer, &theirs.replica, 1);
                 continue;
             }
             let is_over = self.table.hear_end(now.wall, theirs);
@@ -262,6 +269,7 @@ impl Gossip {
                 return;
             }
         }
-        self.request(now, link, &theirs.replica, ours.watermark);
+        let from = self.writers_link(now, &theirs.replica).unwrap_or(link);
+        self.request(now, from, &theirs.replica, ours.watermark);
     }
 }

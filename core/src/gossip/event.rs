@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::cause::Cause;
-use crate::id::ReplicaId;
+use crate::id::{ReplicaId, Version};
 use crate::link::{LinkEvent, LinkId};
 use crate::table::{Bound, Names, Sides};
 use crate::wire::CloseReason;
@@ -185,6 +185,14 @@ pub enum Report {
         about: ReplicaId,
         /// How many.
         updates: usize,
+    },
+    /// A peer holds something of ours that we never gave out: it, or a node that it heard it from, has lied. Our counts get versions above it,
+    /// and are sent again.
+    NeverGivenOut {
+        /// The peer.
+        from: ReplicaId,
+        /// The version of it.
+        found: Version,
     },
     /// Something was refused over a bound of this node; no peer is to blame. How often is in the
     /// [`Rejections`](crate::table::Rejections).

@@ -82,6 +82,15 @@ impl Gossip {
                 self.digest(now, link, peer, part);
             }
             Message::Entries { entries, last } => self.entries(now, link, peer, &entries, last),
+            Message::Push { replica, updates, .. } if replica == self.own => {
+                self.hear_own_updates(now, link, &updates);
+            }
+            Message::Delta(delta) if delta.replica == self.own => {
+                self.hear_of_own(now, link, delta.watermark.unwrap_or_default());
+                self.hear_own_updates(now, link, &delta.updates);
+            }
+            Message::Delta(Delta { replica, .. }) | Message::Push { replica, .. }
+                if self.is_left_to_its_writer(now, peer, &replica) => {}
             Message::Delta(delta) => self.delta(now, link, peer, &delta),
             Message::Push { replica, updates, at_once } => {
                 let before = self.table.watermark(&replica);
@@ -96,8 +105,11 @@ impl Gossip {
                     self.table.complete(&replica, before, update.version);
                 }
             }
-            Message::Ack { watermark } => self.acked(link, watermark),
+            Message::Ack { watermark } => self.acked(now, link, watermark),
             Message::Request { replica, from } => {
+                if replica == self.own {
+                    self.hear_of_own(now, link, from);
+                }
                 let known = self.table.knows(&replica);
                 if let Some(state) = self.links.get_mut(&link).filter(|_| known) {
                     state.streams.begin(&replica, from);
@@ -127,6 +139,8 @@ impl Gossip {
 
     /// Begins or corrects the stream of own updates: the peer says that it has them up to `held`.
     pub(super) fn place_own_stream(&mut self, now: Now, link: LinkId, held: Version) {
+        self.hear_of_own(now, link, held);
+        let held = held.min(self.table.own_watermark());
         let patience = self.settings.digest_interval.min(self.settings.interval * 4);
         if let Some(state) = self.links.get_mut(&link) {
             state.streams.place_own(&self.own, held, now.monotonic, patience);
@@ -142,7 +156,12 @@ impl Gossip {
 
     fn delta(&mut self, now: Now, link: LinkId, peer: &ReplicaId, delta: &Delta) {
         let before = self.table.watermark(&delta.replica);
-        let applied = self.merge(now, link, &delta.replica, &delta.updates);
+        let latest = self.table.version_max(now.wall, &delta.replica);
+        let mut applied = self.merge(now, link, &delta.replica, &delta.updates);
+        if delta.watermark.is_some_and(|to| to > latest) {
+            self.table.count_implausible();
+            applied.implausible += 1;
+        }
         // What was refused is not held, so the watermark must not vouch for it.
         let has_hole = !applied.refused.is_empty()
             || applied.implausible > 0
@@ -197,9 +216,7 @@ impl Gossip {
     ) {
         let (about, before) = about;
         if applied.implausible > 0 {
-            let updates = applied.implausible;
-            let (from, about) = (peer.clone(), about.clone());
-            self.report_of(link, Report::Implausible { from, about, updates });
+            self.implausible(link, peer, about, applied.implausible);
         }
         for bound in applied.refused {
             self.bound_reached(bound);
@@ -210,8 +227,21 @@ impl Gossip {
         self.rumors.hear(about, before, link, applied.new);
     }
 
-    fn acked(&mut self, link: LinkId, version: Version) {
+    pub(super) fn implausible(
+        &mut self,
+        link: LinkId,
+        peer: &ReplicaId,
+        about: &ReplicaId,
+        updates: usize,
+    ) {
+        let (from, about) = (peer.clone(), about.clone());
+        self.report_of(link, Report::Implausible { from, about, updates });
+    }
+
+    fn acked(&mut self, now: Now, link: LinkId, version: Version) {
         self.answered(link);
+        self.hear_of_own(now, link, version);
+        let version = version.min(self.table.own_watermark());
         if let Some(state) = self.links.get_mut(&link) {
             state.streams.acked(version);
         }

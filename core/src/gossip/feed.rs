@@ -31,6 +31,11 @@ struct Terms {
 }
 
 impl Feed {
+    /// Whether the peer passes on what it hears, so that it does not tell everyone what is its own.
+    pub(super) fn peer_passes_on(&self) -> bool {
+        self.heard.passes_on
+    }
+
     /// Whether the peer is to be told all news.
     pub(super) fn is_wanted(&self) -> bool {
         self.heard.is_fed

@@ -92,6 +92,9 @@ mod leaving_tests;
 mod limits;
 mod link;
 mod members;
+mod own_word;
+#[cfg(test)]
+mod own_word_tests;
 mod peer_clock;
 mod peer_exchange;
 #[cfg(test)]
@@ -191,6 +194,8 @@ pub struct Gossip {
     vouched_as_of: Timestamp,
     /// The other members, as the table knows them.
     told_members: BTreeSet<NodeId>,
+    /// When own cells were last given versions above those that a peer had made up.
+    outgrown_at: Option<Duration>,
     arrival: Arrival,
     /// How far it is on its way to its end.
     leaving: Option<Leaving>,
@@ -223,6 +228,7 @@ impl Gossip {
             suspicion: Suspicion::default(),
             vouched_as_of: Timestamp::default(),
             told_members: BTreeSet::new(),
+            outgrown_at: None,
             arrival: Arrival::new(now.monotonic),
             leaving: None,
             was_told_of_peers: false,

@@ -59,6 +59,9 @@ pub struct Identity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Note(pub u64);
 
+/// So far above what is known by oneself, a boot number that was found elsewhere is heeded: 17 minutes, where it is a time.
+const BOOTS_AHEAD_MAX: u64 = 1 << 20;
+
 impl Note {
     /// The number, little-endian, and its CRC-32.
     pub fn bytes(self) -> Vec<u8> {
@@ -133,9 +136,9 @@ impl DataDir {
         }
     }
 
-    /// Takes the next boot number, durably: higher than the identity says, and than any incarnation of the node that the
-    /// database knows; and at least the time in milliseconds, so that lives whose disk was lost are in order too. Nothing may be
-    /// admitted before this.
+    /// Takes the next boot number, durably: higher than the identity says, and at least the time in milliseconds, so that lives whose
+    /// disk was lost are in order too; and higher than any incarnation of the node that the database knows, unless that is
+    /// so far above both that only a lie of a peer can have brought it. Nothing may be admitted before this.
     ///
     /// # Errors
     /// When the file system returns an error.
@@ -147,7 +150,10 @@ impl DataDir {
     ) -> Result<u64, StorageError> {
         let in_identity = self.identity.as_ref().map_or(0, |identity| identity.boot);
         let in_database = match opening {
-            Opening::Open(storage) => boots_of(&**storage, node),
+            Opening::Open(storage) => {
+                let most = in_identity.max(clock.0).saturating_add(BOOTS_AHEAD_MAX);
+                boots_of(&**storage, node, most)
+            }
             Opening::Damaged(_) => 0,
         };
         let stored = in_identity.max(in_database);

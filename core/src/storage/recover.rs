@@ -189,11 +189,12 @@ fn forget_watermarks(marks: &mut ReplicaMarks, rejected: &[Rejected]) {
     marks.forget_watermarks(named.as_ref());
 }
 
-/// The highest boot number among a node's incarnations in the database, of whichever format, as far as it can be read.
-pub(super) fn boots_of(store: &dyn KvStore, node: &NodeId) -> u64 {
+/// The highest boot number, up to `most`, among a node's incarnations in the database, of whichever format, as far as it can be
+/// read. Peers told of some of them.
+pub(super) fn boots_of(store: &dyn KvStore, node: &NodeId, most: u64) -> u64 {
     let mut boot = 0;
     let mut look = |replica: &ReplicaId| {
-        if replica.node == *node {
+        if replica.node == *node && replica.incarnation.boot <= most {
             boot = boot.max(replica.incarnation.boot);
         }
     };

@@ -340,3 +340,21 @@ proptest! {
         let _ = recovered(&storage);
     }
 }
+
+#[test]
+fn a_boot_that_a_peer_made_up_is_not_heeded_and_one_of_ones_own_is() {
+    let shared = Shared::default();
+    let before = table(100);
+    let key = CounterKey::new("x", &[]).unwrap().as_bytes().to_vec();
+    let marks = crate::crdt::Marks { at: 0, p0: TTL_MS, n0: 0 };
+    for (version, boot) in [(1, 90), (1, u64::MAX), (1, 1 << 63)] {
+        let of = ReplicaId { node: node(), incarnation: Incarnation { boot, nonce: 9 } };
+        let version = crate::id::Version(version);
+        let update =
+            crate::crdt::Update { key: key.clone(), version, generation: 0, p: 1, n: 0, marks };
+        assert_eq!(before.apply(Timestamp(0), &of, &[update]).new.len(), 1);
+    }
+    writer(&shared, None).write(&before, Timestamp(0)).unwrap();
+    assert_eq!(super::recover::boots_of(&shared, &node(), 1_000), 90);
+    assert_eq!(super::recover::boots_of(&shared, &node(), u64::MAX), u64::MAX);
+}

@@ -27,6 +27,9 @@ mod handle_tests;
 mod index;
 mod op;
 mod persistence;
+mod plausible;
+#[cfg(test)]
+mod plausible_tests;
 mod read;
 mod rejections;
 mod replicas;
@@ -103,7 +106,8 @@ pub const SLOTS_PER_LOCK: usize = 32;
 ///   [`digest_of_bucket`](Table::digest_of_bucket) say what is here, for peers to compare with theirs.
 /// - **Forget** (`forgetting`): [`forget_ended`](Table::forget_ended) drops the replicas of which nothing is left.
 /// - **Receive** (`replication`): [`apply`](Table::apply) merges a peer's cells, [`complete`](Table::complete) moves a
-///   watermark.
+///   watermark. **Doubt** (`plausible`): [`version_max`](Table::version_max) is the most that is believed,
+///   [`outgrow`](Table::outgrow) corrects what was believed of this replica.
 /// - **Attribute** (`attribution`): [`apply_from`](Table::apply_from) notes who brought what; [`bringers`](Table::bringers) and
 ///   [`crossings`](Table::crossings) tell it.
 /// - **Persist** (`persistence`): [`take_unpersisted`](Table::take_unpersisted) feeds a checkpoint; [`Restore`] fills a new
@@ -227,6 +231,11 @@ impl Table {
     /// Counts that something was refused over a bound of the gossip; the table counts those of its own.
     pub fn count_refusal(&self, bound: Bound) {
         self.rejected.refused(bound, 1);
+    }
+
+    /// Counts a watermark that a peer told and that cannot be true, as a cell.
+    pub fn count_implausible(&self) {
+        self.rejected.cells_implausible(1);
     }
 
     /// Counts a connection that was closed, because it did not prove who it comes from.

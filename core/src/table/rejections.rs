@@ -23,7 +23,7 @@ use super::Bound;
 pub struct Rejections {
     /// Counters that were needed and not made, because there were `max_counters` already.
     pub counters_refused: u64,
-    /// Cells from peers that cannot be true and were dropped.
+    /// Cells and watermarks from peers that cannot be true and were dropped.
     pub cells_implausible: u64,
     /// Cells from peers that came after their counter's end and grace.
     pub cells_late: u64,

@@ -261,9 +261,13 @@ impl Table {
                     some.iter().filter(|update| update.version > last_assigned).count();
                 continue;
             }
-            let new_before = applied.new.len();
+            let (new_before, latest) = (applied.new.len(), self.version_max(now, replica));
             for update in some {
-                match self.apply_update(now, (index, &replica.node), update) {
+                let took = match update.version <= latest {
+                    true => self.apply_update(now, (index, &replica.node), update),
+                    false => Err(Rejection::Implausible),
+                };
+                match took {
                     Ok(Took { merged: Merged::New, slot, ends, begins, values }) => {
                         replicas.hold(index, update.version, slot, ends);
                         if let Some(link) = link.filter(|_| replicas.crossings.may_be(values)) {
@@ -372,6 +376,7 @@ impl Table {
             && update.n <= COUNT_MAX
             && update.version > Version::ZERO
             && update.marks.at <= Marks::AT_MAX
+            && (update.generation <= self.generation_max(now) || mutant!(GenerationUnbounded))
             && update.key.len() <= self.bounds.key_bytes_max
             && CounterKey::check(&update.key).is_ok();
         // In a limit's counter no cell takes back more than it charged; a plain one may take what another added.

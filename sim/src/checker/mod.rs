@@ -71,6 +71,8 @@ pub struct Checker {
     /// The highest generation of each counter that was given a version.
     generations: HashMap<Vec<u8>, u32>,
     grace: Duration,
+    /// A member lies, so that what is held is not what was counted.
+    has_liar: bool,
     /// Something that was counted may be lost: a process was killed, or a disk failed.
     pub may_lose: bool,
     /// An operator has lowered a node's high-water mark.
@@ -95,7 +97,7 @@ pub struct Counted<'a> {
 }
 
 impl Checker {
-    pub fn new(grace: Duration) -> Checker {
+    pub fn new(grace: Duration, has_liar: bool) -> Checker {
         Checker {
             keys: HashMap::new(),
             truths: Vec::new(),
@@ -103,6 +105,7 @@ impl Checker {
             writer_numbers: HashMap::new(),
             generations: HashMap::new(),
             grace,
+            has_liar,
             may_lose: false,
             mark_lowered: false,
             durable_clocks: BTreeMap::new(),
@@ -295,7 +298,11 @@ impl Checker {
             return broken("I9", Some(key), format!("it ended at {} and denies", state.expires_at));
         }
         let generation = self.truths[number].of_generation(state.generation);
-        let counted: u64 = generation.map(|ledger| ledger.p + ledger.earlier.0).sum();
+        let counted: u64 = match self.has_liar {
+            // What is believed counts.
+            true => state.value,
+            false => generation.map(|ledger| ledger.p + ledger.earlier.0).sum(),
+        };
         if counted + cost <= max {
             let what = format!("denied {cost} although {counted} of {max} were ever counted");
             return broken("I7", Some(key), what);
@@ -333,7 +340,18 @@ impl Checker {
             let what = format!("{holder} held {:?} and holds {:?}", before.marks, counter.marks);
             return broken("I10", Some(&counter.key), what);
         }
-        for (replica, cell) in &counter.cells {
+        let writers: Vec<ReplicaId> = counter.cells.iter().map(|(of, _)| of.clone()).collect();
+        self.holds_at_most(holder, counter, &writers)
+    }
+
+    /// I2: no node has more of a cell of these replicas than they ever counted.
+    pub fn holds_at_most(
+        &self,
+        holder: &ReplicaId,
+        counter: &CounterState,
+        writers: &[ReplicaId],
+    ) -> Checked {
+        for (replica, cell) in counter.cells.iter().filter(|(of, _)| writers.contains(of)) {
             let (p, n) = self.ever_counted(&counter.key, counter.generation, replica);
             if cell.p > p || cell.n > n {
                 let what = format!(

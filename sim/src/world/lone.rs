@@ -39,7 +39,8 @@ const PAUSE_MS: u64 = 300;
 
 impl World<'_> {
     pub(super) fn begin_lone_clients(&mut self) {
-        if !self.options.limits.are_varied() || self.options.checks != Checks::All {
+        let is_told_truly = self.options.checks == Checks::All && self.liar().is_none();
+        if !self.options.limits.are_varied() || !is_told_truly {
             return;
         }
         for node in 0..self.options.nodes {

@@ -5,6 +5,7 @@ mod clock;
 mod closing;
 mod cuts;
 mod faults;
+mod lies;
 mod lone;
 mod network;
 mod news;
@@ -29,6 +30,7 @@ use tallymesh_core::table::{CounterState, Debit};
 use tallymesh_core::time::Timestamp;
 
 use crate::checker::{Checked, Checker, Violation};
+use crate::faults::Fault;
 use crate::options::{Checks, Options, Scene};
 use cuts::{Cuts, Step};
 use network::End;
@@ -162,7 +164,7 @@ impl<'a> World<'a> {
             links: BTreeMap::new(),
             next_link: 0,
             cut: BTreeSet::new(),
-            checker: Checker::new(GRACE),
+            checker: Checker::new(GRACE, options.faults.has(Fault::Lie)),
             latest_ever: Timestamp(0),
             phase: Phase::Busy,
             calm: BTreeSet::new(),
@@ -227,8 +229,10 @@ impl<'a> World<'a> {
             }
             if self.now >= next_look {
                 next_look = self.now + Duration::from_millis(self.options.look_every_ms);
-                if self.options.checks == Checks::All {
-                    self.check_cells()?;
+                match self.liar() {
+                    Some(_) => self.check_good()?,
+                    None if self.options.checks == Checks::All => self.check_cells()?,
+                    None => {}
                 }
                 self.look_whether_noticed()?;
                 if self.look_at_phase()? {

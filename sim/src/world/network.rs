@@ -190,9 +190,12 @@ impl World<'_> {
         matches!(self.options.scene, Scene::Cuts | Scene::Sides { .. })
     }
 
-    fn send(&mut self, link: LinkId, frame: Vec<u8>) {
+    fn send(&mut self, link: LinkId, mut frame: Vec<u8>) {
         let Some(end) = self.links.get(&link) else { return };
         let (from, to, far, base) = (end.node, end.far_node, end.far, end.base);
+        if self.lies_now(from) {
+            self.lie(to, &mut frame);
+        }
         self.measured.bytes_sent += frame.len() as u64;
         self.measured.frames_sent += 1;
         if self.cut.contains(&(from, to)) {
@@ -307,7 +310,7 @@ impl World<'_> {
             self.hear_news(place);
             return Ok(());
         }
-        if whole {
+        if whole && self.liar().is_none() {
             let latest = self.latest_ever();
             self.checker.frame(latest, &frame)?;
         }

@@ -96,7 +96,8 @@ impl World<'_> {
             Phase::Busy | Phase::HoursLater => Ok(false),
             Phase::PartMended => {
                 let places: Vec<usize> = self.calm.iter().copied().collect();
-                if self.agree(&places) {
+                // What a liar has told some and not others, they need not agree on.
+                if self.liar().is_some() || self.agree(&places) {
                     self.cancel_phase();
                     self.enter(Phase::Mended);
                 }
@@ -104,6 +105,9 @@ impl World<'_> {
             }
             Phase::Mended | Phase::MendedAgain => {
                 let places: Vec<usize> = (0..self.options.nodes).collect();
+                if self.liar().is_some() {
+                    return Ok(self.not_healed().is_none());
+                }
                 if !self.agree(&places) {
                     return Ok(false);
                 }
@@ -122,6 +126,7 @@ impl World<'_> {
             }
             Phase::Over => match self.options.kind {
                 Kind::Safety => Ok(true),
+                Kind::Liveness if self.liar().is_some() => self.not_healed().map_or(Ok(true), Err),
                 Kind::Liveness => self.still_differ().map(|()| true),
             },
         }
