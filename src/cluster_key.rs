@@ -148,7 +148,7 @@ impl fmt::Debug for ClusterKey {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     // One allocation, so that no half of a key is left behind in another one.
     let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {

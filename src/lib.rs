@@ -15,6 +15,8 @@ mod limiter;
 mod log_line;
 mod meter;
 mod offline;
+mod operate;
+mod operator_key;
 mod random;
 mod receipt;
 mod reset;
@@ -34,6 +36,7 @@ pub use meter::{Meter, Session};
 pub use offline::{
     CheckReport, ClockError, ClockReport, Contents, check, inspect, lower_clock, show_clock,
 };
+pub use operator_key::{InvalidOperatorKey, OperatorKey};
 pub use receipt::{Receipt, RefundError};
 pub use reset::{Reset, ResetError};
 pub use runtime::{Closed, DurabilityError, OpenError, SetKeysError, SetPeersError};
@@ -49,6 +52,9 @@ pub use tallymesh_core::limit::{
     DenialReason, InvalidDenialReason, InvalidWhenCutOff, InvalidWhenLabelMissing, InvalidWindow,
     Limit, LimitError, Request, WhenCutOff, WhenLabelMissing, Window,
 };
+pub use tallymesh_core::operator::{
+    EntryError, InvalidEntry, InvalidPublicKey, OperatorEntry, OperatorPublicKey,
+};
 pub use tallymesh_core::storage::{Consequence, Finding, Holder, StorageError};
-pub use tallymesh_core::table::{Bound, CountError, CounterState, Rejections};
+pub use tallymesh_core::table::{Bound, CountError, CounterState, EntryStatus, Rejections};
 pub use tallymesh_core::time::{InvalidTimestamp, Timestamp};

@@ -9,6 +9,7 @@ import { LabelScope } from './label-scope.js';
 import { LazyLimiter } from './lazy-limiter.js';
 import { explained, isLimitReset, joinLabels, type Labels, type LimitReset, type Request } from './request.js';
 import { native } from './native.js';
+import { Operator } from './operator.js';
 import type { Closed, HealthReport, PeerReport, StatusReport } from './reports.js';
 import type { ToolRateLimiter } from './tool-rate-limiter.js';
 import { toolRateLimiter, toolRateLimiters } from './tool-rate-limiters.js';
@@ -377,6 +378,11 @@ export class Limiter implements AsyncDisposable {
       return key;
     });
     await settled(() => native.setKeys(this.#handle, texts));
+  }
+
+  /** What an operator does while all nodes run: quarantine, release, forget. */
+  get operator(): Operator {
+    return new Operator(this.#handle);
   }
 
   /** Who is connected, how far they lag, and how their clocks differ. */

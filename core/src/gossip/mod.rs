@@ -92,6 +92,9 @@ mod leaving_tests;
 mod limits;
 mod link;
 mod members;
+mod operator;
+#[cfg(test)]
+mod operator_tests;
 mod peer_clock;
 mod peer_exchange;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use super::heeding::Heeding;
 use super::replicas::Replicas;
 use super::shard::{Shard, trim};
 use super::slot::Slot;
@@ -126,6 +127,10 @@ impl Table {
     pub fn reaches(&self, replica: &ReplicaId, version: Version) -> bool {
         let replicas = self.lock_replicas();
         let latest = |index| replicas.watermark(index).max(replicas.latest_ahead(index));
+        if replicas.heeding.has_forgotten(replica) {
+            // Nothing more of it is waited for.
+            return true;
+        }
         replicas.index(replica).is_some_and(|index| latest(index) >= version)
     }
 
@@ -202,6 +207,9 @@ impl Table {
         if mutant!(DirtyClearedAtSend) && index == ReplicaIndex::OWN {
             slot.dirty = false;
         }
+        if index == ReplicaIndex::OWN && replicas.heeding.own_is_forgotten {
+            return None;
+        }
         let stamped = index == ReplicaIndex::OWN && replicas.stamp(id, slot);
         let cell = slot.counter.cell(index)?;
         let update = Update {
@@ -225,6 +233,10 @@ impl Table {
         let mut applied = Applied::default();
         for some in updates.chunks(SLOTS_PER_LOCK) {
             let mut replicas = self.lock_replicas();
+            if replicas.heeding.has_forgotten(replica) {
+                self.rejected.cells_forgotten(updates.len());
+                break;
+            }
             let Some(index) = replicas.index_or_insert(replica, self.bounds.replicas_max) else {
                 self.rejected.refused(Bound::Replicas, 1);
                 applied.refused.push(Bound::Replicas);
@@ -237,7 +249,7 @@ impl Table {
                 continue;
             }
             for update in some {
-                match self.apply_update(now, index, update) {
+                match self.apply_update(now, (index, &replicas.heeding), update) {
                     Ok(Took { merged: Merged::New, slot, ends, begins }) => {
                         replicas.hold(index, update.version, slot, ends);
                         applied.new.push(slot);
@@ -265,6 +277,9 @@ impl Table {
     /// present watermark, so that something in between is missing, or when there is no room to remember the replica.
     pub fn complete(&self, replica: &ReplicaId, from: Version, watermark: Version) -> bool {
         let mut replicas = self.lock_replicas();
+        if replicas.heeding.has_forgotten(replica) {
+            return true;
+        }
         match replicas.index_or_insert(replica, self.bounds.replicas_max) {
             None => {
                 self.rejected.refused(Bound::Replicas, 1);
@@ -284,7 +299,7 @@ impl Table {
     fn apply_update(
         &self,
         now: Timestamp,
-        replica: ReplicaIndex,
+        (replica, heeding): (ReplicaIndex, &Heeding),
         update: &Update,
     ) -> Result<Took, Rejection> {
         let ends = self.check(now, update)?;
@@ -314,8 +329,9 @@ impl Table {
         if mutant!(SessionCutAtMerge) {
             marks.at = marks.at.min(now.0);
         }
+        let counts = |index| heeding.counts(index);
         let (merged, marks_grew) =
-            slot.counter.merge(replica, update.generation, update.cell(), marks);
+            slot.counter.merge_where(replica, update.generation, update.cell(), marks, counts);
         let begins = slot.counter.generation() != generation;
         if begins {
             // The newer generation removed the own cell: nothing is left that needs a version.

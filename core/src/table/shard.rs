@@ -8,7 +8,7 @@ use super::division::Notes;
 use super::index::Index;
 use super::slot::{Slot, Stored, marks_of};
 use super::slot_key::SlotKey;
-use crate::crdt::{Marks, PnCounter};
+use crate::crdt::{Marks, PnCounter, ReplicaIndex};
 use crate::limit::Term;
 use crate::mutant::mutant;
 use crate::time::Timestamp;
@@ -147,6 +147,28 @@ impl Shard {
             }
         }
         self.mark_unpersisted(slot_index);
+    }
+
+    /// Begins the own cell again, for another replica. A counter of which nothing is left is dropped: then it returns true.
+    pub(super) fn begin_own_again(&mut self, key_hash: u64, slot_index: u32) -> bool {
+        let tag = self.next_tag();
+        let Some(slot) = self.slot_mut(slot_index) else { return false };
+        if slot.counter.cell(ReplicaIndex::OWN).is_none() {
+            return false;
+        }
+        slot.counter.begin_own_again();
+        if slot.counter.has_no_cells() {
+            self.remove(key_hash, slot_index);
+            return true;
+        }
+        // What was taken from the former cell must not be given back to the new one.
+        slot.tag = tag;
+        slot.dirty = false;
+        if slot.counter.cell(ReplicaIndex::OWN).is_some() {
+            self.mark_dirty(slot_index);
+        }
+        self.mark_unpersisted(slot_index);
+        false
     }
 
     /// Drops the counter in a slot, and notes its key if storage has to forget it too.
