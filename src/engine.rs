@@ -26,6 +26,7 @@ pub(crate) struct Engine {
     pub slot: Option<usize>,
     /// What denials say of each limit of the policy.
     limit_records: Box<[&'static LimitRecord]>,
+    cluster: Arc<str>,
     life: LifeId,
     tokens: Tokens,
     /// How long a counter without a window lives after its last change.
@@ -60,6 +61,7 @@ impl Engine {
             slot,
             policy,
             limit_records,
+            cluster: config.gossip.cluster.clone(),
             life,
             tokens,
             counter_lifetime: Lifetime::new(config.counter_ttl),
@@ -91,6 +93,11 @@ impl Engine {
     /// Counts a request that no limit applies to; returns whether it is the first.
     pub(crate) fn count_unmatched(&self) -> bool {
         self.requests_unmatched.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    /// The name of the cluster.
+    pub(crate) fn cluster(&self) -> &str {
+        &self.cluster
     }
 
     /// How many requests there were that no limit applies to.

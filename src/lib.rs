@@ -21,6 +21,8 @@ mod log_line;
 mod meter;
 mod node_key;
 mod offline;
+mod operate;
+mod operator_key;
 mod random;
 mod receipt;
 mod reset;
@@ -44,6 +46,7 @@ pub use node_key::{InvalidNodeKey, NodeKey, PublicKey};
 pub use offline::{
     CheckReport, ClockError, ClockReport, Contents, check, inspect, lower_clock, show_clock,
 };
+pub use operator_key::{InvalidOperatorKey, OperatorKey};
 pub use receipt::{Receipt, RefundError};
 pub use reset::{Reset, ResetError};
 pub use runtime::{
@@ -63,8 +66,11 @@ pub use tallymesh_core::limit::{
     Limit, LimitError, Request, WhenCutOff, WhenLabelMissing, Window,
 };
 pub use tallymesh_core::link::LinkName;
+pub use tallymesh_core::operator::{
+    EntryError, InvalidEntry, InvalidPublicKey, OperatorEntry, OperatorPublicKey,
+};
 pub use tallymesh_core::storage::{Consequence, Finding, Holder, StorageError};
 pub use tallymesh_core::table::{
-    Bound, Bringers, Brought, CountError, CounterState, Crossing, Rejections,
+    Bound, Bringers, Brought, CountError, CounterState, Crossing, EntryStatus, Rejections,
 };
 pub use tallymesh_core::time::{InvalidTimestamp, Timestamp};

@@ -8,7 +8,7 @@ use crate::clock::STANDS_STILL_FROM;
 use crate::runtime::{Runtime, Seen};
 use tallymesh_core::gossip::{CutOff, PeerStatus};
 use tallymesh_core::id::ReplicaId;
-use tallymesh_core::table::Rejections;
+use tallymesh_core::table::{EntryStatus, Rejections};
 use tallymesh_core::time::{format_duration, whole_ms};
 
 /// How an instance is doing, as of one moment.
@@ -45,6 +45,9 @@ pub struct Status {
     /// What it waits for before it is ready, or does without because that took too long, each in a sentence.
     #[cfg_attr(feature = "serde", serde(default))]
     pub waiting_for: Vec<String>,
+    /// What the operator has said that is held here, and how far it has come.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
+    pub operator: Vec<EntryStatus>,
     /// How many counters are held, including those that have expired but are kept for late updates.
     pub counters: usize,
     /// What was refused or dropped since the start.
@@ -139,7 +142,11 @@ impl Health {
                 cut.suspected.join(", ")
             )
         });
-        let reasons = failure.into_iter().chain(runtime.threads_stopped());
+        let quarantined = runtime.table.is_quarantined().then(|| {
+            "the operator has this node in quarantine: at the other nodes what it counts is taken for 0, until it is released"
+                .to_owned()
+        });
+        let reasons = failure.into_iter().chain(quarantined).chain(runtime.threads_stopped());
         let reasons = reasons.chain(runtime.few_descriptors()).chain(runtime.bounds_reached());
         let reasons =
             reasons.chain(stands_still).chain(cut_off).chain(runtime.openness()).collect();
@@ -192,6 +199,7 @@ impl Status {
             cut_off,
             ready: is_ready,
             waiting_for,
+            operator: table.operator_entries(runtime.clock.wall()),
             counters: table.len(),
             rejections: table.rejections(),
             clock_behind_ms: whole_ms(runtime.clock.behind()),

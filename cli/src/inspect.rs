@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use serde_json::json;
-use tallymesh::{CheckReport, Contents, CounterState};
+use tallymesh::{CheckReport, Contents, CounterState, OperatorEntry};
 
 use crate::check::{print_damage, report_on};
 use crate::command::{CommandResult, written};
@@ -47,6 +47,12 @@ fn print(out: &mut impl Write, contents: &Contents) -> io::Result<()> {
     for (replica, watermark) in &contents.replicas {
         writeln!(out, "  {replica:<50} {watermark}")?;
     }
+    if !contents.operator.is_empty() {
+        writeln!(out, "\n{} entries of the operator", contents.operator.len())?;
+    }
+    for entry in &contents.operator {
+        writeln!(out, "  {entry}, given at {}", entry.at())?;
+    }
     writeln!(out, "\n{} counters", contents.counters.len())?;
     for counter in &contents.counters {
         writeln!(out, "  {} = {}", counter.key, counter.value)?;
@@ -69,7 +75,18 @@ fn as_json(contents: &Contents) -> serde_json::Value {
         "checkpoint": contents.checkpoint,
         "clock_unix_ms": contents.clock.0,
         "replicas": replicas.collect::<Vec<_>>(),
+        "operator": contents.operator.iter().map(entry_json).collect::<Vec<_>>(),
         "counters": contents.counters.iter().map(counter_json).collect::<Vec<_>>(),
+    })
+}
+
+fn entry_json(entry: &OperatorEntry) -> serde_json::Value {
+    json!({
+        "action": entry.action(),
+        "subject": entry.subject(),
+        "at_unix_ms": entry.at().0,
+        "until_unix_ms": entry.until().0,
+        "signed": entry.is_signed(),
     })
 }
 

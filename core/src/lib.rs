@@ -55,6 +55,7 @@ pub mod key;
 pub mod limit;
 pub mod link;
 pub mod mutant;
+pub mod operator;
 pub mod storage;
 mod sync;
 pub mod table;

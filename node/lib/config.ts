@@ -10,6 +10,8 @@ export interface Config {
   readonly node: NodeConfig;
   /** How it talks to its peers. */
   readonly gossip?: GossipConfig;
+  /** Whom it believes to be the operator. */
+  readonly operator?: OperatorConfig;
   /** How it keeps its counts on disk. */
   readonly storage?: StorageConfig;
   /** How many counters it keeps, and for how long. */
@@ -131,6 +133,15 @@ export interface GossipConfig {
   readonly maxFrameBytes?: number;
   /** The most frames that wait for a slow peer; 1 to 16. Default: 8. */
   readonly maxFramesQueued?: number;
+}
+
+/** Whom a node believes to be the operator. */
+export interface OperatorConfig {
+  /**
+   * The public half of the operator's key, 64 hex digits, as `tallymesh keygen --operator` prints it: what its private half has signed is
+   * done on every node that has it. Without it, `limiter.operator.quarantine` and `forget` hold on this node alone. Default: none.
+   */
+  readonly publicKey?: string;
 }
 
 /** How counts are kept on disk. */

@@ -5,6 +5,8 @@
  */
 export { Limiter } from './limiter.js';
 export type { AttachedId } from './limiter.js';
+export { Operator } from './operator.js';
+export type { OperatorOptions, QuarantineOptions } from './operator.js';
 export { LazyLimiter } from './lazy-limiter.js';
 export type { LazyLimiterState } from './lazy-limiter.js';
 export type { LimiterSource } from './limiter-handle.js';
@@ -31,13 +33,14 @@ export {
   TallymeshError,
 } from './errors.js';
 export type { ErrorJson, RefundErrorCode, TallymeshErrorCode } from './errors.js';
-export type { Config, CountersConfig, Duration, GossipConfig, LimitConfig, NodeConfig, StorageConfig } from './config.js';
+export type { Config, CountersConfig, Duration, GossipConfig, LimitConfig, NodeConfig, OperatorConfig, StorageConfig } from './config.js';
 export type {
   Closed,
   CounterReport,
   CutOffReport,
   Health,
   HealthReport,
+  OperatorReport,
   PeerReport,
   Rejections,
   StatusReport,

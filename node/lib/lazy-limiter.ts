@@ -6,6 +6,7 @@ import { notOpen, type Decision, type Peek, type Receipt } from './decision.js';
 import { ClosedError, OpenError, TallymeshError } from './errors.js';
 import { LabelScope } from './label-scope.js';
 import type { AttachedId, Limiter } from './limiter.js';
+import type { Operator } from './operator.js';
 import { warnOnce } from './open-warning.js';
 import type { Closed, HealthReport, PeerReport, StatusReport } from './reports.js';
 import { checkRequest, type Labels, type LimitReset, type Request } from './request.js';
@@ -275,6 +276,15 @@ export class LazyLimiter implements Omit<Limiter, 'node' | 'id' | symbol>, Async
   /** {@link Limiter.ready}; waits until it is open. */
   async ready(): Promise<void> {
     await (await this.opened()).ready();
+  }
+
+  /**
+   * {@link Limiter.operator}.
+   *
+   * @throws {@link OpenError} as long as it is not open
+   */
+  get operator(): Operator {
+    return this.now().operator;
   }
 
   /** {@link Limiter.setPeers}; waits until it is open. */

@@ -9,6 +9,7 @@ import { LabelScope } from './label-scope.js';
 import { LazyLimiter } from './lazy-limiter.js';
 import { explained, isLimitReset, joinLabels, type Labels, type LimitReset, type Request } from './request.js';
 import { native } from './native.js';
+import { Operator } from './operator.js';
 import type { Closed, HealthReport, PeerReport, StatusReport } from './reports.js';
 import { counterPage, explain, resetLimit, resetSelected } from './selection.js';
 import type { CounterPage, CounterQuery, CounterSelection, ExplainQuery, Explanation } from './selection.js';
@@ -397,6 +398,11 @@ export class Limiter implements AsyncDisposable {
   async setNodeKey(key: string): Promise<void> {
     const secret = secretIn('key', key);
     await settled(() => native.setNodeKey(this.#handle, secret));
+  }
+
+  /** What an operator does while all nodes run: quarantine, release, forget. */
+  get operator(): Operator {
+    return new Operator(this.#handle);
   }
 
   /** Who is connected, how far they lag, and how their clocks differ. */

@@ -109,6 +109,10 @@ export interface Rejections {
   readonly framesDelayed: number;
   /** How often addresses of peers were left out, because there were as many as a node takes (4,096). */
   readonly addressesRefused: number;
+  /** Cells from peers that are of a replica which the operator had forgotten. */
+  readonly cellsForgotten: number;
+  /** Entries of the operator that a peer sent and that were dropped: not signed by the operator's key, not asked for, or one too many. */
+  readonly entriesRefused: number;
   /** Connections that came in and were closed, because they did not prove that they have a key of the cluster, or of a member. */
   readonly strangersRefused: number;
 }
@@ -149,6 +153,24 @@ export interface CutOffReport {
   readonly since: number;
 }
 
+/** What the operator said, as it stands. */
+export interface OperatorReport {
+  /** `'quarantine'`, `'release'` or `'forget'`; another word is from a later version. */
+  readonly action: string;
+  /** The node that it is about, or the replica, as `node#boot.nonce`. */
+  readonly subject: string;
+  /** When it was given, in milliseconds since 1970. */
+  readonly at: number;
+  /** Until when it has an effect, in milliseconds since 1970. */
+  readonly until: number;
+  /** Whether it is signed by the key of `operator.publicKey`, so that the other nodes are told. */
+  readonly isTold: boolean;
+  /** Whether it has an effect now. */
+  readonly isInForce: boolean;
+  /** How much of the counters goes by it, in percent. */
+  readonly progress: number;
+}
+
 /** How an instance is doing, at one moment. */
 export interface StatusReport {
   /** The replica that it writes as: the node's name and what tells this start from others. */
@@ -177,6 +199,8 @@ export interface StatusReport {
   readonly ready: boolean;
   /** What it waits for before it is ready, or does without because that took too long, each in a sentence. */
   readonly waitingFor: readonly string[];
+  /** What the operator said that is held here, and how far it has come. */
+  readonly operator: readonly OperatorReport[];
   /** How many counters are held, those included that have ended but are kept for stragglers. */
   readonly counters: number;
   /** What was rejected since the start. */

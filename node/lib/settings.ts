@@ -44,6 +44,7 @@ export const SETTINGS: Readonly<Record<string, Setting>> = {
   'gossip.maxConnections': { kind: 'count', allowed: '1 to 65536', default: '2048' },
   'gossip.maxFrameBytes': { kind: 'count', allowed: '16384 to 16777216', default: '65536' },
   'gossip.maxFramesQueued': { kind: 'count', allowed: '1 to 16', default: '8' },
+  'operator.publicKey': { kind: 'text', allowed: 'text' },
   'storage.durability': { kind: 'word', allowed: '"relaxed" or "sync"', default: 'relaxed' },
   'storage.persistEvery': { kind: 'duration', allowed: '1ms to 1m', default: '10ms' },
   'storage.inMemory': { kind: 'flag', allowed: 'true or false', default: 'false' },

@@ -14,6 +14,7 @@ mod limiters;
 mod listings;
 mod logging;
 mod node_keys;
+mod operate;
 mod panics;
 mod receipts;
 mod reports;

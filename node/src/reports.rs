@@ -9,6 +9,7 @@ use tallymesh::{CutOff, PeerStatus, Status};
 use crate::decisions::number;
 use crate::error::guard;
 use crate::limiters::with;
+use crate::operate::{OperatorReport, operator_report};
 
 /// One peer, as of the last round.
 #[napi(object)]
@@ -83,6 +84,10 @@ pub struct Rejections {
     pub frames_delayed: f64,
     /// Addresses of peers that were left out.
     pub addresses_refused: f64,
+    /// Cells of replicas that were forgotten.
+    pub cells_forgotten: f64,
+    /// Entries of the operator that were not believed.
+    pub entries_refused: f64,
     /// Connections that did not prove a key.
     pub strangers_refused: f64,
 }
@@ -125,6 +130,8 @@ pub struct StatusReport {
     pub ready: bool,
     /// What it waits for, or does without.
     pub waiting_for: Vec<String>,
+    /// What the operator said.
+    pub operator: Vec<OperatorReport>,
     /// How many counters are held.
     pub counters: f64,
     /// What was rejected.
@@ -163,6 +170,7 @@ fn status_report(status: Status) -> StatusReport {
         cut_off: status.cut_off.map(cut_off_report),
         ready: status.ready,
         waiting_for: status.waiting_for,
+        operator: status.operator.into_iter().map(operator_report).collect(),
         counters: status.counters as f64,
         rejections: Rejections {
             counters_refused: number(rejections.counters_refused),
@@ -176,6 +184,8 @@ fn status_report(status: Status) -> StatusReport {
             frames_refused: number(rejections.frames_refused),
             frames_delayed: number(rejections.frames_delayed),
             addresses_refused: number(rejections.addresses_refused),
+            cells_forgotten: number(rejections.cells_forgotten),
+            entries_refused: number(rejections.entries_refused),
             strangers_refused: number(rejections.strangers_refused),
         },
         clock_behind_ms: number(status.clock_behind_ms),

@@ -307,6 +307,14 @@ impl ConfigBuilder {
         self.set("counters.max_replicas", Value::Count(replicas))
     }
 
+    /// The public half of the operator's key, 64 hex digits: what its private half, an [`OperatorKey`](crate::OperatorKey), has signed
+    /// is done on every node that has it. Without it, [`quarantine`](crate::CounterStore::quarantine) and
+    /// [`forget`](crate::CounterStore::forget) hold on this node alone.
+    #[must_use]
+    pub fn operator_public_key(self, key: impl Into<String>) -> Self {
+        self.set("operator.public_key", Value::Text(key.into()))
+    }
+
     /// The most replicas in one counter; 2 to 1,000,000.
     #[must_use]
     pub fn max_replicas_per_counter(self, replicas: usize) -> Self {
@@ -364,6 +372,7 @@ impl ConfigBuilder {
             sync_timeout: values.duration("gossip.sync_timeout")?,
             credentials,
             key_file: values.key_file()?,
+            operator: values.operator()?,
             insecure: values.flag("gossip.insecure")?,
             peer_exchange: values.flag("gossip.peer_exchange")?,
             gossip: gossip(values)?,

@@ -26,6 +26,7 @@ use crate::credentials::Credentials;
 use tallymesh_core::gossip::GossipSettings;
 use tallymesh_core::id::NodeId;
 use tallymesh_core::limit::Limit;
+use tallymesh_core::operator::OperatorPublicKey;
 use tallymesh_core::table::Bounds;
 
 pub use builder::ConfigBuilder;
@@ -67,6 +68,8 @@ pub struct Config {
     pub(crate) credentials: Option<Credentials>,
     /// Where the cluster's keys were read, or the node's own one; as it was given.
     pub(crate) key_file: Option<String>,
+    /// The public half of the operator's key; without it, nothing is believed that is said to be the operator's.
+    pub(crate) operator: Option<OperatorPublicKey>,
     /// Whether it may be reached, and learn addresses, beyond the loopback interface without a key.
     pub(crate) insecure: bool,
     pub(crate) peer_exchange: bool,

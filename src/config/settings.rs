@@ -129,6 +129,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         "The longest frame, in bytes"),
     row("gossip.max_frames_queued", Count(1, 16), Is("8"),
         "The most frames that wait for a slow peer"),
+    row("operator.public_key", Text, Nothing,
+        "The public half of the operator's key, 64 hex digits, as `tallymesh keygen --operator` prints it: what its private half has signed is done on every node that has it; without it, what an operator does holds on one node alone"),
     row("storage.durability", OneOf(&["relaxed", "sync"]), Is("relaxed"),
         "When counts are written to disk: every `storage.persist_every`, or as soon as there is something to write"),
     row("storage.persist_every", Kind::Duration(MS, MINUTE), Is("10ms"),

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tallymesh_core::operator::OperatorPublicKey;
 use tallymesh_core::time::{self, InvalidDuration, format_duration, whole_ms};
 
 use super::ConfigError;
@@ -310,6 +311,15 @@ impl Values {
             );
         }
         Ok(Some(address.to_string()))
+    }
+
+    /// The public half of the operator's key.
+    pub(super) fn operator(&self) -> Result<Option<OperatorPublicKey>, ConfigError> {
+        let path = "operator.public_key";
+        let Some(text) = self.text(path)? else { return Ok(None) };
+        // Who gives the private half by mistake must not find it in a log.
+        let parsed = text.parse::<OperatorPublicKey>();
+        parsed.map(Some).map_err(|why| invalid(path, HIDDEN, &why.to_string()))
     }
 
     /// Where the peers' addresses come from.

@@ -70,6 +70,9 @@ pub(super) fn values(config: &Config) -> Values {
     set("gossip.max_connections", Value::Count(gossip.links_max));
     set("gossip.max_frame_bytes", Value::Count(gossip.frame_bytes_max));
     set("gossip.max_frames_queued", Value::Count(gossip.frames_queued_max));
+    if let Some(key) = config.operator {
+        set("operator.public_key", Value::Text(key.to_string()));
+    }
     set("storage.durability", Value::Text(config.durability.to_string()));
     if config.durability == Durability::Relaxed {
         set("storage.persist_every", Value::Duration(config.persist_every));

@@ -85,7 +85,7 @@ fn examine_database(
 
 fn report(examination: Examination, kept_aside: Vec<(PathBuf, u64)>) -> CheckReport {
     let Examination { identity, meta, replicas, watermarks, mut counters, .. } = examination;
-    let Examination { records, tombstones, damage, .. } = examination;
+    let Examination { entries: operator, records, tombstones, damage, .. } = examination;
     counters.sort_by(|a, b| a.key.cmp(&b.key));
     let node = meta.as_ref().map(|meta| meta.node.as_str().to_owned());
     let node = node.or_else(|| identity.as_ref().map(|identity| identity.node.clone()));
@@ -101,6 +101,7 @@ fn report(examination: Examination, kept_aside: Vec<(PathBuf, u64)>) -> CheckRep
             checkpoint: meta.as_ref().map_or(0, |meta| meta.checkpoint),
             clock: meta.as_ref().map_or(Timestamp(0), |meta| meta.clock),
             replicas: replicas.collect(),
+            operator,
             counters,
         },
         records,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use tallymesh_core::id::{ReplicaId, Version};
+use tallymesh_core::operator::OperatorEntry;
 use tallymesh_core::storage::StorageError;
 use tallymesh_core::table::CounterState;
 use tallymesh_core::time::Timestamp;
@@ -26,6 +27,8 @@ pub struct Contents {
     pub clock: Timestamp,
     /// Every replica, the node's own incarnations included, with its watermark.
     pub replicas: Vec<(ReplicaId, Version)>,
+    /// What the operator said.
+    pub operator: Vec<OperatorEntry>,
     /// Every counter, by key.
     pub counters: Vec<CounterState>,
 }
@@ -54,6 +57,7 @@ pub fn inspect(data_dir: impl AsRef<Path>) -> Result<Contents, StorageError> {
         (replica, watermark)
     });
     Ok(Contents {
+        operator: recovered.entries.clone(),
         node: recovered.meta.node.as_str().to_owned(),
         boot: dir.identity().map_or(0, |identity| identity.boot),
         format: recovered.meta.format,

@@ -93,9 +93,11 @@ pub(super) async fn start(
                 Ok((started, store)) => {
                     let (table, clock) = (started.table.clone(), started.clock.clone());
                     if tell.send(Ok(started)).is_ok() {
-                        let Some(store) = store else { return disk.without_storage() };
-                        let every = config.persist_every;
                         let (disk, table, clock) = (&*disk, &*table, &*clock);
+                        let Some(store) = store else {
+                            return disk.without_storage(table, clock);
+                        };
+                        let every = config.persist_every;
                         DiskLoop { disk, store, table, clock, every }.run_to_the_end();
                     }
                 }
@@ -122,6 +124,7 @@ fn open(config: &Config) -> Result<(Started, Option<StateStore>), OpenError> {
         let incarnation = Incarnation { boot, nonce: start.nonce };
         let own = ReplicaId { node: node.clone(), incarnation };
         let table = Arc::new(Table::new(own, bounds.clone(), start.hash_seeds).without_storage());
+        table.set_operator_key(config.operator, config.gossip.cluster.clone());
         let clock = Arc::new(Clock::new(Timestamp(0)));
         let members = Vec::new();
         return Ok((Started { table, members, clock, set_aside: None }, None));
@@ -132,6 +135,7 @@ fn open(config: &Config) -> Result<(Started, Option<StateStore>), OpenError> {
         log_line::write(|| log_opening(event, &mut progress));
     })?;
     let Opened { store, table, members, clock: high_water, set_aside, .. } = opened;
+    table.set_operator_key(config.operator, config.gossip.cluster.clone());
     let set_aside = set_aside.map(|(name, damage)| (path.join(name), damage));
     if let Some((path, damage)) = &set_aside {
         log_line::write(|| {
@@ -241,14 +245,36 @@ impl DiskThread {
     }
 
     /// The thread's work where nothing is kept on disk: every flush is done at once.
-    fn without_storage(&self) {
+    fn without_storage(&self, table: &Table, clock: &Clock) {
         loop {
             let (wanted, stop) = self.wait(COMPACT_EVERY);
+            if table.must_reincarnate() {
+                let last = table.own_replica().incarnation.boot;
+                let former = table.reincarnate(Incarnation::boot_after(last, clock.wall().0));
+                self.reincarnated(&former, table);
+            }
             self.progress.send_modify(|progress| progress.done = wanted);
             if stop {
                 return;
             }
         }
+    }
+
+    /// Has the table go on as another replica soon.
+    pub(super) fn want_reincarnation(&self) {
+        self.want();
+    }
+
+    /// The table goes on as another replica: has the gossip begin again, and says so.
+    fn reincarnated(&self, former: &ReplicaId, table: &Table) {
+        self.signals.reincarnated.notify_one();
+        log_line::write(|| {
+            tracing::error!(
+                %former, replica = %table.own_replica(),
+                "the operator had the replica forgotten that this process was: what it had told by now is gone from all counters, \
+                 and it goes on as another one"
+            );
+        });
     }
 
     pub(crate) fn stop(&self) {
@@ -392,6 +418,10 @@ impl DiskLoop<'_> {
         let done = self.disk.progress.borrow().done;
         if let Some(members) = lock(&self.disk.signals.members).take() {
             self.store.set_members(&members);
+        }
+        if self.table.must_reincarnate() {
+            let former = self.store.reincarnate(self.table, self.clock.wall())?;
+            self.disk.reincarnated(&former, self.table);
         }
         let wrote = self.store.write(self.table, self.clock.wall())?;
         if wanted > done {

@@ -60,6 +60,7 @@ pub(super) async fn start(
         table,
         members,
         clock,
+        disk: disk.clone(),
         signals: signals.clone(),
         reporter: Reporter::new(config.other_slots.clone()),
         peers: config.peers.clone(),
@@ -103,6 +104,14 @@ fn event_loop() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
+/// Why a machine is used no more.
+enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// The table goes on as another replica.
+    Reincarnated,
+}
+
 /// What outlives a panic of the thread: above all the socket, so that no other process gets the port meanwhile.
 struct Kept {
     settings: GossipSettings,
@@ -111,6 +120,7 @@ struct Kept {
     /// The members, as of when they were noted last.
     members: Vec<KnownMember>,
     clock: Arc<Clock>,
+    disk: Arc<DiskThread>,
     signals: Arc<Signals>,
     reporter: Reporter,
     /// The list of peers in force.
@@ -134,7 +144,15 @@ impl Kept {
                 Ok(runtime) => self.gossip(runtime),
                 Err(error) => Err(format!("no event loop: {error}")),
             };
-            let Err(why) = ended else { return };
+            let why = match ended {
+                Ok(Ended::Stopped) => return,
+                Ok(Ended::Reincarnated) => {
+                    // With a new machine, since all that it knew of peers was about the former replica.
+                    runtime = event_loop();
+                    continue;
+                }
+                Err(why) => why,
+            };
             let pause = self.stopped(&why);
             if self.signals.wait_for_stop(pause) {
                 return self.leave();
@@ -143,20 +161,15 @@ impl Kept {
         }
     }
 
-    /// Gossips until it is told to stop.
+    /// Gossips until it is told to stop, or the table is another replica's.
     ///
     /// # Errors
     /// Why it stopped although it was not told to.
-    fn gossip(&mut self, runtime: Runtime) -> Result<(), String> {
-        let ended = caught(|| {
-            runtime.block_on(async {
-                self.begin()?.run().await;
-                Ok(())
-            })
-        });
+    fn gossip(&mut self, runtime: Runtime) -> Result<Ended, String> {
+        let ended = caught(|| runtime.block_on(async { Ok(self.begin()?.run().await) }));
         // Closes the connections. A name that is being looked up is not waited for.
         let _ = caught(|| runtime.shutdown_background());
-        ended.and_then(|ended: io::Result<()>| ended.map_err(|error| error.to_string()))
+        ended.and_then(|ended: io::Result<Ended>| ended.map_err(|error| error.to_string()))
     }
 
     fn begin(&mut self) -> io::Result<GossipLoop<'_, Tcp>> {
@@ -243,19 +256,23 @@ struct GossipLoop<'a, T> {
 }
 
 impl<T: Transport> GossipLoop<'_, T> {
-    async fn run(mut self) {
+    async fn run(mut self) -> Ended {
         self.sources.set(self.kept.peers.clone());
         self.sources_changed();
         let signals = self.kept.signals.clone();
         loop {
             #[cfg(test)]
             signals.panic_if_provoked(Worker::Gossip);
+            if self.kept.table.must_reincarnate() {
+                self.kept.disk.want_reincarnation();
+            }
             let behind = self.kept.clock.behind();
             log_line::write(|| self.clock_watch.look(behind));
             signals.asleep.set(Worker::Gossip, self.gossip.must_be_told());
             let until_tick = self.gossip.poll_timeout().saturating_sub(self.kept.clock.monotonic());
             tokio::select! {
                 () = signals.stop.notified() => break,
+                () = signals.reincarnated.notified() => return Ended::Reincarnated,
                 event = self.transport.next_event() => self.input(Input::Link(event)),
                 () = signals.urgent.notified() => self.input(Input::Urgent),
                 () = signals.changed.notified() => self.input(Input::Changed),
@@ -288,6 +305,7 @@ impl<T: Transport> GossipLoop<'_, T> {
             self.tell_if_ready();
         }
         self.say_goodbye().await;
+        Ended::Stopped
     }
 
     /// Says which bounds were reached, also by decisions, which are too short to say anything.

@@ -170,6 +170,13 @@ impl Reporter {
                      to only if they connect to this node or are in gossip.peers"
                 ),
             ),
+            Report::EntryTaken { entry } => {
+                tracing::warn!(%entry, "the operator has said something, and a peer told of it");
+            }
+            Report::EntryRefused { from, error } => self.complain(
+                at,
+                &format!("{from} sent something as the operator's that is not believed: {error}"),
+            ),
             Report::LimitsDiffer { replica, limits } => self.complain(
                 at,
                 &format!(

@@ -43,6 +43,7 @@ use disk_thread::DiskThread;
 pub(crate) use signals::Seen;
 use signals::Signals;
 pub(crate) use slots::open_in_slot;
+use tallymesh_core::operator::OperatorEntry;
 use tallymesh_core::storage::StorageError;
 use tallymesh_core::table::{Bound, Table};
 use wakers::Worker;
@@ -389,6 +390,19 @@ impl Runtime {
             _ => None,
         };
         BoundReport::all(&self.config, held, &self.table.rejections())
+    }
+
+    /// Writes into the log what the operator said to this node.
+    pub(crate) fn operator_said(&self, entry: &OperatorEntry) {
+        log_line::write(|| match entry.is_signed() {
+            true => {
+                tracing::warn!(%entry, "the operator has said something to this node, which tells the others")
+            }
+            false => tracing::warn!(
+                %entry,
+                "the operator has said something to this node; it holds here alone, since there is no operator.public_key"
+            ),
+        });
     }
 
     /// Whether [`close`](Self::close) was called.

@@ -24,6 +24,8 @@ pub(crate) struct Signals {
     pub changed: Notify,
     pub asleep: WakeFlags,
     pub stop: Notify,
+    /// The table goes on as another replica.
+    pub reincarnated: Notify,
     pub seen: Mutex<Seen>,
     /// The members, where they are not on disk yet.
     pub members: Mutex<Option<Vec<KnownMember>>>,

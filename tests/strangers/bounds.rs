@@ -21,16 +21,23 @@ fn digest(from: u64) -> Message {
         end: Timestamp(0),
     };
     let entries = (from..from + 600).map(entry).collect();
-    Message::Digest { after: None, entries, last: false, others: None, buckets: Vec::new() }
+    Message::Digest {
+        after: None,
+        entries,
+        last: false,
+        others: None,
+        buckets: Vec::new(),
+        operator: None,
+    }
 }
 
 /// The next part of the digest before.
 fn digest_goes_on(from: u64) -> Message {
-    let Message::Digest { entries, last, others, buckets, .. } = digest(from) else {
+    let Message::Digest { entries, last, others, buckets, operator, .. } = digest(from) else {
         unreachable!()
     };
     let after = (from > 0).then(|| unmet(from - 1));
-    Message::Digest { after, entries, last, others, buckets }
+    Message::Digest { after, entries, last, others, buckets, operator }
 }
 
 fn part(replica: ReplicaId, chain: u32, part: u32) -> Message {

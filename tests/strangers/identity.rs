@@ -182,7 +182,14 @@ async fn what_never_comes_is_not_waited_for() {
             end: Timestamp(u64::MAX >> 1),
         };
         let (entries, buckets) = (vec![entry], Vec::new());
-        let promise = Message::Digest { after: None, entries, last: true, others: None, buckets };
+        let promise = Message::Digest {
+            after: None,
+            entries,
+            last: true,
+            others: None,
+            buckets,
+            operator: None,
+        };
         let _ = peer.say(&[hello(&stranger(1)), promise]).await;
         while peer.hear().await.is_ok() {
             let _ = peer.say(&[Message::Ping {}]).await;

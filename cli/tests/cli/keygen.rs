@@ -1,6 +1,6 @@
 //! The command that makes keys.
 
-use tallymesh::{ClusterKey, Config, NodeKey};
+use tallymesh::{ClusterKey, Config, NodeKey, OperatorKey};
 
 use crate::{tallymesh, text};
 
@@ -70,4 +70,22 @@ fn a_key_of_a_node_is_made_beside_its_public_half() {
     let none = tallymesh(&["keygen", "--public", path]);
     assert_eq!(none.status.code(), Some(1));
     assert!(text(&none.stderr).contains("64 hex digits, not 6"), "{}", text(&none.stderr));
+}
+
+#[test]
+fn an_operators_private_key_is_printed_and_its_public_half_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("operator.key");
+    let path = path.to_str().unwrap();
+    let printed = tallymesh(&["keygen", "--operator"]);
+    let written = tallymesh(&["keygen", "--operator", "--out", path]);
+    let secrets = [text(&printed.stdout), std::fs::read_to_string(path).unwrap()];
+    for (secret, said) in secrets.iter().zip([&printed.stderr, &written.stderr]) {
+        let key: OperatorKey = secret.parse().unwrap();
+        let (said, public) = (text(said), key.public().to_string());
+        assert!(said.contains(&format!("operator.public_key = \"{public}\"")), "{said}");
+        assert!(!said.contains(secret.trim()));
+        Config::builder("a").in_memory().operator_public_key(public).build().unwrap();
+    }
+    assert_ne!(secrets[0], secrets[1]);
 }

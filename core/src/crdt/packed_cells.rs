@@ -37,8 +37,17 @@ impl Default for PackedCells {
 impl PackedCells {
     /// Cells that ascend by replica; one of the own replica must have something subtracted. They count as written.
     pub(super) fn of_ascending(cells: &[(ReplicaIndex, Cell)]) -> PackedCells {
+        PackedCells::of_cells(cells, false)
+    }
+
+    /// As [`of_ascending`](Self::of_ascending), of what is left of other cells: the next checkpoint writes all of them.
+    pub(super) fn of_kept(cells: &[(ReplicaIndex, Cell)]) -> PackedCells {
+        PackedCells::of_cells(cells, true)
+    }
+
+    fn of_cells(cells: &[(ReplicaIndex, Cell)], changed: bool) -> PackedCells {
         if cells.len() > PACKED_CELLS_MAX {
-            let pages = CellPages::of_ascending(cells.iter().copied(), false);
+            let pages = CellPages::of_ascending(cells.iter().copied(), changed);
             return PackedCells::Many(Box::new(pages));
         }
         let mut bytes = Vec::new();

@@ -1,5 +1,7 @@
 //! A PN-counter as one replica holds it: its own cell, which it alone writes, and copies of the peers' cells.
 
+mod counted;
+
 use alloc::vec::Vec;
 
 use super::packed_cells::PackedCells;
@@ -38,7 +40,7 @@ pub struct PnCounter {
     at: u64,
     p0: u64,
     own: Cell,
-    /// `sum p - sum n` over `peers`, so that a read need not walk them; at its bounds it means nothing.
+    /// `sum p - sum n` over those of `peers` that count, so that a read need not walk them; at its bounds it means nothing.
     peers_net: i64,
     /// In the place of the own replica, whose cell stands apart, is the mark `n0`, if there is one: few counters have it, so
     /// it is no field of all.
@@ -68,7 +70,7 @@ impl PnCounter {
         peers.dedup_by_key(|(replica, _)| *replica);
         let peers = PackedCells::of_ascending(&peers);
         let mut counter = PnCounter { generation, peers, ..PnCounter::default() };
-        counter.sum_up();
+        counter.recount(|_| true);
         counter.raise(marks);
         counter
     }
@@ -84,6 +86,7 @@ impl PnCounter {
         own.saturating_add(self.peers_net).max(0) as u64
     }
 
+    /// Of all cells: so much is in the counted ones alone that the others make no difference to any limit.
     #[cold]
     fn value_of_cells(&self) -> u64 {
         let sum = |of: fn(&Cell) -> u64| {
@@ -239,6 +242,21 @@ impl PnCounter {
         cell: Cell,
         marks: Marks,
     ) -> (Merged, bool) {
+        self.merge_where(replica, generation, cell, marks, |_| true)
+    }
+
+    /// As [`merge`](Self::merge), where some replicas' cells are held and taken for 0.
+    ///
+    /// # Panics
+    /// As [`merge`](Self::merge).
+    pub fn merge_where(
+        &mut self,
+        replica: ReplicaIndex,
+        generation: u32,
+        cell: Cell,
+        marks: Marks,
+        counts: impl Fn(ReplicaIndex) -> bool,
+    ) -> (Merged, bool) {
         assert_ne!(replica, ReplicaIndex::OWN, "only its owner writes a cell");
         if generation < self.generation {
             return (Merged::Superseded, false);
@@ -256,7 +274,7 @@ impl PnCounter {
         let merged = held.map_or(cell, |held| held.merge(cell));
         if held != Some(merged) {
             self.peers.set(replica, merged);
-            self.sum_up_change(held.unwrap_or_default(), merged);
+            self.sum_up_change(replica, (held.unwrap_or_default(), merged), counts);
             (Merged::New, grew)
         } else if merged == cell {
             (Merged::Known, grew)
@@ -270,17 +288,19 @@ impl PnCounter {
     }
 
     /// Corrects the sum by one cell; where it is at its bounds, all cells are summed up.
-    fn sum_up_change(&mut self, before: Cell, after: Cell) {
+    fn sum_up_change(
+        &mut self,
+        replica: ReplicaIndex,
+        (before, after): (Cell, Cell),
+        counts: impl Fn(ReplicaIndex) -> bool,
+    ) {
         match self.peers_net.abs() == NET_MAX {
-            true => self.sum_up(),
-            false => {
-                self.peers_net = bounded(i128::from(self.peers_net) + net(after) - net(before))
+            true => self.recount(counts),
+            false if counts(replica) => {
+                self.peers_net = bounded(i128::from(self.peers_net) + net(after) - net(before));
             }
+            false => {}
         }
-    }
-
-    fn sum_up(&mut self) {
-        self.peers_net = bounded(self.peers().map(|(_, cell)| net(cell)).sum());
     }
 }
 

@@ -35,6 +35,7 @@ pub(super) struct DigestPart {
     pub last: bool,
     pub others: Option<u32>,
     pub buckets: Vec<u32>,
+    pub operator: Option<u64>,
 }
 
 /// How far the comparison with one peer has come.
@@ -94,6 +95,7 @@ impl Gossip {
                 last,
                 others: last.then(|| sums.total()),
                 buckets: if last { buckets.clone() } else { Vec::new() },
+                operator: self.table.entries_checksum(now.wall).filter(|_| last),
             });
             after = part.last().map(|entry| entry.replica.clone());
         }
@@ -114,7 +116,7 @@ impl Gossip {
 
     /// Takes in a part of a digest.
     pub(super) fn digest(&mut self, now: Now, link: LinkId, peer: &ReplicaId, part: DigestPart) {
-        let DigestPart { after, entries, last, others, buckets } = part;
+        let DigestPart { after, entries, last, others, buckets, operator } = part;
         let end = entries.last().map(|entry| entry.replica.clone());
         let names_own = entries.iter().find(|entry| entry.replica == self.own);
         let covers_own = after.as_ref().is_none_or(|after| *after < self.own)
@@ -137,6 +139,7 @@ impl Gossip {
         if last {
             let named = core::mem::take(named);
             self.compare_others(now, link, &named, others, &buckets);
+            self.compare_operator(now, link, operator);
         }
         self.pump(now, link);
     }
@@ -217,6 +220,9 @@ impl Gossip {
         for theirs in entries {
             if theirs.replica == self.own {
                 self.look_into_own_entry(now, link, theirs);
+                continue;
+            }
+            if self.table.has_forgotten(&theirs.replica) {
                 continue;
             }
             if theirs.watermark > self.table.version_max(now.wall, &theirs.replica) {

@@ -8,6 +8,7 @@ use core::time::Duration;
 use super::cause::Cause;
 use crate::id::{ReplicaId, Version};
 use crate::link::{LinkEvent, LinkId};
+use crate::operator::OperatorEntry;
 use crate::table::{Bound, Names, Sides};
 use crate::wire::CloseReason;
 
@@ -199,6 +200,18 @@ pub enum Report {
     BoundReached {
         /// Which bound.
         bound: Bound,
+    },
+    /// A peer sent something as the operator's that is not believed; it was dropped.
+    EntryRefused {
+        /// The peer.
+        from: ReplicaId,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// The operator has said something, and a peer told of it.
+    EntryTaken {
+        /// What it says.
+        entry: OperatorEntry,
     },
     /// Limits say something else at a peer than here, so that together they hold neither.
     LimitsDiffer {

@@ -77,9 +77,13 @@ impl Gossip {
             self.end_rest(now);
         }
         match message {
-            Message::Digest { after, entries, last, others, buckets } => {
-                let part = DigestPart { after, entries, last, others, buckets };
+            Message::Digest { after, entries, last, others, buckets, operator } => {
+                let part = DigestPart { after, entries, last, others, buckets, operator };
                 self.digest(now, link, peer, part);
+            }
+            Message::OperatorAsk { known } => self.tell_operator(now, link, &known),
+            Message::OperatorEntries { entries } => {
+                self.hear_operator(now, link, peer, &entries);
             }
             Message::Entries { entries, last } => self.entries(now, link, peer, &entries, last),
             Message::Push { replica, updates, .. } if replica == self.own => {

@@ -10,6 +10,7 @@ use core::time::Duration;
 use super::chain::IncomingChains;
 use super::comparison::Comparison;
 use super::feed::Feed;
+use super::operator::OperatorExchange;
 use super::peer_clock::PeerClock;
 use super::peers::PeerAbsence;
 use super::streams::Streams;
@@ -67,6 +68,8 @@ pub(super) struct Link {
     pub comparison: Comparison,
     /// Whether the peer owes an answer.
     pub probe: Probe,
+    /// What the two ask each other of the operator's entries.
+    pub operator: OperatorExchange,
 }
 
 impl Link {
@@ -103,6 +106,7 @@ impl Link {
             grace: None,
             comparison: Comparison::default(),
             probe: Probe::default(),
+            operator: OperatorExchange::default(),
         }
     }
 

@@ -92,6 +92,9 @@ mod leaving_tests;
 mod limits;
 mod link;
 mod members;
+mod operator;
+#[cfg(test)]
+mod operator_tests;
 mod own_word;
 #[cfg(test)]
 mod own_word_tests;

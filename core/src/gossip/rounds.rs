@@ -15,6 +15,9 @@ use crate::table::{DirtySet, SlotId};
 use crate::time::{Now, Timestamp};
 use crate::wire::Message;
 
+/// How many pages of the table a round takes at least to what the operator said: all of a small table at once.
+const HEEDED_PAGES_MIN: usize = 64;
+
 /// When the next round and the next digests are due, on the monotonic clock.
 #[derive(Debug)]
 pub(super) struct Timers {
@@ -78,7 +81,8 @@ impl Gossip {
             self.tell_members(link);
         }
         self.ask_whether_there(now);
-        self.sweep.run(&self.table, now);
+        let pages = self.sweep.run(&self.table, now);
+        self.table.heed(now.wall, pages.max(HEEDED_PAGES_MIN));
         // Rounds at the same beat on all nodes add up to twice the overshoot, so each interval is drawn again.
         let factor = 0.9 + self.jitter() / 5.0;
         self.timers.next_round = now.monotonic + self.settings.interval.mul_f64(factor);

@@ -21,11 +21,13 @@ impl Sweep {
         Sweep { swept_at: now, next: None }
     }
 
-    /// Sweeps what is due since the last call.
-    pub(super) fn run(&mut self, table: &Table, now: Now) {
-        for _ in 0..self.pages_due(now.monotonic, table.pages()) {
+    /// Sweeps what is due since the last call; returns how many pages that were.
+    pub(super) fn run(&mut self, table: &Table, now: Now) -> usize {
+        let due = self.pages_due(now.monotonic, table.pages());
+        for _ in 0..due {
             self.next = table.sweep(now.wall, self.next);
         }
+        due
     }
 
     /// How many of a table's pages are due, rounded up.

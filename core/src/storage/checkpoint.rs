@@ -186,6 +186,8 @@ impl CheckpointWriter {
         for number in self.numbers.take_unused() {
             self.store.remove(&replica_key(number))?;
         }
+        // Before what they bring about.
+        let wrote_entries = self.write_entries(table)?;
         table.harvest(DirtySet::All);
         // First what is forgotten: a replica may have come back since.
         for replica in table.take_forgotten() {
@@ -204,7 +206,7 @@ impl CheckpointWriter {
         self.meta.checkpoint += 1;
         let ended = core::mem::take(&mut self.ended);
         let left_pages = core::mem::take(&mut self.left_pages);
-        let mut wrote = !ended.is_empty() || !left_pages.is_empty();
+        let mut wrote = wrote_entries || !ended.is_empty() || !left_pages.is_empty();
         for key in ended {
             self.bury_counter(&key)?;
         }

@@ -161,6 +161,26 @@ impl DataDir {
             true => stored,
             false => Incarnation::boot_after(stored, clock.0),
         };
+        self.write_boot(node, boot)?;
+        Ok(boot)
+    }
+
+    /// Takes the next boot number while the node runs, durably.
+    ///
+    /// # Errors
+    /// When the file system returns an error.
+    pub(super) fn next_boot_while_open(
+        &mut self,
+        node: &NodeId,
+        clock: Timestamp,
+    ) -> Result<u64, StorageError> {
+        let in_identity = self.identity.as_ref().map_or(0, |identity| identity.boot);
+        let boot = Incarnation::boot_after(in_identity, clock.0);
+        self.write_boot(node, boot)?;
+        Ok(boot)
+    }
+
+    fn write_boot(&mut self, node: &NodeId, boot: u64) -> Result<(), StorageError> {
         let known = self.identity.as_ref();
         self.write_identity(Identity {
             // It stays until the database has another.
@@ -169,8 +189,7 @@ impl DataDir {
             boot,
             database: self.was_used(),
             others: known.map_or_else(Fields::default, |identity| identity.others.clone()),
-        })?;
-        Ok(boot)
+        })
     }
 
     /// If the database has format 1, puts one of the present format in its place that holds the same; otherwise returns it as it is.

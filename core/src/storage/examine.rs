@@ -19,6 +19,7 @@ use super::rejected::{hex, name_of};
 use super::walk::{BadCounter, BadMeta, Rejected, Visitor, read_meta, walk, walk_unknown};
 use super::{Files, KvStore, StorageError};
 use crate::id::{ReplicaId, Version};
+use crate::operator::OperatorEntry;
 use crate::table::{CounterState, StoredCounter};
 
 /// What is wrong with one piece of a data directory.
@@ -61,6 +62,8 @@ pub struct Examination {
     pub watermarks: BTreeMap<u32, Version>,
     /// Every counter whose key can be read; of a damaged one, cells may be missing.
     pub counters: Vec<CounterState>,
+    /// What the operator said.
+    pub entries: Vec<OperatorEntry>,
     /// How many records there are, damaged ones included.
     pub records: u64,
     /// How many of them are tombstones.
@@ -228,6 +231,10 @@ impl Visitor for Lenient<'_> {
     }
 
     fn replica(&mut self, _: u32, _: ReplicaRecord) {}
+
+    fn entry(&mut self, entry: OperatorEntry) {
+        self.examination.entries.push(entry);
+    }
 
     fn bad_replica(&mut self, key: &[u8], why: DamagedRecord) {
         self.found(format!("{}: {why}", name_of(key)), Consequence::SetAside);

@@ -11,6 +11,9 @@ mod checkpoint;
 mod clock_mark;
 mod conformance;
 mod directory;
+mod entries;
+#[cfg(test)]
+mod entries_tests;
 mod error;
 mod examine;
 mod fields;

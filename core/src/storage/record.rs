@@ -9,6 +9,8 @@
 //! "w" number, 4 bytes BE   a page of what is kept of replicas: their watermarks and ends
 //! "m"                      meta: the last checkpoint
 //! "n" node name            a member of the cluster
+//! "o" length of the kind,
+//!     kind, subject        an entry of the operator
 //! ```
 //! Every value is `CRC-32 of key and rest (4 bytes LE)`, then the rest in MessagePack. Counters and pages are arrays of fixed
 //! places; all else is a map, in which what this version does not know is kept.
@@ -30,6 +32,7 @@ pub(super) const PAGE_PREFIX: u8 = b'p';
 pub(super) const MARKS_PREFIX: u8 = b'w';
 pub(super) const REPLICA_PREFIX: u8 = b'r';
 pub(super) const MEMBER_PREFIX: u8 = b'n';
+pub(super) const ENTRY_PREFIX: u8 = b'o';
 pub(super) const META_KEY: &[u8] = b"m";
 
 /// The version of this format.

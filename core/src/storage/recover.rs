@@ -9,6 +9,7 @@ use super::record::{DamagedRecord, FORMAT, Meta, REPLICA_PREFIX, ReplicaRecord, 
 use super::walk::{BadCounter, BadMeta, Rejected, Visitor, Walked, number_of, walk, walk_unknown};
 use super::{Fields, KvStore, StorageError};
 use crate::id::{NodeId, ReplicaId};
+use crate::operator::OperatorEntry;
 use crate::table::{ReplicaMark, StoredCounter};
 use crate::time::Timestamp;
 
@@ -25,6 +26,8 @@ pub struct Recovered {
     pub tombstones: Vec<Vec<u8>>,
     /// Bytes of keys and values of counters and their pages.
     pub live_bytes: u64,
+    /// What the operator said.
+    pub entries: Vec<OperatorEntry>,
     /// What is kept of replicas.
     pub(super) marks: ReplicaMarks,
     /// How many records of counters and pages have a cell of each number.
@@ -137,6 +140,7 @@ pub fn recover(
         damaged: 0,
         tombstones: Vec::new(),
         void_pages: Vec::new(),
+        entries: Vec::new(),
         kept: Kept::default(),
         rejected: Vec::new(),
     };
@@ -149,7 +153,8 @@ pub fn recover(
         Err(Stop::Empty) => return Ok(None),
         Err(Stop::Failed(error)) => return Err(error),
     };
-    let Strict { records: all, damaged, tombstones, void_pages, mut kept, rejected, .. } = strict;
+    let Strict { records: all, damaged, tombstones, void_pages, entries, .. } = strict;
+    let (mut kept, rejected) = (strict.kept, strict.rejected);
     if damaged > 0 {
         return Err(Damage::Records { damaged, all }.into());
     }
@@ -174,6 +179,7 @@ pub fn recover(
         replicas,
         tombstones,
         live_bytes,
+        entries,
         marks,
         named,
         void_pages,
@@ -218,6 +224,7 @@ struct Strict<'a, F> {
     damaged: u64,
     tombstones: Vec<Vec<u8>>,
     void_pages: Vec<Vec<u8>>,
+    entries: Vec<OperatorEntry>,
     kept: Kept,
     rejected: Vec<Rejected>,
 }
@@ -259,6 +266,11 @@ impl<F: FnMut(StoredCounter<'_>)> Visitor for Strict<'_, F> {
         if !record.others.is_empty() {
             self.kept.replicas.insert(record.replica(), record.others);
         }
+    }
+
+    fn entry(&mut self, entry: OperatorEntry) {
+        self.records += 1;
+        self.entries.push(entry);
     }
 
     fn bad_replica(&mut self, _: &[u8], _: DamagedRecord) {

@@ -4,7 +4,7 @@
 use alloc::format;
 use alloc::string::String;
 
-use super::record::{COUNTER_PREFIX, MARKS_PREFIX, PAGE_PREFIX, counter_of_page};
+use super::record::{COUNTER_PREFIX, ENTRY_PREFIX, MARKS_PREFIX, PAGE_PREFIX, counter_of_page};
 use super::state_store::OpenEvent;
 use super::walk::{Rejected, number_of};
 use super::{Files, StorageError};
@@ -39,6 +39,7 @@ pub(super) fn name_of(key: &[u8]) -> String {
     let (what, counter_key) = match key.first() {
         Some(&COUNTER_PREFIX) => ("", key.get(1..)),
         Some(&PAGE_PREFIX) => ("cells of ", counter_of_page(key)),
+        Some(&ENTRY_PREFIX) => return format!("operator's entry {}", hex(key)),
         Some(&MARKS_PREFIX) => return format!("watermark record {}", hex(key)),
         _ => {
             return match number_of(key) {

@@ -110,6 +110,7 @@ impl StateStore {
         let (storage, recovered, set_aside) = match found {
             Found::Whole(storage, recovered) => {
                 restore.finish(recovered.marks());
+                table.restore_entries(recovered.meta.clock.max(clock), recovered.entries.clone());
                 (storage, Some(recovered), None)
             }
             Found::New(storage) => (storage, None, None),
@@ -161,6 +162,19 @@ impl StateStore {
         });
         self.members = members;
         written
+    }
+
+    /// Has the table [go on as another replica](Table::reincarnate), once its boot number is durable; returns the former one.
+    ///
+    /// # Errors
+    /// When the file system returns an error; then nothing has changed, and it is to be tried again.
+    pub fn reincarnate(
+        &mut self,
+        table: &Table,
+        clock: Timestamp,
+    ) -> Result<ReplicaId, StorageError> {
+        let boot = self.dir.next_boot_while_open(&self.node, clock)?;
+        Ok(table.reincarnate(boot))
     }
 
     /// These are the members of the cluster from now on. They are written with the next checkpoint, but for when each was heard,

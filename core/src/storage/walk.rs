@@ -13,17 +13,19 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::entries::EntryRecord;
 use super::format_1;
 use super::marks::{MarksRecord, ReplicaMarks};
 use super::record::{
-    COUNTER_PREFIX, CounterRecord, DamagedRecord, FORMAT, MARKS_PREFIX, MEMBER_PREFIX, META_KEY,
-    Meta, NOBODY, PAGE_PREFIX, REPLICA_PREFIX, ReplicaRecord, StateRecord, Totals, counter_of_page,
-    format_of, head_of, read, unwrapped,
+    COUNTER_PREFIX, CounterRecord, DamagedRecord, ENTRY_PREFIX, FORMAT, MARKS_PREFIX,
+    MEMBER_PREFIX, META_KEY, Meta, NOBODY, PAGE_PREFIX, REPLICA_PREFIX, ReplicaRecord, StateRecord,
+    Totals, counter_of_page, format_of, head_of, read, unwrapped,
 };
 use super::{KvStore, StorageError};
 use crate::crdt::{Cell, Marks};
 use crate::id::ReplicaId;
 use crate::key::CounterKey;
+use crate::operator::OperatorEntry;
 use crate::table::{AtRest, StoredCounter};
 
 /// What is made of the records.
@@ -37,7 +39,10 @@ pub(super) trait Visitor {
     /// One replica, by its number.
     fn replica(&mut self, number: u32, replica: ReplicaRecord);
 
-    /// A replica's record, or a page of what is kept of replicas, that is damaged.
+    /// One entry of the operator.
+    fn entry(&mut self, entry: OperatorEntry);
+
+    /// A replica's record, a page of what is kept of replicas, or an entry of the operator, that is damaged.
     fn bad_replica(&mut self, key: &[u8], why: DamagedRecord);
 
     /// All replicas have been read, and what is kept of them.
@@ -143,6 +148,8 @@ pub(super) fn walk<V: Visitor>(store: &dyn KvStore, visitor: &mut V) -> Result<W
     if let Some(meta) = &walked.meta {
         walked.marks.adopt(&meta.watermarks, &meta.ends);
     }
+    let scanned = store.scan(&[ENTRY_PREFIX], &mut |key, value| walk_entry(key, value, visitor));
+    scanned.or_else(|error| visitor.unreadable("the entries of the operator", error))?;
     visitor.replicas_end(&walked.replicas, &walked.marks);
     let scanned = store.scan(&[PAGE_PREFIX], &mut |key, value| {
         walked.page(key, value, visitor);
@@ -164,7 +171,8 @@ pub(super) fn walk_unknown<V: Visitor>(
     visitor: &mut V,
 ) -> Result<(), V::Stop> {
     // By their first letters, so that the counters are not read once more.
-    let known = [COUNTER_PREFIX, PAGE_PREFIX, REPLICA_PREFIX, MARKS_PREFIX, MEMBER_PREFIX];
+    let known =
+        [COUNTER_PREFIX, PAGE_PREFIX, REPLICA_PREFIX, MARKS_PREFIX, MEMBER_PREFIX, ENTRY_PREFIX];
     for first in (0..=u8::MAX).filter(|first| !known.contains(first)) {
         let scanned = store.scan(&[first], &mut |key, value| {
             if key != META_KEY {
@@ -174,6 +182,21 @@ pub(super) fn walk_unknown<V: Visitor>(
         scanned.or_else(|error| visitor.unreadable("the other records", error))?;
     }
     Ok(())
+}
+
+fn walk_entry(key: &[u8], value: &[u8], visitor: &mut impl Visitor) {
+    let (record, crc) = match unwrapped(key, value) {
+        Ok(unwrapped) => unwrapped,
+        Err(damage) => return visitor.bad_replica(key, damage),
+    };
+    match read::<EntryRecord>(record).ok().and_then(|record| record.entry(key)) {
+        Some(entry) => visitor.entry(entry),
+        None => {
+            let why =
+                "it is no entry of the operator, or stands under the key of another".to_owned();
+            visitor.rejected(Rejected::of(key, value, crc, why, Some(Vec::new())));
+        }
+    }
 }
 
 pub(super) fn read_meta(store: &dyn KvStore) -> Result<Option<Meta>, BadMeta> {

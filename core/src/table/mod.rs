@@ -24,6 +24,9 @@ mod forgetting;
 mod forgetting_tests;
 #[cfg(test)]
 mod handle_tests;
+mod heeding;
+#[cfg(test)]
+mod heeding_tests;
 mod index;
 mod op;
 mod persistence;
@@ -31,6 +34,7 @@ mod plausible;
 #[cfg(test)]
 mod plausible_tests;
 mod read;
+mod reincarnate;
 mod rejections;
 mod replicas;
 mod replication;
@@ -62,6 +66,7 @@ pub use attribution::{Bringers, Brought, CROSSINGS_MAX, Crossing, LINKS_MAX};
 pub use bounds::{Bound, Bounds, GRACE_MAX};
 pub use digest::BucketSums;
 pub use division::{Names, Sides};
+pub use heeding::{EntryStatus, Taken};
 pub use op::{CountError, Op, OpResult};
 pub use persistence::{AtRest, ChangedCounter, Extent, Restore, StoredCounter, Unpersisted};
 pub use read::{CounterState, CounterSummary};
@@ -75,6 +80,7 @@ pub use slot::{CachedSlot, SlotId, SlotRef};
 use crate::crdt::{Cell, PnCounter, ReplicaIndex};
 use crate::id::{NodeId, ReplicaId};
 use crate::key::limit_of;
+use crate::operator::OperatorList;
 use division::Division;
 use rejections::RejectionCounts;
 use replicas::Replicas;
@@ -105,6 +111,8 @@ pub const SLOTS_PER_LOCK: usize = 32;
 /// - **Compare** (`digest`): [`digest_of`](Table::digest_of), [`bucket_sums`](Table::bucket_sums) and
 ///   [`digest_of_bucket`](Table::digest_of_bucket) say what is here, for peers to compare with theirs.
 /// - **Forget** (`forgetting`): [`forget_ended`](Table::forget_ended) drops the replicas of which nothing is left.
+/// - **Heed** (`heeding`): [`take_entry`](Table::take_entry) takes what the operator says, [`heed`](Table::heed) brings it about;
+///   [`reincarnate`](Table::reincarnate) has the node go on as another replica.
 /// - **Receive** (`replication`): [`apply`](Table::apply) merges a peer's cells, [`complete`](Table::complete) moves a
 ///   watermark. **Doubt** (`plausible`): [`version_max`](Table::version_max) is the most that is believed,
 ///   [`outgrow`](Table::outgrow) corrects what was believed of this replica.
@@ -131,6 +139,10 @@ pub struct Table {
     begins: AtomicBool,
     /// A limit that heeds cuts was asked.
     heeded: AtomicBool,
+    /// What the operator has said. Locked before the replicas.
+    operator: Mutex<OperatorList>,
+    /// The operator had the own replica forgotten: see `reincarnate`.
+    must_reincarnate: AtomicBool,
     bounds: Bounds,
     hasher: RandomState,
     rejected: RejectionCounts,
@@ -150,6 +162,8 @@ impl Table {
             sides: AtomicU64::new(0),
             division: Mutex::default(),
             heeded: AtomicBool::new(false),
+            must_reincarnate: AtomicBool::new(false),
+            operator: Mutex::new(OperatorList::new(bounds.future_max, bounds.grace)),
             bounds,
             hasher: RandomState::with_seeds(a, b, c, d),
             rejected: RejectionCounts::default(),

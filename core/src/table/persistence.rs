@@ -99,6 +99,7 @@ pub enum Extent {
 impl Table {
     /// Lists every counter for the next checkpoint, for a storage that is empty.
     pub fn mark_all_unpersisted(&self) {
+        self.unwrite_entries();
         self.lock_replicas().change_all();
         for shard_index in 0..self.shards.len() {
             let mut from = 0;

@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 pub struct CounterState {
     /// What it counts.
     pub key: CounterKey,
-    /// `sum p - sum n`, at least 0.
+    /// `sum p - sum n`, at least 0, without the cells of nodes that the operator has in quarantine.
     pub value: u64,
     /// How often it was reset.
     pub generation: u32,
@@ -206,7 +206,8 @@ pub(super) fn next_page(from: SlotId, end: u32, slots: u32) -> Option<SlotId> {
 
 #[expect(clippy::expect_used, reason = "no slot is filled with a key that was not checked")]
 fn state_of(slot: &Slot, replicas: &Replicas) -> CounterState {
-    at_rest(slot, replicas).to_state().expect("a slot's key is valid")
+    let state = at_rest(slot, replicas).to_state().expect("a slot's key is valid");
+    CounterState { value: slot.counter.value(), ..state }
 }
 
 #[expect(clippy::expect_used, reason = "no slot is filled with a key that was not checked")]

@@ -46,6 +46,11 @@ pub struct Rejections {
     pub frames_delayed: u64,
     /// How often addresses of peers were left out, because there were as many as a node takes (4,096).
     pub addresses_refused: u64,
+    /// Cells from peers that are of a replica which the operator had forgotten.
+    pub cells_forgotten: u64,
+    /// Entries of the operator that a peer sent and that were dropped: not signed by the operator's key, not asked for, none at
+    /// all, or one too many.
+    pub entries_refused: u64,
     /// Connections that came in and were closed, because they did not prove that they have a key of the cluster, or of a member.
     pub strangers_refused: u64,
 }
@@ -74,6 +79,8 @@ pub(super) struct RejectionCounts {
     messages_unknown: AtomicU64,
     addresses_implausible: AtomicU64,
     strangers_refused: AtomicU64,
+    cells_forgotten: AtomicU64,
+    entries_refused: AtomicU64,
 }
 
 impl RejectionCounts {
@@ -103,6 +110,14 @@ impl RejectionCounts {
         self.addresses_implausible.fetch_add(addresses, Ordering::Relaxed);
     }
 
+    pub(super) fn cells_forgotten(&self, cells: usize) {
+        self.cells_forgotten.fetch_add(cells as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn entries_refused(&self, entries: usize) {
+        self.entries_refused.fetch_add(entries as u64, Ordering::Relaxed);
+    }
+
     pub(super) fn stranger_refused(&self) {
         self.strangers_refused.fetch_add(1, Ordering::Relaxed);
     }
@@ -123,6 +138,8 @@ impl RejectionCounts {
             frames_refused: refused(Bound::FrameBytes),
             frames_delayed: refused(Bound::FramesQueued),
             addresses_refused: refused(Bound::Addresses),
+            cells_forgotten: self.cells_forgotten.load(Ordering::Relaxed),
+            entries_refused: self.entries_refused.load(Ordering::Relaxed),
             strangers_refused: self.strangers_refused.load(Ordering::Relaxed),
         }
     }

@@ -9,6 +9,7 @@ use super::SlotId;
 use super::attribution::{Bringers, Crossings};
 use super::begun::Beginners;
 use super::digest::bucket_of;
+use super::heeding::Heeding;
 use super::slot::Slot;
 use super::update_log::UpdateLog;
 use super::version_map::VersionMap;
@@ -49,6 +50,23 @@ pub(super) struct Replica {
     is_changed: bool,
 }
 
+impl Replica {
+    /// A replica of which nothing is known yet.
+    fn new(id: ReplicaId, bucket: usize) -> Replica {
+        Replica {
+            id,
+            watermark: Version::ZERO,
+            end: Timestamp(0),
+            look_at: Timestamp(0),
+            log: UpdateLog::default(),
+            ahead: VersionMap::default(),
+            bucket,
+            sum: 0,
+            is_changed: false,
+        }
+    }
+}
+
 /// All replicas that matter still; the own one is the first.
 #[derive(Debug)]
 pub(super) struct Replicas {
@@ -68,6 +86,8 @@ pub(super) struct Replicas {
     pub has_storage: bool,
     /// The cells that took a counter over its limit.
     pub crossings: Crossings,
+    /// What the operator has said of replicas.
+    pub heeding: Heeding,
     /// Whose cells began newer generations here.
     pub begun: Beginners,
     /// The longest grace that any node of the cluster has, as far as is known.
@@ -90,6 +110,7 @@ impl Replicas {
             forgotten: Vec::new(),
             has_storage: true,
             crossings: Crossings::default(),
+            heeding: Heeding::default(),
             begun: Beginners::default(),
             grace,
         };
@@ -120,19 +141,13 @@ impl Replicas {
         let index = ReplicaIndex(u32::try_from(self.known.len()).ok()?);
         let bucket = bucket_of(id);
         self.in_bucket.get_mut(bucket)?.insert(index);
-        self.known.push(Some(Box::new(Replica {
-            id: id.clone(),
-            watermark: Version::ZERO,
-            end: Timestamp(0),
-            look_at: Timestamp(0),
-            log: UpdateLog::default(),
-            ahead: VersionMap::default(),
-            bucket,
-            sum: 0,
-            bringers: Bringers::default(),
-            is_changed: false,
-        })));
+        self.known.push(Some(Box::new(Replica::new(id.clone(), bucket))));
         self.by_id.insert(id.clone(), index);
+        if index == ReplicaIndex::OWN {
+            self.heeding.own = Some(id.node.clone());
+        } else {
+            self.heeding.known(index, id);
+        }
         if index != ReplicaIndex::OWN {
             self.looks.insert((Timestamp(0), index));
         }
@@ -271,6 +286,9 @@ impl Replicas {
 
     /// Gives the own cell in a slot its next version, if it changed since it last got one.
     pub(super) fn stamp(&mut self, id: SlotId, slot: &mut Slot) -> bool {
+        if self.heeding.own_is_forgotten {
+            return false;
+        }
         if !core::mem::take(&mut slot.dirty) {
             return false;
         }
@@ -334,6 +352,7 @@ impl Replicas {
         let Some(replica) = known else { return };
         self.by_id.remove(&replica.id);
         self.begun.forget(index);
+        self.heeding.gone(index);
         if let Some(others) = self.in_bucket.get_mut(replica.bucket) {
             others.remove(&index);
         }
@@ -342,6 +361,30 @@ impl Replicas {
         self.correct_sum(replica.bucket, replica.sum, 0);
         if self.has_storage {
             self.forgotten.push(replica.id);
+        }
+    }
+
+    /// Has the own replica be another one from now on, which has told nothing yet.
+    pub(super) fn rename_own(&mut self, own: &ReplicaId) {
+        let bucket = bucket_of(own);
+        let mut renamed = Replica::new(own.clone(), bucket);
+        let replica = self.replica_mut(ReplicaIndex::OWN);
+        // It is listed under its index, not under its name.
+        renamed.is_changed = replica.is_changed;
+        let before = core::mem::replace(replica, renamed);
+        self.by_id.remove(&before.id);
+        self.by_id.insert(own.clone(), ReplicaIndex::OWN);
+        for (number, others) in self.in_bucket.iter_mut().enumerate() {
+            others.remove(&ReplicaIndex::OWN);
+            if number == bucket {
+                others.insert(ReplicaIndex::OWN);
+            }
+        }
+        self.correct_sum(before.bucket, before.sum, 0);
+        self.begun.forget(ReplicaIndex::OWN);
+        self.unsummed.insert(ReplicaIndex::OWN);
+        if self.has_storage {
+            self.forgotten.push(before.id);
         }
     }
 

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::heeding::Heeding;
 use super::replicas::Replicas;
 use super::shard::{Shard, trim};
 use super::slot::Slot;
@@ -130,6 +131,10 @@ impl Table {
     pub fn reaches(&self, replica: &ReplicaId, version: Version) -> bool {
         let replicas = self.lock_replicas();
         let latest = |index| replicas.watermark(index).max(replicas.latest_ahead(index));
+        if replicas.heeding.has_forgotten(replica) {
+            // Nothing more of it is waited for.
+            return true;
+        }
         replicas.index(replica).is_some_and(|index| latest(index) >= version)
     }
 
@@ -206,6 +211,9 @@ impl Table {
         if mutant!(DirtyClearedAtSend) && index == ReplicaIndex::OWN {
             slot.dirty = false;
         }
+        if index == ReplicaIndex::OWN && replicas.heeding.own_is_forgotten {
+            return None;
+        }
         let stamped = index == ReplicaIndex::OWN && replicas.stamp(id, slot);
         let cell = slot.counter.cell(index)?;
         let update = Update {
@@ -250,6 +258,10 @@ impl Table {
         let mut applied = Applied::default();
         for some in updates.chunks(SLOTS_PER_LOCK) {
             let mut replicas = self.lock_replicas();
+            if replicas.heeding.has_forgotten(replica) {
+                self.rejected.cells_forgotten(updates.len());
+                break;
+            }
             let Some(index) = replicas.index_or_insert(replica, self.bounds.replicas_max) else {
                 self.rejected.refused(Bound::Replicas, 1);
                 applied.refused.push(Bound::Replicas);
@@ -264,7 +276,7 @@ impl Table {
             let (new_before, latest) = (applied.new.len(), self.version_max(now, replica));
             for update in some {
                 let took = match update.version <= latest {
-                    true => self.apply_update(now, (index, &replica.node), update),
+                    true => self.apply_update(now, (index, &replica.node, &replicas.heeding), update),
                     false => Err(Rejection::Implausible),
                 };
                 match took {
@@ -302,6 +314,9 @@ impl Table {
     /// present watermark, so that something in between is missing, or when there is no room to remember the replica.
     pub fn complete(&self, replica: &ReplicaId, from: Version, watermark: Version) -> bool {
         let mut replicas = self.lock_replicas();
+        if replicas.heeding.has_forgotten(replica) {
+            return true;
+        }
         match replicas.index_or_insert(replica, self.bounds.replicas_max) {
             None => {
                 self.rejected.refused(Bound::Replicas, 1);
@@ -321,7 +336,7 @@ impl Table {
     fn apply_update(
         &self,
         now: Timestamp,
-        (replica, node): (ReplicaIndex, &NodeId),
+        (replica, node, heeding): (ReplicaIndex, &NodeId, &Heeding),
         update: &Update,
     ) -> Result<Took, Rejection> {
         let ends = self.check(now, update)?;
@@ -353,8 +368,9 @@ impl Table {
         if mutant!(SessionCutAtMerge) {
             marks.at = marks.at.min(now.0);
         }
+        let counts = |index| heeding.counts(index);
         let (merged, marks_grew) =
-            slot.counter.merge(replica, update.generation, update.cell(), marks);
+            slot.counter.merge_where(replica, update.generation, update.cell(), marks, counts);
         let begins = slot.counter.generation() != generation;
         if begins {
             // The newer generation removed the own cell: nothing is left that needs a version.

@@ -9,7 +9,7 @@ use super::index::Index;
 use super::shares::ClaimId;
 use super::slot::{Slot, Stored, marks_of};
 use super::slot_key::SlotKey;
-use crate::crdt::{Marks, PnCounter};
+use crate::crdt::{Marks, PnCounter, ReplicaIndex};
 use crate::limit::Term;
 use crate::mutant::mutant;
 use crate::time::Timestamp;
@@ -161,6 +161,26 @@ impl Shard {
             }
         }
         self.mark_unpersisted(slot_index);
+    }
+
+    /// Begins the own cell again, for another replica. Of a counter of which nothing is left, and which is dropped, it returns for whom it took
+    /// room.
+    pub(super) fn begin_own_again(&mut self, key_hash: u64, slot_index: u32) -> Option<ClaimId> {
+        let tag = self.next_tag();
+        let slot = self.slot_mut(slot_index)?;
+        slot.counter.cell(ReplicaIndex::OWN)?;
+        slot.counter.begin_own_again();
+        if slot.counter.has_no_cells() {
+            return self.remove(key_hash, slot_index);
+        }
+        // What was taken from the former cell must not be given back to the new one.
+        slot.tag = tag;
+        slot.dirty = false;
+        if slot.counter.cell(ReplicaIndex::OWN).is_some() {
+            self.mark_dirty(slot_index);
+        }
+        self.mark_unpersisted(slot_index);
+        None
     }
 
     /// Drops the counter in a slot, and notes its key if storage has to forget it too. Returns for whom it took room.

@@ -251,11 +251,19 @@ mod tests {
             }),
             (entry(), prop::option::of(replica()), any::<bool>(), any::<Option<u32>>()).prop_map(
                 |(entry, after, last, others)| Message::Digest {
+                    operator: others.map(u64::from),
                     after,
                     entries: vec![entry],
                     last,
                     others,
                     buckets: others.into_iter().collect(),
+                }
+            ),
+            prop::collection::vec(any::<u64>(), 0..4)
+                .prop_map(|known| Message::OperatorAsk { known }),
+            prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9), 0..4).prop_map(
+                |entries| Message::OperatorEntries {
+                    entries: entries.into_iter().map(Into::into).collect(),
                 }
             ),
             (entry(), any::<bool>())

@@ -3,6 +3,7 @@
 use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_bytes::ByteBuf;
 
 use crate::crdt::{Delta, DigestEntry, Update};
 use crate::id::{ReplicaId, Version};
@@ -80,6 +81,23 @@ pub enum Message {
         /// answers with the [`Entries`](Message::Entries) of those that differ.
         #[serde(rename = "b", default, skip_serializing_if = "Vec::is_empty")]
         buckets: Vec<u32>,
+        /// In the last part: a checksum over all entries of the operator that the sender tells; `None` if there are none.
+        #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+        operator: Option<u64>,
+    },
+    /// Asks for the operator's entries that the sender has not.
+    #[serde(rename = "k")]
+    OperatorAsk {
+        /// The hashes of those that it has.
+        #[serde(rename = "h")]
+        known: Vec<u64>,
+    },
+    /// The answer: as many entries as fit.
+    #[serde(rename = "o")]
+    OperatorEntries {
+        /// The entries, with their signatures.
+        #[serde(rename = "e")]
+        entries: Vec<ByteBuf>,
     },
     /// What the sender has of the replicas in buckets that differ.
     #[serde(rename = "e")]
@@ -161,7 +179,7 @@ pub enum Message {
 }
 
 /// The names of all messages. One that is not among them is skipped.
-pub(super) const NAMES: &[u8] = b"hmxlgedunarpqcb";
+pub(super) const NAMES: &[u8] = b"hmxlgkoedunarpqcb";
 
 /// What a peer tells of another member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

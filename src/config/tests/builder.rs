@@ -64,6 +64,7 @@ fn the_builder_and_the_file_make_the_same_config() {
         .max_connections(2049)
         .max_frame_bytes(65537)
         .max_frames_queued(9)
+        .operator_public_key("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c")
         .durability(Durability::Relaxed)
         .persist_every(ms(11))
         .max_counters(1_000_001)

@@ -33,6 +33,7 @@ fn example(setting: &Setting) -> (String, String) {
         Kind::Text if setting.path == "gossip.listen" => text("127.0.0.1:1"),
         Kind::Text if setting.path == "gossip.advertise" => text("10.0.0.7:1"),
         Kind::Text if setting.path.ends_with("key_file") => text(&key_file()),
+        Kind::Text if setting.path == "operator.public_key" => text(&"7f".repeat(32)),
         Kind::Text => text("other"),
         Kind::Keys | Kind::NodeKey => text(KEY),
         Kind::Texts if setting.path == "gossip.members" => (format!("[{:?}]", member()), member()),
