@@ -62,6 +62,7 @@ impl Replica {
             ahead: VersionMap::default(),
             bucket,
             sum: 0,
+            bringers: Bringers::default(),
             is_changed: false,
         }
     }
