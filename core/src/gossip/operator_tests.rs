@@ -157,7 +157,7 @@ fn a_members_word_is_not_the_operators() {
     assert_eq!(net.reports.iter().filter(refused).count(), 3);
     // What the operator signed is as good from a liar as from anyone.
     let true_one = good("y").signed(&SEED, "default");
-    assert_eq!(liar_sends(&mut net, &[true_one.clone()]), 0);
+    assert_eq!(liar_sends(&mut net, core::slice::from_ref(&true_one)), 0);
     assert_eq!(entries(&net)[0], 1);
     // Played back after it was lifted, it does nothing.
     let lifted = OperatorEntry::release(&"y".parse().unwrap(), now.plus(Duration::from_millis(1)));

@@ -126,6 +126,7 @@ pub struct OperatorList {
     held: BTreeMap<Name, Held>,
     /// What storage has to be told of: entries that are new, and those that are gone.
     unwritten: BTreeSet<Name>,
+    has_storage: bool,
     /// When something begins or ends next; `None` if only a new entry changes anything.
     next_look: Option<Timestamp>,
 }
@@ -140,8 +141,14 @@ impl OperatorList {
             grace,
             held: BTreeMap::new(),
             unwritten: BTreeSet::new(),
+            has_storage: true,
             next_look: None,
         }
+    }
+
+    /// Nothing is stored: no list is kept of what would have to be.
+    pub fn forget_storage(&mut self) {
+        self.has_storage = false;
     }
 
     /// Entries that this key has signed for the cluster of this name are believed from now on, and told to others.
@@ -212,7 +219,7 @@ impl OperatorList {
 
     fn put(&mut self, held: Held) {
         let name = name_of(&held.entry);
-        self.unwritten.insert(name.clone());
+        self.note_unwritten(name.clone());
         self.held.insert(name, held);
         self.next_look = Some(Timestamp(0));
     }
@@ -226,8 +233,14 @@ impl OperatorList {
         }
         let name = name.clone();
         self.held.remove(&name);
-        self.unwritten.insert(name);
+        self.note_unwritten(name);
         true
+    }
+
+    fn note_unwritten(&mut self, name: Name) {
+        if self.has_storage {
+            self.unwritten.insert(name);
+        }
     }
 
     /// Drops what is over, and returns what follows from the rest, if that may have changed since the last call.
@@ -236,17 +249,15 @@ impl OperatorList {
             return None;
         }
         let grace = self.grace;
-        let (held, unwritten) = (&mut self.held, &mut self.unwritten);
-        held.retain(|name, held| {
-            let is_kept = now < held.entry.kept().plus(grace);
-            if !is_kept {
-                unwritten.insert(name.clone());
-            }
-            is_kept
-        });
+        let is_over = |held: &Held| held.entry.kept().plus(grace) <= now;
+        let over = self.held.iter().filter(|(_, held)| is_over(held));
+        for name in over.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.held.remove(&name);
+            self.note_unwritten(name);
+        }
         let mut standing = Standing::default();
         let mut next = None;
-        for Held { entry, .. } in held.values() {
+        for Held { entry, .. } in self.held.values() {
             let is_in_force = now < entry.until();
             let changes_at = if is_in_force { entry.until() } else { entry.kept().plus(grace) };
             next = Some(next.map_or(changes_at, |next: Timestamp| next.min(changes_at)));

@@ -91,7 +91,7 @@ fn an_entry_is_kept_for_the_grace_and_then_gone_and_refused() {
     let until = Timestamp(10).plus(HOUR);
     assert_eq!(list.look(until).unwrap(), Standing::default());
     let kept = entry.kept();
-    assert_eq!(list.checksum(Timestamp(kept.0 - 1)).is_some(), true);
+    assert!(list.checksum(Timestamp(kept.0 - 1)).is_some());
     assert_eq!(list.checksum(kept), None, "it is told to its end");
     assert_eq!(list.iter().count(), 1, "and held longer, for clocks that differ");
     let gone = kept.plus(MINUTE);
@@ -140,6 +140,15 @@ fn a_list_tells_what_a_peer_lacks_as_much_as_fits() {
     let bytes: usize = list.missing(NOW, &[], 1_000).iter().map(Vec::len).sum();
     assert!((500..=1_000).contains(&bytes), "{bytes}");
     assert_eq!(list.missing(NOW, &[], 1).len(), 1, "at least one, or none ever came");
+}
+
+#[test]
+fn without_a_storage_nothing_is_listed_for_it() {
+    let mut list = list();
+    list.forget_storage();
+    from_peer(&mut list, &quarantine("b", 10)).unwrap();
+    list.look(quarantine("b", 10).kept().plus(MINUTE));
+    assert_eq!((list.iter().count(), list.take_unwritten().len()), (0, 0));
 }
 
 #[test]

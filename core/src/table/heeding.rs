@@ -111,7 +111,7 @@ pub struct EntryStatus {
 }
 
 impl Table {
-    fn lock_operator(&self) -> MutexGuard<'_, OperatorList> {
+    pub(super) fn lock_operator(&self) -> MutexGuard<'_, OperatorList> {
         self.operator.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -175,6 +175,7 @@ impl Table {
     pub fn without_storage(self) -> Table {
         (0..self.shards.len()).for_each(|number| self.lock(number).lists_unpersisted = false);
         self.lock_replicas().has_storage = false;
+        self.lock_operator().forget_storage();
         self
     }
 
