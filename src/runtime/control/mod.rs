@@ -65,6 +65,7 @@ impl ControlSocket {
     /// When another process listens there, the path is taken by what is no socket, or the system returns an error.
     pub(super) fn open(path: &Path) -> Result<ControlSocket, OpenError> {
         let failed = |source| OpenError::Control { path: path.to_owned(), source };
+        let absolute = std::path::absolute(path).map_err(failed)?;
         let (listener, identity) = match bind::bind(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 return Err(OpenError::ControlHeld { path: path.to_owned() });
@@ -72,7 +73,7 @@ impl ControlSocket {
             bound => bound.map_err(failed)?,
         };
         Ok(ControlSocket {
-            path: std::path::absolute(path).map_err(failed)?,
+            path: absolute,
             identity,
             listener: Mutex::new(Some(listener)),
             stop: watch::Sender::new(false),
