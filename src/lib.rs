@@ -52,3 +52,8 @@ pub use tallymesh_core::limit::{
 pub use tallymesh_core::storage::{Consequence, Finding, Holder, StorageError};
 pub use tallymesh_core::table::{Bound, CountError, CounterState, Rejections};
 pub use tallymesh_core::time::{InvalidTimestamp, Timestamp};
+
+// What cargo-fuzz builds has it, with `fuzzing`; nothing else that is built does.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use transport::fuzz;

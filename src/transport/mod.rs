@@ -2,6 +2,8 @@
 
 mod crypto;
 mod frames;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod noise;
 mod records;
 mod strangers;

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::OwnedWriteHalf;
 
 use super::noise::broken;
 use super::records::{HEADER_BYTES, Opener, Sealer, message_bytes};
@@ -12,8 +12,8 @@ use super::records::{HEADER_BYTES, Opener, Sealer, message_bytes};
 const KEPT_BYTES: usize = 4096;
 
 /// What comes in.
-pub(super) struct Incoming {
-    read: OwnedReadHalf,
+pub(super) struct Incoming<R> {
+    read: R,
     records: Option<IncomingRecords>,
 }
 
@@ -31,8 +31,8 @@ pub(super) struct Outgoing {
     records: Option<(Sealer, Vec<u8>)>,
 }
 
-impl Incoming {
-    pub(super) fn new(read: OwnedReadHalf, opener: Option<Opener>) -> Incoming {
+impl<R: AsyncRead + Unpin> Incoming<R> {
+    pub(super) fn new(read: R, opener: Option<Opener>) -> Incoming<R> {
         let records = opener.map(|opener| IncomingRecords {
             opener,
             message: Vec::new(),
@@ -70,7 +70,7 @@ impl Incoming {
 }
 
 impl IncomingRecords {
-    async fn next(&mut self, read: &mut OwnedReadHalf) -> io::Result<()> {
+    async fn next<R: AsyncRead + Unpin>(&mut self, read: &mut R) -> io::Result<()> {
         // What waits for a peer's next word holds little.
         self.plain.clear();
         self.plain.shrink_to(KEPT_BYTES);
