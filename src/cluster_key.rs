@@ -1,24 +1,12 @@
 //! The key that the members of a cluster have in common.
-//!
-//! It is written as 64 hex digits and in no other way: they have one length, no padding and no letter case that matters, nothing
-//! that a shell, YAML or TOML takes for something else, and what looks like them can be hidden in a message.
 
 use std::fmt;
-use std::fmt::Write;
 use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-use zeroize::{Zeroize, Zeroizing};
+use crate::secret::{KEY_BYTES, NotHex, Secret, fingerprint};
 
-use crate::random::random;
-
-/// How many bytes a key has.
-pub(crate) const KEY_BYTES: usize = 32;
-const DIGITS: usize = 2 * KEY_BYTES;
-/// How many bytes of the hash are shown.
-const FINGERPRINT_BYTES: usize = 8;
 /// So many keys a node accepts: a stranger's first message is tried with each.
 const KEYS_MAX: usize = 4;
 
@@ -41,8 +29,7 @@ const KEYS_MAX: usize = 4;
 /// # }
 /// ```
 #[derive(Clone, PartialEq, Eq)]
-// Shared, not copied: what is moved or cloned leaves no copy of the bytes behind.
-pub struct ClusterKey(Arc<Zeroizing<[u8; KEY_BYTES]>>);
+pub struct ClusterKey(Secret);
 
 /// Why a text is no [`ClusterKey`]. Nothing of the text is in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,10 +56,7 @@ impl ClusterKey {
     /// # Errors
     /// When the system has no randomness to give.
     pub fn generate() -> io::Result<ClusterKey> {
-        let mut bytes = random()?;
-        let key = ClusterKey(Arc::new(Zeroizing::new(bytes)));
-        bytes.zeroize();
-        Ok(key)
+        Secret::generate().map(ClusterKey)
     }
 
     /// Reads 64 hex digits; space around them does not count.
@@ -88,28 +72,17 @@ impl ClusterKey {
     /// assert!(ClusterKey::parse(&"7f".repeat(32)).is_ok());
     /// ```
     pub fn parse(text: &str) -> Result<ClusterKey, InvalidClusterKey> {
-        let text = text.trim();
-        let length = text.chars().count();
-        if length != DIGITS {
-            return Err(InvalidClusterKey::Length { length });
-        }
-        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-        let mut digits = text.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8));
-        for byte in bytes.iter_mut() {
-            let (Some(Some(high)), Some(Some(low))) = (digits.next(), digits.next()) else {
-                return Err(InvalidClusterKey::Digits);
-            };
-            *byte = high << 4 | low;
-        }
-        match bytes.iter().all(|byte| *byte == 0) {
-            true => Err(InvalidClusterKey::Zeros),
-            false => Ok(ClusterKey(Arc::new(bytes))),
+        match Secret::parse(text) {
+            Ok(secret) if secret.is_zero() => Err(InvalidClusterKey::Zeros),
+            Ok(secret) => Ok(ClusterKey(secret)),
+            Err(NotHex::Length(length)) => Err(InvalidClusterKey::Length { length }),
+            Err(NotHex::Digits) => Err(InvalidClusterKey::Digits),
         }
     }
 
     /// The key as 64 hex digits, for a file or a secret store. Who reads them is a member.
     pub fn reveal(&self) -> String {
-        hex(&**self.0)
+        self.0.reveal()
     }
 
     /// What tells this key from others, 16 hex digits. It is no secret: the key cannot be found by it.
@@ -121,16 +94,12 @@ impl ClusterKey {
     /// # Ok::<(), tallymesh::InvalidClusterKey>(())
     /// ```
     pub fn fingerprint(&self) -> String {
-        let hash = Sha256::new()
-            .chain_update("tallymesh cluster key")
-            .chain_update(self.bytes())
-            .finalize();
-        hex(hash.get(..FINGERPRINT_BYTES).unwrap_or_default())
+        fingerprint("tallymesh cluster key", self.bytes())
     }
 
     /// The secret itself.
     pub(crate) fn bytes(&self) -> &[u8; KEY_BYTES] {
-        &self.0
+        self.0.bytes()
     }
 }
 
@@ -146,16 +115,6 @@ impl fmt::Debug for ClusterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ClusterKey({}..)", self.fingerprint())
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    // One allocation, so that no half of a key is left behind in another one.
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 /// The keys of a node: the first is used to dial, all are accepted.
@@ -204,6 +163,7 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::hex;
 
     fn key(byte: u8) -> ClusterKey {
         ClusterKey::parse(&hex(&[byte; KEY_BYTES])).unwrap()

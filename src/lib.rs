@@ -6,6 +6,8 @@
 mod clock;
 mod cluster_key;
 mod config;
+mod credentials;
+mod curve;
 mod decision;
 mod denial;
 mod disk;
@@ -14,11 +16,13 @@ mod handle;
 mod limiter;
 mod log_line;
 mod meter;
+mod node_key;
 mod offline;
 mod random;
 mod receipt;
 mod reset;
 mod runtime;
+mod secret;
 mod status;
 mod store;
 mod token;
@@ -31,12 +35,15 @@ pub use denial::Denial;
 pub use handle::CounterHandle;
 pub use limiter::Limiter;
 pub use meter::{Meter, Session};
+pub use node_key::{InvalidNodeKey, NodeKey, PublicKey};
 pub use offline::{
     CheckReport, ClockError, ClockReport, Contents, check, inspect, lower_clock, show_clock,
 };
 pub use receipt::{Receipt, RefundError};
 pub use reset::{Reset, ResetError};
-pub use runtime::{Closed, DurabilityError, OpenError, SetKeysError, SetPeersError};
+pub use runtime::{
+    Closed, DurabilityError, OpenError, SetKeysError, SetMembersError, SetPeersError,
+};
 pub use status::{DurabilityState, Health, RunState, Status};
 pub use store::{CounterStore, Subtracted};
 pub use tallymesh_core::crdt::{Cell, Marks, VersionVector};

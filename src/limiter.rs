@@ -1,5 +1,7 @@
 //! The limiter: limits on top of the counter store.
 
+mod settings;
+
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -12,13 +14,12 @@ use tallymesh_core::limit::{
 use tallymesh_core::table::{Admission, Table};
 use tallymesh_core::time::{Moment, Timestamp};
 
-use crate::cluster_key::ClusterKey;
 use crate::config::Config;
 use crate::decision::{Decision, Peek};
 use crate::engine::Engine;
 use crate::log_line;
 use crate::receipt::{Receipt, RefundError, Taken};
-use crate::runtime::{Closed, DurabilityError, OpenError, SetKeysError, SetPeersError};
+use crate::runtime::{Closed, DurabilityError, OpenError};
 use crate::status::Status;
 use crate::store::CounterStore;
 
@@ -318,53 +319,6 @@ impl Limiter {
     /// as a port, may be numbered by it.
     pub fn slot(&self) -> Option<usize> {
         self.engine().slot
-    }
-
-    /// Replaces the list of peers while the limiter runs: as [`CounterStore::set_peers`].
-    ///
-    /// # Errors
-    /// As there.
-    ///
-    /// ```
-    /// # use tallymesh::{Config, Limiter};
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let limiter = Limiter::open(Config::builder("a").in_memory().build()?).await?;
-    /// limiter.set_peers(["127.0.0.1:7947"]).await?;
-    /// assert_eq!(limiter.peers().len(), 1);
-    /// # limiter.close().await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn set_peers<P: Into<String>>(
-        &self,
-        peers: impl IntoIterator<Item = P>,
-    ) -> Result<(), SetPeersError> {
-        self.counters.set_peers(peers).await
-    }
-
-    /// Replaces the keys of the cluster while the limiter runs: as [`CounterStore::set_keys`], where a change without a gap is shown.
-    ///
-    /// # Errors
-    /// As there.
-    ///
-    /// ```
-    /// # use tallymesh::{ClusterKey, Config, Limiter};
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (old, new) = (ClusterKey::generate()?, ClusterKey::generate()?);
-    /// let config = Config::builder("a").in_memory().gossip_key([old.clone()]);
-    /// let limiter = Limiter::open(config.build()?).await?;
-    /// limiter.set_keys([old, new]).await?;
-    /// # limiter.close().await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn set_keys(
-        &self,
-        keys: impl IntoIterator<Item = ClusterKey>,
-    ) -> Result<(), SetKeysError> {
-        self.counters.set_keys(keys).await
     }
 
     /// Which peers are connected, how far they lag, and how their clocks differ.

@@ -1,12 +1,13 @@
 //! The counter store: replicated, persistent counters without any limits on them.
 
+mod settings;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster_key::ClusterKey;
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::runtime::{Closed, DurabilityError, OpenError, SetKeysError, SetPeersError};
+use crate::runtime::{Closed, DurabilityError, OpenError};
 use crate::status::{Health, Status};
 use tallymesh_core::crdt::VersionVector;
 use tallymesh_core::gossip::PeerStatus;
@@ -231,73 +232,6 @@ impl CounterStore {
     /// How this instance is doing: its health, peers, rejections and sizes at one moment.
     pub fn status(&self) -> Status {
         Status::of(self.engine.runtime(), self.engine.requests_unmatched())
-    }
-
-    /// Replaces the list of peers, `gossip.peers` of the config, while the store runs. The entries are as in
-    /// [`ConfigBuilder::peers`](crate::ConfigBuilder::peers). Returns once the new list is in force: new addresses are being dialed
-    /// then, not yet connected. The next opening begins with its config's list again.
-    ///
-    /// An address that is not on the list any more is not dialed again, and the connection that this node dialed there is closed,
-    /// with a word to the peer, which does not take it for a failure. A connection that the peer dialed stays, until the peer is
-    /// told the same. What was counted stays counted on both.
-    ///
-    /// # Errors
-    /// When an entry is not allowed, or the store is closed; the former list stays in force then.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use tallymesh::{Config, CounterStore};
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let a = CounterStore::open(Config::builder("a").in_memory().listen("127.0.0.1:0").build()?).await?;
-    /// let b = CounterStore::open(Config::builder("b").in_memory().build()?).await?;
-    /// b.set_peers([a.address().expect("it listens").to_string()]).await?;
-    /// while !b.peers().iter().any(|peer| peer.connected) {
-    ///     tokio::time::sleep(Duration::from_millis(10)).await;
-    /// }
-    /// # a.close().await?;
-    /// # b.close().await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn set_peers<P: Into<String>>(
-        &self,
-        peers: impl IntoIterator<Item = P>,
-    ) -> Result<(), SetPeersError> {
-        let peers: Vec<String> = peers.into_iter().map(Into::into).collect();
-        self.engine.runtime().set_peers(&peers).await
-    }
-
-    /// Replaces the keys of the cluster, `gossip.key` of the config, while the store runs: from one to four, of which the first is
-    /// used to dial and all are accepted. Returns once they are in force. The next opening begins with its config's keys again.
-    ///
-    /// A connection under a key that is not accepted any more is closed at once. One that this node dialed under another key than
-    /// the first is dialed again within seconds, and closed once the new one is there. So a key is changed without a gap in three
-    /// steps, each on all nodes before the next: accept the new key as well (`[old, new]`), dial with it (`[new, old]`), and, once
-    /// every [peer's key](tallymesh_core::gossip::PeerStatus::key) is the new one, take the old one away (`[new]`).
-    ///
-    /// # Errors
-    /// When there are none, too many, or one is there twice; when the store was opened without a key; or when it is closed. The
-    /// former keys stay in force then.
-    ///
-    /// ```
-    /// # use tallymesh::{ClusterKey, Config, CounterStore};
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (old, new) = (ClusterKey::generate()?, ClusterKey::generate()?);
-    /// let config = Config::builder("a").in_memory().gossip_key([old.clone()]);
-    /// let store = CounterStore::open(config.build()?).await?;
-    /// store.set_keys([old.clone(), new.clone()]).await?;
-    /// assert_eq!(store.status().keys, [old.fingerprint(), new.fingerprint()]);
-    /// # store.close().await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn set_keys(
-        &self,
-        keys: impl IntoIterator<Item = ClusterKey>,
-    ) -> Result<(), SetKeysError> {
-        self.engine.runtime().set_keys(keys.into_iter().collect()).await
     }
 
     /// The [peers](Status::peers), as of the last round: those of the config, and others that were ever met, also when they are

@@ -1,13 +1,13 @@
 //! Cluster keys on real sockets: who has one counts together, who has none gets nothing, and a key is changed without a gap.
 
 use std::io::ErrorKind;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use tallymesh::{
     ClusterKey, Config, ConfigBuilder, CounterKey, CounterStore, PeerAbsence, SetKeysError,
 };
-use tallymesh_test_support::{Log, until};
+use tallymesh_test_support::{Added, Adding, Log, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -212,40 +212,11 @@ async fn strangers_have_few_places_and_none_of_those_of_peers() {
     close([a, b, c]).await;
 }
 
-/// Counts on both nodes until it is stopped, and looks whether they are connected all the while.
-fn load(a: &CounterStore, b: &CounterStore) -> (Arc<Mutex<Load>>, tokio::task::JoinHandle<()>) {
-    let (load, stores) = (Arc::new(Mutex::new(Load::default())), [a.clone(), b.clone()]);
-    let shared = load.clone();
-    let running = tokio::spawn(async move {
-        let mut pace = tokio::time::interval(Duration::from_millis(1));
-        loop {
-            pace.tick().await;
-            let mut load = shared.lock().unwrap();
-            if load.is_over {
-                return;
-            }
-            for store in &stores {
-                store.add(&counter(), 1).unwrap();
-                load.counted += 1;
-                load.unconnected += usize::from(!is_connected(store));
-            }
-        }
-    });
-    (load, running)
-}
-
-#[derive(Default)]
-struct Load {
-    counted: u64,
-    unconnected: usize,
-    is_over: bool,
-}
-
 #[tokio::test]
 async fn a_key_is_changed_under_load_without_a_gap() {
     let (old, new) = (8, 9);
     let (a, b) = pair(old, |config| config).await;
-    let (load, running) = load(&a, &b);
+    let load = Adding::begin(&[&a, &b], counter());
     let all_under = |byte| {
         let fingerprint = Some(key(byte).fingerprint());
         let is_under =
@@ -265,15 +236,10 @@ async fn a_key_is_changed_under_load_without_a_gap() {
         } else {
             assert!(all_under(old), "nothing changes for a link that is there");
         }
-        let here = load.lock().unwrap().counted;
-        until("the load goes on", PATIENCE, || load.lock().unwrap().counted > here + 100).await;
+        let here = load.until_now().counted;
+        until("the load goes on", PATIENCE, || load.until_now().counted > here + 100).await;
     }
-    load.lock().unwrap().is_over = true;
-    running.await.unwrap();
-    let (counted, unconnected) = {
-        let load = load.lock().unwrap();
-        (load.counted, load.unconnected)
-    };
+    let Added { counted, unconnected, .. } = load.end().await;
     until("no count is lost", PATIENCE, || {
         a.value(&counter()) == counted && b.value(&counter()) == counted
     })

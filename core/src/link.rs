@@ -25,6 +25,33 @@ pub enum Proven {
         /// What the peer said that it is; its hello must say the same.
         replica: ReplicaId,
     },
+    /// That it holds a key of the node that it says it is, which is a member: it is this node and no other.
+    NodeKey {
+        /// The fingerprint of its public half.
+        fingerprint: String,
+        /// The node that has the key, in the life that it said it is in; its hello must say the same.
+        replica: ReplicaId,
+    },
+}
+
+impl Proven {
+    /// The fingerprint of the key that the peer has proven; `None` where it has proven nothing.
+    pub fn fingerprint(&self) -> Option<&str> {
+        match self {
+            Proven::Nobody => None,
+            Proven::ClusterKey { fingerprint, .. } | Proven::NodeKey { fingerprint, .. } => {
+                Some(fingerprint)
+            }
+        }
+    }
+
+    /// The replica whose hello is due; `None` where any is.
+    pub fn replica(&self) -> Option<&ReplicaId> {
+        match self {
+            Proven::Nobody => None,
+            Proven::ClusterKey { replica, .. } | Proven::NodeKey { replica, .. } => Some(replica),
+        }
+    }
 }
 
 /// What happens to connections.

@@ -71,6 +71,19 @@ export interface GossipConfig {
   readonly key?: string;
   /** The path of a file with the cluster's keys, one a line, that only its owner can read; in the place of `key`. Default: none. */
   readonly keyFile?: string;
+  /**
+   * The secret key that this node has alone, 64 hex digits, as {@link generateNodeKey} or `tallymesh keygen --node` makes it, in the
+   * place of `key`: by it the others know that it is this node and no other. Who they are, `members` says. Default: none.
+   */
+  readonly nodeKey?: string;
+  /** The path of a file with the node's key, that only its owner can read; in the place of `nodeKey`. Default: none. */
+  readonly nodeKeyFile?: string;
+  /**
+   * The nodes that may be peers, with a node key: each as `node=public key`, this node among them, at most 4,096. A node may have up to
+   * four keys, each as an entry of its own: all are accepted, and its links are made again until they are under the first. See
+   * `Limiter.setMembers`. Default: none.
+   */
+  readonly members?: readonly string[];
   /** Listens beyond the loopback interface without a key: peers then neither authenticate nor encrypt. Default: false. */
   readonly insecure?: boolean;
   /** The time between two rounds in which changes are sent, on average; 1 ms to 1 minute. Default: `'50ms'`. */

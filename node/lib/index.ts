@@ -10,6 +10,7 @@ export type { LazyLimiterState } from './lazy-limiter.js';
 export type { LimiterSource } from './limiter-handle.js';
 export type { Labels, LimitReset, Request } from './request.js';
 export { CounterListing } from './counter-listing.js';
+export { generateNodeKey, publicKeyOf } from './node-key.js';
 export { Decision, Peek } from './decision.js';
 export type { AllowedDecision, DenialCause, Receipt } from './decision.js';
 export { DEFAULT_TOOL_RATE_LIMITS, ToolRateLimiter } from './tool-rate-limiter.js';

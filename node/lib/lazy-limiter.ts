@@ -259,6 +259,16 @@ export class LazyLimiter implements Omit<Limiter, 'node' | 'id' | symbol>, Async
     await (await this.opened()).setKeys(keys);
   }
 
+  /** {@link Limiter.setMembers}; waits until it is open. */
+  async setMembers(members: readonly string[]): Promise<void> {
+    await (await this.opened()).setMembers(members);
+  }
+
+  /** {@link Limiter.setNodeKey}; waits until it is open. */
+  async setNodeKey(key: string): Promise<void> {
+    await (await this.opened()).setNodeKey(key);
+  }
+
   /** {@link Limiter.flush}; waits until it is open. */
   async flush(): Promise<void> {
     await (await this.opened()).flush();

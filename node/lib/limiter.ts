@@ -15,7 +15,7 @@ import { toolRateLimiter, toolRateLimiters } from './tool-rate-limiters.js';
 import type { ToolRateLimiterOptions, ToolRateLimiters, ToolRateLimitersOptions } from './tool-rate-limiters.js';
 import { fileNamesReplaced } from './settings.js';
 import { refuseClones } from './shown.js';
-import { checkCount, checkText, show } from './validate.js';
+import { checkCount, checkText, secretIn, secretsIn, show, textsIn } from './validate.js';
 
 /** The number of an open limiter in this process, for {@link Limiter.attach}. */
 export type AttachedId = number;
@@ -349,11 +349,7 @@ export class Limiter implements AsyncDisposable {
    * @throws {@link ConfigError} when an entry is not allowed, or there are over 4,096; the former list stays in force
    */
   async setPeers(peers: readonly string[]): Promise<void> {
-    if (!Array.isArray(peers)) throw new InvalidInputError(`peers is ${show(peers)}: give an array of strings`);
-    const entries = Array.from(peers as readonly unknown[], (peer, index) => {
-      checkText(`peers[${index}]`, peer);
-      return peer;
-    });
+    const entries = textsIn('peers', peers);
     await settled(() => native.setPeers(this.#handle, entries));
   }
 
@@ -363,20 +359,38 @@ export class Limiter implements AsyncDisposable {
    *
    * A connection under a key that is not accepted any more is closed at once; one that this node dialed under another key than the first
    * is dialed again. So a key is changed without a gap in three steps, each on all nodes before the next: `[old, new]`, `[new, old]`, and,
-   * once the `key` of every peer in `peers()` is the new one, `[new]`.
+   * once the `key` of every peer in `peers()` is the new one, `[new]`. No message shows a key.
    *
-   * @param keys - each 64 hex digits; no message shows them
-   * @throws {@link InvalidInputError} when it is no array of strings
-   * @throws {@link ConfigError} when one is no key, there are none, over four, or one is there twice, or the limiter was opened without a
-   * key; the former keys stay in force
+   * @throws {@link ConfigError} when one is no key, there are none, over four, or one twice, or the limiter was opened without one
    */
   async setKeys(keys: readonly string[]): Promise<void> {
-    if (!Array.isArray(keys)) throw new InvalidInputError('keys is no array: give an array of strings');
-    const texts = Array.from(keys as readonly unknown[], (key, index) => {
-      if (typeof key !== 'string') throw new InvalidInputError(`keys[${index}] is no string: give 64 hex digits`);
-      return key;
-    });
+    const texts = secretsIn('keys', keys);
     await settled(() => native.setKeys(this.#handle, texts));
+  }
+
+  /**
+   * Replaces the list of members, `gossip.members` of the config, while the limiter runs, and resolves once it is in force. A connection
+   * whose node, or whose key of it, is not in the list any more is closed at once; what the node has counted stays.
+   *
+   * So a key is changed without a gap in three steps, each on all nodes before the next: the new public key before the old one
+   * (`a=NEW`, `a=OLD`), {@link Limiter.setNodeKey}, and, once its `key` in `peers()` is the new one everywhere, a list without the old one.
+   *
+   * @param members - each `node=public key`, this node among them
+   * @throws {@link ConfigError} when an entry is not allowed, this node is none of them by its key, or it has no key of its own
+   */
+  async setMembers(members: readonly string[]): Promise<void> {
+    const entries = textsIn('members', members);
+    await settled(() => native.setMembers(this.#handle, entries));
+  }
+
+  /**
+   * Replaces the node's own key, `gossip.nodeKey` of the config, while the limiter runs; resolves once it is in force. No message shows it.
+   *
+   * @throws {@link ConfigError} when it is no key, is not this node's in the list of members, or the limiter was opened without one
+   */
+  async setNodeKey(key: string): Promise<void> {
+    const secret = secretIn('key', key);
+    await settled(() => native.setNodeKey(this.#handle, secret));
   }
 
   /** Who is connected, how far they lag, and how their clocks differ. */

@@ -27,6 +27,27 @@ export function checkText(what: string, value: unknown): asserts value is string
   }
 }
 
+/** The items of an array of texts that can name something; everything else is refused. */
+export function textsIn(what: string, value: unknown): string[] {
+  if (!Array.isArray(value)) throw new InvalidInputError(`${what} is ${show(value)}: give an array of strings`);
+  return Array.from(value as readonly unknown[], (item, index) => {
+    checkText(`${what}[${index}]`, item);
+    return item;
+  });
+}
+
+/** The keys of an array; everything else is refused, and nothing of it is shown. */
+export function secretsIn(what: string, value: unknown): string[] {
+  if (!Array.isArray(value)) throw new InvalidInputError(`${what} is no array: give an array of strings`);
+  return Array.from(value as readonly unknown[], (item, index) => secretIn(`${what}[${index}]`, item));
+}
+
+/** A key; everything else is refused, and nothing of it is shown. */
+export function secretIn(what: string, value: unknown): string {
+  if (typeof value !== 'string') throw new InvalidInputError(`${what} is no string: give 64 hex digits`);
+  return value;
+}
+
 /** Refuses everything but a whole number from `least` to 2^53 - 1. */
 export function checkCount(what: string, value: unknown, least = 0): asserts value is number {
   if (Number.isSafeInteger(value) && (value as number) >= least) return;

@@ -9,7 +9,7 @@ use napi::{Error, Result};
 use serde_json::json;
 use tallymesh::{
     ConfigError, CountError, DurabilityError, InvalidKey, OpenError, RefundError, ResetError,
-    SetKeysError, SetPeersError,
+    SetKeysError, SetMembersError, SetPeersError,
 };
 use tokio::task::JoinError;
 
@@ -101,6 +101,13 @@ pub fn set_peers(source: SetPeersError) -> Error {
 pub fn set_keys(source: SetKeysError) -> Error {
     match source {
         SetKeysError::Closed => closed(),
+        source => error(Code::Config, source),
+    }
+}
+
+pub fn set_members(source: SetMembersError) -> Error {
+    match source {
+        SetMembersError::Closed => closed(),
         source => error(Code::Config, source),
     }
 }

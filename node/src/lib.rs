@@ -13,6 +13,7 @@ mod error;
 mod limiters;
 mod listings;
 mod logging;
+mod node_keys;
 mod panics;
 mod receipts;
 mod reports;

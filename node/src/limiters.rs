@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use napi::bindgen_prelude::PromiseRaw;
 use napi::{Env, Result};
 use napi_derive::napi;
-use tallymesh::{ClusterKey, Config, CounterStore, Limiter};
+use tallymesh::{ClusterKey, Config, CounterStore, Limiter, NodeKey};
 
 use crate::decisions::number;
 use crate::error::{self, closed, guard, guard_future};
@@ -211,6 +211,29 @@ pub fn set_keys(env: &Env, handle: u32, keys: Vec<String>) -> Result<PromiseRaw<
         let keys = keys.collect::<Result<Vec<ClusterKey>>>()?;
         env.spawn_future(guard_future(async move {
             store.set_keys(keys).await.map_err(error::set_keys)
+        }))
+    })
+}
+
+/// Replaces the list of members; resolves once the new one is in force.
+#[napi]
+pub fn set_members(env: &Env, handle: u32, members: Vec<String>) -> Result<PromiseRaw<'_, ()>> {
+    guard(|| {
+        let store = with(handle, |local| Ok(local.store().clone()))?;
+        env.spawn_future(guard_future(async move {
+            store.set_members(members).await.map_err(error::set_members)
+        }))
+    })
+}
+
+/// Replaces the node's own key; resolves once the new one is in force.
+#[napi]
+pub fn set_node_key(env: &Env, handle: u32, key: String) -> Result<PromiseRaw<'_, ()>> {
+    guard(|| {
+        let store = with(handle, |local| Ok(local.store().clone()))?;
+        let key = NodeKey::parse(&key).map_err(|why| error::error(error::Code::Config, why))?;
+        env.spawn_future(guard_future(async move {
+            store.set_node_key(key).await.map_err(error::set_members)
         }))
     })
 }

@@ -1,5 +1,7 @@
 //! Settings from code.
 
+mod security;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +16,6 @@ use super::error::invalid;
 use super::names::{cluster, node_id};
 use super::validate::{NEVER, Origin, Value, Values};
 use super::{Config, ConfigError, Durability, Slots, Unmatched, WhenFull, file, keys, slots};
-use crate::cluster_key::{ClusterKey, Keys};
 
 /// Settings on their way to a [`Config`]. There is a method for each setting of the TOML file, named as it is there: alone, or
 /// after its table where the name alone says too little (`gossip.interval` is [`gossip_interval`](Self::gossip_interval)).
@@ -122,52 +123,6 @@ impl ConfigBuilder {
     #[must_use]
     pub fn peers<P: Into<String>>(self, peers: impl IntoIterator<Item = P>) -> Self {
         self.set("gossip.peers", Value::Texts(peers.into_iter().map(Into::into).collect()))
-    }
-
-    /// The keys of the cluster, from one to four: the first is used to dial, all are accepted. Only who has one of them is a peer,
-    /// and what peers say to each other is encrypted.
-    ///
-    /// They are not written by serde, so that a config that was read again has none.
-    /// [`CounterStore::set_keys`](crate::CounterStore::set_keys) replaces them while the node runs.
-    ///
-    /// ```
-    /// use tallymesh::{ClusterKey, Config};
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let key = ClusterKey::generate()?;
-    /// let config = Config::builder("a").in_memory().listen("0.0.0.0:7946").gossip_key([key]).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn gossip_key(self, keys: impl IntoIterator<Item = ClusterKey>) -> Self {
-        self.set("gossip.key", Value::Keys(Keys::new(keys.into_iter().collect())))
-    }
-
-    /// The path of a file with the keys of the cluster, one a line, in the place of [`gossip_key`](Self::gossip_key). What follows
-    /// a `#` is a comment. On Unix, a file that others than its owner can read is refused.
-    ///
-    /// ```
-    /// use tallymesh::{ClusterKey, Config};
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// // As `tallymesh keygen --out cluster.key` makes it.
-    /// # let file = tempfile::NamedTempFile::new()?;
-    /// # let path = file.path().to_str().unwrap_or_default();
-    /// std::fs::write(path, ClusterKey::generate()?.reveal())?;
-    /// let config = Config::builder("a").in_memory().listen("0.0.0.0:7946").key_file(path).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn key_file(self, path: impl Into<String>) -> Self {
-        self.set("gossip.key_file", Value::Text(path.into()))
-    }
-
-    /// Listens beyond the loopback interface without a [key](Self::gossip_key): peers then neither authenticate nor encrypt.
-    #[must_use]
-    pub fn insecure(self, insecure: bool) -> Self {
-        self.set("gossip.insecure", Value::Flag(insecure))
     }
 
     /// The time between two rounds in which changes are sent, on average; 1 ms to 1 minute.
@@ -377,6 +332,7 @@ impl ConfigBuilder {
         let node = node_id(values)?;
         // What a value may be by itself, before what settings mean for each other.
         values.check_each()?;
+        let credentials = keys::credentials(values, &node)?;
         let mut config = Config {
             node,
             slots: Slots::of(values)?,
@@ -385,8 +341,8 @@ impl ConfigBuilder {
             listen: values.listen()?,
             peers: values.peers()?,
             sync_timeout: values.duration("gossip.sync_timeout")?,
-            keys: keys::keys(values)?,
-            key_file: values.text("gossip.key_file")?,
+            credentials,
+            key_file: values.key_file()?,
             insecure: values.flag("gossip.insecure")?,
             peer_exchange: values.flag("gossip.peer_exchange")?,
             gossip: gossip(values)?,
@@ -404,7 +360,7 @@ impl ConfigBuilder {
         config.gossip.limits = policy.hashes().into();
         config.gossip.heeds_cuts = policy.heeds_cuts();
         // A peer that need not prove who it is could have the node dial anything.
-        let is_trusted = config.keys.is_some()
+        let is_trusted = config.credentials.is_some()
             || config.insecure
             || config.listen.is_some_and(|address| address.ip().is_loopback());
         config.gossip.peer_exchange = config.peer_exchange && is_trusted;

@@ -7,7 +7,6 @@ use super::ConfigError;
 use super::error::invalid;
 use super::settings::{Kind, SETTINGS, Setting, VARIABLES};
 use super::validate::{Origin, Value, Values, not_allowed, parse};
-use crate::cluster_key::Keys;
 
 /// The settings that these variables set. An empty one counts as not set; one that does not begin as those of a table do is
 /// left alone.
@@ -50,13 +49,16 @@ fn value(setting: &Setting, text: &OsStr) -> Result<Value, ConfigError> {
     if path == "node.data_dir" {
         return Ok(Value::Path(PathBuf::from(text)));
     }
-    if setting.kind == Kind::Keys {
-        return Ok(Value::Keys(Keys::parse(&text.to_string_lossy())));
+    match setting.kind {
+        Kind::Keys => return Ok(Value::keys(&text.to_string_lossy())),
+        Kind::NodeKey => return Ok(Value::node_key(&text.to_string_lossy())),
+        _ => {}
     }
     let text = text.to_str().ok_or_else(|| invalid(path, format!("{text:?}"), "UTF-8"))?;
     Ok(match setting.kind {
         Kind::Text
         | Kind::Keys
+        | Kind::NodeKey
         | Kind::OneOf(_)
         | Kind::Duration(..)
         | Kind::DurationOrNever(..) => Value::Text(text.to_owned()),

@@ -12,7 +12,6 @@ use zeroize::Zeroizing;
 use super::settings::{DefaultValue, Kind, SETTINGS, Setting};
 use super::validate::{HIDDEN, Origin, Value, Values};
 use super::{ConfigBuilder, ConfigError, environment};
-use crate::cluster_key::Keys;
 
 /// The key of the limits, which are not settings.
 pub(super) const LIMIT: &str = "limit";
@@ -53,10 +52,10 @@ fn without_keys(error: toml::de::Error) -> Box<dyn std::error::Error + Send + Sy
     let is_long_word = |word: &str| word.len() >= KEY_LIKE_FROM;
     let hidden = text.lines().map(|line| {
         let Some((number, code)) = line.split_once(" | ") else { return line.to_owned() };
-        let is_key = code
-            .trim_start()
-            .strip_prefix("key")
-            .is_some_and(|rest| rest.trim_start().starts_with('=') || rest.trim_start().is_empty());
+        let is_key = ["key", "node_key"].iter().any(|name| {
+            let rest = code.trim_start().strip_prefix(name).map(str::trim_start);
+            rest.is_some_and(|rest| rest.starts_with('=') || rest.is_empty())
+        });
         // The line below an assignment may go on with it.
         let may_have_key = is_key || code.split(|c: char| !c.is_ascii_hexdigit()).any(is_long_word);
         match may_have_key {
@@ -227,10 +226,10 @@ impl<'de> DeserializeSeed<'de> for ValueOf<'_> {
             }
             Kind::Texts => Vec::deserialize(value).map(Value::Texts),
             // What is wrong with a key is said later: here the line would be shown.
-            Kind::Keys => String::deserialize(value).map(|text| {
-                let text = Zeroizing::new(text);
-                Value::Keys(Keys::parse(&text))
-            }),
+            Kind::Keys => String::deserialize(value).map(|text| Value::keys(&Zeroizing::new(text))),
+            Kind::NodeKey => {
+                String::deserialize(value).map(|text| Value::node_key(&Zeroizing::new(text)))
+            }
             Kind::Flag => bool::deserialize(value).map(Value::Flag),
             Kind::Count(..) => usize::deserialize(value).map(Value::Count),
             Kind::Fraction(..) => f64::deserialize(value).map(Value::Fraction),

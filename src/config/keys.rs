@@ -1,34 +1,106 @@
-//! Where the keys of the cluster come from: a setting, or a file that only its owner can read.
+//! Where a node's keys come from: a setting, or a file that only its owner can read.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use tallymesh_core::id::NodeId;
 use zeroize::Zeroizing;
 
 use super::ConfigError;
 use super::error::invalid;
 use super::validate::{HIDDEN, Values};
 use crate::cluster_key::{ClusterKey, Keys};
+use crate::credentials::Credentials;
+use crate::node_key::{Members, NodeKey, NodeKeys};
 
 /// The longest file that is read: four keys, and room for comments.
 const FILE_BYTES_MAX: u64 = 16 * 1024;
 
-/// The keys that are set, in whichever way; `None` where none is.
-pub(super) fn keys(values: &Values) -> Result<Option<Keys>, ConfigError> {
-    let path = "gossip.key_file";
-    match (values.keys("gossip.key")?, values.text(path)?) {
+/// By what this node proves itself to others and has them prove themselves, in whichever way it is set; `None` where nothing is.
+pub(super) fn credentials(
+    values: &Values,
+    node: &NodeId,
+) -> Result<Option<Credentials>, ConfigError> {
+    let cluster_keys = cluster_keys(values)?;
+    let Some(own) = own_key(values)? else {
+        if values.is_set(MEMBERS) {
+            let allowed = "only with gossip.node_key or gossip.node_key_file: without a key of its own, no node proves who it is";
+            return Err(invalid(MEMBERS, "a list", allowed));
+        }
+        return Ok(cluster_keys.map(Credentials::ClusterKeys));
+    };
+    let refused = |allowed: &str| Err(invalid("gossip.node_key", HIDDEN, allowed));
+    if cluster_keys.is_some() {
+        return refused(
+            "only without gossip.key and gossip.key_file: all nodes of a cluster have a key in common, or each has its own",
+        );
+    }
+    if values.is_set("node.slots") {
+        return refused(
+            "only without node.slots: processes that share their settings would share the key, and it is one node's alone",
+        );
+    }
+    if !values.is_set(MEMBERS) {
+        let public = own.public_key();
+        return refused(&format!(
+            "only with gossip.members, the public keys of all nodes; this one's entry is \"{node}={public}\""
+        ));
+    }
+    let members = checked_members(values.texts(MEMBERS)?)?;
+    checked_node_keys(own, members, node).map(Credentials::NodeKeys).map(Some)
+}
+
+const MEMBERS: &str = "gossip.members";
+
+/// The keys of the cluster.
+fn cluster_keys(values: &Values) -> Result<Option<Keys>, ConfigError> {
+    one_of(("gossip.key", values.keys("gossip.key")?), "gossip.key_file", values, Keys::parse)
+}
+
+/// The key of this node alone.
+fn own_key(values: &Values) -> Result<Option<NodeKey>, ConfigError> {
+    let given = ("gossip.node_key", values.node_key("gossip.node_key")?);
+    let parse = |text: &str| NodeKey::parse(text).map_err(|why| why.to_string());
+    one_of(given, "gossip.node_key_file", values, parse)
+}
+
+/// What is given, or is read in the file that this setting names.
+fn one_of<T>(
+    (path, given): (&str, Option<T>),
+    file_path: &str,
+    values: &Values,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, ConfigError> {
+    match (given, values.text(file_path)?) {
         (given, None) => Ok(given),
         (Some(_), Some(file)) => {
-            let allowed = "only without gossip.key: give the keys in one place";
-            Err(invalid(path, format!("{file:?}"), allowed))
+            let allowed = format!("only without {path}: give it in one place");
+            Err(invalid(file_path, format!("{file:?}"), &allowed))
         }
         (None, Some(file)) => {
-            let read = read(Path::new(&file)).map_err(|error| error.to_string());
-            let keys = read.and_then(|text| parse(&text));
-            keys.map(Some).map_err(|why| invalid(path, format!("{file:?}"), &why))
+            let text = read(Path::new(&file)).map_err(|error| error.to_string());
+            let parsed = text.and_then(|text| {
+                parse(&without_comments(&text)).map_err(|why| format!("a file with {why}"))
+            });
+            parsed.map(Some).map_err(|why| invalid(file_path, format!("{file:?}"), &why))
         }
     }
+}
+
+/// These entries, if each is of a node and its key.
+pub(crate) fn checked_members(entries: Vec<String>) -> Result<Members, ConfigError> {
+    Members::parse(entries).map_err(|allowed| invalid(MEMBERS, "a list", &allowed))
+}
+
+/// This key and these members, if the node is one of them by it.
+pub(crate) fn checked_node_keys(
+    own: NodeKey,
+    members: Members,
+    node: &NodeId,
+) -> Result<NodeKeys, ConfigError> {
+    let keys = NodeKeys::new(own, members, node);
+    keys.map_err(|allowed| invalid(MEMBERS, "a list", &allowed))
 }
 
 /// These keys, if they are as many as may be, and each is there once.
@@ -36,14 +108,14 @@ pub(crate) fn checked_keys(keys: Vec<ClusterKey>) -> Result<Keys, ConfigError> {
     Keys::new(keys).map_err(|allowed| invalid("gossip.key", HIDDEN, &allowed))
 }
 
-/// The keys of a file, one a line. What follows a `#` is a comment.
-fn parse(text: &str) -> Result<Keys, String> {
+/// The text of a file of keys, one a line. What follows a `#` is a comment.
+fn without_comments(text: &str) -> Zeroizing<String> {
     let mut keys = Zeroizing::new(String::with_capacity(text.len() + 1));
     for line in text.lines() {
         keys.push_str(line.split('#').next().unwrap_or_default());
         keys.push('\n');
     }
-    Keys::parse(&keys).map_err(|why| format!("a file with {why}"))
+    keys
 }
 
 /// The text of a file that only its owner can read.

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::cluster_key::Keys;
+use crate::credentials::Credentials;
 use tallymesh_core::gossip::GossipSettings;
 use tallymesh_core::id::NodeId;
 use tallymesh_core::limit::Limit;
@@ -29,7 +29,7 @@ use tallymesh_core::table::Bounds;
 
 pub use builder::ConfigBuilder;
 pub use error::ConfigError;
-pub(crate) use keys::checked_keys;
+pub(crate) use keys::{checked_keys, checked_members, checked_node_keys};
 pub(crate) use peer_entry::{PEERS_MAX, PeerEntry, is_host_and_port};
 pub(crate) use slots::Slots;
 use validate::{Values, not_allowed};
@@ -59,9 +59,9 @@ pub struct Config {
     pub(crate) other_slots: BTreeSet<String>,
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) peers: Vec<PeerEntry>,
-    /// The keys of the cluster; without any, nothing is encrypted.
-    pub(crate) keys: Option<Keys>,
-    /// Where the keys were read; as it was given.
+    /// By what nodes prove who they are; without any, nothing is encrypted.
+    pub(crate) credentials: Option<Credentials>,
+    /// Where the cluster's keys were read, or the node's own one; as it was given.
     pub(crate) key_file: Option<String>,
     /// Whether it may be reached, and learn addresses, beyond the loopback interface without a key.
     pub(crate) insecure: bool,
@@ -220,7 +220,7 @@ impl Config {
     /// Whether others can reach the node, and nothing makes them prove who they are.
     pub(crate) fn is_open(&self) -> bool {
         let is_beyond = self.listen.is_some_and(|address| !address.ip().is_loopback());
-        is_beyond && self.keys.is_none()
+        is_beyond && self.credentials.is_none()
     }
 
     /// The limits, in order.

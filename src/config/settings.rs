@@ -29,6 +29,8 @@ pub(super) enum Kind {
     Texts,
     /// Secret keys, which are shown nowhere.
     Keys,
+    /// A secret key of a node, which is shown nowhere.
+    NodeKey,
     /// `true` or `false`.
     Flag,
     /// One of these words.
@@ -55,7 +57,7 @@ pub(super) enum DefaultValue {
 }
 
 use DefaultValue::{Is, Nothing, Required};
-use Kind::{Count, Flag, Fraction, Keys, OneOf, Text, Texts};
+use Kind::{Count, Flag, Fraction, Keys, NodeKey, OneOf, Text, Texts};
 
 const MS: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -87,6 +89,12 @@ pub(super) static SETTINGS: &[Setting] = &[
         "The cluster's secret key, as `tallymesh keygen` prints it: only who has it is a peer, and what peers say is encrypted. Of several, the first is used to dial and all are accepted"),
     row("gossip.key_file", Text, Nothing,
         "The path of a file with the cluster's keys, one a line, that only its owner can read; in the place of `gossip.key`"),
+    row("gossip.node_key", NodeKey, Nothing,
+        "The secret key that this node has alone, as `tallymesh keygen --node` prints it, in the place of `gossip.key`: by it the others know that it is this node and no other"),
+    row("gossip.node_key_file", Text, Nothing,
+        "The path of a file with the node's key, that only its owner can read; in the place of `gossip.node_key`"),
+    row("gossip.members", Texts, Nothing,
+        "The nodes that may be peers, with a node key: each as `node=public key`, this node among them, at most 4,096. A node may have four keys, each as an entry of its own: all are accepted, and its links are made again until they are under the first"),
     row("gossip.insecure", Flag, Is("false"),
         "Listens beyond the loopback interface without a key: peers then neither authenticate nor encrypt"),
     row("gossip.interval", Kind::Duration(MS, MINUTE), Is("50ms"),
@@ -183,6 +191,7 @@ impl Setting {
             Text => "text".to_owned(),
             Texts => "a list of texts".to_owned(),
             Keys => "1 to 4 keys of 64 hex digits, with commas between them".to_owned(),
+            NodeKey => "a key of 64 hex digits".to_owned(),
             Flag => "true or false".to_owned(),
             OneOf(words) => {
                 words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" or ")

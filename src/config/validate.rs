@@ -12,6 +12,7 @@ use super::error::invalid;
 use super::peer_entry::PeerEntry;
 use super::settings::{DefaultValue, Kind, SETTINGS, Setting};
 use crate::cluster_key::Keys;
+use crate::node_key::NodeKey;
 
 /// A value of a setting. A duration or a path may also be text, as in a file.
 #[derive(Debug, Clone)]
@@ -21,10 +22,30 @@ pub(super) enum Value {
     Texts(Vec<String>),
     /// Or what is allowed instead.
     Keys(Result<Keys, String>),
+    /// Or what is allowed instead.
+    NodeKey(Result<NodeKey, String>),
     Flag(bool),
     Duration(Duration),
     Count(usize),
     Fraction(f64),
+}
+
+impl Value {
+    /// The keys of this text, or why they are none.
+    pub(super) fn keys(text: &str) -> Value {
+        Value::Keys(Keys::parse(text))
+    }
+
+    /// The key of this text, or why it is none.
+    pub(super) fn node_key(text: &str) -> Value {
+        Value::NodeKey(NodeKey::parse(text).map_err(|why| why.to_string()))
+    }
+
+    /// Whether it is to be shown nowhere.
+    #[cfg(feature = "serde")]
+    pub(super) fn is_secret(&self) -> bool {
+        matches!(self, Value::Keys(_) | Value::NodeKey(_))
+    }
 }
 
 /// What is shown in the place of a key.
@@ -91,6 +112,7 @@ impl Values {
             Kind::Fraction(..) => self.fraction(setting.path).map(drop),
             Kind::OneOf(_) => self.word(setting.path).map(drop),
             Kind::Keys => self.keys(setting.path).map(drop),
+            Kind::NodeKey => self.node_key(setting.path).map(drop),
             Kind::Text | Kind::Texts | Kind::Flag => Ok(()),
         }
     }
@@ -127,6 +149,24 @@ impl Values {
             Some(Value::Keys(Err(allowed))) => Err(invalid(path, HIDDEN, allowed)),
             Some(_) => Err(not_allowed(path, HIDDEN)),
             None => Ok(None),
+        }
+    }
+
+    /// The key of a node; `None` when it is not set.
+    pub(super) fn node_key(&self, path: &str) -> Result<Option<NodeKey>, ConfigError> {
+        match self.get(path) {
+            Some(Value::NodeKey(Ok(key))) => Ok(Some(key.clone())),
+            Some(Value::NodeKey(Err(allowed))) => Err(invalid(path, HIDDEN, allowed)),
+            Some(_) => Err(not_allowed(path, HIDDEN)),
+            None => Ok(None),
+        }
+    }
+
+    /// The file of keys that is set, of whichever kind.
+    pub(super) fn key_file(&self) -> Result<Option<String>, ConfigError> {
+        match self.text("gossip.key_file")? {
+            None => self.text("gossip.node_key_file"),
+            file => Ok(file),
         }
     }
 
@@ -218,10 +258,11 @@ impl Values {
             let allowed = "an IP address and a port, such as \"127.0.0.1:7946\"";
             return Err(invalid(path, quoted, allowed));
         };
-        let has_key = self.is_set("gossip.key") || self.is_set("gossip.key_file");
+        let keys = ["gossip.key", "gossip.key_file", "gossip.node_key", "gossip.node_key_file"];
+        let has_key = keys.iter().any(|path| self.is_set(path));
         if !address.ip().is_loopback() && !has_key && !self.flag("gossip.insecure")? {
             let allowed = "only a loopback address, since without a key peers neither authenticate nor encrypt; set gossip.key or \
-                           gossip.key_file (`tallymesh keygen` makes one), or, on a network that you trust, gossip.insecure = true";
+                           gossip.key_file (`tallymesh keygen` makes one), or gossip.node_key, or, on a network that you trust, gossip.insecure = true";
             return Err(invalid(path, quoted, allowed));
         }
         Ok(Some(address))
@@ -265,6 +306,8 @@ fn excluded_by(path: &str, value: &Value) -> Option<&'static str> {
         ("node.data_dir", _) => Some("storage.in_memory"),
         ("gossip.key", _) => Some("gossip.key_file"),
         ("gossip.key_file", _) => Some("gossip.key"),
+        ("gossip.node_key", _) => Some("gossip.node_key_file"),
+        ("gossip.node_key_file", _) => Some("gossip.node_key"),
         ("storage.in_memory", Value::Flag(true)) => Some("node.data_dir"),
         ("storage.durability", Value::Text(word)) if word == "sync" => {
             Some("storage.persist_every")

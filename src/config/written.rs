@@ -4,6 +4,7 @@
 use super::validate::HIDDEN;
 use super::validate::{NEVER, Origin, Value, Values};
 use super::{Config, Durability, WhenFull};
+use crate::credentials::Credentials;
 
 /// All settings of the config. Those that it does not have are not set.
 pub(super) fn values(config: &Config) -> Values {
@@ -26,10 +27,19 @@ pub(super) fn values(config: &Config) -> Values {
         set("gossip.listen", Value::Text(address.to_string()));
     }
     set("gossip.insecure", Value::Flag(config.insecure));
-    match (&config.key_file, &config.keys) {
-        (Some(path), _) => set("gossip.key_file", Value::Text(path.clone())),
-        (None, Some(keys)) => set("gossip.key", Value::Keys(Ok(keys.clone()))),
-        (None, None) => {}
+    match (config.credentials.clone(), config.key_file.clone()) {
+        (Some(Credentials::ClusterKeys(_)), Some(path)) => {
+            set("gossip.key_file", Value::Text(path))
+        }
+        (Some(Credentials::ClusterKeys(keys)), None) => set("gossip.key", Value::Keys(Ok(keys))),
+        (Some(Credentials::NodeKeys(keys)), path) => {
+            set("gossip.members", Value::Texts(keys.members.entries().collect()));
+            match path {
+                Some(path) => set("gossip.node_key_file", Value::Text(path)),
+                None => set("gossip.node_key", Value::NodeKey(Ok(keys.own))),
+            }
+        }
+        (None, _) => {}
     }
     set("gossip.cluster", Value::Text(gossip.cluster.to_string()));
     if let Some(address) = &gossip.advertised {
@@ -116,7 +126,7 @@ mod form {
             for setting in SETTINGS.iter().filter(|setting| setting.table() == self.table) {
                 // A key is written nowhere.
                 let value = self.values.get(setting.path);
-                if let Some(value) = value.filter(|value| !matches!(value, Value::Keys(_))) {
+                if let Some(value) = value.filter(|value| !value.is_secret()) {
                     map.serialize_entry(setting.name(), value)?;
                 }
             }
@@ -130,7 +140,7 @@ mod form {
                 Value::Text(text) => text.serialize(serializer),
                 Value::Path(path) => path.serialize(serializer),
                 Value::Texts(texts) => texts.serialize(serializer),
-                Value::Keys(_) => HIDDEN.serialize(serializer),
+                Value::Keys(_) | Value::NodeKey(_) => HIDDEN.serialize(serializer),
                 Value::Flag(flag) => flag.serialize(serializer),
                 Value::Duration(length) => {
                     serializer.collect_str(&tallymesh_core::time::format_duration(*length))

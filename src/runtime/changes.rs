@@ -1,10 +1,14 @@
-//! What is replaced while a node runs: its list of peers, and its keys.
+//! What is replaced while a node runs: its list of peers, its keys, and its members.
+
+use std::sync::Mutex;
 
 use tokio::sync::oneshot;
 
 use super::{Runtime, lock};
-use crate::cluster_key::{ClusterKey, Keys};
-use crate::config::{ConfigError, PeerEntry, checked_keys};
+use crate::cluster_key::ClusterKey;
+use crate::config::{ConfigError, PeerEntry, checked_keys, checked_members, checked_node_keys};
+use crate::credentials::Credentials;
+use crate::node_key::{NodeKey, NodeKeys};
 
 /// What is replaced, and who waits for it to be in force.
 pub(super) type Change = (Changed, oneshot::Sender<()>);
@@ -13,7 +17,7 @@ pub(super) type Change = (Changed, oneshot::Sender<()>);
 #[derive(Clone)]
 pub(super) enum Changed {
     Peers(Vec<PeerEntry>),
-    Keys(Keys),
+    Credentials(Credentials),
 }
 
 /// Why the list of peers was not replaced. The former one stays in force.
@@ -65,14 +69,65 @@ pub enum SetKeysError {
     /// There are none, too many, or one is given twice.
     #[error(transparent)]
     Invalid(#[from] ConfigError),
-    /// The store was opened without a key, and so are its peers: it would lose them all.
+    /// The store was opened without a key of the cluster, and so are its peers: it would lose them all.
     #[error(
-        "this node was opened without a key, and so has none to replace: open it with gossip.key"
+        "this node was opened without a key of the cluster, and so has none to replace: open it with gossip.key"
     )]
     NoKey,
     /// The store is closed.
     #[error("the store is closed")]
     Closed,
+}
+
+/// Why the members, or the node's own key, were not replaced. The former ones stay in force.
+///
+/// ```
+/// use tallymesh::{Config, CounterStore, NodeKey, SetMembersError};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (key, other) = (NodeKey::generate()?, NodeKey::generate()?);
+/// let config = Config::builder("a").in_memory();
+/// let members = [format!("a={}", key.public_key())];
+/// let store = CounterStore::open(config.clone().node_key(key).members(members).build()?).await?;
+/// // It would not be a member any more.
+/// let without = store.set_members([format!("b={}", other.public_key())]).await;
+/// assert!(matches!(without, Err(SetMembersError::Invalid(_))));
+/// assert!(matches!(store.set_node_key(other.clone()).await, Err(SetMembersError::Invalid(_))));
+/// # store.close().await?;
+/// let open = CounterStore::open(config.build()?).await?;
+/// assert!(matches!(open.set_node_key(other).await, Err(SetMembersError::NoNodeKey)));
+/// # open.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetMembersError {
+    /// An entry is not allowed, or the node would not be a member by its key: as for `gossip.members` of a config.
+    #[error(transparent)]
+    Invalid(#[from] ConfigError),
+    /// The store was opened without a key of its own, and so are its peers: it would lose them all.
+    #[error(
+        "this node was opened without a key of its own, by which members prove who they are: open it with gossip.node_key"
+    )]
+    NoNodeKey,
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// By what a node proves itself and has others do so, as of now.
+pub(super) struct InForce {
+    now: Mutex<Credentials>,
+    /// Who replaces them waits for its turn: it begins with what is there.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl InForce {
+    pub(super) fn new(credentials: Credentials) -> InForce {
+        InForce { now: Mutex::new(credentials), turn: tokio::sync::Mutex::new(()) }
+    }
 }
 
 impl Runtime {
@@ -85,10 +140,48 @@ impl Runtime {
     /// Replaces the keys, and waits until the gossip thread has taken them in.
     pub(crate) async fn set_keys(&self, keys: Vec<ClusterKey>) -> Result<(), SetKeysError> {
         let keys = checked_keys(keys)?;
-        let shown = self.keys.as_ref().ok_or(SetKeysError::NoKey)?;
-        self.change(Changed::Keys(keys.clone())).await.ok_or(SetKeysError::Closed)?;
-        *lock(shown) = fingerprints(&keys);
-        Ok(())
+        let in_force = self.credentials.as_ref().ok_or(SetKeysError::NoKey)?;
+        let _turn = in_force.turn.lock().await;
+        match &*lock(&in_force.now) {
+            Credentials::ClusterKeys(_) => {}
+            Credentials::NodeKeys(_) => return Err(SetKeysError::NoKey),
+        }
+        let keys = Credentials::ClusterKeys(keys);
+        self.set_credentials(in_force, keys).await.ok_or(SetKeysError::Closed)
+    }
+
+    /// Replaces the members, and waits until the gossip thread has taken them in.
+    pub(crate) async fn set_members(&self, entries: Vec<String>) -> Result<(), SetMembersError> {
+        let members = checked_members(entries)?;
+        self.set_node_keys(|keys| NodeKeys { members, ..keys }).await
+    }
+
+    /// Replaces the node's own key, and waits until the gossip thread has taken it in.
+    pub(crate) async fn set_node_key(&self, own: NodeKey) -> Result<(), SetMembersError> {
+        self.set_node_keys(|keys| NodeKeys { own, ..keys }).await
+    }
+
+    async fn set_node_keys(
+        &self,
+        change: impl FnOnce(NodeKeys) -> NodeKeys,
+    ) -> Result<(), SetMembersError> {
+        let in_force = self.credentials.as_ref().ok_or(SetMembersError::NoNodeKey)?;
+        let _turn = in_force.turn.lock().await;
+        let keys = match &*lock(&in_force.now) {
+            Credentials::NodeKeys(keys) => keys.clone(),
+            Credentials::ClusterKeys(_) => return Err(SetMembersError::NoNodeKey),
+        };
+        let NodeKeys { own, members } = change(keys);
+        let keys = checked_node_keys(own, members, &self.table.own_replica().node)?;
+        let keys = Credentials::NodeKeys(keys);
+        self.set_credentials(in_force, keys).await.ok_or(SetMembersError::Closed)
+    }
+
+    /// `None` if the gossip thread has ended, or is about to.
+    async fn set_credentials(&self, in_force: &InForce, credentials: Credentials) -> Option<()> {
+        self.change(Changed::Credentials(credentials.clone())).await?;
+        *lock(&in_force.now) = credentials;
+        Some(())
     }
 
     /// Has the gossip thread take this in; `None` if it has ended, or is about to.
@@ -107,12 +200,9 @@ impl Runtime {
         }
     }
 
-    /// The fingerprints of the keys in force, first that of the one to dial with.
+    /// The fingerprints of the own keys in force, first that of the one by which this node proves itself.
     pub(crate) fn keys(&self) -> Vec<String> {
-        self.keys.as_ref().map(|keys| lock(keys).clone()).unwrap_or_default()
+        let in_force = self.credentials.as_ref();
+        in_force.map(|in_force| lock(&in_force.now).fingerprints()).unwrap_or_default()
     }
-}
-
-pub(super) fn fingerprints(keys: &Keys) -> Vec<String> {
-    keys.iter().map(ClusterKey::fingerprint).collect()
 }

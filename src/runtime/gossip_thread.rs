@@ -21,8 +21,8 @@ use super::restarts::caught;
 use super::wakers::Worker;
 use super::{OpenError, Seen, Signals, lock, spawn};
 use crate::clock::Clock;
-use crate::cluster_key::Keys;
 use crate::config::{Config, PeerEntry};
+use crate::credentials::Credentials;
 use crate::log_line;
 use crate::random::random;
 use crate::transport::{Handshake, Security, Tcp, Transport};
@@ -63,7 +63,7 @@ pub(super) async fn start(
         signals: signals.clone(),
         reporter: Reporter::new(config.other_slots.clone()),
         peers: config.peers.clone(),
-        keys: config.keys.clone(),
+        credentials: config.credentials.clone(),
         changes,
         confirmed: None,
         caught_up: Some((tell_caught_up, config.sync_timeout)),
@@ -116,7 +116,7 @@ struct Kept {
     /// The list of peers in force.
     peers: Vec<PeerEntry>,
     /// The keys in force; without them, peers prove nothing.
-    keys: Option<Keys>,
+    credentials: Option<Credentials>,
     changes: mpsc::Receiver<Change>,
     /// Up to which version of its own some peer had confirmed all, as of the last round; `None` while it knew of no peer.
     confirmed: Option<u64>,
@@ -162,9 +162,9 @@ impl Kept {
     fn begin(&mut self) -> io::Result<GossipLoop<'_, Tcp>> {
         let listening = self.listening.as_ref().map(TcpListener::try_clone).transpose()?;
         let (frame_bytes_max, links_max) = (self.settings.frame_bytes_max, self.settings.links_max);
-        let security = self.keys.clone().map(|keys| {
+        let security = self.credentials.clone().map(|credentials| {
             let own = self.table.own_replica();
-            let handshake = Handshake::new(keys, &self.settings.cluster, &own);
+            let handshake = Handshake::new(credentials, &self.settings.cluster, own);
             Security::new(handshake, self.settings.handshake_timeout)
         });
         let connections_max = links_max.saturating_add(STRANGERS_MAX);
@@ -267,9 +267,9 @@ impl<T: Transport> GossipLoop<'_, T> {
                             self.sources.set(peers);
                             self.sources_changed();
                         }
-                        Changed::Keys(keys) => {
-                            self.kept.keys = Some(keys.clone());
-                            self.transport.set_keys(keys);
+                        Changed::Credentials(credentials) => {
+                            self.kept.credentials = Some(credentials.clone());
+                            self.transport.set_credentials(credentials);
                         }
                     }
                     self.show(self.kept.clock.now());

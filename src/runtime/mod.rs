@@ -31,8 +31,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::log_line;
 use bounds_watch::words;
-use changes::{Change, fingerprints};
-pub use changes::{SetKeysError, SetPeersError};
+use changes::{Change, InForce};
+pub use changes::{SetKeysError, SetMembersError, SetPeersError};
 use disk_thread::DiskThread;
 pub(crate) use signals::Seen;
 use signals::Signals;
@@ -159,8 +159,8 @@ pub(crate) struct Runtime {
     /// The most counters and replicas, by the config.
     bounds: Bounds,
     changes: mpsc::Sender<Change>,
-    /// The fingerprints of the keys in force; `None` where peers prove nothing.
-    keys: Option<Mutex<Vec<String>>>,
+    /// `None` where peers prove nothing.
+    credentials: Option<InForce>,
     /// Whether others can reach it, and need not prove who they are.
     is_open: bool,
 }
@@ -238,7 +238,7 @@ impl Runtime {
             in_memory: config.data_dir.is_none(),
             bounds: config.bounds.clone(),
             changes,
-            keys: config.keys.as_ref().map(|keys| Mutex::new(fingerprints(keys))),
+            credentials: config.credentials.clone().map(InForce::new),
             is_open: config.is_open(),
         })
     }

@@ -13,11 +13,12 @@ use std::task::{Context, Poll, Wake, Waker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
 
 use super::crypto::builder;
-use super::noise::{Handshake, HandshakeError, Session};
+use super::handshake::{Handshake, HandshakeError, Session};
 use super::records::{HEADER_BYTES, Opener, Sealer, both};
 use super::stream::Incoming;
 use crate::cluster_key::{ClusterKey, Keys};
-use tallymesh_core::link::Proven;
+use crate::credentials::Credentials;
+use crate::node_key::{Members, NodeKey, NodeKeys};
 
 /// More than a handshake or the records of an input have.
 const STREAM_BYTES: usize = 1024 * 1024;
@@ -28,17 +29,18 @@ const FRAMES_MAX: usize = 8;
 const FRAME_BYTES_MAX: usize = 128 * 1024;
 
 /// Meets a stranger (first byte 0), a server that is none of ours (1), a member that dials, whose bytes are edited on their way (2), or
-/// one that answers (3). Returns whether it was taken for a member.
+/// one that answers (3); all of them by keys of nodes in the place of a cluster's key with 4 more. Returns whether it was taken for a member.
 ///
 /// # Panics
 /// If one is taken for a member by bytes that no member sent, or learns something before it has proven a key.
 pub fn handshake(bytes: &[u8]) -> bool {
     let Some((way, rest)) = bytes.split_first() else { return false };
+    let by = if way & 4 == 0 { By::ClusterKey } else { By::NodeKeys };
     match way % 4 {
-        0 => meet_stranger(rest),
-        1 => dial_stranger(rest),
-        2 => meet_edited(rest, Dials::Member),
-        _ => meet_edited(rest, Dials::Node),
+        0 => meet_stranger(rest, by),
+        1 => dial_stranger(rest, by),
+        2 => meet_edited(rest, by, Dials::Member),
+        _ => meet_edited(rest, by, Dials::Node),
     }
 }
 
@@ -82,17 +84,39 @@ pub(super) fn sessions() -> [(Sealer, Opener); 2] {
     ends().expect("a session").map(both)
 }
 
-/// One of two nodes of a cluster.
-#[expect(clippy::expect_used, reason = "all of it is written here")]
-fn node(name: &str) -> Handshake {
-    let keys = ["7f", "11"].map(|byte| ClusterKey::parse(&byte.repeat(32)).expect("a key"));
-    let keys = Keys::new(keys.to_vec()).expect("two keys");
-    Handshake::new(keys, "blue", &format!("{name}#1.7").parse().expect("a replica"))
+/// By what the nodes of a cluster prove themselves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    ClusterKey,
+    NodeKeys,
 }
 
-fn meet_stranger(bytes: &[u8]) -> bool {
+/// One of the two nodes of a cluster, `a` and `b`.
+#[expect(clippy::expect_used, reason = "all of it is written here")]
+fn node(name: &str, by: By) -> Handshake {
+    let digits = ["7f", "11"].map(|byte| byte.repeat(32));
+    let own = name.parse().expect("a name");
+    let credentials = match by {
+        By::ClusterKey => {
+            let keys = digits.map(|digits| ClusterKey::parse(&digits).expect("a key"));
+            Credentials::ClusterKeys(Keys::new(keys.to_vec()).expect("two keys"))
+        }
+        By::NodeKeys => {
+            let [a, b] = digits.map(|digits| NodeKey::parse(&digits).expect("a key"));
+            let members = [("a", &a), ("b", &b)];
+            let members = members.map(|(node, key)| format!("{node}={}", key.public_key()));
+            let members = Members::parse(members).expect("two members");
+            let key = if name == "a" { a } else { b };
+            Credentials::NodeKeys(NodeKeys::new(key, members, &own).expect("a member"))
+        }
+    };
+    let incarnation = format!("{own}#1.7").parse().expect("a replica");
+    Handshake::new(credentials, "blue", incarnation)
+}
+
+fn meet_stranger(bytes: &[u8], by: By) -> bool {
     let (far, answer, over) =
-        talk_to(bytes, |mut stream| async move { node("b").respond(&mut stream).await });
+        talk_to(bytes, |mut stream| async move { node("b", by).respond(&mut stream).await });
     // A first message may have been recorded: then it is answered, and not confirmed.
     let knows_no_key =
         matches!(&far, Some(Err(HandshakeError::NoHandshake | HandshakeError::OtherKey { .. })));
@@ -101,9 +125,9 @@ fn meet_stranger(bytes: &[u8]) -> bool {
     is_refused(far)
 }
 
-fn dial_stranger(bytes: &[u8]) -> bool {
+fn dial_stranger(bytes: &[u8], by: By) -> bool {
     let (near, _, over) =
-        talk_to(bytes, |mut stream| async move { node("a").initiate(&mut stream).await });
+        talk_to(bytes, |mut stream| async move { node("a", by).initiate(&mut stream).await });
     assert!(over);
     is_refused(near)
 }
@@ -148,21 +172,21 @@ enum Dials {
 }
 
 /// Lets a node meet a member of its cluster, of whose bytes some are changed on their way to the node.
-fn meet_edited(edits: &[u8], dials: Dials) -> bool {
+fn meet_edited(edits: &[u8], by: By, dials: Dials) -> bool {
     let (member, member_far) = duplex(STREAM_BYTES);
     let (node_near, node_far) = duplex(STREAM_BYTES);
     let (mut from_member, mut to_member) = split(member_far);
     let (mut from_node, mut to_node) = split(node_far);
     let (mut sent, mut forwarded, mut outcome) = (Vec::new(), Vec::new(), None);
     let theirs = async move {
-        let (handshake, mut stream) = (node("a"), member);
+        let (handshake, mut stream) = (node("a", by), member);
         match dials {
             Dials::Member => handshake.initiate(&mut stream).await.is_ok(),
             Dials::Node => handshake.respond(&mut stream).await.is_ok(),
         }
     };
     let ours = async {
-        let (handshake, mut stream) = (node("b"), node_near);
+        let (handshake, mut stream) = (node("b", by), node_near);
         outcome = Some(match dials {
             Dials::Member => handshake.respond(&mut stream).await,
             Dials::Node => handshake.initiate(&mut stream).await,
@@ -187,12 +211,10 @@ fn meet_edited(edits: &[u8], dials: Dials) -> bool {
     };
     // Where a length was made longer, both ends wait for each other, for as long as the time for handshakes lasts.
     let _ = run(async { tokio::join!(theirs, ours, there, back) });
-    let proven = outcome.and_then(Result::ok).map(|session| session.proven());
+    let proven = outcome.and_then(Result::ok).map(|session| session.proof.peer);
     if let Some(proven) = &proven {
         assert!(forwarded == sent, "a member was taken for one by other bytes than it sent");
-        assert!(
-            matches!(proven, Proven::ClusterKey { replica, .. } if replica.node.as_str() == "a")
-        );
+        assert!(proven.replica().is_some_and(|replica| replica.node.as_str() == "a"));
     }
     proven.is_some()
 }

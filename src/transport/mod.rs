@@ -1,9 +1,12 @@
-//! How frames get from one node to another: a small trait, and TCP, in the clear or under a key of the cluster.
+//! How frames get from one node to another: a small trait, and TCP, in the clear or under keys.
 
+mod cluster_key;
 mod crypto;
 mod frames;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod handshake;
+mod node_key;
 mod noise;
 mod records;
 mod strangers;
@@ -14,8 +17,8 @@ use std::future::Future;
 
 use tallymesh_core::link::{LinkEvent, LinkId};
 
-use crate::cluster_key::Keys;
-pub(crate) use noise::Handshake;
+use crate::credentials::Credentials;
+pub(crate) use handshake::Handshake;
 pub(crate) use tcp::{Security, Tcp};
 
 /// Carries frames. Every call returns at once; its outcome is a [`LinkEvent`].
@@ -29,9 +32,9 @@ pub(crate) trait Transport {
     /// Closes a connection, after what was sent. Brings no event.
     fn close(&mut self, link: LinkId);
 
-    /// Dials with the first of these keys from now on, and accepts all of them. Links that were made under another one go down.
-    /// Those that were dialed under another than the first are replaced: another `Up` comes for their address.
-    fn set_keys(&mut self, keys: Keys);
+    /// Proves itself by these from now on, and has peers do so. Links whose peers have proven what is not accepted any more go down.
+    /// Those that were dialed under other keys than are used now are replaced: another `Up` comes for their address.
+    fn set_credentials(&mut self, credentials: Credentials);
 
     /// What happens next. Cancelling the future loses nothing.
     fn next_event(&mut self) -> impl Future<Output = LinkEvent>;

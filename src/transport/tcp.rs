@@ -1,12 +1,11 @@
 //! Frames over TCP: one task reads each connection, one writes it.
 //!
-//! With a key of the cluster, a connection is a link only after the handshake. Until then, one that came in is a stranger: it has one
+//! With keys, a connection is a link only after the handshake. Until then, one that came in is a stranger: it has one
 //! of a few places, apart from those of links, and is closed by a reset when it is refused.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -16,10 +15,10 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Transport;
 use super::frames::{read_frames, write_frames};
-use super::noise::{Handshake, HandshakeError, Session, SharedHandshake};
+use super::handshake::{Handshake, HandshakeError, Proof, Session};
 use super::strangers::Strangers;
 use super::stream::{Incoming, Outgoing};
-use crate::cluster_key::{ClusterKey, Keys};
+use crate::credentials::Credentials;
 use crate::log_line;
 use tallymesh_core::link::{LinkEvent, LinkId, Proven};
 
@@ -35,7 +34,7 @@ const SAY_AGAIN_EVERY: Duration = Duration::from_secs(10);
 const EVENTS_MAX: usize = 256;
 /// Frames on their way out, per peer; the gossip keeps well below.
 const FRAMES_MAX: usize = 64;
-/// How often a link is dialed again that was made under another key than the first.
+/// How often a link is dialed again that was made under other keys than are used now.
 const REDIAL_EVERY: Duration = Duration::from_secs(1);
 
 /// TCP connections, and the socket that listens for them.
@@ -64,13 +63,13 @@ pub(crate) struct Tcp {
 /// By what peers prove who they are, and how long they may take for it.
 #[derive(Clone)]
 pub(crate) struct Security {
-    handshake: SharedHandshake,
+    handshake: Handshake,
     timeout: Duration,
 }
 
 impl Security {
     pub(crate) fn new(handshake: Handshake, timeout: Duration) -> Security {
-        Security { handshake: Arc::new(handshake), timeout }
+        Security { handshake, timeout }
     }
 }
 
@@ -81,8 +80,8 @@ struct Connection {
     reader: AbortHandle,
     writer: JoinHandle<()>,
     dialed: Option<String>,
-    /// Of the key that it was proven with.
-    fingerprint: Option<String>,
+    /// What it was made by, unless peers prove nothing.
+    proof: Option<Proof>,
     /// Whether another one is being dialed that takes its place.
     is_redialed: bool,
 }
@@ -171,8 +170,8 @@ impl Tcp {
         let remote = stream.peer_addr().ok().map(shown);
         self.next_link += 1;
         let link = LinkId(self.next_link);
-        let peer = session.as_ref().map_or(Proven::Nobody, Session::proven);
-        let fingerprint = session.as_ref().map(|session| session.fingerprint.clone());
+        let proof = session.as_ref().map(|session| session.proof.clone());
+        let peer = proof.as_ref().map_or(Proven::Nobody, |proof| proof.peer.clone());
         let (sealer, opener) = session.map(|session| (session.sealer, session.opener)).unzip();
         let (read, write) = stream.into_split();
         let (frames, queue) = mpsc::channel(FRAMES_MAX);
@@ -184,14 +183,14 @@ impl Tcp {
         let write = Outgoing::new(write, sealer);
         let writer = tokio::spawn(write_frames(link, write, queue, self.events_in.clone()));
         // The keys may have changed since it was dialed.
-        self.may_be_stale |= dialed.is_some() && fingerprint.is_some();
+        self.may_be_stale |= dialed.is_some() && proof.is_some();
         let connection = Connection {
             frames,
             takes_frames,
             reader,
             writer,
             dialed: dialed.clone(),
-            fingerprint,
+            proof,
             is_redialed: false,
         };
         self.connections.insert(link, connection);
@@ -235,9 +234,7 @@ impl Tcp {
     /// What is accepted now: the keys may have changed during a handshake.
     fn still_accepted(&self, opened: Opened) -> Result<Opened, HandshakeError> {
         match (&self.security, &opened.session) {
-            (Some(security), Some(session))
-                if !security.handshake.keys().accept(&session.fingerprint) =>
-            {
+            (Some(security), Some(session)) if !security.handshake.accept(&session.proof) => {
                 reset(opened.stream);
                 Err(HandshakeError::Revoked)
             }
@@ -284,19 +281,16 @@ impl Tcp {
         }
     }
 
-    /// Dials again what was dialed under another key than the one that is used now: the old link stays until the new one is there.
+    /// Dials again what was dialed under other keys than are used now: the old link stays until the new one is there.
     fn redial_stale(&mut self) {
-        let keys = self.security.as_ref().map(|security| security.handshake.keys().clone());
-        let Some(first) = keys.as_ref().and_then(Keys::to_dial).map(ClusterKey::fingerprint) else {
-            return;
-        };
-        let of_others = |connection: &Connection| {
-            connection.fingerprint.as_ref().is_some_and(|fingerprint| *fingerprint != first)
+        let Some(Security { handshake, .. }) = &self.security else { return };
+        let is_stale = |connection: &Connection| {
+            connection.proof.as_ref().is_some_and(|proof| !handshake.is_in_use(proof))
         };
         let (mut addresses, mut are_stale) = (Vec::new(), false);
         for (link, connection) in &mut self.connections {
             let Some(address) = connection.dialed.clone() else { continue };
-            if of_others(connection) {
+            if is_stale(connection) {
                 are_stale = true;
                 if !std::mem::replace(&mut connection.is_redialed, true) {
                     addresses.push((*link, address));
@@ -333,14 +327,15 @@ impl Transport for Tcp {
         }
     }
 
-    fn set_keys(&mut self, keys: Keys) {
+    fn set_credentials(&mut self, credentials: Credentials) {
         let Some(security) = &mut self.security else { return };
+        let handshake = security.handshake.with(credentials);
         let is_revoked = |connection: &Connection| {
-            connection.fingerprint.as_ref().is_some_and(|fingerprint| !keys.accept(fingerprint))
+            connection.proof.as_ref().is_some_and(|proof| !handshake.accept(proof))
         };
         let revoked = self.connections.iter().filter(|(_, connection)| is_revoked(connection));
         let revoked: Vec<LinkId> = revoked.map(|(link, _)| *link).collect();
-        security.handshake = Arc::new(security.handshake.with_keys(keys));
+        security.handshake = handshake;
         self.may_be_stale = true;
         for link in revoked {
             if let Some(connection) = self.connections.remove(&link) {

@@ -204,8 +204,7 @@ impl Gossip {
         if state.peer().is_some() {
             return;
         }
-        if matches!(&state.proven, Proven::ClusterKey { replica: proven, .. } if *proven != replica)
-        {
+        if state.proven.replica().is_some_and(|proven| *proven != replica) {
             let reason = HandshakeFailure::OtherReplica;
             self.report_of(link, Report::HandshakeFailed { dialed, reason });
             return self.close(now, link, CloseReason::Other);

@@ -10,7 +10,6 @@ use super::Gossip;
 use super::link::Link;
 use super::members::{KnownMember, Member, PeerSource};
 use crate::id::{NodeId, ReplicaId, Version};
-use crate::link::Proven;
 use crate::time::{Now, Timestamp};
 
 /// A peer, as seen from here.
@@ -62,7 +61,7 @@ pub struct PeerStatus {
     /// The limits of ours that say something else there: another maximum, window, `when` or `per` under the same name.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
     pub different_limits: Vec<String>,
-    /// The fingerprint of the cluster key that the link to it was proven with; `None` without a link or a key.
+    /// The fingerprint of the key that it has proven on the link to it: the cluster's, or its own one; `None` without a link or a key.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub key: Option<String>,
     /// How long ago it was last heard.
@@ -133,10 +132,7 @@ impl PeerStatus {
             clock_offset_ms: estimate.map(|estimate| estimate.offset_ms),
             round_trip: estimate.map(|estimate| estimate.round_trip),
             different_limits: link.different_limits.iter().map(ToString::to_string).collect(),
-            key: match &link.proven {
-                Proven::ClusterKey { fingerprint, .. } => Some(fingerprint.clone()),
-                Proven::Nobody => None,
-            },
+            key: link.proven.fingerprint().map(ToString::to_string),
             last_heard: Some(link.silent_for(now.monotonic)),
         }
     }

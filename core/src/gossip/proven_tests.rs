@@ -9,9 +9,16 @@ use crate::link::Proven;
 
 const FINGERPRINT: &str = "0123456789abcdef";
 
-/// The member at index 0 has a link up on which this replica was proven.
-fn up(net: &mut Net, link: LinkId, dialed: Option<&str>, replica: ReplicaId) {
-    let peer = Proven::ClusterKey { fingerprint: FINGERPRINT.to_string(), replica };
+fn by_cluster_key(replica: ReplicaId) -> Proven {
+    Proven::ClusterKey { fingerprint: FINGERPRINT.to_string(), replica }
+}
+
+fn by_node_key(replica: ReplicaId) -> Proven {
+    Proven::NodeKey { fingerprint: FINGERPRINT.to_string(), replica }
+}
+
+/// The member at index 0 has a link up on which this was proven.
+fn up(net: &mut Net, link: LinkId, dialed: Option<&str>, peer: Proven) {
     let dialed = dialed.map(ToString::to_string);
     net.input(0, Input::Link(LinkEvent::Up { link, dialed, remote: None, peer }));
 }
@@ -24,22 +31,24 @@ fn alone() -> Net {
 
 #[test]
 fn a_hello_of_another_replica_than_the_one_that_was_proven_ends_the_link() {
-    let mut net = alone();
-    let (b, c) = (replica("b", 1, 7), replica("c", 1, 7));
-    up(&mut net, LinkId(100), None, b.clone());
-    net.hear(0, LinkId(100), &[hello(c)]);
-    assert_eq!(net.links(0), 0);
-    let reason = HandshakeFailure::OtherReplica;
-    assert!(net.reports.contains(&(0, Report::HandshakeFailed { dialed: None, reason })));
-    // Also one of its own name that is of another life.
-    up(&mut net, LinkId(101), None, b.clone());
-    net.hear(0, LinkId(101), &[hello(replica("b", 2, 7))]);
-    assert_eq!(net.links(0), 0);
-    up(&mut net, LinkId(102), None, b.clone());
-    net.hear(0, LinkId(102), &[hello(b)]);
-    let peers = net.members[0].gossip.peers(net.time());
-    let known = peers.iter().find(|peer| peer.connected).unwrap();
-    assert_eq!(known.key.as_deref(), Some(FINGERPRINT));
+    for proven in [by_cluster_key, by_node_key] {
+        let mut net = alone();
+        let (b, c) = (replica("b", 1, 7), replica("c", 1, 7));
+        up(&mut net, LinkId(100), None, proven(b.clone()));
+        net.hear(0, LinkId(100), &[hello(c)]);
+        assert_eq!(net.links(0), 0);
+        let reason = HandshakeFailure::OtherReplica;
+        assert!(net.reports.contains(&(0, Report::HandshakeFailed { dialed: None, reason })));
+        // Also one of its own name that is of another life.
+        up(&mut net, LinkId(101), None, proven(b.clone()));
+        net.hear(0, LinkId(101), &[hello(replica("b", 2, 7))]);
+        assert_eq!(net.links(0), 0);
+        up(&mut net, LinkId(102), None, proven(b.clone()));
+        net.hear(0, LinkId(102), &[hello(b)]);
+        let peers = net.members[0].gossip.peers(net.time());
+        let known = peers.iter().find(|peer| peer.connected).unwrap();
+        assert_eq!(known.key.as_deref(), Some(FINGERPRINT));
+    }
 }
 
 #[test]
@@ -60,7 +69,7 @@ fn what_does_not_prove_itself_is_counted_and_shown_and_dialed_again() {
     net.input(0, Input::Link(failed));
     assert_eq!(peer(&net).absence, Some(PeerAbsence::Unanswered));
     net.input(0, unproven(Some("b:1")));
-    up(&mut net, LinkId(100), Some("b:1"), replica("b", 1, 7));
+    up(&mut net, LinkId(100), Some("b:1"), by_node_key(replica("b", 1, 7)));
     net.hear(0, LinkId(100), &[hello(replica("b", 1, 7))]);
     assert_eq!((peer(&net).connected, peer(&net).absence), (true, None));
 }
@@ -70,9 +79,9 @@ fn what_does_not_prove_itself_is_counted_and_shown_and_dialed_again() {
 fn a_second_link_to_an_address_takes_the_place_of_the_first_and_neither_is_dialed_again() {
     let mut net = alone();
     let b = replica("b", 1, 7);
-    up(&mut net, LinkId(100), Some("b:1"), b.clone());
+    up(&mut net, LinkId(100), Some("b:1"), by_cluster_key(b.clone()));
     net.hear(0, LinkId(100), &[hello(b.clone())]);
-    up(&mut net, LinkId(101), Some("b:1"), b.clone());
+    up(&mut net, LinkId(101), Some("b:1"), by_cluster_key(b.clone()));
     let connected = |net: &Net| net.members[0].gossip.peers(net.time())[0].connected;
     assert!(connected(&net), "the old one is there");
     net.hear(0, LinkId(101), &[hello(b)]);

@@ -32,9 +32,10 @@ fn example(setting: &Setting) -> (String, String) {
     match setting.kind {
         Kind::Text if setting.path == "gossip.listen" => text("127.0.0.1:1"),
         Kind::Text if setting.path == "gossip.advertise" => text("10.0.0.7:1"),
-        Kind::Text if setting.path == "gossip.key_file" => text(&key_file()),
+        Kind::Text if setting.path.ends_with("key_file") => text(&key_file()),
         Kind::Text => text("other"),
-        Kind::Keys => text(&"7f".repeat(32)),
+        Kind::Keys | Kind::NodeKey => text(KEY),
+        Kind::Texts if setting.path == "gossip.members" => (format!("[{:?}]", member()), member()),
         Kind::Texts => ("[\"h:1\", \"i:2\"]".to_owned(), "h:1, i:2,".to_owned()),
         Kind::Flag => bare("true".to_owned()),
         Kind::OneOf(words) => text(words[words.len() - 1]),
@@ -48,11 +49,18 @@ fn example(setting: &Setting) -> (String, String) {
     }
 }
 
+const KEY: &str = "7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f";
+
+/// The node of these tests as a member, by the key.
+fn member() -> String {
+    format!("a={}", crate::NodeKey::parse(KEY).unwrap().public_key())
+}
+
 /// The path of a file with a key.
 fn key_file() -> String {
     static FILE: std::sync::LazyLock<tempfile::NamedTempFile> = std::sync::LazyLock::new(|| {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "7f".repeat(32)).unwrap();
+        std::fs::write(file.path(), KEY).unwrap();
         file
     });
     FILE.path().to_str().unwrap().to_owned()
@@ -70,6 +78,10 @@ fn each_row_has_a_variable_that_does_what_the_file_would() {
             "storage.in_memory" => "[node]\nid = \"a\"\n".to_owned(),
             // It makes no sense by itself.
             "gossip.advertise" => format!("{MINIMAL}[gossip]\nlisten = \"127.0.0.1:1\"\n"),
+            "gossip.node_key" | "gossip.node_key_file" => {
+                format!("{MINIMAL}[gossip]\nmembers = [{:?}]\n", member())
+            }
+            "gossip.members" => format!("{MINIMAL}[gossip]\nnode_key = {KEY:?}\n"),
             _ => MINIMAL.to_owned(),
         };
         let head = format!("[{}]\n", setting.table());

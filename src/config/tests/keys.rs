@@ -3,24 +3,20 @@
 use super::super::file;
 use super::*;
 use crate::ClusterKey;
+use crate::credentials::Credentials;
 
 const KEY: &str = "7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f";
 
-fn fingerprints(config: &Config) -> Vec<String> {
-    config
-        .keys
-        .iter()
-        .flat_map(crate::cluster_key::Keys::iter)
-        .map(ClusterKey::fingerprint)
-        .collect()
+pub(super) fn fingerprints(config: &Config) -> Vec<String> {
+    config.credentials.as_ref().map(Credentials::fingerprints).unwrap_or_default()
 }
 
-fn with(gossip: &str) -> Result<Config, ConfigError> {
+pub(super) fn with(gossip: &str) -> Result<Config, ConfigError> {
     Config::from_toml(&format!("{MINIMAL}[gossip]\n{gossip}\n"))
 }
 
 /// A file with this content that only its owner can read.
-fn file(content: &str) -> tempfile::NamedTempFile {
+pub(super) fn file(content: &str) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), content).unwrap();
     file

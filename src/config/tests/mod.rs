@@ -4,6 +4,7 @@ mod builder;
 mod docs;
 mod environment;
 mod keys;
+mod node_keys;
 mod rows;
 mod typescript;
 

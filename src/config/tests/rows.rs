@@ -11,6 +11,7 @@ fn toml(setting: &Setting, value: &str) -> String {
     let value = match setting.kind {
         Kind::Text
         | Kind::Keys
+        | Kind::NodeKey
         | Kind::OneOf(_)
         | Kind::Duration(..)
         | Kind::DurationOrNever(..) => {
@@ -95,7 +96,9 @@ fn around(setting: &Setting) -> (Vec<String>, Vec<Value>) {
             let inside = words.iter().map(|word| Value::Text((*word).to_owned()));
             (vec!["no such word".to_owned()], inside.collect())
         }
-        Kind::Text | Kind::Texts | Kind::Keys | Kind::Flag => (Vec::new(), Vec::new()),
+        Kind::Text | Kind::Texts | Kind::Keys | Kind::NodeKey | Kind::Flag => {
+            (Vec::new(), Vec::new())
+        }
     }
 }
 

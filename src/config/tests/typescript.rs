@@ -9,7 +9,7 @@ use super::super::settings::{DefaultValue, Kind, SETTINGS, Setting};
 fn property(setting: &Setting) -> String {
     let optional = if setting.default == DefaultValue::Required { "" } else { "?" };
     let kind = match setting.kind {
-        Kind::Text | Kind::Keys => "string".to_owned(),
+        Kind::Text | Kind::Keys | Kind::NodeKey => "string".to_owned(),
         Kind::Texts => "readonly string[]".to_owned(),
         Kind::Flag => "boolean".to_owned(),
         Kind::Duration(..) => "Duration".to_owned(),
@@ -81,7 +81,7 @@ fn the_comments_of_the_node_js_package_say_the_defaults() {
 fn row(setting: &Setting) -> String {
     let kind = match setting.kind {
         Kind::Text => "text",
-        Kind::Keys => "secret",
+        Kind::Keys | Kind::NodeKey => "secret",
         Kind::Texts => "texts",
         Kind::Flag => "flag",
         Kind::Duration(..) | Kind::DurationOrNever(..) => "duration",

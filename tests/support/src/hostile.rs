@@ -10,7 +10,7 @@ use snow::params::{CipherChoice, DHChoice, HashChoice};
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::{Cipher, Dh, Hash, Random};
 use snow::{Builder, TransportState};
-use tallymesh::{ClusterKey, CounterKey, ReplicaId, Version};
+use tallymesh::{ClusterKey, CounterKey, NodeKey, ReplicaId, Version};
 use tallymesh_core::crdt::{Delta, Marks, Update};
 use tallymesh_core::wire::{
     CloseReason, DEFAULT_CLUSTER, FRAME_HEADER_BYTES, Message, Outbox, PROTOCOLS, read_frame,
@@ -67,7 +67,7 @@ impl Hostile {
     ) -> io::Result<()> {
         let params = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s".parse().unwrap();
         let prologue = [b"tallymesh link 1\0", cluster.as_bytes()].concat();
-        let key = bytes_of(key);
+        let key = bytes_of(&key.reveal());
         let builder = Builder::with_resolver(params, Box::new(Resolver));
         let builder = builder.prologue(&prologue).unwrap().psk(0, &key).unwrap();
         let mut state = builder.build_initiator().unwrap();
@@ -81,6 +81,41 @@ impl Hostile {
         self.send(&record(&message[..length])).await?;
         self.session = Some(session);
         Ok(())
+    }
+
+    /// Proves this key of a node, as that which dials, and says that it is this replica. What is said from then on is sent in records.
+    /// Returns how many bytes it was sent before the node decided.
+    ///
+    /// # Errors
+    /// When the node closes the connection.
+    ///
+    /// # Panics
+    /// If the node answers with what is no second message of the handshake, or does not confirm it with its last one.
+    pub async fn prove_node(
+        &mut self,
+        key: &NodeKey,
+        cluster: &str,
+        replica: &ReplicaId,
+    ) -> io::Result<usize> {
+        let params = "Noise_XX_25519_ChaChaPoly_BLAKE2s".parse().unwrap();
+        let prologue = [b"tallymesh node link 1\0", cluster.as_bytes()].concat();
+        let key = bytes_of(&key.reveal());
+        let builder = Builder::with_resolver(params, Box::new(Resolver));
+        let builder = builder.prologue(&prologue).unwrap().local_private_key(&key).unwrap();
+        let mut state = builder.build_initiator().unwrap();
+        let mut message = [0; 1024];
+        let length = state.write_message(&[], &mut message).unwrap();
+        self.send(&record(&message[..length])).await?;
+        let answer = self.read_record().await?;
+        state.read_message(&answer, &mut message).expect("the answer to the handshake");
+        let length = state.write_message(replica.to_string().as_bytes(), &mut message).unwrap();
+        self.send(&record(&message[..length])).await?;
+        let mut session = state.into_transport_mode().unwrap();
+        let confirmation = self.read_record().await?;
+        let length = session.read_message(&confirmation, &mut message).expect("a confirmation");
+        assert_eq!(length, 0);
+        self.session = Some(session);
+        Ok(2 + answer.len())
     }
 
     /// Sends these bytes as they are.
@@ -241,8 +276,7 @@ fn record(message: &[u8]) -> Vec<u8> {
     [&(message.len() as u16).to_be_bytes()[..], message].concat()
 }
 
-fn bytes_of(key: &ClusterKey) -> [u8; 32] {
-    let hex = key.reveal();
+fn bytes_of(hex: &str) -> [u8; 32] {
     let mut bytes = [0; 32];
     for (index, byte) in bytes.iter_mut().enumerate() {
         *byte = u8::from_str_radix(&hex[2 * index..2 * index + 2], 16).unwrap();

@@ -9,12 +9,14 @@ pub mod hostile;
 pub mod load;
 pub mod seed;
 
+mod adding;
 mod copy;
 mod log;
 mod moment;
 mod proxy;
 mod until;
 
+pub use adding::{Added, Adding};
 pub use copy::copy_dir;
 pub use log::Log;
 pub use moment::copy_moment;
