@@ -25,6 +25,8 @@ mod runtime;
 mod secret;
 mod status;
 mod store;
+#[cfg(feature = "tls")]
+mod tls;
 mod token;
 mod transport;
 
@@ -42,7 +44,8 @@ pub use offline::{
 pub use receipt::{Receipt, RefundError};
 pub use reset::{Reset, ResetError};
 pub use runtime::{
-    Closed, DurabilityError, OpenError, SetKeysError, SetMembersError, SetPeersError,
+    Closed, DurabilityError, OpenError, ReloadTlsError, SetKeysError, SetMembersError,
+    SetPeersError,
 };
 pub use status::{DurabilityState, Health, RunState, Status};
 pub use store::{CounterStore, Subtracted};

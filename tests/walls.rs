@@ -32,6 +32,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("library", "secret"),
     ("library", "cluster_key"),
     ("library", "node_key"),
+    ("library", "tls"),
     ("library", "credentials"),
     ("library", "config"),
     ("library", "transport"),

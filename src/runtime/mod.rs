@@ -32,7 +32,7 @@ use crate::config::Config;
 use crate::log_line;
 use bounds_watch::words;
 use changes::{Change, InForce};
-pub use changes::{SetKeysError, SetMembersError, SetPeersError};
+pub use changes::{ReloadTlsError, SetKeysError, SetMembersError, SetPeersError};
 use disk_thread::DiskThread;
 pub(crate) use signals::Seen;
 use signals::Signals;

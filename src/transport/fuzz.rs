@@ -13,9 +13,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
 
 use super::crypto::builder;
-use super::handshake::{Handshake, HandshakeError, Session};
+use super::handshake::{Channel, Handshake, HandshakeError};
 use super::records::{HEADER_BYTES, Opener, Sealer, both};
-use super::stream::Incoming;
+use super::stream::{Incoming, Opening};
 use crate::cluster_key::{ClusterKey, Keys};
 use crate::credentials::Credentials;
 use crate::node_key::{Members, NodeKey, NodeKeys};
@@ -134,7 +134,7 @@ fn dial_stranger(bytes: &[u8], by: By) -> bool {
 
 /// Panics unless it was refused, with words that show no key.
 #[expect(clippy::panic, reason = "that is what a finding is")]
-fn is_refused(outcome: Option<Result<Session, HandshakeError>>) -> bool {
+fn is_refused(outcome: Option<Result<Channel, HandshakeError>>) -> bool {
     match outcome {
         Some(Err(error)) => {
             let said = error.to_string();
@@ -147,7 +147,7 @@ fn is_refused(outcome: Option<Result<Session, HandshakeError>>) -> bool {
 }
 
 /// What an end does to which these bytes are sent and then nothing more, and what it sends itself.
-fn talk_to<F: Future<Output = Result<Session, HandshakeError>>>(
+fn talk_to<F: Future<Output = Result<Channel, HandshakeError>>>(
     bytes: &[u8],
     talk: impl FnOnce(DuplexStream) -> F,
 ) -> (Option<F::Output>, Vec<u8>, bool) {
@@ -211,7 +211,7 @@ fn meet_edited(edits: &[u8], by: By, dials: Dials) -> bool {
     };
     // Where a length was made longer, both ends wait for each other, for as long as the time for handshakes lasts.
     let _ = run(async { tokio::join!(theirs, ours, there, back) });
-    let proven = outcome.and_then(Result::ok).map(|session| session.proof.peer);
+    let proven = outcome.and_then(Result::ok).map(|channel| channel.proof.peer);
     if let Some(proven) = &proven {
         assert!(forwarded == sent, "a member was taken for one by other bytes than it sent");
         assert!(proven.replica().is_some_and(|replica| replica.node.as_str() == "a"));
@@ -288,7 +288,7 @@ fn edit_records(sealed: &[u8], edits: &[u8]) -> Vec<u8> {
 /// Whether all these frames come out of bytes that are followed by no more; each that does must be as it was.
 fn read_frames(bytes: &[u8], opener: Opener, frames: &[Vec<u8>]) -> bool {
     let (mut far, near) = duplex(bytes.len().max(1));
-    let mut read = Incoming::new(near, Some(opener));
+    let mut read = Incoming::new(near, Some(Opening::Records(opener)));
     let all = run(async {
         assert!(far.write_all(bytes).await.is_ok() && far.shutdown().await.is_ok());
         for frame in frames {

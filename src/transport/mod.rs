@@ -1,4 +1,4 @@
-//! How frames get from one node to another: a small trait, and TCP, in the clear or under keys.
+//! How frames get from one node to another: a small trait, and TCP, in the clear, under keys, or in TLS.
 
 mod cluster_key;
 mod crypto;
@@ -12,6 +12,10 @@ mod records;
 mod strangers;
 mod stream;
 mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(all(test, feature = "tls"))]
+mod tls_tests;
 
 use std::future::Future;
 

@@ -69,7 +69,7 @@ async fn meet_through(
         records
     };
     let (near, far, records) = tokio::join!(dialing, answering, between);
-    (near.map(|(session, _)| session), far.map(|(session, _)| session), records)
+    (near.map(|(near, _)| near.session()), far.map(|(far, _)| far.session()), records)
 }
 
 async fn meet(near: &Handshake, far: &Handshake) -> (Outcome, Outcome) {
