@@ -26,7 +26,8 @@ pub struct Status {
     pub set_aside: Option<PathBuf>,
     /// The peers, as of the last round.
     pub peers: Vec<PeerStatus>,
-    /// The [fingerprints](crate::ClusterKey::fingerprint) of the cluster keys that are accepted, first that of the one to dial with.
+    /// The [fingerprints](crate::ClusterKey::fingerprint) of the cluster keys that are accepted, first that of the one to dial with;
+    /// or that of the node's [own key](crate::NodeKey).
     /// Empty where there is no key: nothing is encrypted then.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
     pub keys: Vec<String>,

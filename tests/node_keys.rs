@@ -130,7 +130,8 @@ async fn a_stranger_gets_one_message_and_a_good_pair_goes_on() {
         // Its own name, and that of a member.
         let claims = if number % 2 == 0 { "stranger#1.1" } else { "b#9.9" }.parse().unwrap();
         let mut peer = Hostile::connect(a.address().unwrap(), number).await.unwrap();
-        let proving = peer.prove_node(&key(6), DEFAULT_CLUSTER, &claims);
+        let unknown = key(6);
+        let proving = peer.prove_node(&unknown, DEFAULT_CLUSTER, &claims);
         let refused = tokio::time::timeout(PATIENCE, proving).await.expect("it is refused");
         refused.expect_err("no link, and no word of why");
         assert_eq!(peer.all_until_the_end().await, b"");
@@ -144,6 +145,43 @@ async fn a_stranger_gets_one_message_and_a_good_pair_goes_on() {
     assert!((1..=1026).contains(&got), "one message of at most 1 KiB: {got}");
     assert!(LOG.says(&["a connection was refused", &fingerprint(6), "not among gossip.members"]));
     assert_eq!((a.peers().len(), a.status().cluster_size), (1, 2), "a stranger is no peer");
+    close([a, b]).await;
+}
+
+/// Each has the node make a message, and says no more; more of them at once than have a place.
+#[tokio::test]
+async fn a_flood_of_first_messages_gets_one_message_each_and_a_good_pair_goes_on() {
+    let listed = [("a", 22), ("b", 23)];
+    let with = |name: &str, byte, peers: &[&CounterStore]| {
+        let config = base(name, peers).handshake_timeout(Duration::from_millis(500));
+        open(config.node_key(key(byte)).members(members(&listed)))
+    };
+    let a = with("a", 22, &[]).await;
+    let b = with("b", 23, &[&a]).await;
+    converge(&[&a, &b], "before the flood").await;
+    let (address, mut flood) = (a.address().unwrap(), tokio::task::JoinSet::new());
+    for number in 0..400 {
+        flood.spawn(async move {
+            let mut peer = Hostile::connect(address, number).await.unwrap();
+            // It may be pushed out before.
+            let _ = peer.send(&[&[0, 32][..], &[9; 32]].concat()).await;
+            peer.all_until_the_end().await.len()
+        });
+    }
+    let mut answered = 0;
+    for number in 0..400 {
+        let got = tokio::time::timeout(PATIENCE, flood.join_next()).await.expect("its end");
+        let got = got.unwrap().unwrap();
+        assert!(got <= 1026, "{got}");
+        answered += usize::from(got > 0);
+        if number % 100 == 0 {
+            converge(&[&a, &b], &format!("beside the flood, {number}")).await;
+        }
+    }
+    assert!(answered > 0, "some have a place");
+    until("each is counted", PATIENCE, || strangers(&a) == 400).await;
+    assert!(is_connected(&a, "b") && a.peers().len() == 1);
+    assert_eq!(a.status().thread_restarts, 0);
     close([a, b]).await;
 }
 

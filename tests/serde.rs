@@ -25,6 +25,19 @@ fn round_trip<T: Serialize + DeserializeOwned + Debug + PartialEq>(value: &T) {
 
 const EVERY_SETTING: &str = include_str!("fixtures/every_setting.toml");
 
+#[test]
+fn a_node_key_is_written_nowhere_and_its_members_are() {
+    let key = tallymesh::NodeKey::parse(&"3d".repeat(32)).unwrap();
+    let member = format!("a={}", key.public_key());
+    let config = Config::builder("a").in_memory().node_key(key.clone()).members([member.clone()]);
+    let written = written(&config.build().unwrap());
+    assert_eq!(written["gossip"]["members"], json!([member]));
+    assert!(!written.to_string().contains(&key.reveal()), "{written}");
+    // What was written lacks the key, and is not taken for a node that needs none.
+    let read = serde_json::from_value::<Config>(written).unwrap_err().to_string();
+    assert!(read.contains("only with gossip.node_key"), "{read}");
+}
+
 /// Every setting but the key, which is not written.
 fn config() -> Config {
     let lines = EVERY_SETTING.lines().filter(|line| !line.starts_with("key = "));

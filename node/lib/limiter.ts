@@ -372,8 +372,8 @@ export class Limiter implements AsyncDisposable {
    * Replaces the list of members, `gossip.members` of the config, while the limiter runs, and resolves once it is in force. A connection
    * whose node, or whose key of it, is not in the list any more is closed at once; what the node has counted stays.
    *
-   * So a key is changed without a gap in three steps, each on all nodes before the next: the new public key before the old one
-   * (`a=NEW`, `a=OLD`), {@link Limiter.setNodeKey}, and, once its `key` in `peers()` is the new one everywhere, a list without the old one.
+   * So a key is changed without a gap, each step on all nodes before the next: the new public key before the old one (`a=NEW`, `a=OLD`),
+   * {@link Limiter.setNodeKey}, and, once its `key` in `peers()` is the new one everywhere, a list without the old one.
    *
    * @param members - each `node=public key`, this node among them
    * @throws {@link ConfigError} when an entry is not allowed, this node is none of them by its key, or it has no key of its own
@@ -385,7 +385,6 @@ export class Limiter implements AsyncDisposable {
 
   /**
    * Replaces the node's own key, `gossip.nodeKey` of the config, while the limiter runs; resolves once it is in force. No message shows it.
-   *
    * @throws {@link ConfigError} when it is no key, is not this node's in the list of members, or the limiter was opened without one
    */
   async setNodeKey(key: string): Promise<void> {

@@ -43,7 +43,7 @@ export interface PeerReport {
    * network is cut. `'removed'`: one end took the other off its list of peers. `'refused'`: one end closed the connection over a bound of
    * its own, such as `gossip.maxFrameBytes`; its log says which. `'unreachable'`: other members have told the address, and it does not
    * answer here. `'other_cluster'`: at the address is a node of another cluster. `'unproven'`: what answers there does not prove that it
-   * has a key of the cluster, or does not accept ours.
+   * has a key of the cluster or of a member, or does not accept ours.
    */
   readonly absence?:
     'unresolved' | 'unanswered' | 'stopped' | 'removed' | 'refused' | 'lost' | 'unreachable' | 'other_cluster' | 'unproven';
@@ -55,7 +55,7 @@ export interface PeerReport {
   readonly roundTripMs?: number;
   /** The limits of ours that say something else there: another maximum, window, `when` or `per` under the same name. */
   readonly differentLimits: readonly string[];
-  /** The fingerprint of the cluster key that the connection was proven with; left out without a connection or a key. */
+  /** The fingerprint of the key that the peer has proven, the cluster's or its own; left out without a connection or a key. */
   readonly key?: string;
   /** How long ago it was last heard, in milliseconds. */
   readonly lastHeardMs?: number;
@@ -109,7 +109,7 @@ export interface Rejections {
   readonly framesDelayed: number;
   /** How often addresses of peers were left out, because there were as many as a node takes (4,096). */
   readonly addressesRefused: number;
-  /** Connections that came in and were closed, because they did not prove that they have a key of the cluster. */
+  /** Connections that came in and were closed, because they did not prove that they have a key of the cluster, or of a member. */
   readonly strangersRefused: number;
 }
 
@@ -161,7 +161,7 @@ export interface StatusReport {
   readonly setAside?: string;
   /** The peers, as of the last round. */
   readonly peers: readonly PeerReport[];
-  /** The fingerprints of the cluster keys that are accepted, first that of the one to dial with; empty where there is no key. */
+  /** The fingerprints of the cluster keys that are accepted, first that of the one to dial with, or of the own key; empty where there is no key. */
   readonly keys: readonly string[];
   /**
    * How many members the cluster has, as far as this instance knows, itself included: those that are connected, those that were lost

@@ -157,9 +157,11 @@ pub(super) enum HandshakeError {
     )]
     NoNodeKey(io::Error),
     #[error(
-        "what it sent is no part of the handshake by node keys: it has another gossip.cluster, or is no tallymesh node"
+        "what it sent is no part of the handshake by node keys: it has no key, another gossip.cluster, or is no tallymesh node"
     )]
     NotOfNodeKeys,
+    #[error("it sent a public key by which nothing would be kept secret")]
+    NoSecret,
     #[error(
         "its key {fingerprint} is not among gossip.members; it says that it is {claims}: if so, add its public key to the list"
     )]

@@ -62,8 +62,7 @@ pub(super) async fn send<S: AsyncWrite + Unpin>(
     let mut record = [0; HEADER_BYTES + MESSAGE_MAX];
     let (header, message) = record.split_at_mut(HEADER_BYTES);
     let length = state.write_message(payload.as_bytes(), message).map_err(|error| match error {
-        // By what the other end sent before, everyone would find the secret.
-        snow::Error::Dh => HandshakeError::NotOfNodeKeys,
+        snow::Error::Dh => HandshakeError::NoSecret,
         error => failed("its message")(error),
     })?;
     // At most 1 KiB.

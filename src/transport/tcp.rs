@@ -34,8 +34,10 @@ const SAY_AGAIN_EVERY: Duration = Duration::from_secs(10);
 const EVENTS_MAX: usize = 256;
 /// Frames on their way out, per peer; the gossip keeps well below.
 const FRAMES_MAX: usize = 64;
-/// How often a link is dialed again that was made under other keys than are used now.
+/// How often a link is dialed again, at first, that was made under other keys than are to be used now.
 const REDIAL_EVERY: Duration = Duration::from_secs(1);
+/// It is dialed again half as often each time that the peer still uses another key, and so often at least.
+const REDIAL_LESS_MAX: u32 = 4;
 
 /// TCP connections, and the socket that listens for them.
 pub(crate) struct Tcp {
@@ -58,6 +60,7 @@ pub(crate) struct Tcp {
     /// Whether there may be links to dial again, and when to do so.
     may_be_stale: bool,
     redial: Interval,
+    redial_rounds: u64,
 }
 
 /// By what peers prove who they are, and how long they may take for it.
@@ -84,6 +87,8 @@ struct Connection {
     proof: Option<Proof>,
     /// Whether another one is being dialed that takes its place.
     is_redialed: bool,
+    /// How often it was dialed again since the keys were replaced.
+    redials: u32,
 }
 
 impl Connection {
@@ -162,6 +167,7 @@ impl Tcp {
             due: VecDeque::new(),
             may_be_stale: false,
             redial: every(REDIAL_EVERY),
+            redial_rounds: 0,
         })
     }
 
@@ -192,6 +198,7 @@ impl Tcp {
             dialed: dialed.clone(),
             proof,
             is_redialed: false,
+            redials: 0,
         };
         self.connections.insert(link, connection);
         LinkEvent::Up { link, dialed, remote, peer }
@@ -249,8 +256,15 @@ impl Tcp {
                     .and_then(|opened| self.still_accepted(opened).map_err(DialError::Unproven));
                 if let Some(replaced) = replaces {
                     // Where the old link is gone, the address is dialed again anyway.
-                    self.connections.get_mut(&replaced)?.is_redialed = false;
-                    return Some(self.connect(opened.ok()?, Some(address)));
+                    let old = self.connections.get_mut(&replaced)?;
+                    old.is_redialed = false;
+                    old.redials += 1;
+                    let redials = old.redials;
+                    let up = self.connect(opened.ok()?, Some(address));
+                    if let Some(new) = self.connections.get_mut(&LinkId(self.next_link)) {
+                        new.redials = redials;
+                    }
+                    return Some(up);
                 }
                 Some(match opened {
                     Ok(opened) => self.connect(opened, Some(address)),
@@ -287,12 +301,17 @@ impl Tcp {
         let is_stale = |connection: &Connection| {
             connection.proof.as_ref().is_some_and(|proof| !handshake.is_in_use(proof))
         };
+        self.redial_rounds += 1;
+        let round = self.redial_rounds;
+        let is_due = |redials: u32| round.is_multiple_of(1 << redials.min(REDIAL_LESS_MAX));
         let (mut addresses, mut are_stale) = (Vec::new(), false);
         for (link, connection) in &mut self.connections {
             let Some(address) = connection.dialed.clone() else { continue };
             if is_stale(connection) {
                 are_stale = true;
-                if !std::mem::replace(&mut connection.is_redialed, true) {
+                if is_due(connection.redials)
+                    && !std::mem::replace(&mut connection.is_redialed, true)
+                {
                     addresses.push((*link, address));
                 }
             }
@@ -336,6 +355,9 @@ impl Transport for Tcp {
         let revoked = self.connections.iter().filter(|(_, connection)| is_revoked(connection));
         let revoked: Vec<LinkId> = revoked.map(|(link, _)| *link).collect();
         security.handshake = handshake;
+        for connection in self.connections.values_mut() {
+            connection.redials = 0;
+        }
         self.may_be_stale = true;
         for link in revoked {
             if let Some(connection) = self.connections.remove(&link) {

@@ -105,12 +105,12 @@ fn a_key_is_changed_by_rolling_restarts() {
         let file = "key_file = \"/etc/tallymesh/cluster.key\"";
         assert!(settings.contains(file), "the page says where the key is");
         network.settings(&settings.replace("[gossip]\n", &format!("[gossip]\n{file}\n")));
-        let [old, new] = ["old", "new"].map(|name| network.keygen(name));
+        let [old, new] = ["old", "new"].map(|name| network.keygen(name, &[]));
         let fingerprint = |key: &str| tallymesh::ClusterKey::parse(key).unwrap().fingerprint();
         let mut update = Update::new(&page::unit(0).0);
         for keys in [&[&old][..], &[&old, &new], &[&new, &old], &[&new]] {
             let lines: Vec<&str> = keys.iter().map(|key| key.trim_end()).collect();
-            network.keys(&format!("# of the cluster\n{}\n", lines.join("\n")));
+            network.secret("cluster.key", &format!("# of the cluster\n{}\n", lines.join("\n")));
             for slot in 0..page::unit(0).0.replicas {
                 let name = format!("tallymesh@{slot}");
                 let former = update.processes.iter().position(|unit| unit.name == name);
@@ -123,9 +123,73 @@ fn a_key_is_changed_by_rolling_restarts() {
                     update.settle();
                 }
             }
-            update.are_under(&fingerprint(keys[0]));
+            update.are_under(|_| fingerprint(keys[0]));
         }
         println!("{}", update.finish("keys", true));
+    });
+}
+
+/// As the page of keys says: each node has a key in a file of its own, and that of one is changed in three steps, two of them on all
+/// nodes.
+#[test]
+fn the_key_of_a_node_is_changed_by_rolling_restarts() {
+    in_a_network("the_key_of_a_node_is_changed_by_rolling_restarts", |mut network| {
+        let base = page::settings_toml();
+        let program = Manifests::of("statefulset.yaml").program("StatefulSet", "limits");
+        let names: Vec<String> = (0..program.replicas).map(|n| format!("limits-{n}")).collect();
+        let made: Vec<String> =
+            names.iter().map(|name| network.keygen(name, &["--node"])).collect();
+        let new = network.keygen("new", &["--node"]);
+        let public = |key: &str| tallymesh::NodeKey::parse(key).unwrap().public_key();
+        let with_members = |first: Option<&str>, others: &[String]| {
+            let own = first.map(|key| format!("{}={}", names[0], public(key)));
+            let others = names.iter().zip(&made).filter(|(name, _)| others.contains(name));
+            let others = others.map(|(name, key)| format!("{name}={}", public(key)));
+            let all: Vec<String> = own.into_iter().chain(others).collect();
+            base.replace("[gossip]\n", &format!("[gossip]\nmembers = {all:?}\n"))
+        };
+        let with_own_key = |name: &str| {
+            let mut program = program.clone();
+            let files: Vec<_> =
+                program.env.iter_mut().filter(|(name, _)| name.ends_with("GOSSIP_KEY")).collect();
+            assert_eq!(files.len(), 1, "the recipe says where the key is");
+            for variable in files {
+                let file = format!("/etc/tallymesh/{name}.key");
+                *variable = ("TALLYMESH_GOSSIP_NODE_KEY_FILE".to_owned(), file);
+            }
+            program
+        };
+        let mut update = Update::new(&program);
+        network.settings(&with_members(None, &names));
+        for (name, key) in names.iter().zip(&made) {
+            network.secret(&format!("{name}.key"), key);
+            update.add(|others| network.published_pod(name, &with_own_key(name), others), probe);
+        }
+        let fingerprint = |key: &str| public(key).fingerprint();
+        let key_of = |first: &str, node: &str| match names.iter().position(|name| name == node) {
+            Some(0) => fingerprint(first),
+            Some(number) => fingerprint(&made[number]),
+            None => panic!("{node} is no pod"),
+        };
+        update.are_under(|node| key_of(&made[0], node));
+        let steps = [
+            (with_members(Some(&new), &names), &made[0], &names[..]),
+            (with_members(Some(&new), &names), &new, &names[..1]),
+            (with_members(Some(&new), &names[1..]), &new, &names[..]),
+        ];
+        for (settings, first, replaced) in steps {
+            network.settings(&settings);
+            network.secret(&format!("{}.key", names[0]), first);
+            for name in replaced.iter().rev() {
+                let index = update.processes.iter().position(|pod| pod.name == *name).unwrap();
+                drop(update.end(index));
+                update
+                    .add(|others| network.published_pod(name, &with_own_key(name), others), probe);
+                update.settle();
+            }
+            update.are_under(|node| key_of(first, node));
+        }
+        println!("{}", update.finish("node keys", false));
     });
 }
 

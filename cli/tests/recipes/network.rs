@@ -115,17 +115,18 @@ impl Network {
             .unwrap();
     }
 
-    /// Has the program make a key; returns what it put into the file.
-    pub fn keygen(&self, name: &str) -> String {
+    /// Has the program make a key, of the kind that these words ask for; returns what it put into the file.
+    pub fn keygen(&self, name: &str, kind: &[&str]) -> String {
         let path = self.path(name);
         let mut command = Command::new(env!("CARGO_BIN_EXE_tallymesh"));
-        assert!(command.args(["keygen", "--out"]).arg(&path).status().unwrap().success());
+        command.arg("keygen").args(kind).arg("--out").arg(&path);
+        assert!(command.status().unwrap().success());
         fs::read_to_string(path).unwrap()
     }
 
-    /// Puts these keys, one a line, into the file that the programs read, which only its owner can.
-    pub fn keys(&self, keys: &str) {
-        let path = self.path("etc/tallymesh/cluster.key");
+    /// Puts keys, one a line, into a file that the programs read in `/etc/tallymesh`, which only its owner can.
+    pub fn secret(&self, name: &str, keys: &str) {
+        let path = self.path("etc/tallymesh").join(name);
         fs::write(&path, keys).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     }

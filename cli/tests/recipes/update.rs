@@ -136,17 +136,22 @@ impl Update {
         self.settled_after.push(since.elapsed_now());
     }
 
-    /// Waits until all connections are under the key of this fingerprint.
-    pub fn are_under(&self, fingerprint: &str) {
+    /// Waits until each connection is under the key of the fingerprint that the node at its other end has.
+    pub fn are_under(&self, key_of: impl Fn(&str) -> String) {
         for address in self.addresses() {
             let mut peers = Value::Null;
+            let is_under = |peer: &Value| {
+                let replica = peer["replica"].as_str().unwrap();
+                let (node, _) = replica.split_once('#').unwrap();
+                peer["key"] == key_of(node)
+            };
             let are_under = within(PATIENCE, || {
                 peers = ask(address, "peers");
                 let connected = peers.as_array().unwrap().iter();
                 let mut connected = connected.filter(|peer| peer["connected"] == true).peekable();
-                connected.peek().is_some() && connected.all(|peer| peer["key"] == fingerprint)
+                connected.peek().is_some() && connected.all(is_under)
             });
-            assert!(are_under, "{address} has not all under {fingerprint}: {peers:#}");
+            assert!(are_under, "{address} has not all under those keys: {peers:#}");
         }
     }
 

@@ -92,7 +92,7 @@ pub enum PeerAbsence {
     Unreachable,
     /// At the address is a node of another cluster.
     OtherCluster,
-    /// Something answers at the address, and does not prove that it has a key of the cluster: it has another one or none, or does
+    /// Something answers at the address, and does not prove that it has a key of the cluster, or of a member: it has another one or none, or does
     /// not accept ours.
     Unproven,
 }

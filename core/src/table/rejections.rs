@@ -46,7 +46,7 @@ pub struct Rejections {
     pub frames_delayed: u64,
     /// How often addresses of peers were left out, because there were as many as a node takes (4,096).
     pub addresses_refused: u64,
-    /// Connections that came in and were closed, because they did not prove that they have a key of the cluster.
+    /// Connections that came in and were closed, because they did not prove that they have a key of the cluster, or of a member.
     pub strangers_refused: u64,
 }
 
