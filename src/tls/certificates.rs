@@ -130,7 +130,7 @@ impl Certificates {
     pub(crate) fn to_dial(&self) -> Result<Connection, rustls::Error> {
         // It is sent to none, and asked of none.
         let name = ServerName::from(std::net::Ipv4Addr::UNSPECIFIED);
-        ClientConnection::new(self.0.client.clone(), name.into()).map(Connection::Client)
+        ClientConnection::new(self.0.client.clone(), name).map(Connection::Client)
     }
 
     /// The end of a session that was dialed.

@@ -14,8 +14,6 @@ mod stream;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
-#[cfg(all(test, feature = "tls"))]
-mod tls_tests;
 
 use std::future::Future;
 

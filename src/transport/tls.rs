@@ -370,3 +370,6 @@ impl TlsOpener {
 fn lock(session: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
     session.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

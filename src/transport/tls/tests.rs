@@ -8,9 +8,9 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use tallymesh_test_support::authority::{Authority, Issued, Purpose, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-use super::handshake::{Channel, HandshakeError};
-use super::stream::{Opening, Sealing};
-use super::tls::{initiate, respond};
+use super::super::handshake::{Channel, HandshakeError};
+use super::super::stream::{Opening, Sealing};
+use super::{initiate, respond};
 use crate::tls::{Certificates, Pem, TlsFiles};
 use tallymesh_core::link::Proven;
 
