@@ -295,6 +295,12 @@ const ROWS: Record<string, () => Promise<Record<string, Row>>> = {
   ConfigError: async () => ({
     thrown: errorRow(await thrownBy(() => main.Limiter.open(inMemory({ ...LIMITS[0], window: 60 as never }))), {}),
   }),
+  generateNodeKey: async () => ({
+    key: { value: main.generateNodeKey(), json: expect.any(String), clone: expect.any(String), log: [] },
+  }),
+  publicKeyOf: async () => ({
+    key: { value: main.publicKeyOf(main.generateNodeKey()), json: expect.any(String), clone: expect.any(String), log: [] },
+  }),
   ClosedError: async () => ({
     thrown: errorRow(await thrownBy(() => main.Limiter.attach(1)), {}),
     made: errorRow(made(ClosedError), {}),
