@@ -4,6 +4,8 @@ use tallymesh_core::link::Proven;
 
 use crate::cluster_key::{ClusterKey, Keys};
 use crate::node_key::NodeKeys;
+#[cfg(feature = "tls")]
+use crate::tls::Certificates;
 
 /// One of the ways. All nodes of a cluster go the same.
 #[derive(Debug, Clone)]
@@ -12,6 +14,9 @@ pub(crate) enum Credentials {
     ClusterKeys(Keys),
     /// A key of its own for each.
     NodeKeys(NodeKeys),
+    /// A certificate for each, of an authority that all accept.
+    #[cfg(feature = "tls")]
+    Certificates(Certificates),
 }
 
 impl Credentials {
@@ -20,12 +25,20 @@ impl Credentials {
         match self {
             Credentials::ClusterKeys(keys) => keys.iter().map(ClusterKey::fingerprint).collect(),
             Credentials::NodeKeys(keys) => vec![keys.own.public_key().fingerprint()],
+            #[cfg(feature = "tls")]
+            Credentials::Certificates(certificates) => vec![certificates.fingerprint().to_owned()],
         }
     }
 
-    /// Whether what this peer proved is still enough.
-    pub(crate) fn accept(&self, peer: &Proven) -> bool {
+    /// Whether what this peer proved is still enough; `chain` are its certificates, where it proved itself by such.
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(unused_variables, reason = "there are no certificates")
+    )]
+    pub(crate) fn accept(&self, peer: &Proven, chain: &[Vec<u8>]) -> bool {
         match (self, peer) {
+            #[cfg(feature = "tls")]
+            (Credentials::Certificates(certificates), _) => certificates.accept(chain),
             (Credentials::ClusterKeys(keys), Proven::ClusterKey { fingerprint, .. }) => {
                 keys.accept(fingerprint)
             }

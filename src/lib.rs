@@ -31,6 +31,8 @@ mod secret;
 mod selection;
 mod status;
 mod store;
+#[cfg(feature = "tls")]
+mod tls;
 mod token;
 mod transport;
 
@@ -50,7 +52,8 @@ pub use operator_key::{InvalidOperatorKey, OperatorKey};
 pub use receipt::{Receipt, RefundError};
 pub use reset::{Reset, ResetError};
 pub use runtime::{
-    Closed, DurabilityError, OpenError, SetKeysError, SetMembersError, SetPeersError,
+    Closed, DurabilityError, OpenError, ReloadTlsError, SetKeysError, SetMembersError,
+    SetPeersError,
 };
 pub use selection::{Counted, CounterOrder, CounterPage, Cursor, InvalidCounterOrder, Selection};
 pub use status::{DurabilityState, Health, RunState, Status};
@@ -74,3 +77,8 @@ pub use tallymesh_core::table::{
     Bound, Bringers, Brought, CountError, CounterState, Crossing, EntryStatus, Rejections,
 };
 pub use tallymesh_core::time::{InvalidTimestamp, Timestamp};
+
+// What cargo-fuzz builds has it, with `fuzzing`; nothing else that is built does.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use transport::fuzz;

@@ -15,9 +15,12 @@ fn the_library_needs_nothing_of_the_program() {
     for package in OF_THE_PROGRAM {
         assert!(!dependencies.contains_key(*package), "{package} is a dependency of the library");
     }
-    // A library user who asks for no feature compiles no resolver.
+    // A library user who asks for no feature compiles no resolver and no TLS.
     let optional = dependencies.iter().filter(|(_, of)| of.get("optional").is_some());
-    assert_eq!(optional.map(|(name, _)| &**name).collect::<Vec<_>>(), ["hickory-resolver"]);
+    assert_eq!(
+        optional.map(|(name, _)| &**name).collect::<Vec<_>>(),
+        ["hickory-resolver", "rustls", "rustls-webpki"]
+    );
     let has_default = |features: &toml::Value| features.get("default").is_some();
     assert!(!manifest.get("features").is_some_and(has_default), "no default features");
     assert_eq!(

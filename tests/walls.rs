@@ -33,6 +33,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("library", "secret"),
     ("library", "cluster_key"),
     ("library", "node_key"),
+    ("library", "tls"),
     ("library", "credentials"),
     ("library", "operator_key"),
     ("library", "config"),

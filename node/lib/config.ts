@@ -92,6 +92,17 @@ export interface GossipConfig {
    * `Limiter.setMembers`. Default: none.
    */
   readonly members?: readonly string[];
+  /**
+   * The path of a file with this node's certificate in PEM: peers prove themselves by certificates, in TLS. Only in a build with the cargo
+   * feature `tls`, which the published package is not: it refuses this and the next three. Default: none.
+   */
+  readonly tlsCertificate?: string;
+  /** The path of a file with that certificate's private key in PEM. Default: none. */
+  readonly tlsKey?: string;
+  /** The path of a file with the certificates of the authorities whose certificates are accepted. Default: none. */
+  readonly tlsAuthorities?: string;
+  /** The path of a file with those authorities' lists of revoked certificates. Default: none. */
+  readonly tlsRevoked?: string;
   /** Listens beyond the loopback interface without a key: peers then neither authenticate nor encrypt. Default: false. */
   readonly insecure?: boolean;
   /** The time between two rounds in which changes are sent, on average; 1 ms to 1 minute. Default: `'50ms'`. */

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::ConfigError;
 use super::error::invalid;
+use super::tls;
 use super::validate::{HIDDEN, Values};
 use crate::cluster_key::{ClusterKey, Keys};
 use crate::credentials::Credentials;
@@ -22,6 +23,9 @@ pub(super) fn credentials(
     values: &Values,
     node: &NodeId,
 ) -> Result<Option<Credentials>, ConfigError> {
+    if let Some(certificates) = tls::credentials(values, node)? {
+        return Ok(Some(certificates));
+    }
     let cluster_keys = cluster_keys(values)?;
     let Some(own) = own_key(values)? else {
         if values.is_set(MEMBERS) {
@@ -119,7 +123,7 @@ fn without_comments(text: &str) -> Zeroizing<String> {
 }
 
 /// The text of a file that only its owner can read.
-fn read(path: &Path) -> io::Result<Zeroizing<String>> {
+pub(super) fn read(path: &Path) -> io::Result<Zeroizing<String>> {
     let because = |error: io::Error| io::Error::other(format!("a file that can be read: {error}"));
     // Anything else may have no end, or wait for a writer.
     if !std::fs::metadata(path).map_err(because)?.is_file() {

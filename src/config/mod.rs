@@ -12,6 +12,7 @@ mod settings;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod validate;
 mod written;
 
@@ -35,6 +36,8 @@ pub use error::ConfigError;
 pub(crate) use keys::{checked_keys, checked_members, checked_node_keys};
 pub(crate) use peer_entry::{PEERS_MAX, PeerEntry, is_host_and_port};
 pub(crate) use slots::Slots;
+#[cfg(feature = "tls")]
+pub(crate) use tls::certificates;
 use validate::{Values, not_allowed};
 
 /// Everything a node needs to know before it starts.

@@ -109,7 +109,7 @@ impl Config {
     }
 }
 
-fn id(base: &NodeId, slot: usize) -> Option<NodeId> {
+pub(super) fn id(base: &NodeId, slot: usize) -> Option<NodeId> {
     format!("{base}-{slot}").parse().ok()
 }
 

@@ -278,10 +278,11 @@ impl Values {
             return Err(invalid(path, quoted, allowed));
         };
         let keys = ["gossip.key", "gossip.key_file", "gossip.node_key", "gossip.node_key_file"];
+        let keys = [&keys[..], &["gossip.tls_certificate"]].concat();
         let has_key = keys.iter().any(|path| self.is_set(path));
         if !address.ip().is_loopback() && !has_key && !self.flag("gossip.insecure")? {
             let allowed = "only a loopback address, since without a key peers neither authenticate nor encrypt; set gossip.key or \
-                           gossip.key_file (`tallymesh keygen` makes one), or gossip.node_key, or, on a network that you trust, gossip.insecure = true";
+                           gossip.key_file (`tallymesh keygen` makes one), or gossip.node_key, or gossip.tls_certificate, or, on a network that you trust, gossip.insecure = true";
             return Err(invalid(path, quoted, allowed));
         }
         Ok(Some(address))

@@ -45,6 +45,16 @@ pub(super) fn values(config: &Config) -> Values {
                 None => set("gossip.node_key", Value::NodeKey(Ok(keys.own))),
             }
         }
+        #[cfg(feature = "tls")]
+        (Some(Credentials::Certificates(certificates)), _) => {
+            let files = certificates.files();
+            set("gossip.tls_certificate", Value::Text(files.certificate.clone()));
+            set("gossip.tls_key", Value::Text(files.key.clone()));
+            set("gossip.tls_authorities", Value::Text(files.authorities.clone()));
+            if let Some(revoked) = &files.revoked {
+                set("gossip.tls_revoked", Value::Text(revoked.clone()));
+            }
+        }
         (None, _) => {}
     }
     set("gossip.cluster", Value::Text(gossip.cluster.to_string()));

@@ -3,7 +3,7 @@
 use super::Limiter;
 use crate::cluster_key::ClusterKey;
 use crate::node_key::NodeKey;
-use crate::runtime::{SetKeysError, SetMembersError, SetPeersError};
+use crate::runtime::{ReloadTlsError, SetKeysError, SetMembersError, SetPeersError};
 
 impl Limiter {
     /// Replaces the list of peers while the limiter runs: as [`CounterStore::set_peers`].
@@ -98,5 +98,23 @@ impl Limiter {
     /// ```
     pub async fn set_node_key(&self, key: NodeKey) -> Result<(), SetMembersError> {
         self.counters.set_node_key(key).await
+    }
+
+    /// Reads the files of certificates again while the limiter runs: as [`CounterStore::reload_tls`].
+    ///
+    /// # Errors
+    /// As [`CounterStore::reload_tls`].
+    ///
+    /// ```no_run
+    /// # use tallymesh::{Config, Limiter};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let limiter = Limiter::open(Config::from_file("tallymesh.toml")?).await?;
+    /// limiter.reload_tls().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn reload_tls(&self) -> Result<(), ReloadTlsError> {
+        self.counters.reload_tls().await
     }
 }

@@ -1,4 +1,4 @@
-//! What is replaced while a node runs: its list of peers, its keys, and its members.
+//! What is replaced while a node runs: its list of peers, its keys and members, and its certificates.
 
 use std::sync::Mutex;
 
@@ -6,6 +6,8 @@ use tokio::sync::oneshot;
 
 use super::{Runtime, lock};
 use crate::cluster_key::ClusterKey;
+#[cfg(feature = "tls")]
+use crate::config::certificates;
 use crate::config::{ConfigError, PeerEntry, checked_keys, checked_members, checked_node_keys};
 use crate::credentials::Credentials;
 use crate::node_key::{NodeKey, NodeKeys};
@@ -130,6 +132,35 @@ impl InForce {
     }
 }
 
+/// Why certificates were not read again. The former ones stay in force.
+///
+/// ```
+/// use tallymesh::{Config, CounterStore, ReloadTlsError};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = CounterStore::open(Config::builder("a").in_memory().build()?).await?;
+/// assert!(matches!(store.reload_tls().await, Err(ReloadTlsError::NoTls)));
+/// # store.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadTlsError {
+    /// A file cannot be read, or has in it what is of no use: as for `gossip.tls_certificate` and the others of a config.
+    #[error(transparent)]
+    Invalid(#[from] ConfigError),
+    /// The store was opened without certificates, and so are its peers.
+    #[error(
+        "this node was opened without certificates, and so has none to read again: open it with gossip.tls_certificate"
+    )]
+    NoTls,
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
 impl Runtime {
     /// Replaces the list of peers, and waits until the gossip thread has taken it in.
     pub(crate) async fn set_peers(&self, peers: &[String]) -> Result<(), SetPeersError> {
@@ -144,7 +175,7 @@ impl Runtime {
         let _turn = in_force.turn.lock().await;
         match &*lock(&in_force.now) {
             Credentials::ClusterKeys(_) => {}
-            Credentials::NodeKeys(_) => return Err(SetKeysError::NoKey),
+            _ => return Err(SetKeysError::NoKey),
         }
         let keys = Credentials::ClusterKeys(keys);
         self.set_credentials(in_force, keys).await.ok_or(SetKeysError::Closed)
@@ -169,12 +200,32 @@ impl Runtime {
         let _turn = in_force.turn.lock().await;
         let keys = match &*lock(&in_force.now) {
             Credentials::NodeKeys(keys) => keys.clone(),
-            Credentials::ClusterKeys(_) => return Err(SetMembersError::NoNodeKey),
+            _ => return Err(SetMembersError::NoNodeKey),
         };
         let NodeKeys { own, members } = change(keys);
         let keys = checked_node_keys(own, members, &self.table.own_replica().node)?;
         let keys = Credentials::NodeKeys(keys);
         self.set_credentials(in_force, keys).await.ok_or(SetMembersError::Closed)
+    }
+
+    /// Reads the certificates again, and waits until the gossip thread has taken them in.
+    #[cfg(feature = "tls")]
+    pub(crate) async fn reload_tls(&self) -> Result<(), ReloadTlsError> {
+        let in_force = self.credentials.as_ref().ok_or(ReloadTlsError::NoTls)?;
+        let _turn = in_force.turn.lock().await;
+        let files = match &*lock(&in_force.now) {
+            Credentials::Certificates(certificates) => certificates.files().clone(),
+            _ => return Err(ReloadTlsError::NoTls),
+        };
+        let read = certificates(files, &[self.table.own_replica().node])?;
+        let read = Credentials::Certificates(read);
+        self.set_credentials(in_force, read).await.ok_or(ReloadTlsError::Closed)
+    }
+
+    /// Without TLS there are no certificates.
+    #[cfg(not(feature = "tls"))]
+    pub(crate) async fn reload_tls(&self) -> Result<(), ReloadTlsError> {
+        Err(ReloadTlsError::NoTls)
     }
 
     /// `None` if the gossip thread has ended, or is about to.

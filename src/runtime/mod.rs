@@ -36,7 +36,7 @@ use crate::log_line;
 pub(crate) use bounds_watch::BoundReport;
 use bounds_watch::{for_whom, words};
 use changes::{Change, InForce};
-pub use changes::{SetKeysError, SetMembersError, SetPeersError};
+pub use changes::{ReloadTlsError, SetKeysError, SetMembersError, SetPeersError};
 #[cfg(unix)]
 pub(crate) use control::{Answer, Answers, CONNECTIONS_MAX, ControlSocket, LINE_BYTES_MAX, NoLine};
 use disk_thread::DiskThread;

@@ -3,7 +3,7 @@
 use super::CounterStore;
 use crate::cluster_key::ClusterKey;
 use crate::node_key::NodeKey;
-use crate::runtime::{SetKeysError, SetMembersError, SetPeersError};
+use crate::runtime::{ReloadTlsError, SetKeysError, SetMembersError, SetPeersError};
 
 impl CounterStore {
     /// Replaces the list of peers, `gossip.peers` of the config, while the store runs. The entries are as in
@@ -132,5 +132,33 @@ impl CounterStore {
     /// ```
     pub async fn set_node_key(&self, key: NodeKey) -> Result<(), SetMembersError> {
         self.engine.runtime().set_node_key(key).await
+    }
+
+    /// Reads the files of certificates again, `gossip.tls_certificate` and the others of the config, while the store runs: those that
+    /// were renewed, authorities that were added or taken away, and what is revoked. Returns once they are in force.
+    ///
+    /// A connection whose peer's certificate is not accepted any more, since it is revoked, has expired or is of no authority of the
+    /// file, is closed at once. One that this node dialed with another certificate of its own is dialed again within seconds, and closed
+    /// once the new one is there. All others stay. Needs the cargo feature `tls`.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or what is in it is of no use or not of this node; when the store was opened without certificates; or
+    /// when it is closed. The former ones stay in force then.
+    ///
+    /// ```no_run
+    /// # use tallymesh::{Config, CounterStore};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = Config::builder("a").data_dir("data/a").listen("0.0.0.0:7946");
+    /// let config = config.tls_certificate("a.crt").tls_key("a.key").tls_authorities("ca.crt");
+    /// let config = config.tls_revoked("ca.crl");
+    /// let store = CounterStore::open(config.build()?).await?;
+    /// // After a.crt and a.key, or ca.crl, were replaced.
+    /// store.reload_tls().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn reload_tls(&self) -> Result<(), ReloadTlsError> {
+        self.engine.runtime().reload_tls().await
     }
 }

@@ -13,6 +13,8 @@
 //! have read the same, or no record opens. The replica of a hello must be the one of the transcript; the versions of the protocol of
 //! frames are agreed on in the hello, which cannot be changed on its way any more. Members with one key are not told apart by it.
 
+use std::sync::Arc;
+
 use snow::HandshakeState;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -103,7 +105,8 @@ fn session(
     let state = state.into_stateless_transport_mode().map_err(failed("its session"))?;
     let (sealer, opener) = both(state);
     let own = fingerprint.clone();
-    let proof = Proof { own, peer: Proven::ClusterKey { fingerprint, replica } };
+    let proof =
+        Proof { own, peer: Proven::ClusterKey { fingerprint, replica }, chain: Arc::default() };
     Ok(Session { sealer, opener, proof })
 }
 
@@ -135,7 +138,7 @@ mod tests {
         let dialing = async move { near.initiate(&mut a).await.map(|session| (session, a)) };
         let answering = async move { far.respond(&mut b).await.map(|session| (session, b)) };
         let (near, far) = tokio::join!(dialing, answering);
-        (near.map(|(session, _)| session), far.map(|(session, _)| session))
+        (near.map(|(near, _)| near.session()), far.map(|(far, _)| far.session()))
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use tokio::io::AsyncRead;
 use tokio::sync::{mpsc, oneshot};
 
 use super::stream::{Incoming, Outgoing};
@@ -10,9 +11,9 @@ use tallymesh_core::link::{LinkEvent, LinkId};
 use tallymesh_core::wire::{FRAME_HEADER_BYTES, payload_bytes};
 
 /// Takes in frames until the connection ends, or `closed` does; what comes after that is thrown away.
-pub(super) async fn read_frames(
+pub(super) async fn read_frames<R: AsyncRead + Unpin>(
     link: LinkId,
-    mut read: Incoming,
+    mut read: Incoming<R>,
     frame_bytes_max: usize,
     events: mpsc::Sender<RawEvent>,
     mut closed: oneshot::Receiver<()>,
@@ -42,7 +43,10 @@ pub(super) async fn read_frames(
     read.drain().await;
 }
 
-async fn read_frame(read: &mut Incoming, frame_bytes_max: usize) -> io::Result<Vec<u8>> {
+async fn read_frame<R: AsyncRead + Unpin>(
+    read: &mut Incoming<R>,
+    frame_bytes_max: usize,
+) -> io::Result<Vec<u8>> {
     let mut header = [0; FRAME_HEADER_BYTES];
     read.read_exact(&mut header).await?;
     let Ok(length) = payload_bytes(header, frame_bytes_max) else {

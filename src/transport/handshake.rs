@@ -6,6 +6,9 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::records::{Opener, Sealer};
+use super::stream::{Opening, Sealing};
+#[cfg(feature = "tls")]
+use super::tls;
 use super::{cluster_key, node_key};
 use crate::credentials::Credentials;
 use tallymesh_core::id::{NodeId, ReplicaId};
@@ -21,7 +24,14 @@ struct Parts {
     own: ReplicaId,
 }
 
-/// A session that both ends have proven to be in.
+/// What both ends have proven to be in.
+pub(super) struct Channel {
+    pub(super) sealing: Sealing,
+    pub(super) opening: Opening,
+    pub(super) proof: Proof,
+}
+
+/// A session of the Noise protocol that both ends have proven to be in.
 pub(super) struct Session {
     pub(super) sealer: Sealer,
     pub(super) opener: Opener,
@@ -34,6 +44,28 @@ pub(super) struct Proof {
     /// The fingerprint of the key by which this end proved itself.
     pub(super) own: String,
     pub(super) peer: Proven,
+    /// The peer's certificates, each as DER; none where it has proven a key alone.
+    pub(super) chain: Arc<[Vec<u8>]>,
+}
+
+impl From<Session> for Channel {
+    fn from(Session { sealer, opener, proof }: Session) -> Channel {
+        Channel { sealing: Sealing::Records(sealer), opening: Opening::Records(opener), proof }
+    }
+}
+
+#[cfg(test)]
+impl Channel {
+    /// The session that it is made of.
+    pub(super) fn session(self) -> Session {
+        match (self.sealing, self.opening) {
+            (Sealing::Records(sealer), Opening::Records(opener)) => {
+                Session { sealer, opener, proof: self.proof }
+            }
+            #[cfg(feature = "tls")]
+            _ => unreachable!("a session of TLS"),
+        }
+    }
 }
 
 impl Handshake {
@@ -47,30 +79,42 @@ impl Handshake {
     }
 
     /// What a node does that has dialed.
-    pub(super) async fn initiate<S>(&self, stream: &mut S) -> Result<Session, HandshakeError>
+    pub(super) async fn initiate<S>(&self, stream: &mut S) -> Result<Channel, HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let Parts { credentials, cluster, own } = &*self.0;
         match credentials {
             Credentials::ClusterKeys(keys) => {
-                cluster_key::initiate(stream, keys, cluster, own).await
+                cluster_key::initiate(stream, keys, cluster, own).await.map(Channel::from)
             }
-            Credentials::NodeKeys(keys) => node_key::initiate(stream, keys, cluster, own).await,
+            Credentials::NodeKeys(keys) => {
+                node_key::initiate(stream, keys, cluster, own).await.map(Channel::from)
+            }
+            #[cfg(feature = "tls")]
+            Credentials::Certificates(certificates) => {
+                tls::initiate(stream, certificates, cluster, own).await
+            }
         }
     }
 
     /// What a node does that was dialed.
-    pub(super) async fn respond<S>(&self, stream: &mut S) -> Result<Session, HandshakeError>
+    pub(super) async fn respond<S>(&self, stream: &mut S) -> Result<Channel, HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let Parts { credentials, cluster, own } = &*self.0;
         match credentials {
             Credentials::ClusterKeys(keys) => {
-                cluster_key::respond(stream, keys, cluster, own).await
+                cluster_key::respond(stream, keys, cluster, own).await.map(Channel::from)
             }
-            Credentials::NodeKeys(keys) => node_key::respond(stream, keys, cluster, own).await,
+            Credentials::NodeKeys(keys) => {
+                node_key::respond(stream, keys, cluster, own).await.map(Channel::from)
+            }
+            #[cfg(feature = "tls")]
+            Credentials::Certificates(certificates) => {
+                tls::respond(stream, certificates, cluster, own).await
+            }
         }
     }
 
@@ -86,7 +130,7 @@ impl Handshake {
 
     /// Whether a link that was made by this may stay.
     pub(super) fn accept(&self, proof: &Proof) -> bool {
-        self.0.credentials.accept(&proof.peer)
+        self.0.credentials.accept(&proof.peer, &proof.chain)
     }
 
     /// Whether a link that was made by this need not be made again.
@@ -140,6 +184,9 @@ pub(super) enum HandshakeError {
         "it does not take our key {fingerprint} for that of {own}: is this in its gossip.members? Its log says why ({source})"
     )]
     Refused { fingerprint: String, own: NodeId, source: io::Error },
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
     #[error("it closed the connection before it had proven a key ({0})")]
     Closed(io::Error),
     #[error(

@@ -1,8 +1,10 @@
-//! How frames get from one node to another: a small trait, and TCP, in the clear or under keys.
+//! How frames get from one node to another: a small trait, and TCP, in the clear, under keys, or in TLS.
 
 mod cluster_key;
 mod crypto;
 mod frames;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod handshake;
 mod node_key;
 mod noise;
@@ -10,6 +12,8 @@ mod records;
 mod strangers;
 mod stream;
 mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::future::Future;
 

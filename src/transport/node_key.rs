@@ -21,6 +21,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use snow::HandshakeState;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -125,6 +127,6 @@ fn session(
 ) -> Result<Session, HandshakeError> {
     let state = state.into_stateless_transport_mode().map_err(failed("its session"))?;
     let (sealer, opener) = both(state);
-    let proof = Proof { own: keys.own.public_key().fingerprint(), peer };
+    let proof = Proof { own: keys.own.public_key().fingerprint(), peer, chain: Arc::default() };
     Ok(Session { sealer, opener, proof })
 }

@@ -117,24 +117,11 @@ pub(super) fn message_bytes(header: [u8; HEADER_BYTES]) -> Result<usize, RecordE
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use proptest::prelude::*;
 
-    use super::super::crypto::builder;
+    use super::super::fuzz::sessions;
     use super::*;
-
-    /// Both ends of a session.
-    pub(in super::super) fn sessions() -> [(Sealer, Opener); 2] {
-        let params = || "Noise_NN_25519_ChaChaPoly_BLAKE2s".parse().unwrap();
-        let mut near = builder(params()).build_initiator().unwrap();
-        let mut far = builder(params()).build_responder().unwrap();
-        let (mut message, mut payload) = ([0; 128], [0; 128]);
-        let length = near.write_message(&[], &mut message).unwrap();
-        far.read_message(&message[..length], &mut payload).unwrap();
-        let length = far.write_message(&[], &mut message).unwrap();
-        near.read_message(&message[..length], &mut payload).unwrap();
-        [near, far].map(|end| both(end.into_stateless_transport_mode().unwrap()))
-    }
 
     /// The messages of these records.
     fn messages(mut records: &[u8]) -> Vec<Vec<u8>> {

@@ -1,6 +1,6 @@
 //! Frames over TCP: one task reads each connection, one writes it.
 //!
-//! With keys, a connection is a link only after the handshake. Until then, one that came in is a stranger: it has one
+//! With keys or certificates, a connection is a link only after the handshake. Until then, one that came in is a stranger: it has one
 //! of a few places, apart from those of links, and is closed by a reset when it is refused.
 
 use std::collections::{HashMap, VecDeque};
@@ -15,7 +15,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Transport;
 use super::frames::{read_frames, write_frames};
-use super::handshake::{Handshake, HandshakeError, Proof, Session};
+use super::handshake::{Channel, Handshake, HandshakeError, Proof};
 use super::strangers::{REFILL_EVERY, Strangers};
 use super::stream::{Incoming, Outgoing};
 use crate::credentials::Credentials;
@@ -133,7 +133,7 @@ pub(super) enum RawEvent {
 /// A connection that may become a link.
 pub(super) struct Opened {
     stream: TcpStream,
-    session: Option<Session>,
+    channel: Option<Channel>,
 }
 
 pub(super) enum DialError {
@@ -175,21 +175,21 @@ impl Tcp {
     }
 
     fn connect(&mut self, opened: Opened, dialed: Option<String>) -> LinkEvent {
-        let Opened { stream, session } = opened;
+        let Opened { stream, channel } = opened;
         let remote = stream.peer_addr().ok().map(shown);
         self.next_link += 1;
         let link = LinkId(self.next_link);
-        let proof = session.as_ref().map(|session| session.proof.clone());
+        let proof = channel.as_ref().map(|channel| channel.proof.clone());
         let peer = proof.as_ref().map_or(Proven::Nobody, |proof| proof.peer.clone());
-        let (sealer, opener) = session.map(|session| (session.sealer, session.opener)).unzip();
+        let (sealing, opening) = channel.map(|channel| (channel.sealing, channel.opening)).unzip();
         let (read, write) = stream.into_split();
         let (frames, queue) = mpsc::channel(FRAMES_MAX);
         let (takes_frames, closed) = oneshot::channel();
         let events = self.events_in.clone();
-        let read = Incoming::new(read, opener);
+        let read = Incoming::new(read, opening);
         let reading = read_frames(link, read, self.frame_bytes_max, events, closed);
         let reader = tokio::spawn(reading).abort_handle();
-        let write = Outgoing::new(write, sealer);
+        let write = Outgoing::new(write, sealing);
         let writer = tokio::spawn(write_frames(link, write, queue, self.events_in.clone()));
         // The keys may have changed since it was dialed.
         self.may_be_stale |= dialed.is_some() && proof.is_some();
@@ -237,7 +237,7 @@ impl Tcp {
                 _ = pushed_out => Err(HandshakeError::PushedOut),
             };
             let opened = match proven {
-                Ok(session) => Ok(Opened { stream, session: Some(session) }),
+                Ok(channel) => Ok(Opened { stream, channel: Some(channel) }),
                 Err(error) => {
                     reset(stream);
                     Err(error)
@@ -250,8 +250,8 @@ impl Tcp {
 
     /// What is accepted now: the keys may have changed during a handshake.
     fn still_accepted(&self, opened: Opened) -> Result<Opened, HandshakeError> {
-        match (&self.security, &opened.session) {
-            (Some(security), Some(session)) if !security.handshake.accept(&session.proof) => {
+        match (&self.security, &opened.channel) {
+            (Some(security), Some(channel)) if !security.handshake.accept(&channel.proof) => {
                 reset(opened.stream);
                 Err(HandshakeError::Revoked)
             }
@@ -415,7 +415,7 @@ impl Transport for Tcp {
                     }
                     (Ok((stream, _)), None) => {
                         hurry(&stream);
-                        return self.connect(Opened { stream, session: None }, None);
+                        return self.connect(Opened { stream, channel: None }, None);
                     }
                     (Err(error), _) => {
                         if tokio::time::timeout(Duration::ZERO, say_again.tick()).await.is_ok() {
@@ -451,11 +451,11 @@ async fn dial(address: &str, security: Option<Security>) -> Result<Opened, DialE
     let mut stream = stream.map_err(DialError::Unanswered)?;
     hurry(&stream);
     let Some(Security { handshake, timeout }) = security else {
-        return Ok(Opened { stream, session: None });
+        return Ok(Opened { stream, channel: None });
     };
     let proving = tokio::time::timeout(timeout, handshake.initiate(&mut stream)).await;
-    let session = proving.unwrap_or(Err(HandshakeError::TimedOut)).map_err(DialError::Unproven)?;
-    Ok(Opened { stream, session: Some(session) })
+    let channel = proving.unwrap_or(Err(HandshakeError::TimedOut)).map_err(DialError::Unproven)?;
+    Ok(Opened { stream, channel: Some(channel) })
 }
 
 /// Small frames must not wait for each other; where that cannot be had, they are merely slower.

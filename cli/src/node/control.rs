@@ -32,6 +32,10 @@ const COMMANDS: &[(&str, &str)] = &[
     ("state", "the node itself"),
     ("ready", "answers when the node is ready to be asked, and with what it does without"),
     ("flush", "answers when everything is on disk"),
+    (
+        "reload-tls",
+        "reads the files of certificates again, and shows the fingerprint of the node's own",
+    ),
     ("help", "lists the commands"),
     ("close", "writes, tells the peers, ends"),
 ];
@@ -135,6 +139,10 @@ impl<'a> Control<'a> {
             "flush" => {
                 self.limiter.counters().flush().await.map_err(|error| error.to_string())?;
                 json!({ "durable": true })
+            }
+            "reload-tls" => {
+                self.limiter.reload_tls().await.map_err(|error| error.to_string())?;
+                json!({ "keys": self.limiter.status().keys })
             }
             "help" => json!({ "help": help() }),
             "close" => json!({ "closing": true }),

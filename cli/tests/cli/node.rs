@@ -89,7 +89,16 @@ fn help_lists_every_command_and_so_does_the_documentation() {
     let listed: Vec<&str> =
         help["help"].as_array().unwrap().iter().flat_map(Value::as_str).collect();
     for command in [
-        "acquire", "peek", "refund", "reset", "counters", "peers", "state", "flush", "help",
+        "acquire",
+        "peek",
+        "refund",
+        "reset",
+        "counters",
+        "peers",
+        "state",
+        "flush",
+        "reload-tls",
+        "help",
         "close",
     ] {
         let line = listed.iter().find(|line| line.starts_with(command));

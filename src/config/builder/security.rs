@@ -100,6 +100,46 @@ impl ConfigBuilder {
         self.set("gossip.members", Value::Texts(members.into_iter().map(Into::into).collect()))
     }
 
+    /// The path of a file with this node's certificate in PEM, and those between it and an authority, in the place of a
+    /// [key](Self::gossip_key): peers prove themselves by certificates, in TLS. It names the node by a URI `tallymesh:node/ID` among
+    /// its alternative names. Needs [`tls_key`](Self::tls_key), [`tls_authorities`](Self::tls_authorities) and the cargo feature `tls`;
+    /// without that, [`build`](Self::build) refuses it.
+    ///
+    /// [`CounterStore::reload_tls`](crate::CounterStore::reload_tls) reads the files again while the node runs.
+    ///
+    /// ```
+    /// use tallymesh::Config;
+    ///
+    /// let config = Config::builder("a").in_memory().listen("0.0.0.0:7946");
+    /// let config = config.tls_certificate("no/such.crt").tls_key("no/such.key").tls_authorities("ca.crt");
+    /// // By the feature, which is missing, or the files.
+    /// assert!(config.build().unwrap_err().to_string().contains("gossip.tls_"));
+    /// ```
+    #[must_use]
+    pub fn tls_certificate(self, path: impl Into<String>) -> Self {
+        self.set("gossip.tls_certificate", Value::Text(path.into()))
+    }
+
+    /// The path of a file with the private key of the [certificate](Self::tls_certificate) in PEM. On Unix, a file that others than
+    /// its owner can read is refused.
+    #[must_use]
+    pub fn tls_key(self, path: impl Into<String>) -> Self {
+        self.set("gossip.tls_key", Value::Text(path.into()))
+    }
+
+    /// The path of a file with the certificates in PEM of the authorities whose [certificates](Self::tls_certificate) are accepted.
+    #[must_use]
+    pub fn tls_authorities(self, path: impl Into<String>) -> Self {
+        self.set("gossip.tls_authorities", Value::Text(path.into()))
+    }
+
+    /// The path of a file with the lists of revoked certificates in PEM of those [authorities](Self::tls_authorities), one of each: the
+    /// certificates of one that has none are refused. Without the setting, nothing is revoked.
+    #[must_use]
+    pub fn tls_revoked(self, path: impl Into<String>) -> Self {
+        self.set("gossip.tls_revoked", Value::Text(path.into()))
+    }
+
     /// Listens beyond the loopback interface without a [key](Self::gossip_key): peers then neither authenticate nor encrypt.
     #[must_use]
     pub fn insecure(self, insecure: bool) -> Self {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::settings::SETTINGS;
+use super::super::tls::PATHS;
 use super::*;
 use crate::{ClusterKey, WhenCutOff, WhenLabelMissing, Window};
 
@@ -88,6 +89,7 @@ fn the_builder_and_the_file_make_the_same_config() {
     let absent =
         ["storage.in_memory", "gossip.key_file", "gossip.node_key", "gossip.node_key_file"];
     let absent = [&absent[..], &["gossip.members"]].concat();
+    let absent = [&absent[..], &PATHS].concat();
     for setting in SETTINGS.iter().filter(|setting| !absent.contains(&setting.path)) {
         assert!(file.contains(&format!("\n{} = ", setting.name())), "{}", setting.path);
     }

@@ -129,3 +129,13 @@ fn no_form_of_a_config_shows_a_key() {
         assert!(!shown.contains(&KEY[..8]) && shown.contains("260e32fffb57070c"), "{shown}");
     }
 }
+
+#[test]
+fn certificates_need_a_build_with_tls_and_come_together() {
+    let refused = with("tls_key = \"a.key\"").unwrap_err().to_string();
+    let missing = match cfg!(feature = "tls") {
+        true => "only with gossip.tls_certificate",
+        false => "the cargo feature `tls`",
+    };
+    assert!(refused.contains("gossip.tls_key") && refused.contains(missing), "{refused}");
+}

@@ -1,7 +1,10 @@
 //! What several tests share: waiting, copies of directories, harm to them, seeds, a proxy, a hostile peer, and a load
-//! in a process of its own.
+//! in a process of its own; the corpora of `fuzz/`; an authority of certificates.
 
+#[cfg(feature = "certificates")]
+pub mod authority;
 pub mod child;
+pub mod corpus;
 pub mod fuzz;
 pub mod harm;
 pub mod hostile;
