@@ -14,6 +14,7 @@ mod decision;
 mod denial;
 mod disk;
 mod engine;
+mod entries;
 mod explain;
 mod handle;
 mod limiter;

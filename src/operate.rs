@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use tallymesh_core::id::{NodeId, ReplicaId};
-use tallymesh_core::operator::{EntryError, EntrySource, OperatorEntry};
-use tallymesh_core::table::Taken;
+use tallymesh_core::operator::{EntryError, OperatorEntry};
 
 use crate::operator_key::OperatorKey;
 use crate::store::CounterStore;
@@ -113,13 +112,7 @@ impl CounterStore {
     /// # }
     /// ```
     pub fn take_entry(&self, entry: OperatorEntry) -> Result<bool, EntryError> {
-        let engine = self.engine();
-        let taken = engine.table().take_entry(engine.now(), entry.clone(), EntrySource::Here)?;
-        if taken == Taken::New {
-            engine.runtime().operator_said(&entry);
-            engine.changed();
-        }
-        Ok(taken == Taken::New)
+        self.engine().take_entry(entry)
     }
 
     fn give(
@@ -127,17 +120,6 @@ impl CounterStore {
         entry: OperatorEntry,
         key: Option<&OperatorKey>,
     ) -> Result<OperatorEntry, EntryError> {
-        let engine = self.engine();
-        // What was given within this very millisecond, or by a clock ahead of this one, must not win.
-        let entry = match engine.table().last_entry_at(&entry) {
-            Some(last) => entry.given_after(last),
-            None => entry,
-        };
-        let entry = match key {
-            Some(key) => key.sign(entry, engine.cluster()),
-            None => entry,
-        };
-        self.take_entry(entry.clone())?;
-        Ok(entry)
+        self.engine().give_entry(entry, key)
     }
 }

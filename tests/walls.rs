@@ -48,6 +48,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("library", "engine"),
     ("library", "selection"),
     ("library", "explain"),
+    ("library", "entries"),
     ("library", "control"),
     ("library", "decision"),
     ("library", "store"),

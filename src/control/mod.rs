@@ -15,6 +15,8 @@ use crate::engine::Engine;
 use crate::runtime::{Answer, Answers, CONNECTIONS_MAX, LINE_BYTES_MAX, NoLine, OpenError};
 use crate::status::Status;
 use request::{Refusal, Request};
+use tallymesh_core::operator::{EntryError, OperatorEntry};
+use tallymesh_core::time::Timestamp;
 
 /// The version of the protocol, in each request and answer. What is added keeps it; what an older client would misread does not.
 const VERSION: u64 = 1;
@@ -63,7 +65,8 @@ async fn carry_out(engine: &Weak<Engine>, request: Request) -> Result<Value, Ref
         Request::Status => {
             let engine = held()?;
             let status = Status::of(engine.runtime(), engine.requests_unmatched());
-            Ok(status::json(&status, &engine.runtime().bounds()))
+            let about = (engine.cluster(), engine.now());
+            Ok(status::json(&status, &engine.runtime().bounds(), about))
         }
         Request::Counters { selection, order, max, after } => {
             let engine = held()?;
@@ -72,6 +75,26 @@ async fn carry_out(engine: &Weak<Engine>, request: Request) -> Result<Value, Ref
         }
         Request::Explain { selection, max, after } => {
             Ok(counters::explanation(&held()?.explain(&selection, max, after)))
+        }
+        Request::Quarantine { node, term } => {
+            let engine = held()?;
+            let give = |now| engine.give_entry(OperatorEntry::quarantine(&node, now, term), None);
+            said(&engine, node.as_str(), |now| give(now).map(drop))
+        }
+        Request::Release { node } => {
+            let engine = held()?;
+            let give = |now| engine.give_entry(OperatorEntry::release(&node, now), None);
+            said(&engine, node.as_str(), |now| give(now).map(drop))
+        }
+        Request::Forget { replica } => {
+            let engine = held()?;
+            let give = |now| engine.give_entry(OperatorEntry::forget(&replica, now), None);
+            said(&engine, &replica.to_string(), |now| give(now).map(drop))
+        }
+        Request::Take { entry } => {
+            let engine = held()?;
+            let subject = entry.subject().to_owned();
+            said(&engine, &subject, |_| engine.take_entry(*entry).map(drop))
         }
         Request::Reset { selection } => {
             let (mut resets, mut next) = (0, None);
@@ -88,6 +111,18 @@ async fn carry_out(engine: &Weak<Engine>, request: Request) -> Result<Value, Ref
             }
         }
     }
+}
+
+/// Has the entry taken, and answers how it stands.
+fn said(
+    engine: &Engine,
+    subject: &str,
+    taken: impl FnOnce(Timestamp) -> Result<(), EntryError>,
+) -> Result<Value, Refusal> {
+    taken(engine.now()).map_err(|error| Refusal::new("operator", error.to_string()))?;
+    let standing = Status::of(engine.runtime(), engine.requests_unmatched()).operator;
+    let entries = standing.iter().filter(|entry| entry.subject == subject);
+    Ok(json!({ "operator": entries.map(status::entry).collect::<Vec<_>>() }))
 }
 
 fn of_no_line(why: NoLine) -> Refusal {

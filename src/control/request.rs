@@ -1,12 +1,18 @@
 //! A line that was read: which verb, with what.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::VERSION;
 use crate::selection::{CounterOrder, Cursor, Selection};
+use tallymesh_core::id::{NodeId, ReplicaId};
+use tallymesh_core::operator::OperatorEntry;
 
 /// What is asked.
 #[derive(Debug)]
@@ -19,6 +25,14 @@ pub(super) enum Request {
     Explain { selection: Selection, max: usize, after: Option<Cursor> },
     /// Resets all counters that are meant, on every node.
     Reset { selection: Selection },
+    /// Takes what a node counted for 0, for this long.
+    Quarantine { node: NodeId, term: Duration },
+    /// Counts it again.
+    Release { node: NodeId },
+    /// Removes what a replica counted.
+    Forget { replica: ReplicaId },
+    /// Takes an entry of the operator as it was signed elsewhere.
+    Take { entry: Box<OperatorEntry> },
 }
 
 /// Why a request was not carried out: a word for programs, and a sentence.
@@ -35,7 +49,7 @@ impl Refusal {
 }
 
 /// The verbs, in the order in which they are listed.
-const VERBS: &str = "status, counters, explain, reset";
+const VERBS: &str = "status, counters, explain, reset, quarantine, release, forget, take";
 /// The most counters in one answer, and how many there are if the request says nothing.
 const COUNTERS_MAX: u64 = 1000;
 const COUNTERS_DEFAULT: u64 = 100;
@@ -92,6 +106,26 @@ impl Request {
                 }
                 Ok(Request::Reset { selection: selection(limit.as_deref(), &labels) })
             }
+            Some("quarantine") => {
+                let Quarantined { node, for_s } = read(asked)?;
+                let term = Duration::from_secs(for_s);
+                match term.is_zero() {
+                    true => Err(refused("for_s is 0: say for how many seconds")),
+                    false => Ok(Request::Quarantine { node: id(&node)?, term }),
+                }
+            }
+            Some("release") => {
+                read::<Released>(asked).and_then(|of| Ok(Request::Release { node: id(&of.node)? }))
+            }
+            Some("forget") => read::<Forgotten>(asked)
+                .and_then(|of| Ok(Request::Forget { replica: id(&of.replica)? })),
+            Some("take") => {
+                let Signed { entry } = read(asked)?;
+                let bytes = BASE64.decode(entry).map_err(|error| refused(format!("entry: {error}")))?;
+                let entry = OperatorEntry::from_bytes(&bytes);
+                let entry = entry.map_err(|error| refused(format!("entry: {error}")))?;
+                Ok(Request::Take { entry: Box::new(entry) })
+            }
             _ => {
                 let given = verb.map_or("none".to_owned(), |verb| verb.to_string());
                 Err(refused(format!("{given} is no verb; use one of {VERBS}")))
@@ -103,6 +137,31 @@ impl Request {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Quarantined {
+    node: String,
+    for_s: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Released {
+    node: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Forgotten {
+    replica: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Signed {
+    entry: String,
+}
 
 /// Which counters.
 #[derive(Deserialize)]
@@ -127,6 +186,13 @@ struct Which {
 
 fn read<T: serde::de::DeserializeOwned>(asked: Map<String, Value>) -> Result<T, Refusal> {
     serde_json::from_value(Value::Object(asked)).map_err(|error| refused(error.to_string()))
+}
+
+fn id<T: FromStr>(text: &str) -> Result<T, Refusal>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error: T::Err| refused(error.to_string()))
 }
 
 fn selection(limit: Option<&str>, labels: &BTreeMap<String, String>) -> Selection {
@@ -174,6 +240,12 @@ mod tests {
             ("{\"v\":1,\"verb\":\"explain\",\"max\":33}", "request", "1 to 32"),
             ("{\"v\":1,\"verb\":\"explain\",\"sort\":\"used\"}", "request", "takes no sort"),
             ("{\"v\":1,\"verb\":\"reset\"}", "request", "means all counters"),
+            ("{\"v\":1,\"verb\":\"quarantine\",\"node\":\"b\"}", "request", "for_s"),
+            ("{\"v\":1,\"verb\":\"quarantine\",\"node\":\"b\",\"for_s\":0}", "request", "is 0"),
+            ("{\"v\":1,\"verb\":\"release\",\"node\":\"\"}", "request", "node"),
+            ("{\"v\":1,\"verb\":\"forget\",\"replica\":\"b\"}", "request", "b"),
+            ("{\"v\":1,\"verb\":\"take\",\"entry\":\"%\"}", "request", "entry"),
+            ("{\"v\":1,\"verb\":\"take\",\"entry\":\"AAAA\"}", "request", "entry"),
             ("{\"v\":1,\"verb\":\"reset\",\"limit\":\"a\",\"max\":3}", "request", "max"),
         ] {
             let refusal = Request::parse(line).unwrap_err();

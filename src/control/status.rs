@@ -5,10 +5,15 @@ use serde_json::{Value, json};
 use crate::runtime::BoundReport;
 use crate::status::{Health, Status};
 use tallymesh_core::gossip::PeerStatus;
-use tallymesh_core::table::Rejections;
+use tallymesh_core::table::{EntryStatus, Rejections};
+use tallymesh_core::time::Timestamp;
 
 /// The answer. It names each field, so that one that is added to the status is not forgotten here.
-pub(super) fn json(status: &Status, bounds: &[BoundReport]) -> Value {
+pub(super) fn json(
+    status: &Status,
+    bounds: &[BoundReport],
+    (cluster, now): (&str, Timestamp),
+) -> Value {
     let Status {
         replica,
         address,
@@ -26,9 +31,12 @@ pub(super) fn json(status: &Status, bounds: &[BoundReport]) -> Value {
         requests_unmatched,
         log_lines_dropped,
         thread_restarts,
+        operator,
     } = status;
     json!({
         "replica": replica.to_string(),
+        "cluster": cluster,
+        "now_unix_ms": now.0,
         "address": address.map(|address| address.to_string()),
         "state": state.to_string(),
         "durability": durability.to_string(),
@@ -53,6 +61,7 @@ pub(super) fn json(status: &Status, bounds: &[BoundReport]) -> Value {
         "requests_unmatched": requests_unmatched,
         "log_lines_dropped": log_lines_dropped,
         "thread_restarts": thread_restarts,
+        "operator": operator.iter().map(entry).collect::<Vec<_>>(),
     })
 }
 
@@ -73,6 +82,19 @@ fn peer(peer: &PeerStatus) -> Value {
     })
 }
 
+/// What the operator said, as it stands.
+pub(super) fn entry(entry: &EntryStatus) -> Value {
+    json!({
+        "action": entry.action,
+        "subject": entry.subject,
+        "at_unix_ms": entry.at.0,
+        "until_unix_ms": entry.until.0,
+        "is_told": entry.is_told,
+        "is_in_force": entry.is_in_force,
+        "progress": entry.progress,
+    })
+}
+
 fn rejected(rejections: &Rejections) -> Value {
     json!({
         "cells_implausible": rejections.cells_implausible,
@@ -87,6 +109,8 @@ fn rejected(rejections: &Rejections) -> Value {
         "frames_refused": rejections.frames_refused,
         "frames_delayed": rejections.frames_delayed,
         "addresses_refused": rejections.addresses_refused,
+        "cells_forgotten": rejections.cells_forgotten,
+        "entries_refused": rejections.entries_refused,
     })
 }
 

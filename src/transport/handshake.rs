@@ -125,6 +125,9 @@ impl Handshake {
             Credentials::ClusterKeys(_) => 5_000,
             // ... and here after Diffie-Hellmans.
             Credentials::NodeKeys(_) => 250,
+            // A signature besides.
+            #[cfg(feature = "tls")]
+            Credentials::Certificates(_) => 150,
         }
     }
 

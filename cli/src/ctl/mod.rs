@@ -3,17 +3,20 @@
 mod client;
 mod counters;
 mod explain;
+mod operator;
 pub mod path;
 mod status;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use tallymesh::Config;
+use tallymesh::{Config, NodeId, ReplicaId};
 
 use crate::command::{CommandResult, print_line};
 use client::Client;
+use operator::Word;
 
 /// Asks a node that runs on this machine, and acts on it, by its control socket.
 ///
@@ -64,6 +67,30 @@ enum Verb {
     Reset {
         #[command(flatten)]
         meant: Meant,
+    },
+    /// Takes what a node counts, and has counted, for 0 for a time. Its counts are kept, and come back with a release.
+    Quarantine {
+        /// The node, by its id.
+        node: NodeId,
+        /// For how long, as 24h or 30d.
+        #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+        term: Duration,
+        #[command(flatten)]
+        signing: operator::Signing,
+    },
+    /// Counts what a node in quarantine has counted again.
+    Release {
+        /// The node, by its id.
+        node: NodeId,
+        #[command(flatten)]
+        signing: operator::Signing,
+    },
+    /// Removes what one start of a node has counted, and refuses it from now on. There is no way back.
+    Forget {
+        /// The replica, as `ctl status` and `ctl explain` show it: node#boot.nonce.
+        replica: ReplicaId,
+        #[command(flatten)]
+        signing: operator::Signing,
     },
 }
 
@@ -141,6 +168,18 @@ pub async fn run(args: CtlArgs) -> CommandResult {
                     answer["reset"]
                 )
             })?;
+        }
+        Verb::Quarantine { node, term, signing } => {
+            let said = Word::Quarantine { node, term }.say(&mut client, &signing).await?;
+            show(args.json, &said, operator::text)?;
+        }
+        Verb::Release { node, signing } => {
+            let said = Word::Release { node }.say(&mut client, &signing).await?;
+            show(args.json, &said, operator::text)?;
+        }
+        Verb::Forget { replica, signing } => {
+            let said = Word::Forget { replica }.say(&mut client, &signing).await?;
+            show(args.json, &said, operator::text)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -44,6 +44,13 @@ fn write(out: &mut String, status: &Value) -> std::fmt::Result {
     for member in status["members"].as_array().into_iter().flatten() {
         writeln!(out, "  {}", self::member(member))?;
     }
+    let said = status["operator"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if !said.is_empty() {
+        writeln!(out, "\nthe operator said")?;
+    }
+    for entry in said {
+        writeln!(out, "  {}", super::operator::line(entry))?;
+    }
     writeln!(out, "\nbounds")?;
     for bound in status["bounds"].as_array().into_iter().flatten() {
         let held = match &bound["held"] {

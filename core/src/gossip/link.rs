@@ -127,7 +127,7 @@ impl Link {
 
     /// The handshake is done.
     pub(super) fn introduce(&mut self, peer: ReplicaId) {
-        let key = self.proven.fingerprint().map(str::to_owned);
+        let key = self.proven.fingerprint().map(String::from);
         let seen = self.remote.map(|remote| remote.to_string());
         let address = seen.or_else(|| self.dialed.clone());
         self.name = Some(Arc::new(LinkName { node: peer.node.clone(), key, address }));
