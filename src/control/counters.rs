@@ -63,36 +63,40 @@ fn explained(explained: &ExplainedCounter) -> Value {
 }
 
 fn by_replica(explained: &ExplainedCell) -> Value {
-    let mut json = cell(&explained.cell);
-    json["replica"] = explained.replica.to_string().into();
-    json["brought_by"] = explained.bringers.links.iter().map(brought).collect();
-    json["updates_by_others"] = explained.bringers.by_others.into();
-    json
+    let Cell { version, p, n } = explained.cell;
+    json!({
+        "replica": explained.replica.to_string(),
+        "version": version.0,
+        "p": p,
+        "n": n,
+        "brought_by": explained.bringers.links.iter().map(brought).collect::<Vec<_>>(),
+        "updates_by_others": explained.bringers.by_others,
+    })
 }
 
 fn brought(brought: &Brought) -> Value {
-    let mut json = link(&brought.link);
-    json["updates"] = brought.updates.into();
-    json["last_unix_ms"] = brought.last.0.into();
-    json
+    let LinkName { node, key, address } = &*brought.link;
+    json!({
+        "node": node.as_str(),
+        "key": key,
+        "address": address,
+        "updates": brought.updates,
+        "last_unix_ms": brought.last.0,
+    })
 }
 
 fn crossing(crossing: &Crossing) -> Value {
-    let mut json = Value::Object(key(&crossing.key));
-    json["replica"] = crossing.replica.to_string().into();
-    json["cell"] = cell(&crossing.cell);
-    json["before"] = crossing.before.into();
-    json["after"] = crossing.after.into();
-    json["max"] = crossing.max.into();
-    json["brought_by"] = link(&crossing.link);
-    json["at_unix_ms"] = crossing.at.0.into();
-    json
-}
-
-fn cell(cell: &Cell) -> Value {
-    json!({ "version": cell.version.0, "p": cell.p, "n": cell.n })
-}
-
-fn link(link: &LinkName) -> Value {
-    json!({ "node": link.node.as_str(), "key": link.key, "address": link.address })
+    let (Cell { version, p, n }, LinkName { node, key, address }) =
+        (crossing.cell, &*crossing.link);
+    let mut json = self::key(&crossing.key);
+    json.extend([
+        ("replica".to_owned(), crossing.replica.to_string().into()),
+        ("cell".to_owned(), json!({ "version": version.0, "p": p, "n": n })),
+        ("before".to_owned(), crossing.before.into()),
+        ("after".to_owned(), crossing.after.into()),
+        ("max".to_owned(), crossing.max.into()),
+        ("brought_by".to_owned(), json!({ "node": node.as_str(), "key": key, "address": address })),
+        ("at_unix_ms".to_owned(), crossing.at.0.into()),
+    ]);
+    Value::Object(json)
 }

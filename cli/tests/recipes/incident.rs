@@ -96,7 +96,8 @@ async fn an_incident_as_the_page_tells_it() {
         other.keys(&request).remove(0)
     };
     let acme: CounterKey = spend("acme", 12);
-    (spend("globex", 850), spend("initech", 40));
+    spend("globex", 850);
+    spend("initech", 40);
     let held = |pod: &Pod| pod.asked(&["counters"])["held"] == 3;
     until("the pod has heard of them", PATIENCE, || held(&pod)).await;
 
