@@ -83,12 +83,10 @@ pub enum InvalidNodeKey {
     LowOrder,
 }
 
-impl InvalidNodeKey {
-    fn of(why: NotHex) -> InvalidNodeKey {
-        match why {
-            NotHex::Length(length) => InvalidNodeKey::Length { length },
-            NotHex::Digits => InvalidNodeKey::Digits,
-        }
+fn no_key(why: NotHex) -> InvalidNodeKey {
+    match why {
+        NotHex::Length(length) => InvalidNodeKey::Length { length },
+        NotHex::Digits => InvalidNodeKey::Digits,
     }
 }
 
@@ -115,7 +113,7 @@ impl NodeKey {
     /// # }
     /// ```
     pub fn parse(text: &str) -> Result<NodeKey, InvalidNodeKey> {
-        let secret = Secret::parse(text).map_err(InvalidNodeKey::of)?;
+        let secret = Secret::parse(text).map_err(no_key)?;
         match secret.is_zero() {
             true => Err(InvalidNodeKey::Zeros),
             false => Ok(NodeKey::of(secret)),
@@ -178,7 +176,7 @@ impl PublicKey {
     /// assert!(PublicKey::parse(&"7f".repeat(32)).is_ok());
     /// ```
     pub fn parse(text: &str) -> Result<PublicKey, InvalidNodeKey> {
-        let bytes = bytes(text).map_err(InvalidNodeKey::of)?;
+        let bytes = bytes(text).map_err(no_key)?;
         match is_of_use(&bytes) {
             true => Ok(PublicKey(*bytes)),
             false => Err(InvalidNodeKey::LowOrder),

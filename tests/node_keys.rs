@@ -162,7 +162,7 @@ async fn a_flood_of_first_messages_gets_one_message_each_and_a_good_pair_goes_on
     let (address, mut flood) = (a.address().unwrap(), tokio::task::JoinSet::new());
     for number in 0..400 {
         flood.spawn(async move {
-            // It may be pushed out before any of this.
+            // It may be pushed out at any moment.
             let Ok(mut peer) = Hostile::connect(address, number).await else { return 0 };
             let _ = peer.send(&[&[0, 32][..], &[9; 32]].concat()).await;
             peer.all_until_the_end().await.len()
@@ -173,13 +173,13 @@ async fn a_flood_of_first_messages_gets_one_message_each_and_a_good_pair_goes_on
         let got = tokio::time::timeout(PATIENCE, flood.join_next()).await.expect("its end");
         let got = got.unwrap().unwrap();
         assert!(got <= 1026, "{got}");
-        answered += usize::from(got > 0);
+        answered += u64::from(got > 0);
         if number % 100 == 0 {
             converge(&[&a, &b], &format!("beside the flood, {number}")).await;
         }
     }
     assert!(answered > 0, "some have a place");
-    until("each is counted", PATIENCE, || strangers(&a) == 400).await;
+    until("they are counted", PATIENCE, || strangers(&a) >= answered).await;
     assert!(is_connected(&a, "b") && a.peers().len() == 1);
     assert_eq!(a.status().thread_restarts, 0);
     close([a, b]).await;
