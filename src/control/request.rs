@@ -121,7 +121,8 @@ impl Request {
                 .and_then(|of| Ok(Request::Forget { replica: id(&of.replica)? })),
             Some("take") => {
                 let Signed { entry } = read(asked)?;
-                let bytes = BASE64.decode(entry).map_err(|error| refused(format!("entry: {error}")))?;
+                let bytes =
+                    BASE64.decode(entry).map_err(|error| refused(format!("entry: {error}")))?;
                 let entry = OperatorEntry::from_bytes(&bytes);
                 let entry = entry.map_err(|error| refused(format!("entry: {error}")))?;
                 Ok(Request::Take { entry: Box::new(entry) })

@@ -276,7 +276,9 @@ impl Table {
             let (new_before, latest) = (applied.new.len(), self.version_max(now, replica));
             for update in some {
                 let took = match update.version <= latest {
-                    true => self.apply_update(now, (index, &replica.node, &replicas.heeding), update),
+                    true => {
+                        self.apply_update(now, (index, &replica.node, &replicas.heeding), update)
+                    }
                     false => Err(Rejection::Implausible),
                 };
                 match took {
