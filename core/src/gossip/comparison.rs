@@ -104,8 +104,33 @@ impl Gossip {
 
     /// Sends a digest.
     pub(super) fn send_digest(&mut self, now: Now, link: LinkId, with_buckets: bool) {
-        for message in self.digest_messages(now, with_buckets) {
-            self.send(link, &message);
+        let digest = self.digest_messages(now, with_buckets);
+        self.send_parts(link, &digest);
+    }
+
+    /// Sends the parts of a digest. A peer is told of itself what it has brought itself: what others said beyond that, it
+    /// sends again, and so a lie about it wears off.
+    pub(super) fn send_parts(&mut self, link: LinkId, digest: &[Message]) {
+        let peer = self.links.get(&link).and_then(Link::peer).cloned();
+        let confirmed = peer.map(|peer| (self.confirmed(&peer), peer));
+        for message in digest {
+            let mut told = message.clone();
+            if let (Message::Digest { entries, .. }, Some((confirmed, peer))) =
+                (&mut told, &confirmed)
+            {
+                let its_own = entries.iter_mut().filter(|entry| entry.replica == *peer);
+                its_own.for_each(|entry| entry.watermark = entry.watermark.min(*confirmed));
+            }
+            self.send(link, &told);
+        }
+    }
+
+    /// Up to where a peer's updates are here for certain. Where nodes hear of most others through third ones, those are believed.
+    pub(super) fn confirmed(&self, peer: &ReplicaId) -> Version {
+        let watermark = self.table.watermark(peer);
+        match self.is_direct() {
+            true => watermark.min(self.table.confirmed(peer)),
+            false => watermark,
         }
     }
 

@@ -134,6 +134,27 @@ fn of_a_connected_replica_only_its_own_link_is_believed() {
 }
 
 #[test]
+fn a_watermark_that_is_given_out_before_it_is_heard_of_is_not_believed_for_good() {
+    let mut net = net(&GossipSettings::default());
+    net.partition(1);
+    lie(&mut net, &[watermark(Version(40))]);
+    net.hang_up(LIAR);
+    let names: Vec<_> = (0..60).map(|number| alloc::format!("k{number}")).collect();
+    for name in &names {
+        net.add_to(1, name, 1);
+        net.run(Duration::from_millis(60));
+    }
+    assert!(net.members[1].table.own_watermark() > Version(40));
+    net.cut.clear();
+    net.run(SECOND * 8);
+    let missing = names.iter().filter(|name| net.values(name) != [1, 1]).count();
+    assert_eq!(missing, 0);
+    let sent = net.sent_bytes;
+    net.run(SECOND * 20);
+    assert!(net.sent_bytes - sent < 20_000, "at rest there are digests only");
+}
+
+#[test]
 fn a_replica_whose_own_link_brings_nothing_is_heard_through_others() {
     let settings = GossipSettings { silence_timeout: SECOND * 600, ..GossipSettings::default() };
     let mut net = Net::new(&["a", "b", "c"], &settings);

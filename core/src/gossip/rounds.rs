@@ -218,7 +218,7 @@ impl Gossip {
 
     pub(super) fn send_ack(&mut self, link: LinkId) {
         if let Some(peer) = self.links.get_mut(&link).and_then(Link::take_ack) {
-            let watermark = self.table.watermark(&peer);
+            let watermark = self.confirmed(&peer);
             self.send(link, &Message::Ack { watermark });
         }
     }
@@ -243,7 +243,7 @@ impl Gossip {
         self.table.forget_ended(now.wall, |replica| connected.contains(replica));
         let digest = self.digest_messages(now, false);
         for link in links {
-            digest.iter().for_each(|message| self.send(link, message));
+            self.send_parts(link, &digest);
         }
         self.members.forget(now.wall);
         self.tell_of_members();

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use super::Gossip;
 use super::chain::Vouched;
+use super::link::Link;
 use crate::crdt::{Begun, Delta};
 use crate::id::{ReplicaId, Version};
 use crate::link::LinkId;
@@ -75,6 +76,10 @@ impl Gossip {
     ) {
         self.vouched_as_of = self.vouched_as_of.max(vouched.as_of.unwrap_or_default());
         let moved = self.table.complete(replica, vouched.from, vouched.watermark);
+        let by_its_writer = |link: &Link| link.peer() == Some(replica);
+        if moved && self.links.get(&link).is_some_and(by_its_writer) {
+            self.table.confirm(replica, vouched.from);
+        }
         let watermark = self.table.watermark(replica);
         if watermark > before {
             self.repair.moved(replica);

@@ -33,6 +33,8 @@ pub(super) struct Replica {
     pub id: ReplicaId,
     /// Everything up to here is held, superseded or expired. Of the own replica: the last version assigned.
     pub watermark: Version,
+    /// How much of that its own link has brought, or the disk: the rest is others' word.
+    pub confirmed: Version,
     /// When the last counter ends that holds, or held, a cell of it, as far as was seen so far; rounded up.
     pub end: Timestamp,
     /// When it is looked at next: see `forgetting`.
@@ -56,6 +58,7 @@ impl Replica {
         Replica {
             id,
             watermark: Version::ZERO,
+            confirmed: Version::ZERO,
             end: Timestamp(0),
             look_at: Timestamp(0),
             log: UpdateLog::default(),
@@ -315,7 +318,7 @@ impl Replicas {
         entries: impl IntoIterator<Item = (Version, SlotId)>,
     ) {
         let replica = self.replica_mut(index);
-        (replica.watermark, replica.end) = (watermark, end);
+        (replica.watermark, replica.confirmed, replica.end) = (watermark, watermark, end);
         for (version, slot) in entries {
             if version <= watermark {
                 replica.log.push(version, slot);

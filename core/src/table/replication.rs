@@ -334,6 +334,24 @@ impl Table {
         }
     }
 
+    /// Notes that a replica's own link has brought all its updates from `from` on. If its watermark here is higher still, only
+    /// the replica can tell whether it ever gave that out.
+    pub fn confirm(&self, replica: &ReplicaId, from: Version) {
+        let mut replicas = self.lock_replicas();
+        let Some(index) = replicas.index(replica) else { return };
+        let known = replicas.replica_mut(index);
+        if from <= known.confirmed {
+            known.confirmed = known.watermark;
+        }
+    }
+
+    /// How much of a replica its own link has brought, or the disk, and no other.
+    pub fn confirmed(&self, replica: &ReplicaId) -> Version {
+        let replicas = self.lock_replicas();
+        let confirmed = |index| replicas.replica(index).confirmed;
+        replicas.index(replica).map_or(Version::ZERO, confirmed)
+    }
+
     #[expect(clippy::expect_used, reason = "the slot was found or filled")]
     fn apply_update(
         &self,

@@ -145,8 +145,10 @@ impl World<'_> {
                     let key = counter.key.as_bytes();
                     let Some((generation, version)) = writer.table.held(key, own) else { continue };
                     let there = reader.table.held(key, own).unwrap_or_default();
-                    // What was given out for another cell, a reader cannot tell from it, nor can the writer.
-                    if version > Version::ZERO && there < (generation, version) || there.1 > given {
+                    // What it was told before a start is on its disk, as if it had been true. And what was given out for
+                    // another cell, a reader cannot tell from it, nor can the writer.
+                    let is_owed = reader.number == 1 && version > Version::ZERO;
+                    if is_owed && there < (generation, version) || there.1 > given {
                         let what = format!(
                             "{} has {own} at {there:?}, which is at {:?}",
                             reader.replica,

@@ -190,3 +190,16 @@ fn a_complaint_is_repeated_only_after_a_while() {
     assert!(reporter.is_due((Duration::from_secs(29), &Cause::Own), "b"));
     assert!(reporter.is_due((Duration::from_secs(31), &Cause::Own), "a"));
 }
+
+#[test]
+fn who_holds_counts_that_were_never_given_out_is_named_once_in_a_while() {
+    let replica =
+        ReplicaId { node: "b".parse().unwrap(), incarnation: Incarnation { boot: 1, nonce: 2 } };
+    let report = |found| Report::NeverGivenOut {
+        from: replica.clone(),
+        found: tallymesh_core::id::Version(found),
+    };
+    let lines = log_of([report(7), report(8)]);
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].starts_with("WARN b#1.") && lines[0].contains("never gave out"), "{lines:?}");
+}
