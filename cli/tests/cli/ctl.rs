@@ -108,7 +108,7 @@ fn the_status_has_every_number_and_each_bound() {
     for name in ["replica", "clock_behind_ms", "requests_unmatched", "thread_restarts", "keys"] {
         assert_eq!(status[name], state[name], "{name}");
     }
-    assert_eq!(status["rejections"].as_object().unwrap().len(), 12);
+    assert_eq!(status["rejections"].as_object().unwrap().len(), 14);
     let bounds = status["bounds"].as_array().unwrap();
     assert_eq!(
         (bounds.len(), &bounds[0]["held"], &bounds[0]["max"]),
@@ -429,7 +429,7 @@ fn standing(node: &Node) -> Value {
 #[test]
 fn a_node_is_quarantined_released_and_a_replica_forgotten() {
     let dir = tempfile::tempdir().unwrap();
-    let mut node = Node::start(dir.path());
+    let node = Node::start(dir.path());
     on_a_runtime(async {
         let peer = peer_of(&node.first).await;
         let request = Request::new().with("session", "s1");

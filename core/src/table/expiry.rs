@@ -19,10 +19,10 @@ impl Table {
         for slot_index in from.index()..end {
             let slot = shard.slot(slot_index);
             let expired = slot.filter(|slot| slot.ends().plus(self.bounds.grace) <= now);
-            if let Some(key_hash) = expired.map(|slot| self.key_hash(&slot.key)) {
-                if let Some(claim) = shard.remove(key_hash, slot_index) {
-                    self.give_room_back(claim);
-                }
+            if let Some(key_hash) = expired.map(|slot| self.key_hash(&slot.key))
+                && let Some(claim) = shard.remove(key_hash, slot_index)
+            {
+                self.give_room_back(claim);
             }
         }
         next_page(from, end, shard.slots())
