@@ -17,6 +17,10 @@ const LONG_FILES: &[(&str, &str)] = &[
     ("core/src/table/admission.rs", "one decision, in which all steps share what was found"),
     ("core/src/table/tests.rs", "the table's tests as a whole: one set of helpers for all of them"),
     (
+        "node/lib/limiter.ts",
+        "one class, which TypeScript has in one file; most of it says what its calls mean",
+    ),
+    (
         "sim/src/disk.rs",
         "one simulated disk: its files, its database and its faults share their state",
     ),

@@ -118,7 +118,7 @@ impl Handshake {
         }
     }
 
-    /// With how many strangers a handshake may begin in a second: as many as take about a twentieth of a core.
+    /// With how many strangers a handshake may begin in a second: as many as take less than a tenth of a core.
     pub(super) fn strangers_per_second(&self) -> u32 {
         match self.0.credentials {
             // Who has no key is refused by a few hashes ...
@@ -200,7 +200,7 @@ pub(super) enum HandshakeError {
     TimedOut,
     #[error("it had not proven a key when others came after it, and there were too many")]
     PushedOut,
-    #[error("more came at once than are heard, and it is not from an address that this node dials")]
+    #[error("more came at once than are heard; hosts that this node dials are heard all the same")]
     TooMany,
     #[error("its key is not accepted any more")]
     Revoked,

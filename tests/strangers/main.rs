@@ -123,9 +123,16 @@ impl Pair {
         self.a.address().unwrap()
     }
 
-    /// A connection that has said nothing.
+    /// A connection that has said nothing. Of many at once, some are turned away at that moment.
     async fn connect(&self, number: u32) -> Hostile {
-        within("a connection", Hostile::connect(self.address(), number)).await.unwrap()
+        let connected = async {
+            loop {
+                if let Ok(peer) = Hostile::connect(self.address(), number).await {
+                    return peer;
+                }
+            }
+        };
+        within("a connection", connected).await
     }
 
     /// A connection that is listened to: the key is proven, if there is one, and nothing is said yet.

@@ -9,6 +9,8 @@ mod keygen;
 #[cfg(unix)]
 mod log;
 mod node;
+#[cfg(unix)]
+mod operator;
 mod pipes;
 mod replay;
 // They are sent by `kill`; a test would send Windows' only from a console that it shares with what it sends them to.

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use tallymesh::{CounterKey, Limiter, ReplicaId, Request};
+use tallymesh::{CounterKey, Limiter, OperatorKey, ReplicaId, Request};
 use tallymesh_test_support::hostile::{Hostile, count, hello};
 use tallymesh_test_support::until;
 
@@ -27,13 +27,16 @@ struct Pod {
 }
 
 impl Pod {
-    fn start() -> Pod {
+    fn start(operator: &OperatorKey) -> Pod {
         let dir = tempfile::tempdir().unwrap();
         let limits = block(PAGE, "incident.toml");
         let settings = format!(
-            "[node]\nid = \"limits-0\"\ndata_dir = {:?}\n[gossip]\nlisten = \"127.0.0.1:0\"\n{limits}",
-            dir.path().join("data")
+            "[node]\nid = \"limits-0\"\ndata_dir = {:?}\n[gossip]\nlisten = \"127.0.0.1:0\"\n\
+             [operator]\npublic_key = \"{}\"\n{limits}",
+            dir.path().join("data"),
+            operator.public()
         );
+        fs::write(dir.path().join("operator.key"), operator.reveal()).unwrap();
         fs::write(dir.path().join("tallymesh.toml"), settings).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_tallymesh"))
             .args(["node", "--config", "tallymesh.toml"])
@@ -83,11 +86,14 @@ impl Drop for Pod {
 
 #[tokio::test]
 async fn an_incident_as_the_page_tells_it() {
-    let pod = Pod::start();
+    let operator = OperatorKey::generate().unwrap();
+    let pod = Pod::start(&operator);
     let limits = block(PAGE, "incident.toml");
     let settings = format!(
-        "[node]\nid = \"limits-1\"\n[storage]\nin_memory = true\n[gossip]\npeers = [{:?}]\n{limits}",
-        pod.listen
+        "[node]\nid = \"limits-1\"\n[storage]\nin_memory = true\n[gossip]\npeers = [{:?}]\n\
+         [operator]\npublic_key = \"{}\"\n{limits}",
+        pod.listen,
+        operator.public()
     );
     let other = Limiter::open(tallymesh::Config::from_toml(&settings).unwrap()).await.unwrap();
     let spend = |tenant, cost| {
@@ -108,7 +114,11 @@ async fn an_incident_as_the_page_tells_it() {
     liar.say(&[hello(&replica("limits-2#1.3")), lie]).await.unwrap();
     let believed = |pod: &Pod| pod.asked(&["explain", "tenant=acme"])["counters"][0]["cells"] == 2;
     until("the lie is believed", PATIENCE, || believed(&pod)).await;
-    ["counters", "explain", "crossings"].iter().for_each(|name| pod.follows(name));
+    ["counters", "explain", "crossings", "quarantine"].iter().for_each(|name| pod.follows(name));
+    let is_told = || other.status().operator.iter().any(|entry| entry.subject == "limits-2");
+    until("the other pod is told of the quarantine", PATIENCE, is_told).await;
+    let is_everywhere = |pod: &Pod| pod.asked(&["status"])["operator"][0]["progress"] == 100;
+    until("it has reached all counters", PATIENCE, || is_everywhere(&pod)).await;
 
     drop(liar);
     // Of the other one, all is known that is shown.
@@ -116,12 +126,23 @@ async fn an_incident_as_the_page_tells_it() {
         true => member["connected"] == false,
         false => !member["round_trip_us"].is_null() && !member["clock_offset_ms"].is_null(),
     };
-    let gone =
-        |pod: &Pod| pod.asked(&["status"])["members"].as_array().unwrap().iter().all(is_gone);
+    let gone = |pod: &Pod| {
+        let status = pod.asked(&["status"]);
+        let members = status["members"].as_array().unwrap();
+        members.len() == 2 && members.iter().all(is_gone)
+    };
     until("its end is seen", PATIENCE, || gone(&pod)).await;
-    ["status", "reset"].iter().for_each(|name| pod.follows(name));
-    // By then the reset has its version here, too.
-    until("the other pod hears of it", PATIENCE, || other.counters().value(&acme) == 0).await;
+    pod.follows("status");
+    until("the other pod believed the lie, too", PATIENCE, || {
+        other.counters().value(&acme) == 5_000_012
+    })
+    .await;
+    pod.follows("forget");
+    until("it is healed here", PATIENCE, || {
+        pod.asked(&["explain", "tenant=acme"])["counters"][0]["value"] == 12
+    })
+    .await;
+    until("the other pod hears of it", PATIENCE, || other.counters().value(&acme) == 12).await;
     pod.follows("healed");
     other.close().await.unwrap();
 }
@@ -165,6 +186,8 @@ fn alike(text: &str) -> String {
                 _ if words.get(at + 1).is_some_and(is_length) => "N".to_owned(),
                 // Cells that change together get their versions in any order.
                 _ if at > 0 && words[at - 1] == "(version" => "V".to_owned(),
+                // How far the walk over the table has come.
+                _ if at > 0 && words[at - 1] == "over" && word.ends_with('%') => "N%".to_owned(),
                 _ if word.contains('#') => word.split('#').next().unwrap().to_owned() + "#",
                 _ if word.starts_with("127.0.0.1:") => "ADDRESS".to_owned(),
                 _ if word.len() > 20 && word.contains("T") && word.contains("Z") => {

@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 pub enum CountError {
     /// There are as many counters as the table may hold, but for those whose room is [kept](super::Share::kept) for others.
     #[error(
-        "there is no room for one more counter among the {max} that counters.max_counters allows, and waiting does not help: raise it or count less finely"
+        "there is no room for one more among the {max} counters that counters.max_counters allows, and waiting does not help: raise it or count less finely"
     )]
     TooManyCounters {
         /// The bound.

@@ -68,7 +68,8 @@ pub(super) struct Shares(Mutex<Room>);
 
 #[derive(Debug)]
 struct Room {
-    max: usize,
+    /// How many counters there may be.
+    all: usize,
     held: usize,
     /// What is kept and not used.
     unused: usize,
@@ -84,10 +85,10 @@ struct Room {
 
 impl Shares {
     /// Of a table of so many counters, in which these limits count.
-    pub(super) fn new(max: usize, limits: &[Box<str>]) -> Shares {
+    pub(super) fn new(all: usize, limits: &[Box<str>]) -> Shares {
         let fixed = [Claimant::NoLimit, Claimant::UnknownLimits, Claimant::Others];
         let mut room = Room {
-            max,
+            all,
             held: 0,
             unused: 0,
             released: 0,
@@ -189,7 +190,7 @@ impl Share {
 
 impl Room {
     fn tenths(&self, tenths: usize) -> usize {
-        (self.max as u128 * tenths as u128 / 10) as usize
+        (self.all as u128 * tenths as u128 / 10) as usize
     }
 
     /// Keeps what is kept for own decisions for these limits; where there are none, for what is counted under none.
@@ -287,10 +288,10 @@ impl Room {
 
     fn has_room(&mut self, id: ClaimId) -> bool {
         let most =
-            if id == ClaimId::UNKNOWN_LIMITS { self.tenths(UNKNOWN_TENTHS) } else { self.max };
-        let (held, max, unused) = (self.held, self.max, self.unused);
+            if id == ClaimId::UNKNOWN_LIMITS { self.tenths(UNKNOWN_TENTHS) } else { self.all };
+        let (held, all, unused) = (self.held, self.all, self.unused);
         let Some(share) = self.share(id) else { return false };
-        held < max && share.held < most && (share.unused() > 0 || held + unused < max)
+        held < all && share.held < most && (share.unused() > 0 || held + unused < all)
     }
 
     fn hold(&mut self, id: ClaimId) {
@@ -340,9 +341,9 @@ mod tests {
         name.parse().unwrap()
     }
 
-    fn shares(max: usize, limits: &[&str], members: &[&str]) -> Shares {
+    fn shares(all: usize, limits: &[&str], members: &[&str]) -> Shares {
         let limits: Vec<Box<str>> = limits.iter().map(|name| (*name).into()).collect();
-        let shares = Shares::new(max, &limits);
+        let shares = Shares::new(all, &limits);
         shares.set_members(&members.iter().map(|name| node(name)).collect());
         shares
     }
@@ -374,7 +375,7 @@ mod tests {
             let took = |_: &i32| shares.take_for_node(&node(name), "calls").is_some();
             assert_eq!((0..300).filter(took).count(), 200, "{name}");
         }
-        assert!(shares.take_for_node(&node("unheard of"), "calls").is_none());
+        assert!(shares.take_for_node(&node("unheard-of"), "calls").is_none());
     }
 
     #[test]
@@ -445,12 +446,12 @@ mod tests {
 
         #[test]
         fn the_bound_holds_and_what_is_kept_is_there(
-            max in 0..60_usize,
+            room_for in 0..60_usize,
             known in 0..4_usize,
             steps in prop::collection::vec(step(), 0..200),
         ) {
             let (limits, nodes) = (["a", "b", "c", "d"], ["n0", "n1", "n2", "n3"].map(node));
-            let shares = shares(max, &limits[..known], &[]);
+            let shares = shares(room_for, &limits[..known], &[]);
             let mut taken: Vec<ClaimId> = Vec::new();
             for step in steps {
                 match step {
@@ -467,11 +468,11 @@ mod tests {
                     }
                 }
                 let room = shares.lock();
-                prop_assert!(room.held == taken.len() && room.held <= max);
+                prop_assert!(room.held == taken.len() && room.held <= room_for);
                 let all = || room.shares.iter().flatten();
                 prop_assert_eq!(all().map(|share| share.held).sum::<usize>(), room.held);
                 prop_assert_eq!(all().map(Share::unused).sum::<usize>(), room.unused);
-                prop_assert!(all().map(|share| share.kept).sum::<usize>() <= max / 2);
+                prop_assert!(all().map(|share| share.kept).sum::<usize>() <= room_for / 2);
             }
         }
     }
