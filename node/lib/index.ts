@@ -33,7 +33,16 @@ export {
   TallymeshError,
 } from './errors.js';
 export type { ErrorJson, RefundErrorCode, TallymeshErrorCode } from './errors.js';
-export type { Config, CountersConfig, Duration, GossipConfig, LimitConfig, NodeConfig, OperatorConfig, StorageConfig } from './config.js';
+export type {
+  Config,
+  CountersConfig,
+  Duration,
+  GossipConfig,
+  LimitConfig,
+  NodeConfig,
+  OperatorConfig,
+  StorageConfig,
+} from './config.js';
 export type {
   Closed,
   CounterReport,
