@@ -402,7 +402,7 @@ export class Limiter implements AsyncDisposable {
 
   /** What an operator does while all nodes run: quarantine, release, forget. */
   get operator(): Operator {
-    return new Operator(this.#handle);
+    return new Operator(this.node, this.#handle);
   }
 
   /** Who is connected, how far they lag, and how their clocks differ. */

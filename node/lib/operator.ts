@@ -1,15 +1,25 @@
+import { brand } from './brand.js';
 import type { Duration } from './config.js';
 import { InvalidInputError, call } from './errors.js';
 import { native } from './native.js';
+import { refuseClones } from './shown.js';
 import { checkText, show } from './validate.js';
 
 /** What an operator does while all nodes run: see {@link Limiter.operator}. */
 export class Operator {
+  /** The name of the node that is told. */
+  readonly node: string;
   readonly #handle: number;
 
+  static {
+    brand(this, 'Operator');
+  }
+
   /** @internal */
-  constructor(handle: number) {
+  constructor(node: string, handle: number) {
+    this.node = node;
     this.#handle = handle;
+    refuseClones(this);
   }
 
   /**

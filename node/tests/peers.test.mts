@@ -54,8 +54,11 @@ describe('two limiters in one process', () => {
       ready: true,
       waitingFor: [],
       counters: 1,
+      operator: [],
       rejections: {
+        cellsForgotten: 0,
         countersRefused: 0,
+        entriesRefused: 0,
         cellsImplausible: 0,
         cellsLate: 0,
         messagesUnknown: 0,

@@ -52,7 +52,7 @@ describe('a config', () => {
       'a table that is none',
       settings({ gosip: {} }),
       'config.gosip is no',
-      'node, gossip, storage, counters, limits',
+      'node, gossip, operator, storage, counters, limits',
       'is gossip meant?',
     ],
     ['a setting that is none', settings({ gossip: { fan: 1 } }), 'config.gossip.fan is no', 'fanout', 'maxFrameBytes'],

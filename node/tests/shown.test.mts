@@ -179,6 +179,13 @@ const ROWS: Record<string, () => Promise<Record<string, Row>>> = {
     const peek = { allowed: true, remaining: 0 };
     return { 'a peek': { value: limiter.peek({ session: 's' }), json: peek, clone: peek, log: ['Peek {', 'remaining: 0'] } };
   },
+  Operator: async () => {
+    const limiter = await open(...LIMITS);
+    const value = limiter.operator;
+    return {
+      'an operator': { value, json: { node: 'test' }, clone: live({ node: 'test' }), log: ["Operator { node: 'test' }"] },
+    };
+  },
   CounterListing: async () => {
     const limiter = await open(...LIMITS);
     limiter.acquire({ session: 's' });
