@@ -6,7 +6,7 @@ use crate::node_key::NodeKey;
 use crate::runtime::{ReloadTlsError, SetKeysError, SetMembersError, SetPeersError};
 
 impl Limiter {
-    /// Replaces the list of peers while the limiter runs: as [`CounterStore::set_peers`].
+    /// Replaces the list of peers while the limiter runs: as [`CounterStore::set_peers`](crate::CounterStore::set_peers).
     ///
     /// # Errors
     /// As there.
@@ -29,7 +29,8 @@ impl Limiter {
         self.counters.set_peers(peers).await
     }
 
-    /// Replaces the keys of the cluster while the limiter runs: as [`CounterStore::set_keys`], where a change without a gap is shown.
+    /// Replaces the keys of the cluster while the limiter runs: as [`CounterStore::set_keys`](crate::CounterStore::set_keys), where a
+    /// change without a gap is shown.
     ///
     /// # Errors
     /// As there.
@@ -53,10 +54,11 @@ impl Limiter {
         self.counters.set_keys(keys).await
     }
 
-    /// Replaces the list of members while the limiter runs: as [`CounterStore::set_members`], where a change without a gap is shown.
+    /// Replaces the list of members while the limiter runs: as [`CounterStore::set_members`](crate::CounterStore::set_members),
+    /// where a change without a gap is shown.
     ///
     /// # Errors
-    /// As [`CounterStore::set_members`].
+    /// As [`CounterStore::set_members`](crate::CounterStore::set_members).
     ///
     /// ```
     /// # use tallymesh::{Config, Limiter, NodeKey};
@@ -78,10 +80,10 @@ impl Limiter {
         self.counters.set_members(members).await
     }
 
-    /// Replaces the node's own key while the limiter runs: as [`CounterStore::set_node_key`].
+    /// Replaces the node's own key while the limiter runs: as [`CounterStore::set_node_key`](crate::CounterStore::set_node_key).
     ///
     /// # Errors
-    /// As [`CounterStore::set_node_key`].
+    /// As [`CounterStore::set_node_key`](crate::CounterStore::set_node_key).
     ///
     /// ```
     /// # use tallymesh::{Config, Limiter, NodeKey};
@@ -100,10 +102,10 @@ impl Limiter {
         self.counters.set_node_key(key).await
     }
 
-    /// Reads the files of certificates again while the limiter runs: as [`CounterStore::reload_tls`].
+    /// Reads the files of certificates again while the limiter runs: as [`CounterStore::reload_tls`](crate::CounterStore::reload_tls).
     ///
     /// # Errors
-    /// As [`CounterStore::reload_tls`].
+    /// As [`CounterStore::reload_tls`](crate::CounterStore::reload_tls).
     ///
     /// ```no_run
     /// # use tallymesh::{Config, Limiter};

@@ -4,7 +4,7 @@
 //! hashes of its own and is sent what it lacks, as much as fits in a frame; the next digest brings the rest. So where nothing was
 //! ever said, nothing is sent, and where all know the same, eight bytes with each digest.
 //!
-//! Checking a signature takes as long as a thousand decisions. So entries are looked at only when they were asked for, and none
+//! Checking a signature takes much longer than a decision. So entries are looked at only when they were asked for, and none
 //! after the first that is not believed.
 
 use alloc::borrow::ToOwned;
