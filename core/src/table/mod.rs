@@ -199,6 +199,22 @@ impl Table {
         self.shards[shard_index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Visits every slot that there is, used or not, a few under each hold of a shard's lock.
+    fn for_each_slot(&self, mut visit: impl FnMut(&mut Shard, u32)) {
+        for shard_index in 0..self.shards.len() {
+            let mut from = 0;
+            loop {
+                let mut shard = self.lock(shard_index);
+                let end = shard.slots().min(from + SLOTS_PER_LOCK as u32);
+                (from..end).for_each(|slot_index| visit(&mut shard, slot_index));
+                if end == shard.slots() {
+                    break;
+                }
+                from = end;
+            }
+        }
+    }
+
     fn lock_replicas(&self) -> MutexGuard<'_, Replicas> {
         self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -211,11 +227,6 @@ impl Table {
     /// Those for whom there was not always room for a counter since the start, the one that has taken most first.
     pub fn crowded(&self) -> Vec<Share> {
         self.shares.refused()
-    }
-
-    /// How often the room of a counter was given back: what had none may have some since.
-    pub fn counters_released(&self) -> u64 {
-        self.shares.released()
     }
 
     /// Takes room for a counter that is used here first, if there is any.

@@ -5,7 +5,7 @@
 //! the bound takes nothing that lasts: a moment later the next number is believed again. Bounds past what is *held* would not do:
 //! a liar takes as many steps as it likes, and a node that was away would refuse what all others hold.
 
-use super::{SLOTS_PER_LOCK, Table};
+use super::Table;
 use crate::crdt::ReplicaIndex;
 use crate::id::{ReplicaId, Version};
 use crate::mutant::mutant;
@@ -62,23 +62,12 @@ impl Table {
             }
             own.watermark = found;
         }
-        for shard_index in 0..self.shards.len() {
-            let mut from = 0;
-            loop {
-                let mut shard = self.lock(shard_index);
-                let end = shard.slots().min(from + SLOTS_PER_LOCK as u32);
-                for slot_index in from..end {
-                    let slot = shard.slot(slot_index);
-                    if slot.is_some_and(|slot| slot.counter.cell(ReplicaIndex::OWN).is_some()) {
-                        shard.mark_dirty(slot_index);
-                    }
-                }
-                if end == shard.slots() {
-                    break;
-                }
-                from = end;
+        self.for_each_slot(|shard, slot_index| {
+            let slot = shard.slot(slot_index);
+            if slot.is_some_and(|slot| slot.counter.cell(ReplicaIndex::OWN).is_some()) {
+                shard.mark_dirty(slot_index);
             }
-        }
+        });
         true
     }
 }

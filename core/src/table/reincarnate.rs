@@ -9,7 +9,7 @@
 
 use core::sync::atomic::Ordering;
 
-use super::{SLOTS_PER_LOCK, Table};
+use super::Table;
 use crate::crdt::ReplicaIndex;
 use crate::id::{Incarnation, ReplicaId};
 
@@ -24,25 +24,13 @@ impl Table {
     /// gossips about this table must begin again after this.
     pub fn reincarnate(&self, boot: u64) -> ReplicaId {
         // Nothing gets a version meanwhile, so it does not matter that slots are done one after the other.
-        for shard_index in 0..self.shards.len() {
-            let mut from = 0;
-            loop {
-                let mut shard = self.lock(shard_index);
-                let end = shard.slots().min(from + SLOTS_PER_LOCK as u32);
-                for slot_index in from..end {
-                    let key_hash = shard.slot(slot_index).map(|slot| self.key_hash(&slot.key));
-                    let claim =
-                        key_hash.and_then(|key_hash| shard.begin_own_again(key_hash, slot_index));
-                    if let Some(claim) = claim {
-                        self.give_room_back(claim);
-                    }
-                }
-                if end == shard.slots() {
-                    break;
-                }
-                from = end;
+        self.for_each_slot(|shard, slot_index| {
+            let key_hash = shard.slot(slot_index).map(|slot| self.key_hash(&slot.key));
+            let claim = key_hash.and_then(|key_hash| shard.begin_own_again(key_hash, slot_index));
+            if let Some(claim) = claim {
+                self.give_room_back(claim);
             }
-        }
+        });
         let mut replicas = self.lock_replicas();
         let former = replicas.id(ReplicaIndex::OWN).clone();
         // As different from that of a process on a copied directory as before.

@@ -73,8 +73,6 @@ struct Room {
     held: usize,
     /// What is kept and not used.
     unused: usize,
-    /// How often room was given back.
-    released: u64,
     /// By their numbers; an empty one is free.
     shares: Vec<Option<Share>>,
     free: Vec<ClaimId>,
@@ -91,7 +89,6 @@ impl Shares {
             all,
             held: 0,
             unused: 0,
-            released: 0,
             shares: fixed.map(|claimant| Some(Share::of(claimant))).into(),
             free: Vec::new(),
             limits: BTreeMap::new(),
@@ -160,11 +157,6 @@ impl Shares {
     /// How many counters are held.
     pub(super) fn held(&self) -> usize {
         self.lock().held
-    }
-
-    /// How often room was given back.
-    pub(super) fn released(&self) -> u64 {
-        self.lock().released
     }
 
     /// Those for whom there was not always room, the one that has taken most first.
@@ -311,7 +303,6 @@ impl Room {
     }
 
     fn release(&mut self, id: ClaimId) {
-        self.released += 1;
         self.put_back(id);
         self.forget_if_empty(id);
     }
@@ -408,7 +399,6 @@ mod tests {
         for id in ids {
             shares.release(id);
         }
-        assert_eq!(shares.released(), 5);
         assert!(shares.take("calls").is_some());
     }
 
